@@ -1,0 +1,78 @@
+package auth
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Reason is why credentials were refused, as a metric's label. Callers must not
+// be told.
+type Reason string
+
+// The reasons.
+const (
+	Missing   Reason = "missing"   // no Authorization header
+	Malformed Reason = "malformed" // not one whole bearer token
+	Unknown   Reason = "unknown"   // never issued, or not with this secret
+	Expired   Reason = "expired"
+	Revoked   Reason = "revoked" // the client is no longer welcome
+	Network   Reason = "network" // not from where the client's requests come
+)
+
+// RefusedError says that a request's credentials were not accepted: 401. Its
+// text is the same for every Reason.
+type RefusedError struct{ Reason Reason }
+
+func (e *RefusedError) Error() string { return "the credentials were not accepted" }
+
+// ErrInvalidRequest says that a request carries a token in its query string,
+// where proxies and logs see it, whatever else it carries. It is the
+// invalid_request of RFC 6750 §3.1: 400.
+var ErrInvalidRequest = errors.New("a token is accepted in the Authorization header only")
+
+// bearerToken returns the token of the request's only Authorization header.
+// Nothing but "Bearer", one space and the token may stand there; the scheme's
+// case does not matter (RFC 9110 §11.1). A token in the body is not looked for.
+func bearerToken(r *http.Request) (string, error) {
+	if r.URL != nil && r.URL.RawQuery != "" && queryHasToken(r.URL.RawQuery) {
+		return "", ErrInvalidRequest
+	}
+	const scheme = "Bearer "
+	values := r.Header["Authorization"]
+	switch {
+	case len(values) == 0 || len(values) == 1 && values[0] == "":
+		return "", refuseMissing
+	case len(values) > 1,
+		len(values[0]) <= len(scheme),
+		!strings.EqualFold(values[0][:len(scheme)], scheme):
+		return "", refuseMalformed
+	}
+	return values[0][len(scheme):], nil
+}
+
+// queryHasToken reports whether a query string has a parameter called
+// access_token, however it is spelled.
+func queryHasToken(query string) bool {
+	for pair := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(name); err == nil {
+			name = plain
+		}
+		if strings.EqualFold(name, "access_token") {
+			return true
+		}
+	}
+	return false
+}
+
+// Refusals are made once, so that refusing costs nothing.
+var (
+	refuseMissing   = &RefusedError{Missing}
+	refuseMalformed = &RefusedError{Malformed}
+	refuseUnknown   = &RefusedError{Unknown}
+	refuseExpired   = &RefusedError{Expired}
+	refuseRevoked   = &RefusedError{Revoked}
+	refuseNetwork   = &RefusedError{Network}
+)

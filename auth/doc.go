@@ -1,0 +1,28 @@
+// Package auth says who is calling and what they may do.
+//
+// A SCIM request carries a bearer token (RFC 6750). [Verifier.Verify] takes it
+// out of the Authorization header (bearer.go), checks its shape and checksum
+// without asking anyone ([ParseToken], token.go), finds the client it belongs
+// to (verifier.go) and answers with a [Principal]. From there the principal is
+// an argument of everything done in its name, and [Principal.May] decides each
+// effect (permission.go). The command line acts as an [Operator], because
+// whoever has a shell on the host holds the database anyway.
+//
+// What callers may rely on:
+//
+//   - The zero Principal may do nothing, and neither may one without a tenant.
+//   - A refusal reads the same whatever its cause; the cause is a [Reason] for
+//     a metric. An error that is no refusal means that nobody was let in
+//     because the store could not be asked.
+//   - A token that is not whole is refused before the store is asked. A token
+//     is stored as its SHA-256 and compared in constant time.
+//   - A revocation counts for this process at once after
+//     [Verifier.Invalidate], and elsewhere after at most half a second more than
+//     the store needs to show it.
+//   - The errors of Verifier and Hasher contain nothing that a request brought.
+//
+// Passwords are hashed by a [Hasher], which keeps the work that strangers can
+// cause within the cores at hand (password.go).
+//
+// Begin with principal.go.
+package auth

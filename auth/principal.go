@@ -1,0 +1,60 @@
+package auth
+
+import "github.com/roster-id/roster/storage"
+
+// Kind says what sort of caller a principal is. The zero Kind is nobody.
+type Kind uint8
+
+const (
+	// Client is a provisioning client: an identity provider or HR connector
+	// with a bearer token.
+	Client Kind = iota + 1
+	// Operator is someone with a shell on the host, who may do everything.
+	Operator
+)
+
+// Principal is who a request comes from. It is a value: copying it is cheap and
+// nothing behind it changes. The zero Principal is nobody.
+type Principal struct {
+	Kind Kind
+	// Tenant is the only directory the principal can reach. It comes from the
+	// credential, never from the request.
+	Tenant storage.TenantID
+	// ID and Name are the client's; an operator has neither.
+	ID, Name string
+	Scopes   Scopes
+	// Profile says how the client is known to write SCIM: one of the Profile
+	// constants.
+	Profile string
+	// Token is the public id of the token that was presented. It identifies and
+	// proves nothing.
+	Token string
+}
+
+// Actor returns how the audit trail names the principal: "client:<id>" or
+// "operator"; "nobody" for a principal that may do nothing.
+func (p Principal) Actor() string {
+	switch {
+	case p.Kind == Client && p.ID != "":
+		return "client:" + p.ID
+	case p.Kind == Operator:
+		return "operator"
+	}
+	return "nobody"
+}
+
+// The profiles of a client beside "", the usual tolerance.
+const (
+	ProfileEntra  = "entra"  // PATCH of a group answers 204
+	ProfileOkta   = "okta"   // as usual; kept apart for what Okta alone may need
+	ProfileStrict = "strict" // none of the tolerance for what clients get wrong
+)
+
+// ValidProfile reports whether s names a profile.
+func ValidProfile(s string) bool {
+	switch s {
+	case "", ProfileEntra, ProfileOkta, ProfileStrict:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,60 @@
+package server
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// perIPListener closes connections beyond max from one address at once, so that
+// one client cannot take all of them.
+type perIPListener struct {
+	net.Listener
+	max   int
+	mu    sync.Mutex
+	count map[netip.Addr]int
+}
+
+func (l *perIPListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+		if err != nil {
+			return c, nil // not TCP: there is no address to count by
+		}
+		addr := ap.Addr().Unmap()
+		l.mu.Lock()
+		full := l.count[addr] >= l.max
+		if !full {
+			l.count[addr]++
+		}
+		l.mu.Unlock()
+		if full {
+			c.Close()
+			continue
+		}
+		return &countedConn{Conn: c, release: func() { l.release(addr) }}, nil
+	}
+}
+
+func (l *perIPListener) release(addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.count[addr]--; l.count[addr] <= 0 {
+		delete(l.count, addr)
+	}
+}
+
+type countedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(c.release)
+	return c.Conn.Close()
+}

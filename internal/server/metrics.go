@@ -1,0 +1,75 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are those of the HTTP surface. Every label is from a small vocabulary
+// of our own: nothing a client sends becomes one.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	refused  *prometheus.CounterVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roster_http_requests_total", Help: "HTTP requests by method, route and status.",
+		}, []string{"method", "route", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "roster_http_request_duration_seconds", Help: "Time from the first byte of a request to the last of its response.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"method", "route"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roster_tokens_refused_total", Help: "Requests refused for their credentials, by reason.",
+		}, []string{"reason"}),
+	}
+	r.MustRegister(m.requests, m.duration, m.refused)
+	return m
+}
+
+// StoreMetrics count what a store writes.
+type StoreMetrics struct {
+	commits *prometheus.CounterVec
+	writes  prometheus.Histogram
+	took    prometheus.Histogram
+}
+
+// NewStoreMetrics registers the metrics of a store.
+func NewStoreMetrics(r prometheus.Registerer) *StoreMetrics {
+	m := &StoreMetrics{
+		commits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roster_store_commits_total", Help: "Transactions committed durably.",
+		}, []string{"store"}),
+		writes: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roster_store_commit_writes", Help: "Writes that shared a commit.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
+		}),
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "roster_store_commit_duration_seconds", Help: "Time from the first write of a commit to its end on disk.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
+		}),
+	}
+	r.MustRegister(m.commits, m.writes, m.took)
+	return m
+}
+
+// Committed notes one commit.
+func (m *StoreMetrics) Committed(writes int, took time.Duration) {
+	m.commits.WithLabelValues("sqlite").Inc()
+	m.writes.Observe(float64(writes))
+	m.took.Observe(took.Seconds())
+}
+
+// Operations registers the counter of provisioning operations and returns the
+// function that counts; see scim.Provider.Observe.
+func Operations(r prometheus.Registerer) func(resourceType, operation, outcome string) {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "roster_provisioning_operations_total", Help: "Operations on resources by type, operation and outcome.",
+	}, []string{"resource_type", "operation", "outcome"})
+	r.MustRegister(c)
+	return func(resourceType, operation, outcome string) { c.WithLabelValues(resourceType, operation, outcome).Inc() }
+}

@@ -1,0 +1,261 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim"
+)
+
+// call is one request on its way through the server.
+type call struct {
+	w      *response
+	r      *http.Request
+	remote netip.Addr // the client's address, seen through trusted proxies
+	by     auth.Principal
+}
+
+// response remembers what was sent.
+type response struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// wrap gives a request what every request gets: an id, a deadline, the headers
+// of every response, one log line, its metrics, and an answer even when serve
+// panics.
+func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		id := requestID(r.Header.Get("X-Request-Id"))
+		ctx, cancel := context.WithTimeout(scim.WithRequestID(r.Context(), id), handlerTime)
+		defer cancel()
+		c := &call{w: &response{ResponseWriter: rw}, r: r.WithContext(ctx)}
+		h := rw.Header()
+		h["X-Request-Id"] = []string{id}
+		h["Cache-Control"] = noStore
+		h["X-Content-Type-Options"] = noSniff
+		var err error
+		aborted := true
+		defer func() {
+			s.finish(c, route, id, start, err, aborted)
+		}()
+		err = s.guard(c, serve)
+		if err != nil && c.w.status == 0 {
+			err = answered{err, scim.WriteError(c.w, c.r, err)}
+		}
+		aborted = false
+	})
+}
+
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+)
+
+// answered is an error and how it was told to the client.
+type answered struct {
+	error
+	told *scim.Error
+}
+
+// guard checks what holds for all routes and turns a panic into an error.
+func (s *Server) guard(c *call, serve func(*call) error) (err error) {
+	defer func() {
+		switch p := recover(); {
+		case p == nil:
+		case p == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so, too
+			panic(p)
+		default:
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if err := acceptableURL(c.r); err != nil {
+		return err
+	}
+	c.remote = s.remote(c.r)
+	return serve(c)
+}
+
+// acceptableURL refuses addresses that different parts of a system may read
+// differently.
+func acceptableURL(r *http.Request) error {
+	if len(r.RequestURI) > maxURL {
+		return &scim.Error{Status: http.StatusRequestURITooLong, Detail: fmt.Sprintf("the URL is longer than %d bytes", maxURL)}
+	}
+	p := r.URL.EscapedPath()
+	bad := strings.Contains(p, "//") || strings.Contains(p, "/.") || strings.ContainsAny(p, `\;`)
+	if strings.Contains(p, "%") {
+		low := strings.ToLower(p)
+		for _, e := range []string{"%2e", "%2f", "%5c", "%00", "%3b"} {
+			bad = bad || strings.Contains(low, e)
+		}
+	}
+	if bad {
+		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
+	}
+	if strings.ContainsFunc(r.Host, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune(".-:[]_", c))
+	}) {
+		return &scim.Error{Status: http.StatusBadRequest, Detail: "the Host header is not a host"}
+	}
+	return nil
+}
+
+// finish leaves the log line and the metrics. Personal data is in neither: not
+// the query, and of the path only the template.
+func (s *Server) finish(c *call, route, id string, start time.Time, err error, aborted bool) {
+	took := time.Since(start)
+	status := c.w.status
+	if status == 0 && !aborted {
+		status = http.StatusOK
+	}
+	method := methodLabel(c.r.Method)
+	label := strconv.Itoa(status)
+	if aborted {
+		label = "aborted"
+	}
+	s.metrics.requests.WithLabelValues(method, route, label).Inc()
+	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
+
+	level := slog.LevelInfo
+	if status >= 500 || aborted {
+		level = slog.LevelError
+	}
+	if !s.opt.Log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs,
+		slog.String("request_id", id), slog.String("actor", c.by.Actor()), slog.String("method", method),
+		slog.String("route", route), slog.String("status", label), slog.Int64("bytes", c.w.bytes),
+		slog.Float64("ms", float64(took.Microseconds())/1000))
+	if err != nil {
+		told, text := (*scim.Error)(nil), err
+		if a, ok := errors.AsType[answered](err); ok {
+			told, text = a.told, a.error
+		}
+		if told != nil {
+			attrs = append(attrs, slog.String("scim_type", string(told.Type)), slog.String("detail", told.Detail))
+		}
+		if level == slog.LevelError {
+			attrs = append(attrs, slog.String("error", text.Error()))
+		}
+	}
+	s.opt.Log.LogAttrs(context.Background(), level, "request", attrs...)
+}
+
+// methodLabel keeps the label of a metric to the methods there are.
+func methodLabel(m string) string {
+	switch m {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return m
+	}
+	return "other"
+}
+
+// requestID takes the id a proxy gave, if it is harmless, or makes one.
+func requestID(given string) string {
+	if given != "" && len(given) <= 64 && !strings.ContainsFunc(given, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.')
+	}) {
+		return given
+	}
+	const hex = "0123456789abcdef"
+	var b [16]byte
+	for i, n := 0, rand.Uint64(); i < len(b); i, n = i+1, n>>4 {
+		b[i] = hex[n&15]
+	}
+	return string(b[:])
+}
+
+// remote returns the address of the client: that of the connection, or, behind
+// trusted proxies, the last in X-Forwarded-For that none of them wrote.
+func (s *Server) remote(r *http.Request) netip.Addr {
+	addr := connAddr(r)
+	if !s.trusted(addr) {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		if addr = a.Unmap(); !s.trusted(addr) {
+			break
+		}
+	}
+	return addr
+}
+
+func connAddr(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
+}
+
+func (s *Server) trusted(a netip.Addr) bool {
+	for _, p := range s.opt.TrustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// BaseURL returns how the client of r reaches the server, without a slash at
+// the end: the configured public URL, or else what the request (or a trusted
+// proxy) says.
+func (s *Server) BaseURL(r *http.Request) string {
+	if s.opt.PublicURL != "" {
+		return s.opt.PublicURL
+	}
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if len(s.opt.TrustedProxies) > 0 && s.trusted(connAddr(r)) {
+		if p := r.Header.Get("X-Forwarded-Proto"); p == "http" || p == "https" {
+			scheme = p
+		}
+		if h := r.Header.Get("X-Forwarded-Host"); h != "" && !strings.ContainsAny(h, " ,/\\\"<>") {
+			host = h
+		}
+	}
+	return scheme + "://" + host
+}

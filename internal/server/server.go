@@ -1,0 +1,303 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim"
+)
+
+// Limits of the HTTP server; see docs/configuration.md.
+const (
+	maxURL           = 8 << 10
+	maxHeaderBytes   = 16 << 10
+	readHeaderTime   = 5 * time.Second
+	readTime         = 30 * time.Second
+	writeTime        = 60 * time.Second
+	idleTime         = 120 * time.Second
+	handlerTime      = 30 * time.Second
+	drainTime        = 30 * time.Second
+	readyTime        = 2 * time.Second
+	streamsPerClient = 100
+)
+
+// Mount is a route table below a path.
+type Mount struct {
+	Prefix string
+	Routes []scim.Route
+}
+
+// Options are the parts a Server is made of.
+type Options struct {
+	Mounts   []Mount
+	Verifier *auth.Verifier // may be nil when every route is public
+	Log      *slog.Logger
+	Registry *prometheus.Registry
+
+	Listen    string // address of the protocol
+	OpsListen string // address of metrics and health; "" for none
+	// PublicURL is how clients reach the server ("https://roster.example"), or
+	// "" to take it from each request.
+	PublicURL      string
+	TrustedProxies []netip.Prefix // whose X-Forwarded headers count
+	TLSCert        string         // files; both or none
+	TLSKey         string
+	MaxConns       int // 0 for no limit
+	MaxConnsPerIP  int
+	ShutdownDelay  time.Duration // between not ready and closing the listeners
+	Pprof          bool
+	Ready          func(context.Context) error
+}
+
+// Server is the two listeners. Make one with New.
+type Server struct {
+	opt      Options
+	metrics  *metrics
+	handler  http.Handler
+	main     net.Listener
+	ops      net.Listener
+	draining atomic.Bool
+}
+
+// New builds the server and opens its listeners, so that their addresses are
+// known. It fails when a route does not declare what it needs.
+func New(opt Options) (*Server, error) {
+	s := &Server{opt: opt, metrics: newMetrics(opt.Registry)}
+	if opt.Verifier != nil {
+		opt.Verifier.Refused = func(reason auth.Reason) { s.metrics.refused.WithLabelValues(string(reason)).Inc() }
+	}
+	h, err := s.routes()
+	if err != nil {
+		return nil, err
+	}
+	s.handler = h
+	if s.main, err = net.Listen("tcp", opt.Listen); err != nil {
+		return nil, err
+	}
+	if opt.OpsListen != "" {
+		if s.ops, err = net.Listen("tcp", opt.OpsListen); err != nil {
+			return nil, errors.Join(err, s.main.Close())
+		}
+	}
+	return s, nil
+}
+
+// Addr returns the address of the protocol's listener.
+func (s *Server) Addr() net.Addr { return s.main.Addr() }
+
+// OpsAddr returns the address of the operators' listener, or nil.
+func (s *Server) OpsAddr() net.Addr {
+	if s.ops == nil {
+		return nil
+	}
+	return s.ops.Addr()
+}
+
+// Scheme returns "https" when the server speaks TLS itself, else "http".
+func (s *Server) Scheme() string {
+	if s.opt.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// Run serves until ctx ends, then says it is not ready, waits for the load
+// balancers to notice, and lets the requests under way finish. It returns nil
+// after a clean shutdown. Ending hurry as well cuts the waiting short.
+func (s *Server) Run(ctx, hurry context.Context) error {
+	quiet := slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug) // what clients do to connections is no operator's business
+	main := &http.Server{
+		Handler: s.handler, ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streamsPerClient},
+	}
+	ops := &http.Server{Handler: s.opsHandler(), ErrorLog: quiet, ReadHeaderTimeout: readHeaderTime, IdleTimeout: idleTime}
+	l := s.main
+	if s.opt.MaxConnsPerIP > 0 {
+		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Addr]int{}}
+	}
+	if s.opt.MaxConns > 0 {
+		l = netutil.LimitListener(l, s.opt.MaxConns)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if s.opt.TLSCert != "" {
+			main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+			return served(main.ServeTLS(l, s.opt.TLSCert, s.opt.TLSKey))
+		}
+		return served(main.Serve(l))
+	})
+	if s.ops != nil {
+		g.Go(func() error { return served(ops.Serve(s.ops)) })
+	}
+	g.Go(func() error {
+		<-gctx.Done()
+		s.draining.Store(true)
+		if ctx.Err() != nil { // not because a listener failed
+			select {
+			case <-time.After(s.opt.ShutdownDelay):
+			case <-hurry.Done():
+			}
+		}
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		err := main.Shutdown(end)
+		return errors.Join(err, ops.Shutdown(end))
+	})
+	return g.Wait()
+}
+
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// opsHandler is for operators only: it needs no credentials and is bound to
+// loopback unless told otherwise.
+func (s *Server) opsHandler() http.Handler {
+	m := http.NewServeMux()
+	m.Handle("GET /metrics", promhttp.HandlerFor(s.opt.Registry, promhttp.HandlerOpts{}))
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	m.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyTime)
+		defer cancel()
+		switch err := s.ready(ctx); {
+		case s.draining.Load():
+			http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		case err != nil:
+			s.opt.Log.Warn("not ready", "error", err)
+			http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+		default:
+			fmt.Fprintln(w, "ok")
+		}
+	})
+	if s.opt.Pprof {
+		m.HandleFunc("/debug/pprof/", pprof.Index)
+		m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		m.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		m.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return m
+}
+
+func (s *Server) ready(ctx context.Context) error {
+	if s.opt.Ready == nil {
+		return nil
+	}
+	return s.opt.Ready(ctx)
+}
+
+// endpoint is the routes of one path.
+type endpoint struct {
+	path    string // the template, also the label in metrics and logs
+	methods map[string]scim.Route
+	allow   string // of a 405
+}
+
+// routes builds the mux from the route tables.
+func (s *Server) routes() (http.Handler, error) {
+	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	var endpoints []*endpoint
+	byPath := map[string]*endpoint{}
+	for _, m := range s.opt.Mounts {
+		for _, r := range m.Routes {
+			path := m.Prefix + r.Path
+			if !r.Needs.Declared() {
+				return nil, fmt.Errorf("route %s %s does not declare what it needs", r.Method, path)
+			}
+			if !r.Needs.Public() && s.opt.Verifier == nil {
+				return nil, fmt.Errorf("route %s %s needs credentials and there is nothing to verify them", r.Method, path)
+			}
+			e := byPath[path]
+			if e == nil {
+				e = &endpoint{path: path, methods: map[string]scim.Route{}}
+				byPath[path] = e
+				endpoints = append(endpoints, e)
+			}
+			if _, twice := e.methods[r.Method]; twice {
+				return nil, fmt.Errorf("route %s %s is declared twice", r.Method, path)
+			}
+			e.methods[r.Method] = r
+			if r.Method == http.MethodGet {
+				e.methods[http.MethodHead] = r
+			}
+		}
+	}
+	// mux tries routes in order, so those of resources come before discovery.
+	slices.SortStableFunc(endpoints, func(a, b *endpoint) int { return len(b.methods) - len(a.methods) })
+	for _, e := range endpoints {
+		var allowed []string
+		for method := range e.methods {
+			allowed = append(allowed, method)
+		}
+		slices.Sort(allowed)
+		e.allow = strings.Join(allowed, ", ")
+		h := s.wrap(e.path, s.serve(e))
+		router.Path(e.path).Handler(h)
+		router.Path(e.path + "/").Handler(h)
+	}
+	router.NotFoundHandler = s.wrap("none", func(*call) error {
+		return &scim.Error{Status: http.StatusNotFound, Detail: "no such endpoint"}
+	})
+	return router, nil
+}
+
+// serve passes a request through the gate to the route of its method.
+func (s *Server) serve(e *endpoint) func(*call) error {
+	return func(c *call) error {
+		r, ok := e.methods[c.r.Method]
+		if !ok {
+			c.w.Header().Set("Allow", e.allow)
+			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
+		}
+		if !r.Needs.Public() {
+			by, err := s.opt.Verifier.Verify(c.r.Context(), c.r, c.remote)
+			if err != nil {
+				return s.unauthenticated(c, err)
+			}
+			c.by = by
+			if !r.Needs.Met(by) {
+				c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="insufficient_scope"`)
+				return scim.ErrForbidden
+			}
+		}
+		return r.Serve(c.w, c.r, c.by)
+	}
+}
+
+// unauthenticated says the same to everyone whose credentials were refused.
+func (s *Server) unauthenticated(c *call, err error) error {
+	switch refused, ok := errors.AsType[*auth.RefusedError](err); {
+	case errors.Is(err, auth.ErrInvalidRequest):
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="invalid_request"`)
+		return &scim.Error{Status: http.StatusBadRequest, Detail: "a token is accepted in the Authorization header only"}
+	case !ok:
+		return err // the store could not be asked
+	case refused.Reason == auth.Missing:
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster"`)
+	default:
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="invalid_token"`)
+	}
+	return &scim.Error{Status: http.StatusUnauthorized, Detail: "a valid bearer token is required"}
+}

@@ -1,0 +1,66 @@
+package schemas
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+)
+
+// Fold returns the form in which values of a caseExact:false attribute are
+// compared, everywhere: in filters, for uniqueness and when sorting. It is
+// Unicode case folding after compatibility normalisation (NFKC), so that
+// "ＡＬＩＣＥ" and "alice" are one name. Fold is idempotent.
+func Fold(s string) string {
+	upper := false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			return foldUnicode(s)
+		}
+		upper = upper || ('A' <= c && c <= 'Z')
+	}
+	if upper {
+		return strings.ToLower(s)
+	}
+	return s
+}
+
+func foldUnicode(s string) string {
+	// Folding may leave a string that normalises further and the other way
+	// round; a second pass reaches the fixed point.
+	for range 3 {
+		t := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+		if t == s {
+			break
+		}
+		s = t
+	}
+	return s
+}
+
+// Key returns the form in which a value of a is compared for equality.
+func (a *Attribute) Key(s string) string {
+	if a.CaseExact {
+		return s
+	}
+	return Fold(s)
+}
+
+// UniqueKey returns the form of s that must be unique: Key without white space
+// at its ends, so that a name cannot be taken twice by padding it.
+func (a *Attribute) UniqueKey(s string) string {
+	return strings.TrimSpace(a.Key(s))
+}
+
+// ParseTime reads a dateTime (RFC 7643 §2.3.5, xsd:dateTime): RFC 3339, with a
+// missing zone taken as UTC, as some clients write it.
+func ParseTime(s string) (time.Time, bool) {
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t.UTC(), true
+	}
+	t, err := time.Parse("2006-01-02T15:04:05.999999999", s)
+	return t, err == nil
+}

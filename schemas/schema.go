@@ -1,0 +1,161 @@
+package schemas
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// The schema URIs of RFC 7643 that Roster serves.
+const (
+	UserURI           = "urn:ietf:params:scim:schemas:core:2.0:User"
+	GroupURI          = "urn:ietf:params:scim:schemas:core:2.0:Group"
+	EnterpriseUserURI = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+)
+
+// Schema is one schema of RFC 7643 §7, as /Schemas describes it.
+type Schema struct {
+	ID          string
+	Name        string
+	Description string
+	// Attributes are those the schema defines; the common attributes of
+	// RFC 7643 §3.1 (id, externalId, meta, schemas) are not among them.
+	Attributes []*Attribute
+}
+
+// Extension is a schema that adds attributes to a resource type.
+type Extension struct {
+	Schema   *Schema
+	Required bool
+	// Attribute stands for the extension in the tree of a resource.
+	Attribute *Attribute
+}
+
+// ResourceType is a kind of resource (RFC 7643 §6) with everything its
+// resources may contain.
+type ResourceType struct {
+	Name        string
+	Endpoint    string // with the leading slash: "/Users"
+	Description string
+	Schema      *Schema
+	Extensions  []Extension
+
+	// attributes are in the order in which a resource is written: schemas, id,
+	// externalId, those of Schema, the extensions, meta.
+	attributes []*Attribute
+	byName     map[string]*Attribute // folded names and extension URNs
+	bare       map[string]*Attribute // folded names of extension attributes that no core attribute hides
+}
+
+// Attributes returns the attributes at the top of a resource in the order in
+// which it is written, extensions included. The slice must not be changed.
+func (t *ResourceType) Attributes() []*Attribute { return t.attributes }
+
+// Top returns the attribute called name at the top of a resource: a common
+// attribute, one of the core schema, or an extension by its URN. Names are
+// compared without regard to case; the result is nil for an unknown one.
+func (t *ResourceType) Top(name string) *Attribute {
+	if a, ok := t.byName[name]; ok {
+		return a
+	}
+	return t.byName[foldName(name)]
+}
+
+// Lookup resolves an attribute path (RFC 7644 §3.10): a name, "name.sub", any
+// of these after a schema URN and a colon, or a URN alone. Case does not
+// matter. A name that only an extension defines is found without its URN, as
+// Entra and others write "manager" (vendor rows E13, E20, E21). The result is
+// nil for an unknown path.
+func (t *ResourceType) Lookup(path string) *Attribute {
+	if len(path) > 4 && equalNames(path[:4], "urn:") {
+		return t.lookupURN(path)
+	}
+	name, sub, dotted := strings.Cut(path, ".")
+	a := t.Top(name)
+	if a == nil {
+		a = t.bare[foldName(name)]
+	}
+	if a == nil || !dotted {
+		return a
+	}
+	return a.Sub(sub)
+}
+
+// lookupURN resolves a path that begins with a schema URN. URNs contain dots
+// and colons, so the known ones are tried, the longest first.
+func (t *ResourceType) lookupURN(path string) *Attribute {
+	var ext *Attribute // nil while the core schema is the best match
+	best := ""
+	try := func(uri string, a *Attribute) {
+		if len(uri) > len(best) && len(path) >= len(uri) && equalNames(path[:len(uri)], uri) &&
+			(len(path) == len(uri) || path[len(uri)] == ':') {
+			best, ext = uri, a
+		}
+	}
+	try(t.Schema.ID, nil)
+	for _, e := range t.Extensions {
+		try(e.Schema.ID, e.Attribute)
+	}
+	if best == "" || len(path) == len(best) {
+		return ext
+	}
+	name, sub, dotted := strings.Cut(path[len(best)+1:], ".")
+	var a *Attribute
+	if ext != nil {
+		a = ext.Sub(name)
+	} else if a = t.Top(name); a != nil && a.Extension {
+		a = nil
+	}
+	if a == nil || !dotted {
+		return a
+	}
+	return a.Sub(sub)
+}
+
+// Set is the resource types of a server, with the schemas behind them.
+type Set struct {
+	types   []*ResourceType
+	schemas []*Schema
+}
+
+// NewSet returns the set of the given types, in that order.
+func NewSet(types ...*ResourceType) *Set {
+	s := &Set{types: types}
+	for _, t := range types {
+		s.schemas = append(s.schemas, t.Schema)
+		for _, e := range t.Extensions {
+			s.schemas = append(s.schemas, e.Schema)
+		}
+	}
+	slices.SortStableFunc(s.schemas, func(a, b *Schema) int { return cmp.Compare(a.ID, b.ID) })
+	s.schemas = slices.CompactFunc(s.schemas, func(a, b *Schema) bool { return a.ID == b.ID })
+	return s
+}
+
+// Types returns the resource types. The slice must not be changed.
+func (s *Set) Types() []*ResourceType { return s.types }
+
+// Type returns the resource type called name, exactly, or nil.
+func (s *Set) Type(name string) *ResourceType {
+	for _, t := range s.types {
+		if t.Name == name {
+			return t
+		}
+	}
+	return nil
+}
+
+// Schemas returns the schemas behind the types, ordered by id. The slice must
+// not be changed.
+func (s *Set) Schemas() []*Schema { return s.schemas }
+
+// Schema returns the schema with this URI, compared without regard to case
+// (RFC 7643 §2.1), or nil.
+func (s *Set) Schema(uri string) *Schema {
+	for _, c := range s.schemas {
+		if equalNames(c.ID, uri) {
+			return c
+		}
+	}
+	return nil
+}

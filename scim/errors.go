@@ -1,0 +1,121 @@
+package scim
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/scim/patch"
+	"github.com/roster-id/roster/storage"
+)
+
+// ErrorType is a scimType (RFC 7644 §3.12, table 9).
+type ErrorType string
+
+// The scimTypes of RFC 7644.
+const (
+	InvalidFilter ErrorType = "invalidFilter"
+	TooMany       ErrorType = "tooMany"
+	Uniqueness    ErrorType = "uniqueness"
+	Mutability    ErrorType = "mutability"
+	InvalidSyntax ErrorType = "invalidSyntax"
+	InvalidPath   ErrorType = "invalidPath"
+	NoTarget      ErrorType = "noTarget"
+	InvalidValue  ErrorType = "invalidValue"
+)
+
+// ErrorURI is the schema of an error response.
+const ErrorURI = "urn:ietf:params:scim:api:messages:2.0:Error"
+
+// Error is an error response (RFC 7644 §3.12).
+type Error struct {
+	Status int
+	Type   ErrorType // may be empty
+	Detail string
+	// RetryAfter, in seconds, is sent as a header when it is not zero.
+	RetryAfter int
+}
+
+func (e *Error) Error() string { return e.Detail }
+
+// AppendJSON appends the error as it goes over the wire.
+func (e *Error) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"schemas":["`+ErrorURI+`"],"status":"`...)
+	dst = strconv.AppendInt(dst, int64(e.Status), 10)
+	dst = append(dst, '"')
+	if e.Type != "" {
+		dst = append(dst, `,"scimType":"`+string(e.Type)+`"`...)
+	}
+	dst = append(dst, `,"detail":`...)
+	dst = schemas.AppendString(dst, e.Detail)
+	return append(dst, '}')
+}
+
+// Errors of a Provider.
+var (
+	// ErrPreconditionFailed: If-Match or If-None-Match did not hold.
+	ErrPreconditionFailed = errors.New("the resource has changed")
+	// ErrForbidden: the principal may not do this.
+	ErrForbidden = errors.New("not allowed")
+)
+
+// errorFor says how err reads on the wire. An error nobody named is a 500
+// without details; its text goes to the log beside the request id.
+func errorFor(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*schemas.SyntaxError](err); ok {
+		return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body is not acceptable JSON: " + e.Error()}
+	}
+	if e, ok := errors.AsType[*schemas.ValueError](err); ok {
+		return &Error{Status: 400, Type: valueErrorTypes[e.Kind], Detail: e.Error()}
+	}
+	if e, ok := errors.AsType[*patch.Error](err); ok {
+		return &Error{Status: patchErrors[e.Kind].status, Type: patchErrors[e.Kind].scimType, Detail: e.Error()}
+	}
+	if e, ok := errors.AsType[*filter.SyntaxError](err); ok {
+		return &Error{Status: 400, Type: InvalidFilter, Detail: "the filter is not valid: " + e.Error()}
+	}
+	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
+		return &Error{Status: 409, Type: Uniqueness, Detail: e.Attr + " is already in use"}
+	}
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return &Error{Status: 404, Detail: "no such resource"}
+	case errors.Is(err, ErrPreconditionFailed):
+		return &Error{Status: 412, Detail: "the resource has changed: its version is not the one in If-Match or If-None-Match"}
+	case errors.Is(err, ErrForbidden):
+		return &Error{Status: 403, Detail: "the token's scopes do not allow this"}
+	case errors.Is(err, storage.ErrTooExpensive):
+		return &Error{Status: 400, Type: TooMany, Detail: "the query takes too long: compare an indexed attribute such as userName, externalId or emails.value with eq"}
+	case errors.Is(err, auth.ErrPasswordTooLong):
+		return &Error{Status: 400, Type: InvalidValue, Detail: "password: expected at most 128 characters"}
+	case errors.Is(err, auth.ErrBusy), errors.Is(err, storage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return &Error{Status: 503, Detail: "temporarily unavailable, nothing was changed: try again", RetryAfter: 2}
+	}
+	return &Error{Status: http.StatusInternalServerError, Detail: "internal error"}
+}
+
+var valueErrorTypes = map[schemas.Kind]ErrorType{
+	schemas.InvalidValue:       InvalidValue,
+	schemas.InvalidSyntax:      InvalidSyntax,
+	schemas.MutabilityConflict: Mutability,
+}
+
+var patchErrors = map[patch.Kind]struct {
+	status   int
+	scimType ErrorType
+}{
+	patch.InvalidSyntax: {400, InvalidSyntax},
+	patch.InvalidPath:   {400, InvalidPath},
+	patch.InvalidFilter: {400, InvalidFilter},
+	patch.InvalidValue:  {400, InvalidValue},
+	patch.NoTarget:      {400, NoTarget},
+	patch.Mutability:    {400, Mutability},
+	patch.TooMany:       {413, ""},
+}

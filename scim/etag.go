@@ -1,0 +1,101 @@
+package scim
+
+import (
+	"hash/fnv"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// A version is a weak entity tag (RFC 7644 §3.14): W/"7" for the seventh state
+// of a resource's own attributes, W/"7.1c9d20ef" when groups it belongs to are
+// shown with it. Preconditions of a write look at the first part only, since a
+// change of membership is no change of the user.
+
+// version returns the entity tag of a resource.
+func version(r *storage.Resource, groups []storage.Membership) string {
+	b := append(make([]byte, 0, 24), `W/"`...)
+	b = strconv.AppendInt(b, r.Version, 10)
+	if len(groups) > 0 {
+		h := fnv.New32a()
+		for _, g := range groups {
+			h.Write([]byte(g.Group))
+			h.Write([]byte(g.Display))
+			h.Write(strconv.AppendBool(nil, g.Direct))
+		}
+		b = append(b, '.')
+		b = strconv.AppendUint(b, uint64(h.Sum32()), 16)
+	}
+	return string(append(b, '"'))
+}
+
+// tags is the value of an If-Match or If-None-Match header.
+type tags struct {
+	given bool
+	any   bool // "*"
+	list  []string
+}
+
+// parseTags reads a header of entity tags. Clients that leave the quotes or the
+// W/ away are understood.
+func parseTags(h http.Header, name string) tags {
+	values := h.Values(name)
+	t := tags{given: len(values) > 0}
+	for _, v := range values {
+		for e := range strings.SplitSeq(v, ",") {
+			e = strings.TrimSpace(e)
+			if e == "*" {
+				t.any = true
+			}
+			e = strings.TrimPrefix(strings.TrimPrefix(e, "W/"), "w/")
+			t.list = append(t.list, strings.Trim(e, `"`))
+		}
+	}
+	return t
+}
+
+// has reports whether the tags name this entity tag, compared weakly.
+func (t tags) has(tag string) bool {
+	if t.any {
+		return true
+	}
+	tag = strings.Trim(strings.TrimPrefix(tag, "W/"), `"`)
+	for _, e := range t.list {
+		if e == tag {
+			return true
+		}
+	}
+	return false
+}
+
+// hasRevision is has for the first part of the tags.
+func (t tags) hasRevision(n int64) bool {
+	if t.any {
+		return true
+	}
+	want := strconv.FormatInt(n, 10)
+	for _, e := range t.list {
+		if rev, _, _ := strings.Cut(e, "."); rev == want {
+			return true
+		}
+	}
+	return false
+}
+
+// Precondition is what a write asks of the version it changes. The zero value
+// asks for nothing.
+type Precondition struct{ match, noneMatch tags }
+
+// PreconditionFrom reads If-Match and If-None-Match.
+func PreconditionFrom(h http.Header) Precondition {
+	return Precondition{match: parseTags(h, "If-Match"), noneMatch: parseTags(h, "If-None-Match")}
+}
+
+func (p Precondition) check(r *storage.Resource) error {
+	if p.match.given && !p.match.hasRevision(r.Version) || p.noneMatch.given && p.noneMatch.hasRevision(r.Version) {
+		return ErrPreconditionFailed
+	}
+	return nil
+}

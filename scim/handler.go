@@ -1,0 +1,479 @@
+package scim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gorilla/mux"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/patch"
+	"github.com/roster-id/roster/storage"
+)
+
+// Limits of one request. ServiceProviderConfig and the documentation tell them.
+const (
+	MaxBody   = 1 << 20 // bytes
+	maxBodies = 64 << 20
+)
+
+// BodyLimits bound the JSON of a request.
+var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
+
+// Media types (RFC 7644 §3.1).
+const (
+	mediaSCIM = "application/scim+json"
+	mediaJSON = "application/json"
+)
+
+// Route is one row of a route table.
+type Route struct {
+	Method string
+	Path   string // a mux template below the base path: "/Users/{id}"
+	Needs  auth.Need
+	// Serve answers a request of a principal that meets Needs. An error that
+	// it returns becomes the response; see WriteError.
+	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
+}
+
+// Handler is the protocol (RFC 7644) over a Provider.
+type Handler struct {
+	provider *Provider
+	bodies   *semaphore.Weighted // bytes of request bodies in memory
+	base     func(*http.Request) string
+}
+
+// NewHandler returns the protocol over p. base returns the address below which
+// a request found the routes, without a slash at the end:
+// "https://roster.example/scim/v2".
+func NewHandler(p *Provider, base func(*http.Request) string) *Handler {
+	return &Handler{provider: p, bodies: semaphore.NewWeighted(maxBodies), base: base}
+}
+
+// Routes returns the route table: every route of the protocol with what it
+// needs.
+func (h *Handler) Routes() []Route {
+	routes := []Route{
+		{"GET", "/ServiceProviderConfig", auth.Token(), h.serviceProviderConfig},
+		{"GET", "/ResourceTypes", auth.Token(), h.resourceTypes},
+		{"GET", "/ResourceTypes/{id}", auth.Token(), h.resourceType},
+		{"GET", "/Schemas", auth.Token(), h.schemas},
+		{"GET", "/Schemas/{id}", auth.Token(), h.schema},
+	}
+	for _, t := range h.provider.Schemas.Types() {
+		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+			return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+		}
+		read, write := auth.Scope(auth.Read, t.Name), auth.Scope(auth.Write, t.Name)
+		routes = append(routes,
+			Route{"GET", t.Endpoint, read, on(h.list)},
+			Route{"POST", t.Endpoint, write, on(h.create)},
+			Route{"GET", t.Endpoint + "/{id}", read, on(h.get)},
+			Route{"PUT", t.Endpoint + "/{id}", write, on(h.replace)},
+			Route{"PATCH", t.Endpoint + "/{id}", write, on(h.patch)},
+			Route{"DELETE", t.Endpoint + "/{id}", write, on(h.delete)},
+		)
+	}
+	return routes
+}
+
+// WriteError answers with err in SCIM form (RFC 7644 §3.12) and returns the
+// Error that was sent.
+func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
+	e := errorFor(err)
+	h := w.Header()
+	h.Set("Content-Type", mediaType(r))
+	h.Del("Content-Length")
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	body := e.AppendJSON(nil)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(body) // the client is gone if this fails
+	return e
+}
+
+// mediaType picks the response's media type: application/json for clients that
+// ask for it by name and not for application/scim+json, which is the default.
+func mediaType(r *http.Request) string {
+	accept := r.Header.Get("Accept")
+	if strings.Contains(accept, mediaJSON) && !strings.Contains(accept, mediaSCIM) {
+		return mediaJSON
+	}
+	return mediaSCIM
+}
+
+func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	p, err := parseProjection(q)
+	if err != nil {
+		return err
+	}
+	res, err := h.provider.Get(r.Context(), by, t, mux.Vars(r)["id"])
+	if err != nil {
+		return err
+	}
+	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+}
+
+func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	p, body, done, err := h.request(r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	res, err := h.provider.Create(r.Context(), by, t, body)
+	if err != nil {
+		return err
+	}
+	return h.respond(w, r, by, newView(t, h.base(r), p), 201, res)
+}
+
+func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	p, body, done, err := h.request(r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	res, err := h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
+	if err != nil {
+		return err
+	}
+	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+}
+
+// membersInPatchResponse is up to how many members a group is part of the
+// answer to a PATCH. RFC 7644 §3.5.2 leaves the choice between the whole
+// resource and 204 to the server; changing one member of a large group must
+// not cost a list of all.
+const membersInPatchResponse = 100
+
+func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	p, body, done, err := h.request(r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
+	if err != nil {
+		return err
+	}
+	res, err := h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
+	if err != nil {
+		return err
+	}
+	v := newView(t, h.base(r), p)
+	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.keep(members) {
+		short := by.Profile == auth.ProfileEntra
+		if !short {
+			n, err := h.provider.Store.CountMembers(r.Context(), by.Tenant, res.ID, membersInPatchResponse+1)
+			if err != nil {
+				return err
+			}
+			short = n > membersInPatchResponse
+		}
+		if short {
+			w.Header().Set("ETag", version(res, nil))
+			w.Header().Set("Location", v.location(res.ID))
+			w.WriteHeader(204)
+			return nil
+		}
+	}
+	return h.respond(w, r, by, v, 200, res)
+}
+
+func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	if err := h.provider.Delete(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header)); err != nil {
+		return err
+	}
+	w.WriteHeader(204)
+	return nil
+}
+
+// respond sends one resource, or 304 when a GET names its version.
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Principal, v view, status int, res *storage.Resource) error {
+	groups, err := h.groups(r.Context(), by, v.t, res)
+	if err != nil {
+		return err
+	}
+	tag := version(res, groups[res.ID])
+	header := w.Header()
+	header.Set("ETag", tag)
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		if t := parseTags(r.Header, "If-None-Match"); t.given && t.has(tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+		if t := parseTags(r.Header, "If-Match"); t.given && !t.hasRevision(res.Version) {
+			header.Del("ETag")
+			return ErrPreconditionFailed
+		}
+	}
+	location := v.location(res.ID)
+	header.Set("Location", location)
+	header.Set("Content-Location", location)
+	header.Set("Content-Type", mediaType(r))
+	s := newStream(w, status)
+	if err := h.write(r.Context(), s, by, v, res, groups[res.ID], tag); err != nil {
+		header.Del("Location")
+		header.Del("Content-Location")
+		return s.fail(err)
+	}
+	return s.close()
+}
+
+// groups finds the groups of those among resources that are in any.
+func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) (map[string][]storage.Membership, error) {
+	if t.Top("groups") == nil {
+		return nil, nil
+	}
+	var ids []string
+	for _, r := range resources {
+		if r.InGroups {
+			ids = append(ids, r.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return h.provider.Store.Groups(ctx, by.Tenant, ids...)
+}
+
+// write appends one resource to a response, members streamed.
+func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, groups []storage.Membership, tag string) error {
+	var err error
+	if s.buf, err = v.open(s.buf, res, groups, tag); err != nil {
+		return err
+	}
+	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
+		first := true
+		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID) {
+			if err != nil {
+				return err
+			}
+			if first {
+				s.buf = append(s.buf, `,"members":[`...)
+				first = false
+			} else {
+				s.buf = append(s.buf, ',')
+			}
+			s.buf = v.member(s.buf, a, m)
+			if err := s.room(); err != nil {
+				return err
+			}
+		}
+		if !first {
+			s.buf = append(s.buf, ']')
+		}
+	}
+	s.buf = append(s.buf, '}')
+	return s.room()
+}
+
+func (h *Handler) list(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	params, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	search, err := parseSearch(params)
+	if err != nil {
+		return err
+	}
+	base := h.base(r)
+	q, err := search.query(t, base+t.Endpoint+"/")
+	if err != nil {
+		return err
+	}
+	ctx := r.Context()
+	page, err := h.provider.Query(ctx, by, t, q)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", mediaType(r))
+	v := newView(t, base, search.Projection)
+	s := newStream(w, 200)
+	s.buf = append(s.buf, `{"schemas":["`+ListResponseURI+`"],"totalResults":`...)
+	s.buf = strconv.AppendInt(s.buf, int64(page.TotalResults), 10)
+	s.buf = append(s.buf, `,"startIndex":`...)
+	s.buf = strconv.AppendInt(s.buf, int64(search.StartIndex), 10)
+	s.buf = append(s.buf, `,"Resources":[`...)
+	n, err := h.writePage(ctx, s, by, v, page)
+	if err != nil {
+		return s.fail(err)
+	}
+	s.buf = append(s.buf, `],"itemsPerPage":`...)
+	s.buf = strconv.AppendInt(s.buf, int64(n), 10)
+	s.buf = append(s.buf, '}')
+	return s.close()
+}
+
+// writePage appends the resources of a page and returns how many there were.
+func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v view, page *storage.Page) (int, error) {
+	n := 0
+	for {
+		resources, err := page.Next(ctx)
+		if err != nil || len(resources) == 0 {
+			return n, err
+		}
+		groups, err := h.groups(ctx, by, v.t, resources...)
+		if err != nil {
+			return n, err
+		}
+		for _, res := range resources {
+			if n > 0 {
+				s.buf = append(s.buf, ',')
+			}
+			n++
+			if err := h.write(ctx, s, by, v, res, groups[res.ID], version(res, groups[res.ID])); err != nil {
+				return n, err
+			}
+		}
+	}
+}
+
+// request reads the parameters and the body of a POST, PUT or PATCH. done gives
+// back the memory set aside for the body.
+func (h *Handler) request(r *http.Request) (p projectionRequest, body any, done func(), err error) {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return p, nil, nil, err
+	}
+	if p, err = parseProjection(q); err != nil {
+		return p, nil, nil, err
+	}
+	if err := acceptable(r.Header.Get("Content-Type")); err != nil {
+		return p, nil, nil, err
+	}
+	size := r.ContentLength
+	if size > MaxBody {
+		return p, nil, nil, tooLarge()
+	}
+	if size < 0 {
+		size = MaxBody
+	}
+	if err := h.bodies.Acquire(r.Context(), size); err != nil {
+		return p, nil, nil, fmt.Errorf("%w: too many request bodies", storage.ErrUnavailable)
+	}
+	done = func() { h.bodies.Release(size) }
+	raw, err := readBody(r, size)
+	if err == nil {
+		body, err = schemas.Decode(raw, BodyLimits)
+	}
+	if err != nil {
+		done()
+		return p, nil, nil, err
+	}
+	return p, body, done, nil
+}
+
+func readBody(r *http.Request, size int64) ([]byte, error) {
+	if r.ContentLength >= 0 {
+		raw := make([]byte, size)
+		_, err := io.ReadFull(r.Body, raw)
+		return raw, unreadable(err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	if len(raw) > MaxBody {
+		return nil, tooLarge()
+	}
+	return raw, unreadable(err)
+}
+
+func unreadable(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body could not be read to its end"}
+}
+
+func tooLarge() error {
+	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
+}
+
+// acceptable checks the media type of a body. One that is not named is taken
+// for JSON.
+func acceptable(contentType string) error {
+	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	charset := params["charset"]
+	if err != nil || media != mediaSCIM && media != mediaJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected Content-Type " + mediaSCIM + " or " + mediaJSON + ", in UTF-8"}
+	}
+	return nil
+}
+
+// The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.
+
+func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+	return h.discovery(w, r, serviceProviderConfig(h.base(r)))
+}
+
+func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+	var list []object
+	for _, t := range h.provider.Schemas.Types() {
+		list = append(list, resourceType(h.base(r), t))
+	}
+	return h.discovery(w, r, discoveryList(list))
+}
+
+func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+	t := h.provider.Schemas.Type(mux.Vars(r)["id"])
+	if t == nil {
+		return storage.ErrNotFound
+	}
+	return h.discovery(w, r, resourceType(h.base(r), t))
+}
+
+func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+	var list []object
+	for _, s := range h.provider.Schemas.Schemas() {
+		list = append(list, schema(h.base(r), s))
+	}
+	return h.discovery(w, r, discoveryList(list))
+}
+
+func (h *Handler) schema(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+	s := h.provider.Schemas.Schema(mux.Vars(r)["id"])
+	if s == nil {
+		return storage.ErrNotFound
+	}
+	return h.discovery(w, r, schema(h.base(r), s))
+}
+
+func (h *Handler) discovery(w http.ResponseWriter, r *http.Request, o object) error {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	if q.Has("filter") {
+		return &Error{Status: http.StatusForbidden, Detail: "discovery cannot be filtered (RFC 7644 §4)"}
+	}
+	body, err := marshal(o)
+	if err != nil {
+		return err
+	}
+	if meta, ok := o["meta"].(object); ok {
+		w.Header().Set("Location", meta["location"].(string))
+	}
+	w.Header().Set("Content-Type", mediaType(r))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, err = w.Write(body)
+	return err
+}

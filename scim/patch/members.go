@@ -1,0 +1,198 @@
+package patch
+
+import (
+	"fmt"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+)
+
+// MemberChangeKind is what happens to the members of a group.
+type MemberChangeKind uint8
+
+// The kinds of a MemberChange.
+const (
+	AddMembers     MemberChangeKind = iota // append those that are absent
+	RemoveMembers                          // remove exactly those listed, by value
+	RemoveWhere                            // remove those that Where matches
+	ReplaceMembers                         // the list becomes the set; empty for none
+)
+
+var memberChangeNames = [...]string{"AddMembers", "RemoveMembers", "RemoveWhere", "ReplaceMembers"}
+
+// String returns the name of the constant.
+func (k MemberChangeKind) String() string { return memberChangeNames[k] }
+
+// MemberChange is one change to the members of a group. Members are rows of
+// their own and may be a million: an operation says what becomes of them
+// without looking at any.
+type MemberChange struct {
+	Kind    MemberChangeKind
+	Members []map[string]any // bound elements, each with a value
+	Where   filter.Expr      // for RemoveWhere; matches one element
+}
+
+func (e *edit) change(kind MemberChangeKind, members []map[string]any) {
+	e.members = append(e.members, MemberChange{Kind: kind, Members: members})
+}
+
+// changeMembers turns an operation on a detached attribute into changes of its
+// rows.
+func (e *edit) changeMembers(t target, value any) error {
+	switch {
+	case t.sub != nil:
+		return e.memberValues(t, value)
+	case t.filter != nil:
+		return e.filteredMembers(t, value)
+	case e.op == Remove && e.unset(value) && !isList(value):
+		e.change(ReplaceMembers, nil)
+		return nil
+	case e.op == Remove && e.strict():
+		// Whether this means all or these cannot be told, and all is too many.
+		return e.fail(InvalidValue, t.attr.Path, "a remove takes no value; select with a filter")
+	}
+	list, err := e.bindMembers(t.attr, value)
+	if err != nil {
+		return err
+	}
+	e.changeListed(list)
+	return nil
+}
+
+// changeListed records the current operation for the members it lists. Vendor
+// rows E25 and O13 for add and replace, E26 for remove.
+func (e *edit) changeListed(list []map[string]any) {
+	switch {
+	case e.op == Replace:
+		e.change(ReplaceMembers, list)
+	case len(list) == 0:
+	case e.op == Add:
+		e.change(AddMembers, list)
+	default:
+		e.change(RemoveMembers, list)
+	}
+}
+
+// memberValues handles "members.value" and its neighbours. An add brings ids to
+// append; everything else would change a member, and its parts are immutable.
+func (e *edit) memberValues(t target, value any) error {
+	if t.sub.Name != "value" || t.filter != nil || e.op == Replace || e.unset(value) || e.op == Remove && e.strict() {
+		return e.fail(Mutability, t.sub.Path, "is immutable; remove the member and add another")
+	}
+	ids := e.each(value)
+	list := make([]any, len(ids))
+	for i, id := range ids {
+		list[i] = map[string]any{"value": id}
+	}
+	members, err := e.bindMembers(t.attr, list)
+	if err != nil {
+		return err
+	}
+	e.changeListed(members)
+	return nil
+}
+
+// filteredMembers handles "members[…]". A removal by id is one of listed
+// members, which storage answers with a seek. Add and replace make the member
+// that the filter names, as for any other attribute; whether it is one already
+// is not known here, so in Strict mode they have no target.
+func (e *edit) filteredMembers(t target, value any) error {
+	value = e.one(value)
+	if e.op == Remove || e.op == Replace && e.unset(value) {
+		if list, ok := memberIDs(t.filter, t.attr); ok {
+			e.change(RemoveMembers, list)
+		} else {
+			e.members = append(e.members, MemberChange{Kind: RemoveWhere, Where: t.filter})
+		}
+		return nil
+	}
+	seed, ok := e.seed(t)
+	if !ok || seed["value"] == nil || e.strict() {
+		return e.fail(NoTarget, t.attr.Path, "the filter does not name a member; give members without a filter")
+	}
+	if e.unset(value) {
+		return nil // an add of nothing
+	}
+	obj, err := e.object(t.attr, value)
+	if err != nil {
+		return err
+	}
+	member := map[string]any{}
+	if e.op == Add {
+		member = copyOf(seed)
+	}
+	if err := e.merge(member, t.attr, obj); err != nil {
+		return err
+	}
+	for name, v := range seed {
+		if _, ok := member[name]; !ok {
+			member[name] = v
+		}
+	}
+	if member["value"] != seed["value"] {
+		e.change(RemoveMembers, []map[string]any{{"value": seed["value"]}})
+	}
+	e.change(AddMembers, []map[string]any{member})
+	return nil
+}
+
+// memberIDs returns the members that a filter selects by id alone:
+// value eq "a", or several of these joined by or.
+func memberIDs(f filter.Expr, a *schemas.Attribute) ([]map[string]any, bool) {
+	switch f := f.(type) {
+	case filter.Or:
+		var all []map[string]any
+		for _, term := range f {
+			list, ok := memberIDs(term, a)
+			if !ok {
+				return nil, false
+			}
+			all = append(all, list...)
+		}
+		return all, true
+	case filter.Compare:
+		if m := (map[string]any{}); f.Attr.Name == "value" && equalities(f, a, m) {
+			return []map[string]any{m}, true
+		}
+	}
+	return nil, false
+}
+
+// bindMembers fits each member to the schema. What storage needs is the value;
+// $ref, type and display may be missing or null (vendor rows E25, O12, J04).
+func (e *edit) bindMembers(a *schemas.Attribute, value any) ([]map[string]any, error) {
+	if e.unset(value) {
+		return nil, nil
+	}
+	list, ok := value.([]any)
+	if !ok && e.strict() {
+		return nil, e.fail(InvalidValue, a.Path, "expected a list")
+	}
+	if !ok {
+		list = []any{value} // vendor row X07
+	}
+	members := make([]map[string]any, 0, len(list))
+	for i, raw := range list {
+		if raw == nil {
+			continue
+		}
+		bound, err := a.BindElement(raw, e.mode)
+		if err != nil {
+			return nil, e.valueError(err, e.index, e.memberPart(a, i))
+		}
+		m, _ := bound.(map[string]any)
+		if id, _ := m["value"].(string); id == "" {
+			return nil, &Error{Index: e.index, Path: a.Path, Kind: InvalidValue, Msg: "a member needs a value", part: e.memberPart(a, i)}
+		}
+		members = append(members, m)
+	}
+	return members, nil
+}
+
+// memberPart is where in the operation the member stands.
+func (e *edit) memberPart(a *schemas.Attribute, i int) string {
+	if e.pathless {
+		return fmt.Sprintf("value.%s[%d]", a.Name, i)
+	}
+	return fmt.Sprintf("value[%d]", i)
+}

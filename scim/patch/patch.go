@@ -1,0 +1,179 @@
+package patch
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/roster-id/roster/schemas"
+)
+
+// MessageURI is the schema of a PATCH request (RFC 7644 §3.5.2).
+const MessageURI = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+
+// Op is what an operation does.
+type Op uint8
+
+// The operations of RFC 7644 §3.5.2.
+const (
+	Add Op = iota
+	Replace
+	Remove
+)
+
+var opNames = [...]string{"add", "replace", "remove"}
+
+// String returns the operation as RFC 7644 spells it.
+func (o Op) String() string { return opNames[o] }
+
+// Operation is one step of a PATCH. Value is a raw tree as [schemas.Decode]
+// makes it, nil when it is null or absent.
+type Operation struct {
+	Op    Op
+	Path  string // empty: the keys of Value are the paths
+	Value any
+}
+
+// Limits bound one request. Zero means no limit.
+type Limits struct {
+	Operations int // a key with a filter, in a value without a path, is one more
+	Members    int // list elements in the value of one operation
+}
+
+// DefaultLimits are what ServiceProviderConfig promises.
+var DefaultLimits = Limits{Operations: 100, Members: 5000}
+
+// Decode reads the operations from a PatchOp message that [schemas.Decode] has
+// already read. Errors are *[Error].
+func Decode(body any, l Limits, mode schemas.Mode) ([]Operation, error) {
+	list, err := operations(body, mode)
+	if err != nil {
+		return nil, err
+	}
+	tooMany := func(n int) bool { return l.Operations > 0 && n > l.Operations }
+	refusal := func() error {
+		return &Error{Index: -1, Path: "Operations", Kind: TooMany, Msg: fmt.Sprintf("more than %d operations", l.Operations)}
+	}
+	if tooMany(len(list)) {
+		return nil, refusal()
+	}
+	ops := make([]Operation, len(list))
+	searches := len(list)
+	for i, raw := range list {
+		if ops[i], err = decodeOperation(i, raw, mode); err != nil {
+			return nil, err
+		}
+		values, filters := measure(ops[i].Value)
+		if l.Members > 0 && values > l.Members {
+			return nil, &Error{Index: i, Kind: TooMany, Msg: fmt.Sprintf("more than %d values in one operation", l.Members), part: "value"}
+		}
+		if searches += filters; tooMany(searches) {
+			return nil, refusal()
+		}
+	}
+	return ops, nil
+}
+
+// operations finds the list of operations in the message.
+func operations(body any, mode schemas.Mode) ([]any, error) {
+	if list, ok := bareOperations(body, mode); ok {
+		return list, nil
+	}
+	message := func(path, msg string) error {
+		return &Error{Index: -1, Path: path, Kind: InvalidSyntax, Msg: msg}
+	}
+	m, ok := body.(map[string]any)
+	if !ok {
+		return nil, message("", "a PATCH is a JSON object")
+	}
+	uris, _ := field(m, "schemas", mode)
+	if !isPatchOp(uris, mode) {
+		return nil, message("schemas", "must contain "+MessageURI)
+	}
+	switch list, _ := field(m, "Operations", mode); list := list.(type) {
+	case []any:
+		if len(list) == 0 && mode == schemas.Strict {
+			return nil, message("Operations", "expected at least one operation")
+		}
+		return list, nil
+	case map[string]any:
+		if mode == schemas.Lenient {
+			return []any{list}, nil // vendor row X07: a single object where a list belongs
+		}
+	}
+	return nil, message("Operations", "expected a list of operations")
+}
+
+func isPatchOp(uris any, mode schemas.Mode) bool {
+	switch uris := uris.(type) {
+	case nil:
+		return mode == schemas.Lenient
+	case string:
+		return mode == schemas.Lenient && strings.EqualFold(uris, MessageURI)
+	case []any:
+		for _, u := range uris {
+			if s, ok := u.(string); ok && strings.EqualFold(s, MessageURI) {
+				return true
+			}
+		}
+		return len(uris) == 0 && mode == schemas.Lenient
+	}
+	return false
+}
+
+func decodeOperation(i int, raw any, mode schemas.Mode) (Operation, error) {
+	var op Operation
+	fail := func(kind Kind, part, msg string) (Operation, error) {
+		return Operation{}, &Error{Index: i, Kind: kind, Msg: msg, part: part}
+	}
+	m, ok := raw.(map[string]any)
+	if !ok {
+		return fail(InvalidSyntax, "", "expected an object")
+	}
+	name, _ := field(m, "op", mode)
+	text, _ := name.(string)
+	if op.Op, ok = parseOp(text, mode); !ok {
+		return fail(InvalidSyntax, "op", "expected add, replace or remove")
+	}
+	path, _ := field(m, "path", mode)
+	switch path := path.(type) {
+	case nil:
+	case string:
+		if path == "" && mode == schemas.Strict {
+			return fail(InvalidPath, "path", "expected an attribute path")
+		}
+		op.Path = path
+	default:
+		return fail(InvalidPath, "path", "expected a string")
+	}
+	// §3.5.2.1: an add must have a value. A missing one is not read as null: a
+	// request that lost something on the way must not clear anything.
+	if op.Value, ok = field(m, "value", mode); !ok && op.Op != Remove {
+		return fail(InvalidValue, "value", "is required for "+op.Op.String())
+	}
+	return op, nil
+}
+
+// measure counts the elements of all lists in v, and the keys that are paths
+// with a filter: in a value without a path each is an operation in its own right
+// and reads a whole list.
+func measure(v any) (values, filters int) {
+	add := func(v any) {
+		n, f := measure(v)
+		values, filters = values+n, filters+f
+	}
+	switch v := v.(type) {
+	case []any:
+		values = len(v)
+		for _, e := range v {
+			add(e)
+		}
+	case map[string]any:
+		for key, e := range v {
+			if strings.IndexByte(key, '[') >= 0 {
+				filters++
+			}
+			add(e)
+		}
+	}
+	return values, filters
+}

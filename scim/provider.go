@@ -1,0 +1,564 @@
+package scim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/patch"
+	"github.com/roster-id/roster/storage"
+)
+
+// Provider is the one door through which resources change: the protocol, the
+// console and the command line all come through here. It checks the schema,
+// asks whether the principal may, and writes the change, its audit entry and
+// its event in one step. It knows no HTTP. Set the fields before the first
+// call; all methods are safe for concurrent use.
+type Provider struct {
+	Store   storage.Store
+	Schemas *schemas.Set
+	Hasher  *auth.Hasher
+	Now     func() time.Time
+	// Observe is told of every operation: the resource type, what was done
+	// (create, get, query, replace, patch, delete) and how it ended (ok, or the
+	// scimType or status of the error). It may be nil.
+	Observe func(resourceType, operation, outcome string)
+}
+
+type requestIDKey struct{}
+
+// WithRequestID returns a context whose changes are audited under this id.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// RequestID returns the id given with WithRequestID, or "".
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+func (p *Provider) allow(by auth.Principal, e auth.Effect, t *schemas.ResourceType) error {
+	if !by.May(e, t.Name) {
+		return ErrForbidden
+	}
+	return nil
+}
+
+// observe reports the end of an operation and returns its error.
+func (p *Provider) observe(t *schemas.ResourceType, operation string, err error) error {
+	if p.Observe == nil {
+		return err
+	}
+	outcome := "ok"
+	if err != nil {
+		e := errorFor(err)
+		if outcome = string(e.Type); outcome == "" {
+			outcome = outcomes[e.Status]
+		}
+	}
+	p.Observe(t.Name, operation, outcome)
+	return err
+}
+
+// outcomes names what has no scimType, from a small vocabulary.
+var outcomes = map[int]string{
+	403: "forbidden", 404: "notFound", 412: "preconditionFailed", 413: "tooLarge", 500: "error", 503: "unavailable",
+}
+
+func mode(by auth.Principal) schemas.Mode {
+	return schemas.Mode(by.Profile == auth.ProfileStrict)
+}
+
+// Create stores a new resource from a decoded body (RFC 7644 §3.3) and returns
+// it. The server gives the id; a user without active is active.
+func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
+	r, err := p.create(ctx, by, t, body)
+	return r, p.observe(t, "create", err)
+}
+
+func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
+	if err := p.allow(by, auth.Write, t); err != nil {
+		return nil, err
+	}
+	attrs, err := t.Bind(body, mode(by))
+	if err != nil {
+		return nil, err
+	}
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true
+	}
+	secret, err := p.takePassword(ctx, attrs)
+	if err != nil {
+		return nil, err
+	}
+	members, err := membersOf(takeMembers(attrs))
+	if err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	now := p.now()
+	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
+	p.fill(t, r, attrs)
+	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		if err := tx.Create(r); err != nil {
+			return err
+		}
+		if secret != "" {
+			if err := tx.SetPassword(r, secret); err != nil {
+				return err
+			}
+		}
+		if len(members) > 0 {
+			if _, err := tx.AddMembers(r, members); err != nil {
+				return memberError(err)
+			}
+		}
+		return p.record(ctx, tx, by, "create", r, nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// now is in whole milliseconds, as stored.
+func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
+
+// fill derives from the attribute tree what is stored.
+func (p *Provider) fill(t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
+	attrs["id"] = r.ID
+	r.Name, _ = attrs["displayName"].(string)
+	if r.Name == "" {
+		r.Name, _ = attrs["userName"].(string)
+	}
+	r.Doc = t.Document(attrs)
+	r.Index = storage.NewIndex(t, attrs)
+}
+
+// record writes the audit entry and the event of a change.
+func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string) error {
+	err := tx.Audit(storage.AuditEntry{
+		At: r.LastModified, RequestID: RequestID(ctx), Actor: by.Actor(), Action: strings.ToLower(r.Type) + "." + action,
+		Type: r.Type, ID: r.ID, Attributes: attributes,
+	})
+	if err != nil {
+		return err
+	}
+	return tx.Publish(storage.Event{
+		At: r.LastModified, Action: action, Type: r.Type, ID: r.ID, Version: r.Version, Attributes: attributes,
+	})
+}
+
+// Get returns a resource.
+func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
+	r, err := p.get(ctx, by, t, id)
+	return r, p.observe(t, "get", err)
+}
+
+func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
+	if err := p.allow(by, auth.Read, t); err != nil {
+		return nil, err
+	}
+	if !ours(id) {
+		return nil, storage.ErrNotFound
+	}
+	return p.Store.Get(ctx, by.Tenant, t.Name, id)
+}
+
+// ours reports whether id has the form of the ids this server gives: what has
+// another one need not be looked for.
+func ours(id string) bool {
+	if len(id) != 36 {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		switch c := id[i]; {
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'f':
+		case c == '-' && (i == 8 || i == 13 || i == 18 || i == 23):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// Query selects resources of one type.
+func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
+	err := p.allow(by, auth.Read, t)
+	var page *storage.Page
+	if err == nil {
+		page, err = p.Store.Query(ctx, by.Tenant, q)
+	}
+	return page, p.observe(t, "query", err)
+}
+
+// Replace puts a decoded body in the place of a resource (RFC 7644 §3.5.1).
+// What the body leaves out is cleared, except active, the password, and the
+// members of a group, which an empty list clears.
+func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
+	r, err := p.replace(ctx, by, t, id, pre, body)
+	return r, p.observe(t, "replace", err)
+}
+
+func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
+	if err := p.allow(by, auth.Write, t); err != nil {
+		return nil, err
+	}
+	bound, err := t.Bind(body, mode(by))
+	if err != nil {
+		return nil, err
+	}
+	secret, err := p.takePassword(ctx, bound)
+	if err != nil {
+		return nil, err
+	}
+	c := change{action: "replace", password: secret}
+	members := takeMembers(bound)
+	if _, given := schemas.Field(body, "members"); given && t.Top("members") != nil {
+		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Members: members}}
+	}
+	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
+		next := make(map[string]any, len(bound)+1)
+		for k, v := range bound {
+			next[k] = v
+		}
+		if v, ok := attrs["active"]; ok && next["active"] == nil {
+			next["active"] = v
+		}
+		if err := t.KeepImmutable(attrs, next); err != nil {
+			return change{}, err
+		}
+		c.attrs = next
+		return c, nil
+	})
+}
+
+// storedPassword stands in the tree given to a PATCH for the password that is
+// not in the document, so that removing it can be told from leaving it alone.
+// No password a client sends contains U+0000.
+const storedPassword = "\x00stored"
+
+// Patch applies operations to a resource in one step (RFC 7644 §3.5.2) and
+// returns the result. When they change nothing, the version stays.
+func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
+	r, err := p.patch(ctx, by, t, id, pre, ops)
+	return r, p.observe(t, "patch", err)
+}
+
+func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
+	if err := p.allow(by, auth.Write, t); err != nil {
+		return nil, err
+	}
+	hashed := map[string]string{} // hashing is slow, and the function below may run again inside the write
+	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
+		if t.Top("password") != nil {
+			attrs["password"] = storedPassword
+		}
+		res, err := patch.Apply(t, attrs, ops, mode(by))
+		delete(attrs, "password")
+		if err != nil {
+			return change{}, err
+		}
+		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
+		switch pw, ok := c.attrs["password"].(string); {
+		case !ok && t.Top("password") != nil:
+			c.noPassword = true
+		case ok && pw != storedPassword:
+			if hashed[pw] == "" {
+				if hashed[pw], err = p.Hasher.Hash(ctx, pw); err != nil {
+					return change{}, err
+				}
+			}
+			c.password = hashed[pw]
+		}
+		delete(c.attrs, "password")
+		return c, nil
+	})
+}
+
+// Delete removes a resource (RFC 7644 §3.6): it is gone for everyone at once,
+// its names are free, and it waits out of sight until it is purged.
+func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
+	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre))
+}
+
+func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
+	if err := p.allow(by, auth.Write, t); err != nil {
+		return err
+	}
+	if !ours(id) {
+		return storage.ErrNotFound
+	}
+	return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		r, err := tx.Get(t.Name, id)
+		if err != nil {
+			return err
+		}
+		if err := pre.check(r); err != nil {
+			return err
+		}
+		attrs, err := t.Parse(r.Doc)
+		if err != nil {
+			return fmt.Errorf("parse the stored %s %s: %w", t.Name, id, err)
+		}
+		r.Index = storage.NewIndex(t, attrs)
+		r.LastModified = p.now()
+		if err := tx.Delete(r, r.LastModified); err != nil {
+			return err
+		}
+		return p.record(ctx, tx, by, "delete", r, nil)
+	})
+}
+
+// change is what a PUT or PATCH comes to.
+type change struct {
+	action     string
+	attrs      map[string]any // the whole tree afterwards
+	members    []patch.MemberChange
+	password   string // a hash to store, if not empty
+	noPassword bool   // the password is removed
+}
+
+// update reads a resource, computes its next state, and writes that unless the
+// resource changed meanwhile; then it computes again inside the write, where
+// nothing can come between.
+func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
+	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
+	if !ours(id) {
+		return nil, storage.ErrNotFound
+	}
+	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
+	read, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.prepare(read); err != nil {
+		return nil, err
+	}
+	if u.nothing() {
+		return read, nil
+	}
+	first := u
+	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		u = first
+		if len(u.change.members) == 0 {
+			err := u.write(ctx, tx)
+			if !errors.Is(err, storage.ErrConflict) {
+				return err
+			}
+		}
+		// The row is read again inside the write, where it stays as it is: to
+		// count what member changes do, or because it changed meanwhile.
+		now, err := tx.Get(t.Name, id)
+		if err != nil {
+			return err
+		}
+		if now.Version != u.prev.Version {
+			if err := u.prepare(now); err != nil {
+				return err
+			}
+		}
+		return u.write(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return u.next, nil
+}
+
+// update is one PUT or PATCH under way.
+type update struct {
+	p       *Provider
+	t       *schemas.ResourceType
+	by      auth.Principal
+	pre     Precondition
+	compute func(*storage.Resource, map[string]any) (change, error)
+
+	prev, next *storage.Resource
+	change     change
+	changed    []string // attribute paths
+}
+
+// prepare computes the next state from prev.
+func (u *update) prepare(prev *storage.Resource) error {
+	if err := u.pre.check(prev); err != nil {
+		return err
+	}
+	attrs, err := u.t.Parse(prev.Doc)
+	if err != nil {
+		return fmt.Errorf("parse the stored %s %s: %w", u.t.Name, prev.ID, err)
+	}
+	prev.Index = storage.NewIndex(u.t, attrs)
+	if u.change, err = u.compute(prev, attrs); err != nil {
+		return err
+	}
+	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
+		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
+	u.p.fill(u.t, next, u.change.attrs)
+	u.changed = differences(u.t, attrs, u.change.attrs)
+	if u.change.password != "" || u.change.noPassword {
+		u.changed = append(u.changed, "password")
+	}
+	u.prev, u.next = prev, next
+	return nil
+}
+
+// later keeps lastModified from going back when the clock does.
+func later(now, last time.Time) time.Time {
+	if now.Before(last) {
+		return last
+	}
+	return now
+}
+
+func (u *update) nothing() bool {
+	return bytes.Equal(u.prev.Doc, u.next.Doc) && len(u.change.members) == 0 && u.change.password == "" && !u.change.noPassword
+}
+
+func (u *update) write(ctx context.Context, tx storage.Tx) error {
+	same := bytes.Equal(u.prev.Doc, u.next.Doc)
+	rows := 0
+	for _, m := range u.change.members {
+		n, err := u.apply(tx, m)
+		if err != nil {
+			return err
+		}
+		rows += n
+	}
+	if rows > 0 {
+		u.changed = append(u.changed, "members")
+	}
+	if same && rows == 0 && u.change.password == "" && !u.change.noPassword {
+		u.next = u.prev
+		return nil
+	}
+	next := u.next
+	if same {
+		short := *next
+		short.Doc, short.Index = nil, nil
+		next = &short
+	}
+	if err := tx.Update(u.prev, next); err != nil {
+		return err
+	}
+	if u.change.password != "" || u.change.noPassword {
+		if err := tx.SetPassword(u.prev, u.change.password); err != nil {
+			return err
+		}
+	}
+	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed)
+}
+
+// apply does one change of members and returns how many rows it touched.
+func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
+	members, err := membersOf(c.Members)
+	if err != nil {
+		return 0, err
+	}
+	switch c.Kind {
+	case patch.AddMembers:
+		n, err := tx.AddMembers(u.prev, members)
+		return n, memberError(err)
+	case patch.ReplaceMembers:
+		n, err := tx.SetMembers(u.prev, members)
+		return n, memberError(err)
+	case patch.RemoveMembers:
+		return tx.RemoveMembers(u.prev, memberIDs(members))
+	}
+	var ids []string
+	err = tx.EachMember(u.prev, func(m storage.Member) error {
+		if c.Where.Match(map[string]any{"value": m.Value, "type": m.Type, "display": m.Display}) {
+			ids = append(ids, m.Value)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return tx.RemoveMembers(u.prev, ids)
+}
+
+func memberIDs(members []storage.Member) []string {
+	ids := make([]string, len(members))
+	for i, m := range members {
+		ids[i] = m.Value
+	}
+	return ids
+}
+
+// memberError says which of the given members does not exist.
+func memberError(err error) error {
+	if e, ok := errors.AsType[*storage.UnknownMemberError](err); ok {
+		return &schemas.ValueError{Path: fmt.Sprintf("members[%d].value", e.Index), Msg: "no user or group has this id"}
+	}
+	return err
+}
+
+// takePassword takes the password out of a tree and returns its hash, or "".
+func (p *Provider) takePassword(ctx context.Context, attrs map[string]any) (string, error) {
+	pw, ok := attrs["password"].(string)
+	delete(attrs, "password")
+	if !ok {
+		return "", nil
+	}
+	return p.Hasher.Hash(ctx, pw)
+}
+
+// takeMembers takes the members out of a tree.
+func takeMembers(attrs map[string]any) []map[string]any {
+	list, _ := attrs["members"].([]any)
+	delete(attrs, "members")
+	elements := make([]map[string]any, len(list))
+	for i, e := range list {
+		elements[i] = e.(map[string]any)
+	}
+	return elements
+}
+
+func membersOf(elements []map[string]any) ([]storage.Member, error) {
+	members := make([]storage.Member, len(elements))
+	for i, e := range elements {
+		m := &members[i]
+		m.Value, _ = e["value"].(string)
+		m.Display, _ = e["display"].(string)
+		if m.Value == "" {
+			return nil, &schemas.ValueError{Path: fmt.Sprintf("members[%d].value", i), Msg: "is required"}
+		}
+	}
+	return members, nil
+}
+
+// differences returns the paths of the attributes at the top, and of those in
+// an extension, whose values differ.
+func differences(t *schemas.ResourceType, prev, next map[string]any) []string {
+	var paths []string
+	for _, a := range t.Attributes() {
+		x, y := prev[a.Name], next[a.Name]
+		switch {
+		case a.Name == "schemas" || reflect.DeepEqual(x, y):
+		case a.Extension:
+			xm, _ := x.(map[string]any)
+			ym, _ := y.(map[string]any)
+			for _, s := range a.SubAttributes {
+				if !reflect.DeepEqual(xm[s.Name], ym[s.Name]) {
+					paths = append(paths, s.Path)
+				}
+			}
+		default:
+			paths = append(paths, a.Path)
+		}
+	}
+	return paths
+}

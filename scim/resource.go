@@ -1,0 +1,211 @@
+package scim
+
+import (
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// projection says which attributes of a resource a response carries
+// (RFC 7644 §3.9). The zero value carries those returned always and by default.
+type projection struct {
+	include map[*schemas.Attribute]bool // nil without "attributes"
+	exclude map[*schemas.Attribute]bool
+}
+
+// projection resolves the names in a request. Unknown names select nothing.
+func (r projectionRequest) projection(t *schemas.ResourceType) projection {
+	var p projection
+	if len(r.attributes) > 0 {
+		p.include = map[*schemas.Attribute]bool{}
+		for _, name := range r.attributes {
+			if a := t.Lookup(name); a != nil {
+				p.include[a] = true
+			}
+		}
+	}
+	if len(r.excluded) > 0 {
+		p.exclude = map[*schemas.Attribute]bool{}
+		for _, name := range r.excluded {
+			if a := t.Lookup(name); a != nil {
+				p.exclude[a] = true
+			}
+		}
+	}
+	return p
+}
+
+// full reports whether a stored document can go out as it is.
+func (p projection) full(t *schemas.ResourceType) bool {
+	return p.include == nil && p.exclude == nil && !onlyOnRequest(t.Attributes())
+}
+
+func onlyOnRequest(defs []*schemas.Attribute) bool {
+	for _, a := range defs {
+		if a.Returned == schemas.ReturnedRequest || onlyOnRequest(a.SubAttributes) {
+			return true
+		}
+	}
+	return false
+}
+
+// keep reports whether the attribute is part of the response. A complex
+// attribute is kept for the sake of a sub-attribute that is.
+func (p projection) keep(a *schemas.Attribute) bool {
+	switch {
+	case a.Returned == schemas.ReturnedNever:
+		return false
+	case a.Returned == schemas.ReturnedAlways && a.Parent == nil:
+		return true
+	case p.include == nil:
+		return !p.exclude[a] && a.Returned != schemas.ReturnedRequest
+	case p.include[a]:
+		return true
+	}
+	for q := a.Parent; q != nil; q = q.Parent {
+		if p.include[q] {
+			return a.Returned != schemas.ReturnedRequest
+		}
+	}
+	return p.below(a)
+}
+
+// below reports whether a sub-attribute of a was asked for.
+func (p projection) below(a *schemas.Attribute) bool {
+	for _, s := range a.SubAttributes {
+		if p.include[s] || p.below(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// view writes resources of one type as they go over the wire.
+type view struct {
+	t    *schemas.ResourceType
+	base string // "https://host/scim/v2"
+	projection
+	fast bool // documents go out as stored
+}
+
+func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
+	v := view{t: t, base: base, projection: p.projection(t)}
+	v.fast = v.full(t)
+	return v
+}
+
+func (v view) location(id string) string { return v.base + v.t.Endpoint + "/" + id }
+
+// open appends everything of a resource except its members and the closing
+// brace.
+func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership, tag string) ([]byte, error) {
+	if v.fast {
+		dst = append(dst, r.Doc[:len(r.Doc)-1]...)
+	} else {
+		attrs, err := v.t.Parse(r.Doc)
+		if err != nil {
+			return dst, err
+		}
+		dst = v.t.AppendJSON(dst, attrs, v.keep)
+		dst = dst[:len(dst)-1]
+	}
+	if a := v.t.Top("groups"); a != nil && a.Detached && len(groups) > 0 && v.keep(a) {
+		dst = v.groups(dst, a, groups)
+	}
+	if a := v.t.Top("meta"); v.keep(a) {
+		dst = v.meta(dst, a, r, tag)
+	}
+	return dst, nil
+}
+
+func (v view) groups(dst []byte, a *schemas.Attribute, groups []storage.Membership) []byte {
+	dst = append(dst, `,"groups":[`...)
+	for i, g := range groups {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		typ := "indirect"
+		if g.Direct {
+			typ = "direct"
+		}
+		dst = v.reference(dst, a, g.Group, "/Groups/", g.Display, typ)
+	}
+	return append(dst, ']')
+}
+
+// member appends one element of members.
+func (v view) member(dst []byte, a *schemas.Attribute, m storage.Member) []byte {
+	return v.reference(dst, a, m.Value, "/"+m.Type+"s/", m.Display, m.Type)
+}
+
+// reference appends an element that refers to another resource.
+func (v view) reference(dst []byte, a *schemas.Attribute, id, endpoint, display, typ string) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	field := func(name string, prefix, value string) {
+		if (prefix == "" && value == "") || !v.keep(a.Sub(name)) {
+			return
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '"')
+		dst = append(dst, name...)
+		dst = append(dst, `":`...)
+		if prefix == "" {
+			dst = schemas.AppendString(dst, value)
+			return
+		}
+		dst = schemas.AppendString(dst, prefix)
+		dst = append(append(dst[:len(dst)-1], value...), '"')
+	}
+	field("value", "", id)
+	field("$ref", v.base+endpoint, id)
+	field("display", "", display)
+	field("type", "", typ)
+	return append(dst, '}')
+}
+
+// timeFormat is RFC 3339 with the milliseconds that are stored.
+const timeFormat = "2006-01-02T15:04:05.000Z"
+
+func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, tag string) []byte {
+	dst = append(dst, `,"meta":{`...)
+	start := len(dst)
+	begin := func(name string) bool {
+		if !v.fast && !v.keep(a.Sub(name)) {
+			return false
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, '"')
+		dst = append(dst, name...)
+		dst = append(dst, `":"`...)
+		return true
+	}
+	instant := func(name string, t time.Time) {
+		if begin(name) {
+			dst = append(t.UTC().AppendFormat(dst, timeFormat), '"')
+		}
+	}
+	if begin("resourceType") {
+		dst = append(append(dst, r.Type...), '"')
+	}
+	instant("created", r.Created)
+	instant("lastModified", r.LastModified)
+	if begin("location") {
+		dst = dst[:len(dst)-1]
+		dst = schemas.AppendString(dst, v.base)
+		dst = append(dst[:len(dst)-1], v.t.Endpoint...)
+		dst = append(append(append(dst, '/'), r.ID...), '"')
+	}
+	if begin("version") {
+		dst = append(dst[:len(dst)-1], `"W/\"`...)
+		dst = append(dst, strings.Trim(tag[2:], `"`)...)
+		dst = append(dst, `\""`...)
+	}
+	return append(dst, '}')
+}

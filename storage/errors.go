@@ -1,0 +1,37 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrNotFound: no such record in this tenant.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: the record changed since it was read.
+	ErrConflict = errors.New("changed meanwhile")
+	// ErrUnavailable: the store cannot serve this now; nothing was changed, and
+	// the same request may succeed later.
+	ErrUnavailable = errors.New("store unavailable")
+	// ErrTooExpensive: the query took longer than a store grants one query.
+	ErrTooExpensive = errors.New("query too expensive")
+	// ErrUnaudited: a write changed something and recorded no audit entry.
+	ErrUnaudited = errors.New("change without an audit entry")
+)
+
+// UniqueError says that a value which must be unique is taken.
+type UniqueError struct {
+	Attr string // the attribute's path, "userName"
+}
+
+func (e *UniqueError) Error() string { return e.Attr + " is already in use" }
+
+// UnknownMemberError says that a member to be added does not exist.
+type UnknownMemberError struct {
+	Index int // its place in the list that was given
+}
+
+func (e *UnknownMemberError) Error() string {
+	return fmt.Sprintf("member %d does not exist", e.Index)
+}

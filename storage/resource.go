@@ -1,0 +1,78 @@
+package storage
+
+import (
+	"context"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+)
+
+// Resource is a stored SCIM resource.
+type Resource struct {
+	Type         string // the name of its resource type: "User"
+	ID           string // UUIDv7, given by the server, never reused
+	Version      int64  // 1 when created, one more with every change
+	Created      time.Time
+	LastModified time.Time
+	// Doc is the resource as JSON without meta, members, groups and anything
+	// secret; see schemas.ResourceType.Document.
+	Doc []byte
+	// Index is what backends search by. It is set on the way in and nil on the
+	// way out.
+	Index *Index
+	// Name is what others call the resource: its displayName or userName.
+	Name string
+	// InGroups is set by reads: the resource is a direct member of a group.
+	InGroups bool
+	// Ref is the backend's own handle, set by reads and by Tx.Create.
+	Ref int64
+}
+
+// Member is a direct member of a group.
+type Member struct {
+	Value   string // the id of a user or group
+	Type    string // "User" or "Group"
+	Display string
+}
+
+// Membership is a group that somebody belongs to.
+type Membership struct {
+	Group   string // the id of the group
+	Display string
+	Direct  bool
+}
+
+// Query selects resources of one type.
+type Query struct {
+	Type string
+	// Filter is nil for all resources.
+	Filter filter.Expr
+	// SortBy orders by an attribute, as filters compare it; resources without a
+	// value come last (first when Descending), and the id decides between
+	// equals. Nil orders by id. A multi-valued attribute is ordered by its
+	// primary or else its first value (RFC 7644 §3.4.2.3).
+	SortBy     *schemas.Attribute
+	Descending bool
+	// StartIndex is 1-based. Count 0 asks for the total only.
+	StartIndex int
+	Count      int
+}
+
+// Page is the answer to a Query. Its resources are read in portions, so that a
+// page needs little memory and a slow reader holds up nobody.
+type Page struct {
+	// TotalResults is how many resources the query selects in all.
+	TotalResults int
+	next         func(context.Context) ([]*Resource, error)
+}
+
+// NewPage is for backends: next returns the following portion, or none at the
+// end.
+func NewPage(total int, next func(context.Context) ([]*Resource, error)) *Page {
+	return &Page{TotalResults: total, next: next}
+}
+
+// Next returns the next resources of the page, or none when there are no more.
+// They are valid until the following call.
+func (p *Page) Next(ctx context.Context) ([]*Resource, error) { return p.next(ctx) }

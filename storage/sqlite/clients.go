@@ -1,0 +1,132 @@
+package sqlite
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/storage"
+)
+
+const tokenColumns = `k.id, k.client, k.hash, k.created, k.expires, k.last_used`
+
+func scanToken(st *sqlite.Stmt) *storage.Token {
+	k := &storage.Token{
+		ID: st.ColumnText(0), Client: st.ColumnText(1), Hash: make([]byte, st.ColumnLen(2)),
+		Created: columnTime(st, 3), Expires: columnTime(st, 4), LastUsed: columnTime(st, 5),
+	}
+	st.ColumnBytes(2, k.Hash)
+	return k
+}
+
+const clientColumns = `c.tenant, c.id, c.name, c.scopes, c.profile, c.networks, c.created, c.revoked`
+
+func scanClient(st *sqlite.Stmt, from int) *storage.Client {
+	return &storage.Client{
+		Tenant: storage.TenantID(st.ColumnText(from)), ID: st.ColumnText(from + 1), Name: st.ColumnText(from + 2),
+		Scopes: strings.Fields(st.ColumnText(from + 3)), Profile: st.ColumnText(from + 4), Networks: strings.Fields(st.ColumnText(from + 5)),
+		Created: columnTime(st, from+6), Revoked: columnTime(st, from+7),
+	}
+}
+
+// Token implements storage.Clients.
+func (s *Store) Token(ctx context.Context, id string) (k *storage.Token, cl *storage.Client, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT `+tokenColumns+`, `+clientColumns+` FROM token k
+			JOIN client c ON c.tenant = k.tenant AND c.id = k.client WHERE k.id = ?`, func(st *sqlite.Stmt) error {
+			k, cl = scanToken(st), scanClient(st, 6)
+			return nil
+		}, id)
+	})
+	if err == nil && k == nil {
+		err = storage.ErrNotFound
+	}
+	return k, cl, err
+}
+
+// ListClients implements storage.Clients.
+func (s *Store) ListClients(ctx context.Context, tenant storage.TenantID) ([]*storage.Client, error) {
+	var list []*storage.Client
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		byID := map[string]*storage.Client{}
+		err := query(c, `SELECT `+clientColumns+` FROM client c WHERE c.tenant = ? ORDER BY c.name, c.id`, func(st *sqlite.Stmt) error {
+			cl := scanClient(st, 0)
+			list, byID[cl.ID] = append(list, cl), cl
+			return nil
+		}, string(tenant))
+		if err != nil {
+			return err
+		}
+		return query(c, `SELECT `+tokenColumns+` FROM token k WHERE k.tenant = ? ORDER BY k.created, k.id`, func(st *sqlite.Stmt) error {
+			k := scanToken(st)
+			if cl := byID[k.Client]; cl != nil {
+				cl.Tokens = append(cl.Tokens, k)
+			}
+			return nil
+		}, string(tenant))
+	})
+	return list, err
+}
+
+// TokenUsed implements storage.Clients.
+func (s *Store) TokenUsed(ctx context.Context, tenant storage.TenantID, id string, at time.Time) error {
+	return s.Write(ctx, tenant, func(t storage.Tx) error {
+		return t.(*tx).exec(`UPDATE token SET last_used = max(coalesce(last_used, 0), ?) WHERE tenant = ? AND id = ?`, at, string(tenant), id)
+	})
+}
+
+// ListTenants implements storage.Tenants.
+func (s *Store) ListTenants(ctx context.Context) (list []*storage.Tenant, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT id, name, created FROM tenant ORDER BY id`, func(st *sqlite.Stmt) error {
+			list = append(list, &storage.Tenant{ID: storage.TenantID(st.ColumnText(0)), Name: st.ColumnText(1), Created: columnTime(st, 2)})
+			return nil
+		})
+	})
+	return list, err
+}
+
+// PasswordHash implements storage.Credentials.
+func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user string) (hash string, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT p.secret FROM resource r JOIN credential p ON p.n = r.n AND p.kind = 'password'
+			WHERE r.tenant = ? AND r.type = 'User' AND r.id = ? AND r.deleted IS NULL`,
+			func(st *sqlite.Stmt) error { hash = st.ColumnText(0); return nil }, string(tenant), user)
+	})
+	if err == nil && hash == "" {
+		err = storage.ErrNotFound
+	}
+	return hash, err
+}
+
+// AuditEntries implements storage.Audit.
+func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) (list []storage.AuditEntry, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT seq, at, request_id, actor, action, type, id, attributes FROM audit
+			WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?`, func(st *sqlite.Stmt) error {
+			list = append(list, storage.AuditEntry{
+				Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3),
+				Action: st.ColumnText(4), Type: st.ColumnText(5), ID: st.ColumnText(6), Attributes: strings.Fields(st.ColumnText(7)),
+			})
+			return nil
+		}, string(tenant), after, limit)
+	})
+	return list, err
+}
+
+// Events implements storage.Outbox.
+func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64, limit int) (list []storage.Event, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT seq, at, action, type, id, version, attributes FROM outbox
+			WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?`, func(st *sqlite.Stmt) error {
+			list = append(list, storage.Event{
+				Seq: st.ColumnInt64(0), At: columnTime(st, 1), Action: st.ColumnText(2), Type: st.ColumnText(3),
+				ID: st.ColumnText(4), Version: st.ColumnInt64(5), Attributes: strings.Fields(st.ColumnText(6)),
+			})
+			return nil
+		}, string(tenant), after, limit)
+	})
+	return list, err
+}

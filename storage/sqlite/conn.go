@@ -1,0 +1,118 @@
+package sqlite
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/roster-id/roster/schemas"
+)
+
+// minVersion is the first SQLite without the WAL-reset corruption.
+const minVersion = "3.51.3"
+
+type role bool
+
+const (
+	reader role = false
+	writer role = true
+)
+
+// pragma is a setting and the value it must read back as. SQLite ignores a
+// misspelt pragma without a word.
+type pragma struct{ name, set, want string }
+
+func pragmas(r role) []pragma {
+	ps := []pragma{
+		{"journal_mode", "WAL", "wal"},
+		{"synchronous", "FULL", "2"},
+		{"foreign_keys", "ON", "1"},
+		{"busy_timeout", "5000", "5000"},
+		{"trusted_schema", "OFF", "0"},
+		{"mmap_size", "0", "0"},
+		{"cell_size_check", "ON", "1"},
+	}
+	if r == writer {
+		return append(ps,
+			pragma{"cache_size", "-32000", "-32000"},
+			// Frequently changed pages are copied into the file once per 32 MB of
+			// log instead of once per 4 MB.
+			pragma{"wal_autocheckpoint", "8000", "8000"},
+			pragma{"journal_size_limit", "67108864", "67108864"})
+	}
+	return append(ps, pragma{"cache_size", "-8000", "-8000"}, pragma{"query_only", "ON", "1"})
+}
+
+// openConn opens a connection and verifies every setting.
+func openConn(path string, r role) (*sqlite.Conn, error) {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenNoMutex)
+	if err != nil {
+		return nil, err
+	}
+	c.SetBusyTimeout(5 * time.Second)
+	if err = configure(c, r); err == nil {
+		err = c.CreateFunction("roster_fold", fold)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// fold gives SQL the comparison form of text that has no shadow: the display
+// names of members.
+var fold = &sqlite.FunctionImpl{
+	NArgs: 1, Deterministic: true,
+	Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+		return sqlite.TextValue(schemas.Fold(args[0].Text())), nil
+	},
+}
+
+func configure(c *sqlite.Conn, r role) error {
+	v, err := sqlitex.ResultText(c.Prep("SELECT sqlite_version()"))
+	if err != nil {
+		return err
+	}
+	if !atLeast(v, minVersion) {
+		return fmt.Errorf("SQLite is %s, at least %s is needed", v, minVersion)
+	}
+	for _, p := range pragmas(r) {
+		if err := sqlitex.ExecuteTransient(c, "PRAGMA "+p.name+" = "+p.set, nil); err != nil {
+			return fmt.Errorf("PRAGMA %s: %w", p.name, err)
+		}
+		got := ""
+		err := sqlitex.ExecuteTransient(c, "PRAGMA "+p.name, &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+			got = s.ColumnText(0)
+			return nil
+		}})
+		if err != nil {
+			return fmt.Errorf("PRAGMA %s: %w", p.name, err)
+		}
+		// An omitted mmap build answers nothing, which is as good as zero.
+		if got != p.want && !(p.name == "mmap_size" && got == "") {
+			return fmt.Errorf("PRAGMA %s is %q after setting it, expected %q", p.name, got, p.want)
+		}
+	}
+	return nil
+}
+
+// atLeast compares dotted versions number by number.
+func atLeast(v, want string) bool {
+	a, b := strings.Split(v, "."), strings.Split(want, ".")
+	for i := range b {
+		if i >= len(a) {
+			return false
+		}
+		x, errX := strconv.Atoi(a[i])
+		y, _ := strconv.Atoi(b[i])
+		if errX != nil || x != y {
+			return errX == nil && x > y
+		}
+	}
+	return true
+}

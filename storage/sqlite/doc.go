@@ -1,0 +1,20 @@
+// Package sqlite keeps a Roster directory in one SQLite file.
+//
+// One goroutine writes (writer.go): it takes whatever writes are waiting,
+// runs each inside a savepoint, and commits them together, so that many
+// concurrent requests share one fsync while each still waits for its own
+// durability. A pool of read-only connections answers everything else and
+// never waits for the writer. The database runs in WAL mode with
+// synchronous=FULL; every pragma is read back after opening (conn.go).
+//
+// A file lock keeps a second server out. Commands such as "roster client" open
+// the same file as a guest ([Options.Guest]) beside a running server: SQLite's
+// own locks order the two writers.
+//
+// Filters become SQL over the search shadow, a JSONB column (where.go).
+// Equality on the attributes that clients match by starts from an index. Totals
+// and far pages of unfiltered lists come from counted runs of ids (tally.go).
+//
+// Begin with sqlite.go, then writer.go and tx.go for writing, read.go and
+// where.go for reading.
+package sqlite

@@ -1,0 +1,196 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// memberTypes are the resource types a member may have, the usual one first.
+var memberTypes = []string{"User", "Group"}
+
+// find returns the row number and name of a live user or group.
+func find(c *sqlite.Conn, tenant, id string) (n int64, name string, err error) {
+	for _, typ := range memberTypes {
+		err := query(c, `SELECT n, name FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`,
+			func(st *sqlite.Stmt) error {
+				n, name = st.ColumnInt64(0), st.ColumnText(1)
+				return nil
+			}, tenant, typ, id)
+		if err != nil || n != 0 {
+			return n, name, err
+		}
+	}
+	return 0, "", storage.ErrNotFound
+}
+
+func (t *tx) AddMembers(group *storage.Resource, members []storage.Member) (int, error) {
+	added := 0
+	for i, m := range members {
+		n, err := t.member(i, &m)
+		if err != nil {
+			return added, err
+		}
+		if err := t.change(`INSERT OR IGNORE INTO membership (grp, member, display) VALUES (?, ?, ?)`, group.Ref, n, m.Display); err != nil {
+			return added, err
+		}
+		added += t.conn.Changes()
+	}
+	return added, nil
+}
+
+// member finds a member to be added and names it.
+func (t *tx) member(i int, m *storage.Member) (int64, error) {
+	n, name, err := find(t.conn, t.tenant, m.Value)
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, &storage.UnknownMemberError{Index: i}
+	}
+	if m.Display == "" {
+		m.Display = name
+	}
+	return n, err
+}
+
+func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
+	removed := 0
+	for _, id := range ids {
+		n, _, err := find(t.conn, t.tenant, id)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return removed, err
+		}
+		if err := t.change(`DELETE FROM membership WHERE grp = ? AND member = ?`, group.Ref, n); err != nil {
+			return removed, err
+		}
+		removed += t.conn.Changes()
+	}
+	return removed, nil
+}
+
+// SetMembers works in a temporary table, so that its memory does not grow with
+// the size of the group.
+func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int, error) {
+	if len(members) == 0 {
+		err := t.change(`DELETE FROM membership WHERE grp = ?`, group.Ref)
+		return t.conn.Changes(), err
+	}
+	if err := t.exec(`CREATE TEMP TABLE IF NOT EXISTS wanted (n INTEGER PRIMARY KEY, display TEXT NOT NULL)`); err != nil {
+		return 0, err
+	}
+	if err := t.exec(`DELETE FROM temp.wanted`); err != nil {
+		return 0, err
+	}
+	for i, m := range members {
+		n, err := t.member(i, &m)
+		if err != nil {
+			return 0, err
+		}
+		if err := t.exec(`INSERT OR IGNORE INTO temp.wanted (n, display) VALUES (?, ?)`, n, m.Display); err != nil {
+			return 0, err
+		}
+	}
+	if err := t.change(`DELETE FROM membership WHERE grp = ? AND member NOT IN (SELECT n FROM temp.wanted)`, group.Ref); err != nil {
+		return 0, err
+	}
+	changed := t.conn.Changes()
+	if err := t.change(`INSERT OR IGNORE INTO membership (grp, member, display) SELECT ?, n, display FROM temp.wanted`, group.Ref); err != nil {
+		return changed, err
+	}
+	return changed + t.conn.Changes(), nil
+}
+
+func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {
+	return query(t.conn, `SELECT x.id, x.type, m.display FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
+		WHERE m.grp = ? ORDER BY m.member`, func(st *sqlite.Stmt) error {
+		return fn(storage.Member{Value: st.ColumnText(0), Type: st.ColumnText(1), Display: st.ColumnText(2)})
+	}, group.Ref)
+}
+
+// portion is how many members one visit to the database reads.
+const portion = 1000
+
+// Members implements storage.Memberships. Each portion is a read of its own, so
+// a slow consumer holds no reader.
+func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
+	return func(yield func(storage.Member, error) bool) {
+		var last int64 = -1
+		for {
+			members := make([]storage.Member, 0, portion)
+			err := s.read(ctx, func(c *sqlite.Conn) error {
+				return query(c, `SELECT m.member, x.id, x.type, m.display FROM resource g
+					JOIN membership m ON m.grp = g.n
+					JOIN resource x ON x.n = m.member AND x.deleted IS NULL
+					WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL AND m.member > ?
+					ORDER BY m.member LIMIT ?`, func(st *sqlite.Stmt) error {
+					last = st.ColumnInt64(0)
+					members = append(members, storage.Member{Value: st.ColumnText(1), Type: st.ColumnText(2), Display: st.ColumnText(3)})
+					return nil
+				}, string(tenant), group, last, portion)
+			})
+			if err != nil {
+				yield(storage.Member{}, err)
+				return
+			}
+			for _, m := range members {
+				if !yield(m, nil) {
+					return
+				}
+			}
+			if len(members) < portion {
+				return
+			}
+		}
+	}
+}
+
+// CountMembers implements storage.Memberships.
+func (s *Store) CountMembers(ctx context.Context, tenant storage.TenantID, group string, limit int) (int, error) {
+	count := 0
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT count(*) FROM (SELECT 1 FROM resource g
+			JOIN membership m ON m.grp = g.n
+			JOIN resource x ON x.n = m.member AND x.deleted IS NULL
+			WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL LIMIT ?)`, func(st *sqlite.Stmt) error {
+			count = st.ColumnInt(0)
+			return nil
+		}, string(tenant), group, limit)
+	})
+	return count, err
+}
+
+// Groups implements storage.Memberships. UNION visits each group once, so a
+// cycle of groups ends.
+func (s *Store) Groups(ctx context.Context, tenant storage.TenantID, members ...string) (map[string][]storage.Membership, error) {
+	out := make(map[string][]storage.Membership)
+	err := s.read(ctx, func(c *sqlite.Conn) error {
+		for _, id := range members {
+			n, _, err := find(c, string(tenant), id)
+			if errors.Is(err, storage.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			err = query(c, `WITH RECURSIVE up (n, direct) AS (
+					SELECT m.grp, 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ?1
+					UNION
+					SELECT m.grp, 0 FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
+				SELECT g.id, g.name, max(up.direct) FROM up JOIN resource g ON g.n = up.n GROUP BY g.n ORDER BY max(up.direct) DESC, g.n`,
+				func(st *sqlite.Stmt) error {
+					out[id] = append(out[id], storage.Membership{Group: st.ColumnText(0), Display: st.ColumnText(1), Direct: st.ColumnBool(2)})
+					return nil
+				}, n)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,116 @@
+-- Times are milliseconds since 1970.
+CREATE TABLE tenant (
+    id      TEXT PRIMARY KEY NOT NULL,
+    name    TEXT NOT NULL,
+    created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- A resource is addressed inside the store by n, which is what other tables
+-- hold: an integer is compact and leads to the row in one step.
+CREATE TABLE resource (
+    n        INTEGER PRIMARY KEY,
+    tenant   TEXT NOT NULL,
+    type     TEXT NOT NULL,
+    id       TEXT NOT NULL,
+    version  INTEGER NOT NULL,
+    created  INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    deleted  INTEGER,
+    name     TEXT NOT NULL,
+    doc      TEXT NOT NULL,
+    shadow   BLOB NOT NULL -- JSONB
+) STRICT;
+CREATE UNIQUE INDEX resource_live ON resource (tenant, type, id) WHERE deleted IS NULL;
+CREATE INDEX resource_modified ON resource (tenant, type, modified) WHERE deleted IS NULL;
+CREATE INDEX resource_deleted ON resource (tenant, deleted) WHERE deleted IS NOT NULL;
+
+-- Live resources only: deleting one takes its keys out.
+CREATE TABLE unique_key (
+    tenant TEXT NOT NULL,
+    type   TEXT NOT NULL,
+    path   TEXT NOT NULL,
+    value  TEXT NOT NULL,
+    n      INTEGER NOT NULL,
+    PRIMARY KEY (tenant, type, path, value)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE lookup (
+    tenant TEXT NOT NULL,
+    type   TEXT NOT NULL,
+    path   TEXT NOT NULL,
+    value  TEXT NOT NULL,
+    n      INTEGER NOT NULL,
+    PRIMARY KEY (tenant, type, path, value, n)
+) STRICT, WITHOUT ROWID;
+
+-- Live resources counted in runs of neighbouring ids, each beginning at lo, so
+-- that totals and far pages do not walk the whole index.
+CREATE TABLE tally (
+    tenant TEXT NOT NULL,
+    type   TEXT NOT NULL,
+    lo     TEXT NOT NULL,
+    live   INTEGER NOT NULL,
+    PRIMARY KEY (tenant, type, lo)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE membership (
+    grp     INTEGER NOT NULL,
+    member  INTEGER NOT NULL,
+    display TEXT NOT NULL,
+    PRIMARY KEY (grp, member)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX membership_member ON membership (member, grp);
+
+CREATE TABLE credential (
+    n      INTEGER NOT NULL,
+    kind   TEXT NOT NULL,
+    secret TEXT NOT NULL,
+    PRIMARY KEY (n, kind)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE client (
+    tenant   TEXT NOT NULL,
+    id       TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    scopes   TEXT NOT NULL, -- space-separated
+    profile  TEXT NOT NULL,
+    networks TEXT NOT NULL, -- space-separated
+    created  INTEGER NOT NULL,
+    revoked  INTEGER,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX client_name ON client (tenant, name) WHERE revoked IS NULL;
+-- The one key that does not begin with the tenant: a token says whose it is.
+CREATE TABLE token (
+    id        TEXT PRIMARY KEY NOT NULL,
+    tenant    TEXT NOT NULL,
+    client    TEXT NOT NULL,
+    hash      BLOB NOT NULL,
+    created   INTEGER NOT NULL,
+    expires   INTEGER NOT NULL,
+    last_used INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX token_client ON token (tenant, client);
+
+CREATE TABLE audit (
+    seq        INTEGER PRIMARY KEY,
+    tenant     TEXT NOT NULL,
+    at         INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    actor      TEXT NOT NULL,
+    action     TEXT NOT NULL,
+    type       TEXT NOT NULL,
+    id         TEXT NOT NULL,
+    attributes TEXT NOT NULL -- space-separated paths
+) STRICT;
+CREATE TABLE outbox (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant     TEXT NOT NULL,
+    at         INTEGER NOT NULL,
+    action     TEXT NOT NULL,
+    type       TEXT NOT NULL,
+    id         TEXT NOT NULL,
+    version    INTEGER NOT NULL,
+    attributes TEXT NOT NULL
+) STRICT;
+
+INSERT INTO tenant (id, name, created) VALUES ('default', 'Default tenant', unixepoch() * 1000);

@@ -1,0 +1,240 @@
+package sqlite
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitemigration"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// Options are how a Store is opened. The zero value is what a server wants.
+type Options struct {
+	// Guest opens the store beside a running server if there is one, for short
+	// commands. Without Guest, a store that another process serves is refused.
+	Guest bool
+	// OnCommit is told of every commit: how many writes shared it and how long
+	// it took. It must be fast.
+	OnCommit func(writes int, took time.Duration)
+	// QueryTimeout bounds one query that cannot use an index; 2 s if zero.
+	QueryTimeout time.Duration
+	// Log gets what callers cannot see; slog.Default() if nil.
+	Log *slog.Logger
+}
+
+// Store is a storage.Store in one SQLite file.
+type Store struct {
+	path    string
+	opt     Options
+	lock    *flock.Flock
+	readers chan *sqlite.Conn
+	size    int // of readers
+
+	jobs      chan *job
+	done      chan struct{} // closed when the writer has ended
+	closing   chan struct{}
+	closeOnce sync.Once
+	broken    brokenFlag
+}
+
+// ErrInUse is returned by Open when another process serves the store.
+var ErrInUse = errors.New("another roster process serves this store")
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migrations returns the schema changes in the order in which they apply.
+// SQLite's user_version says how many of them a file has; they are never edited
+// once released, only added to.
+func migrations() (sqlitemigration.Schema, error) {
+	s := sqlitemigration.Schema{AppID: 0x526f7374} // "Rost"
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
+	if err != nil {
+		return s, err
+	}
+	for _, n := range names {
+		b, err := migrationFiles.ReadFile(n)
+		if err != nil {
+			return s, err
+		}
+		s.Migrations = append(s.Migrations, string(b))
+	}
+	return s, nil
+}
+
+// Open opens the store at path, creating and migrating it as needed. A path
+// that is a directory, or ends with a separator, means roster.db inside it.
+func Open(ctx context.Context, path string, opt Options) (*Store, error) {
+	if opt.QueryTimeout == 0 {
+		opt.QueryTimeout = 2 * time.Second
+	}
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	path, err := prepareFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		path: path, opt: opt, lock: flock.New(path+".lock", flock.SetPermissions(0o600)),
+		size: min(8, 2*runtime.GOMAXPROCS(0)),
+		jobs: make(chan *job, 1024), done: make(chan struct{}), closing: make(chan struct{}),
+	}
+	locked, err := s.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the store: %w", err)
+	}
+	if !locked && !opt.Guest {
+		return nil, ErrInUse
+	}
+	fail := func(err error) (*Store, error) {
+		s.closeReaders()
+		return nil, errors.Join(err, s.lock.Unlock())
+	}
+	w, err := openConn(path, writer)
+	if err != nil {
+		return fail(err)
+	}
+	if err := migrate(ctx, w, locked); err != nil {
+		w.Close()
+		return fail(err)
+	}
+	s.readers = make(chan *sqlite.Conn, s.size)
+	for range s.size {
+		r, err := openConn(path, reader)
+		if err != nil {
+			w.Close()
+			return fail(err)
+		}
+		s.readers <- r
+	}
+	go s.write(w)
+	return s, nil
+}
+
+// prepareFile creates the file and its folder for the owner alone, and refuses
+// a file that others may read.
+func prepareFile(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("the path of the store is empty")
+	}
+	if fi, err := os.Stat(path); (err == nil && fi.IsDir()) || os.IsPathSeparator(path[len(path)-1]) {
+		path = filepath.Join(path, "roster.db")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if fi.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s may be read by others (mode %o): run chmod 600 on it", path, fi.Mode().Perm())
+	}
+	return path, nil
+}
+
+// migrate brings the file to the newest schema. A guest of a running server
+// only checks, because the server decides when to migrate.
+func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
+	schema, err := migrations()
+	if err != nil {
+		return err
+	}
+	have, err := sqlitex.ResultInt(c.Prep("PRAGMA user_version"))
+	if err != nil {
+		return err
+	}
+	switch {
+	case have > len(schema.Migrations):
+		return fmt.Errorf("the store has schema version %d, this program knows %d: use a newer roster", have, len(schema.Migrations))
+	case have < len(schema.Migrations) && !owner:
+		return fmt.Errorf("the store has schema version %d and is served by an older roster: stop it first", have)
+	case !owner:
+		return nil
+	}
+	if err := sqlitemigration.Migrate(ctx, c, schema); err != nil {
+		return fmt.Errorf("migrate the store: %w", err)
+	}
+	return nil
+}
+
+// Close waits for writes under way, moves the log into the file and releases
+// the lock.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() { close(s.closing) })
+	<-s.done
+	s.closeReaders()
+	return s.lock.Unlock()
+}
+
+func (s *Store) closeReaders() {
+	for s.readers != nil && s.size > 0 {
+		select {
+		case c := <-s.readers:
+			c.Close()
+			s.size--
+		case <-time.After(5 * time.Second):
+			return // a reader is stuck in a call; the process is about to end
+		}
+	}
+}
+
+// Ping reports whether the writer and the readers answer.
+func (s *Store) Ping(ctx context.Context) error {
+	if s.broken.get() {
+		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
+	}
+	return s.read(ctx, func(c *sqlite.Conn) error {
+		_, err := sqlitex.ResultInt(c.Prep("SELECT 1"))
+		return err
+	})
+}
+
+// read runs fn with a reader. Unless fn opens a transaction, each statement
+// sees the newest commit.
+func (s *Store) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
+	select {
+	case c := <-s.readers:
+		defer func() { s.readers <- c }()
+		return s.explain(fn(c))
+	case <-ctx.Done():
+		return fmt.Errorf("%w: no reader was free in time", storage.ErrUnavailable)
+	case <-s.closing:
+		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+	}
+}
+
+// explain turns SQLite's result codes into what callers tell apart.
+func (s *Store) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	switch code := sqlite.ErrCode(err); code.ToPrimary() {
+	case sqlite.ResultFull, sqlite.ResultIOErr, sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultNoMem:
+		if code == sqlite.ResultIOErrFsync || code == sqlite.ResultIOErrDirFsync {
+			// What an fsync that failed has left on disk is unknown.
+			s.broken.set()
+		}
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	return err
+}

@@ -1,0 +1,228 @@
+package sqlite
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// tx is a storage.Tx: one job of a batch.
+type tx struct {
+	conn    *sqlite.Conn
+	tenant  string
+	tally   *tally
+	changed bool // something other than audit and outbox was written
+	audited bool
+	over    bool
+}
+
+const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.name, r.doc,
+	EXISTS (SELECT 1 FROM membership m WHERE m.member = r.n)`
+
+const getResource = `SELECT ` + resourceColumns + `
+	FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
+
+// scan reads resourceColumns.
+func scan(st *sqlite.Stmt, typ string) *storage.Resource {
+	doc := make([]byte, st.ColumnLen(6))
+	st.ColumnBytes(6, doc)
+	return &storage.Resource{
+		Type: typ, Ref: st.ColumnInt64(0), ID: st.ColumnText(1), Version: st.ColumnInt64(2),
+		Created: columnTime(st, 3), LastModified: columnTime(st, 4), Name: st.ColumnText(5),
+		Doc: doc, InGroups: st.ColumnBool(7),
+	}
+}
+
+func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
+	st, err := c.Prepare(getResource)
+	if err != nil {
+		return nil, err
+	}
+	st.BindText(1, tenant)
+	st.BindText(2, typ)
+	st.BindText(3, id)
+	ok, err := st.Step()
+	if err != nil || !ok {
+		st.Reset()
+		if err == nil {
+			err = storage.ErrNotFound
+		}
+		return nil, err
+	}
+	r := scan(st, typ)
+	return r, st.Reset()
+}
+
+func (t *tx) exec(sql string, args ...any) error {
+	if t.over {
+		panic("storage.Tx used after Write returned")
+	}
+	return exec(t.conn, sql, args...)
+}
+
+// change is exec for what needs an audit entry.
+func (t *tx) change(sql string, args ...any) error {
+	err := t.exec(sql, args...)
+	t.changed = t.changed || err == nil && t.conn.Changes() > 0
+	return err
+}
+
+func (t *tx) Get(typ, id string) (*storage.Resource, error) {
+	return get(t.conn, t.tenant, typ, id)
+}
+
+func (t *tx) Create(r *storage.Resource) error {
+	err := t.change(`INSERT INTO resource (tenant, type, id, version, created, modified, name, doc, shadow)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, jsonb(?))`,
+		t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, string(r.Doc), string(r.Index.Shadow))
+	if err != nil {
+		return err
+	}
+	r.Ref = t.conn.LastInsertRowID()
+	t.tally.add(t.tenant, r.Type, r.ID, +1)
+	return t.reindex(r, &storage.Index{}, r.Index)
+}
+
+func (t *tx) Update(prev, next *storage.Resource) error {
+	var err error
+	if next.Doc == nil {
+		err = t.change(`UPDATE resource SET version = ?, modified = ? WHERE n = ? AND version = ? AND deleted IS NULL`,
+			next.Version, next.LastModified, prev.Ref, prev.Version)
+	} else {
+		err = t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, doc = ?, shadow = jsonb(?)
+			WHERE n = ? AND version = ? AND deleted IS NULL`,
+			next.Version, next.LastModified, next.Name, string(next.Doc), string(next.Index.Shadow), prev.Ref, prev.Version)
+	}
+	if err != nil {
+		return err
+	}
+	if t.conn.Changes() == 0 {
+		return storage.ErrConflict
+	}
+	next.Ref = prev.Ref
+	if next.Doc == nil {
+		return nil
+	}
+	return t.reindex(next, prev.Index, next.Index)
+}
+
+// reindex moves a resource from one set of keys to another, touching only what
+// differs.
+func (t *tx) reindex(r *storage.Resource, from, to *storage.Index) error {
+	for _, k := range from.Unique {
+		if !slices.Contains(to.Unique, k) {
+			if err := t.exec(`DELETE FROM unique_key WHERE tenant = ? AND type = ? AND path = ? AND value = ? AND n = ?`,
+				t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
+				return err
+			}
+		}
+	}
+	for _, k := range to.Unique {
+		if slices.Contains(from.Unique, k) {
+			continue
+		}
+		if err := t.exec(`INSERT INTO unique_key (tenant, type, path, value, n) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+			t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
+			return err
+		}
+		if t.conn.Changes() == 0 {
+			return &storage.UniqueError{Attr: k.Path}
+		}
+	}
+	for _, k := range from.Equal {
+		if !slices.Contains(to.Equal, k) {
+			if err := t.exec(`DELETE FROM lookup WHERE tenant = ? AND type = ? AND path = ? AND value = ? AND n = ?`,
+				t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
+				return err
+			}
+		}
+	}
+	for _, k := range to.Equal {
+		if !slices.Contains(from.Equal, k) {
+			if err := t.exec(`INSERT OR IGNORE INTO lookup (tenant, type, path, value, n) VALUES (?, ?, ?, ?, ?)`,
+				t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
+	// The memberships stay, hidden with the resource; the groups have changed
+	// all the same.
+	if err := t.change(`UPDATE resource SET version = version + 1, modified = max(modified, ?)
+		WHERE deleted IS NULL AND n IN (SELECT grp FROM membership WHERE member = ?)`, at, prev.Ref); err != nil {
+		return err
+	}
+	if err := t.change(`UPDATE resource SET deleted = ? WHERE n = ? AND version = ? AND deleted IS NULL`,
+		at, prev.Ref, prev.Version); err != nil {
+		return err
+	}
+	if t.conn.Changes() == 0 {
+		return storage.ErrConflict
+	}
+	t.tally.add(t.tenant, prev.Type, prev.ID, -1)
+	return t.reindex(prev, prev.Index, &storage.Index{})
+}
+
+func (t *tx) SetPassword(user *storage.Resource, hash string) error {
+	if hash == "" {
+		return t.change(`DELETE FROM credential WHERE n = ? AND kind = 'password'`, user.Ref)
+	}
+	return t.change(`INSERT INTO credential (n, kind, secret) VALUES (?, 'password', ?)
+		ON CONFLICT (n, kind) DO UPDATE SET secret = excluded.secret`, user.Ref, hash)
+}
+
+func (t *tx) CreateClient(c *storage.Client) error {
+	err := t.change(`INSERT INTO client (tenant, id, name, scopes, profile, networks, created) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, strings.Join(c.Networks, " "), c.Created)
+	if sqlite.ErrCode(err) == sqlite.ResultConstraintUnique {
+		return &storage.UniqueError{Attr: "name"}
+	}
+	return err
+}
+
+func (t *tx) RevokeClient(id string, at time.Time) error {
+	if err := t.change(`UPDATE client SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL`, at, t.tenant, id); err != nil {
+		return err
+	}
+	if t.conn.Changes() == 0 {
+		return storage.ErrNotFound
+	}
+	return t.exec(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND client = ?`, at, t.tenant, id)
+}
+
+func (t *tx) CreateToken(k *storage.Token) error {
+	return t.change(`INSERT INTO token (id, tenant, client, hash, created, expires) VALUES (?, ?, ?, ?, ?, ?)`,
+		k.ID, t.tenant, k.Client, k.Hash, k.Created, k.Expires)
+}
+
+func (t *tx) ExpireToken(id string, at time.Time) error {
+	if err := t.change(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND id = ?`, at, t.tenant, id); err != nil {
+		return err
+	}
+	if t.conn.Changes() == 0 {
+		return storage.ErrNotFound
+	}
+	return nil
+}
+
+func (t *tx) Audit(e storage.AuditEntry) error {
+	if e.Actor == "" || e.Action == "" {
+		return fmt.Errorf("an audit entry needs an actor and an action")
+	}
+	t.audited = true
+	return t.exec(`INSERT INTO audit (tenant, at, request_id, actor, action, type, id, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, strings.Join(e.Attributes, " "))
+}
+
+func (t *tx) Publish(e storage.Event) error {
+	return t.exec(`INSERT INTO outbox (tenant, at, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		t.tenant, e.At, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
+}

@@ -1,0 +1,380 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/storage"
+)
+
+// condition is SQL with its arguments.
+type condition struct {
+	sql  strings.Builder
+	args []any
+}
+
+func (c *condition) add(sql string, args ...any) {
+	c.sql.WriteString(sql)
+	c.args = append(c.args, args...)
+}
+
+// compiler turns a filter into a condition on a row r of resource. Every
+// condition is true or false, never NULL, so that NOT means what it means in
+// filter.Expr.Match.
+type compiler struct {
+	condition
+	tenant string
+	typ    string
+}
+
+// scope is where the attributes of a comparison are found: in the row as a
+// whole, or in one element of a multi-valued attribute.
+type scope struct {
+	element *schemas.Attribute // nil for the row
+	source  string             // "r.shadow" or "e.value"
+	depth   int
+}
+
+var row = scope{source: "r.shadow"}
+
+func (c *compiler) expr(e filter.Expr, s scope) {
+	switch e := e.(type) {
+	case filter.And:
+		c.join([]filter.Expr(e), " AND ", s)
+	case filter.Or:
+		c.join([]filter.Expr(e), " OR ", s)
+	case filter.Not:
+		c.add("NOT (")
+		c.expr(e.Expr, s)
+		c.add(")")
+	case filter.ValuePath:
+		c.valuePath(e, s)
+	case filter.Present:
+		c.present(e.Attr, s)
+	case filter.Compare:
+		c.compare(e, s)
+	default:
+		panic(fmt.Sprintf("unknown expression %T", e))
+	}
+}
+
+func (c *compiler) join(terms []filter.Expr, op string, s scope) {
+	c.add("(")
+	for i, t := range terms {
+		if i > 0 {
+			c.add(op)
+		}
+		c.expr(t, s)
+	}
+	c.add(")")
+}
+
+func (c *compiler) valuePath(e filter.ValuePath, s scope) {
+	if only, ok := e.Filter.(filter.Compare); ok && e.Attr.MultiValued {
+		c.compare(only, s) // one term over any element is a plain comparison
+		return
+	}
+	if e.Attr.Detached {
+		c.relation(e.Attr, func() { c.expr(e.Filter, scope{element: e.Attr, source: "", depth: s.depth}) })
+		return
+	}
+	if !e.Attr.MultiValued {
+		// Paths below a single complex value are found from the row itself. The
+		// value must exist, or ne would select resources without it.
+		c.add("(")
+		c.present(e.Attr, s)
+		c.add(" AND ")
+		c.expr(e.Filter, s)
+		c.add(")")
+		return
+	}
+	c.elements(e.Attr, s, func(in scope) { c.expr(e.Filter, in) })
+}
+
+// elements says that one element of a satisfies what inner adds.
+func (c *compiler) elements(a *schemas.Attribute, s scope, inner func(scope)) {
+	in := scope{element: a, source: fmt.Sprintf("e%d.value", s.depth), depth: s.depth + 1}
+	c.add(fmt.Sprintf("EXISTS (SELECT 1 FROM jsonb_each(%s, %s) e%d WHERE ", s.source, path(a, s.element), s.depth))
+	inner(in)
+	c.add(")")
+}
+
+// relation says that one membership row of the group, or one group of the
+// member, satisfies what inner adds; its columns are v.id, v.type and v.display.
+func (c *compiler) relation(a *schemas.Attribute, inner func()) {
+	if a.Name == "members" {
+		c.add(`EXISTS (SELECT 1 FROM (SELECT x.id AS id, x.type AS type, m.display AS display
+			FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL WHERE m.grp = r.n) v WHERE `)
+	} else {
+		c.add(`EXISTS (SELECT 1 FROM (WITH RECURSIVE up (n, direct) AS (
+				SELECT m.grp, 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n
+				UNION
+				SELECT m.grp, 0 FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
+			SELECT g.id AS id, iif(max(up.direct), 'direct', 'indirect') AS type, g.name AS display
+			FROM up JOIN resource g ON g.n = up.n GROUP BY g.n) v WHERE `)
+	}
+	inner()
+	c.add(")")
+}
+
+// path returns the JSON path of a, from the row or from an element, as an SQL
+// literal.
+func path(a, element *schemas.Attribute) string {
+	var names []string
+	for p := a; p != nil && p != element; p = p.Parent {
+		names = append(names, storage.SafeName(p.Name))
+	}
+	var b strings.Builder
+	b.WriteString("'$")
+	for i := len(names) - 1; i >= 0; i-- {
+		b.WriteString(`."` + strings.ReplaceAll(names[i], "'", "''") + `"`)
+	}
+	b.WriteString("'")
+	return b.String()
+}
+
+// multi returns the outermost multi-valued attribute between a and the scope.
+func multi(a *schemas.Attribute, s scope) *schemas.Attribute {
+	var m *schemas.Attribute
+	for p := a; p != nil && p != s.element; p = p.Parent {
+		if p.MultiValued {
+			m = p
+		}
+	}
+	return m
+}
+
+func (c *compiler) present(a *schemas.Attribute, s scope) {
+	if s.element != nil && s.element.Detached {
+		c.add("(" + c.column(a, s) + " IS NOT '')")
+		return
+	}
+	if top := a.Top(); s.element == nil && top.Detached {
+		c.relation(top, func() {
+			if a == top {
+				c.add("1")
+			} else {
+				c.present(a, scope{element: top})
+			}
+		})
+		return
+	}
+	if m := multi(a, s); m != nil && m != a {
+		c.elements(m, s, func(in scope) { c.present(a, in) })
+		return
+	}
+	c.add("(" + c.column(a, s) + " IS NOT NULL)")
+}
+
+// column returns the SQL expression for a single value.
+func (c *compiler) column(a *schemas.Attribute, s scope) string {
+	if s.element != nil && s.element.Detached {
+		switch a.Name {
+		case "value":
+			return "v.id"
+		case "type":
+			return "lower(v.type)"
+		case "display":
+			return "roster_fold(v.display)"
+		}
+		return "''" // $ref is computed on the way out
+	}
+	switch a.Path {
+	case "id":
+		return "r.id"
+	case "meta":
+		return "1"
+	case "meta.created":
+		return "r.created"
+	case "meta.lastModified":
+		return "r.modified"
+	case "meta.resourceType":
+		return "r.type"
+	case "meta.version":
+		return `('W/"' || r.version || '"')`
+	}
+	if a == s.element {
+		return s.source // an element of a simple multi-valued attribute
+	}
+	return "json_extract(" + s.source + ", " + path(a, s.element) + ")"
+}
+
+func (c *compiler) compare(e filter.Compare, s scope) {
+	inRelation := s.element != nil && s.element.Detached
+	if top := e.Attr.Top(); !inRelation && top.Detached {
+		if e.Attr.Path == "members.value" && e.Op == filter.Equal {
+			c.isMember(e.Value)
+			return
+		}
+		c.relation(top, func() { c.compare(e, scope{element: top}) })
+		return
+	}
+	if m := multi(e.Attr, s); m != nil && !inRelation {
+		c.elements(m, s, func(in scope) { c.compare(e, in) })
+		return
+	}
+	c.operator(c.column(e.Attr, s), e.Op, e.Value)
+}
+
+// isMember is the membership test "members.value eq x": two index seeks,
+// whatever the size of the group.
+func (c *compiler) isMember(v any) {
+	c.add(`EXISTS (SELECT 1 FROM membership m WHERE m.grp = r.n AND m.member = (`)
+	c.memberRow(v)
+	c.add("))")
+}
+
+// memberRow selects the row number of the user or group with this id.
+func (c *compiler) memberRow(v any) {
+	c.add(`SELECT x.n FROM resource x WHERE x.tenant = ? AND x.type IN ('User', 'Group') AND x.id = ? AND x.deleted IS NULL`, c.tenant, v)
+}
+
+func (c *compiler) operator(col string, op filter.Op, v any) {
+	if t, ok := v.(time.Time); ok {
+		v = storage.Millis(t)
+	}
+	switch op {
+	case filter.Equal:
+		c.add("("+col+" IS ?)", v)
+	case filter.NotEqual:
+		c.add("("+col+" IS NOT ?)", v)
+	case filter.Contains:
+		c.add("((instr("+col+", ?) > 0) IS TRUE)", v)
+	case filter.StartsWith:
+		c.add("((substr("+col+", 1, length(?)) = ?) IS TRUE)", v, v)
+	case filter.EndsWith:
+		if v == "" {
+			c.add("(" + col + " IS NOT NULL)")
+			return
+		}
+		c.add("((substr("+col+", -length(?)) = ?) IS TRUE)", v, v)
+	case filter.Greater:
+		c.add("(("+col+" > ?) IS TRUE)", v)
+	case filter.GreaterOrEqual:
+		c.add("(("+col+" >= ?) IS TRUE)", v)
+	case filter.Less:
+		c.add("(("+col+" < ?) IS TRUE)", v)
+	case filter.LessOrEqual:
+		c.add("(("+col+" <= ?) IS TRUE)", v)
+	}
+}
+
+// seek finds the index that narrows a filter down most. It returns a FROM
+// clause that yields r for a superset of what the filter selects, and whether
+// at most one row can come. Without a seek, ok is false.
+func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
+	best := 0
+	consider := func(rank int, single1 bool, build func(*condition)) {
+		if rank > best {
+			best, single = rank, single1
+			from = condition{}
+			build(&from)
+		}
+	}
+	for _, t := range conjuncts(e) {
+		cmp, isCompare := t.(filter.Compare)
+		if !isCompare {
+			continue
+		}
+		path, text := cmp.Attr.Path, ""
+		if v, isText := cmp.Value.(string); isText {
+			text = v
+		}
+		switch {
+		case cmp.Op == filter.Equal && path == "id":
+			consider(100, true, func(f *condition) {
+				f.add("resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL", c.tenant, c.typ, text)
+			})
+		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr):
+			consider(90, true, func(f *condition) {
+				f.add(`unique_key k CROSS JOIN resource r ON r.n = k.n
+					WHERE k.tenant = ? AND k.type = ? AND k.path = ? AND k.value = ? AND r.deleted IS NULL`,
+					c.tenant, c.typ, path, storage.IndexValue(strings.TrimSpace(text)))
+			})
+		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr):
+			consider(80, false, func(f *condition) {
+				f.add(`lookup k CROSS JOIN resource r ON r.n = k.n
+					WHERE k.tenant = ? AND k.type = ? AND k.path = ? AND k.value = ? AND r.deleted IS NULL`,
+					c.tenant, c.typ, path, storage.IndexValue(text))
+			})
+		case cmp.Op == filter.Equal && path == "members.value":
+			consider(70, false, func(f *condition) {
+				inner := compiler{tenant: c.tenant}
+				inner.memberRow(text)
+				f.add(`membership k CROSS JOIN resource r ON r.n = k.grp WHERE k.member = (`+inner.sql.String()+`)
+					AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL`, append(inner.args, c.tenant, c.typ)...)
+			})
+		case cmp.Op == filter.Equal && path == "groups.value":
+			consider(60, false, func(f *condition) {
+				f.add(`(WITH RECURSIVE down (n) AS (
+						SELECT n FROM resource WHERE tenant = ? AND type = 'Group' AND id = ? AND deleted IS NULL
+						UNION
+						SELECT m.member FROM down JOIN membership m ON m.grp = down.n JOIN resource g ON g.n = m.member AND g.deleted IS NULL)
+					SELECT n FROM down) k CROSS JOIN resource r ON r.n = k.n WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL`,
+					c.tenant, text, c.tenant, c.typ)
+			})
+		case path == "meta.lastModified" && cmp.Op >= filter.Greater || path == "meta.lastModified" && cmp.Op == filter.Equal:
+			at, _ := cmp.Value.(time.Time)
+			rank := 20
+			if cmp.Op == filter.Equal {
+				rank = 50
+			}
+			consider(rank, false, func(f *condition) {
+				f.add("resource r INDEXED BY resource_modified WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND r.modified "+
+					sqlOrder[cmp.Op]+" ?", c.tenant, c.typ, storage.Millis(at))
+			})
+		}
+	}
+	return from, single, best > 0
+}
+
+var sqlOrder = map[filter.Op]string{
+	filter.Equal: "=", filter.Greater: ">", filter.GreaterOrEqual: ">=", filter.Less: "<", filter.LessOrEqual: "<=",
+}
+
+// conjuncts returns the terms that must all hold. A value path over one
+// attribute implies each of its own terms.
+func conjuncts(e filter.Expr) []filter.Expr {
+	switch e := e.(type) {
+	case filter.And:
+		var all []filter.Expr
+		for _, t := range e {
+			all = append(all, conjuncts(t)...)
+		}
+		return all
+	case filter.ValuePath:
+		return conjuncts(e.Filter)
+	}
+	return []filter.Expr{e}
+}
+
+// order returns the ORDER BY of a query (RFC 7644 §3.4.2.3).
+func order(a *schemas.Attribute, descending bool) string {
+	dir, nulls := "ASC", "LAST"
+	if descending {
+		dir, nulls = "DESC", "FIRST"
+	}
+	if a == nil {
+		return "r.id " + dir
+	}
+	c := compiler{}
+	col := ""
+	if m := multi(a, row); m == nil {
+		col = c.column(a, row)
+	} else {
+		// The primary value decides, or else the first.
+		leaf := "e.value"
+		if a != m {
+			leaf = "json_extract(e.value, " + path(a, m) + ")"
+		}
+		primary := "0"
+		if m.Sub("primary") != nil {
+			primary = `coalesce(json_extract(e.value, '$."primary"'), 0)`
+		}
+		col = "(SELECT " + leaf + " FROM jsonb_each(r.shadow, " + path(m, nil) + ") e ORDER BY " + primary + " DESC, e.key LIMIT 1)"
+	}
+	return col + " " + dir + " NULLS " + nulls + ", r.id " + dir
+}

@@ -1,0 +1,268 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// maxBatch bounds how many writes share a commit, so that a long queue does not
+// make its first writer wait for its last.
+const maxBatch = 256
+
+type job struct {
+	ctx    context.Context
+	tenant storage.TenantID
+	fn     func(storage.Tx) error
+	err    error
+	done   chan struct{}
+}
+
+type brokenFlag struct{ v atomic.Bool }
+
+func (b *brokenFlag) set()      { b.v.Store(true) }
+func (b *brokenFlag) get() bool { return b.v.Load() }
+
+// Write implements storage.Store. Writes that wait at the same time share one
+// transaction and one fsync; each is alone in its savepoint.
+func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	return s.submit(&job{ctx: ctx, tenant: tenant, fn: fn, done: make(chan struct{})})
+}
+
+func (s *Store) submit(j *job) error {
+	if s.broken.get() {
+		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
+	}
+	select {
+	case <-s.closing:
+		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+	default:
+	}
+	select {
+	case s.jobs <- j:
+	case <-s.closing:
+		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+	case <-j.ctx.Done():
+		return fmt.Errorf("%w: the queue of writes is full", storage.ErrUnavailable)
+	}
+	// From here on the outcome is the writer's to tell: giving up early would
+	// leave the caller not knowing.
+	select {
+	case <-j.done:
+	case <-s.done:
+		select {
+		case <-j.done:
+		default: // the writer ended without seeing it
+			return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+		}
+	}
+	return j.err
+}
+
+// write is the one goroutine that changes the database.
+func (s *Store) write(c *sqlite.Conn) {
+	defer close(s.done)
+	defer c.Close()
+	w := &batch{store: s, conn: c}
+	for {
+		select {
+		case j := <-s.jobs:
+			w.run(j)
+		case <-s.closing:
+			for {
+				select {
+				case j := <-s.jobs:
+					w.run(j)
+					continue
+				default:
+				}
+				break
+			}
+			if err := sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(TRUNCATE)", nil); err != nil {
+				s.opt.Log.Warn("checkpoint at close failed; the next start will do it", "error", err)
+			}
+			return
+		}
+	}
+}
+
+// batch is one transaction of the writer and the jobs in it.
+type batch struct {
+	store *Store
+	conn  *sqlite.Conn
+	jobs  []*job
+	tally tally
+}
+
+// run commits first and whatever else is waiting by then.
+func (b *batch) run(first *job) {
+	start := time.Now()
+	b.jobs = append(b.jobs[:0], first)
+	b.tally.reset()
+	err := exec(b.conn, "BEGIN IMMEDIATE")
+	if err == nil {
+		b.do(first)
+	waiting:
+		for len(b.jobs) < maxBatch && !b.conn.AutocommitEnabled() {
+			select {
+			case j := <-b.store.jobs:
+				b.jobs = append(b.jobs, j)
+				b.do(j)
+			default:
+				break waiting
+			}
+		}
+		err = b.commit()
+	}
+	if err != nil {
+		err = b.store.explain(err)
+		b.store.opt.Log.Error("commit failed", "writes", len(b.jobs), "error", err)
+		if !b.conn.AutocommitEnabled() {
+			_ = exec(b.conn, "ROLLBACK") // there is nothing left to lose
+		}
+	}
+	for _, j := range b.jobs {
+		if err != nil {
+			j.err = fmt.Errorf("%w: commit failed", storage.ErrUnavailable)
+		}
+		close(j.done)
+	}
+	if f := b.store.opt.OnCommit; f != nil && err == nil {
+		f(len(b.jobs), time.Since(start))
+	}
+}
+
+func (b *batch) commit() error {
+	if b.conn.AutocommitEnabled() {
+		return fmt.Errorf("%w: SQLite gave the transaction up", storage.ErrUnavailable)
+	}
+	if err := b.tally.flush(b.conn); err != nil {
+		return err
+	}
+	return exec(b.conn, "COMMIT")
+}
+
+// do runs one job in a savepoint and leaves its outcome in the job.
+func (b *batch) do(j *job) {
+	if j.ctx.Err() != nil {
+		j.err = fmt.Errorf("%w: the request ended before its turn", storage.ErrUnavailable)
+		return
+	}
+	if j.err = exec(b.conn, "SAVEPOINT job"); j.err != nil {
+		j.err = b.store.explain(j.err)
+		return
+	}
+	t := &tx{conn: b.conn, tenant: string(j.tenant), tally: &b.tally}
+	mark := b.tally.mark()
+	j.err = b.store.explain(call(j.fn, t))
+	if j.err == nil && t.changed && !t.audited {
+		j.err = storage.ErrUnaudited
+	}
+	t.over = true
+	if j.err != nil {
+		b.tally.undo(mark)
+		if b.conn.AutocommitEnabled() {
+			return
+		}
+		if err := exec(b.conn, "ROLLBACK TO job"); err != nil {
+			b.store.opt.Log.Error("rollback to savepoint failed", "error", err)
+			_ = exec(b.conn, "ROLLBACK") // commit will notice
+			return
+		}
+	}
+	if err := exec(b.conn, "RELEASE job"); err != nil && j.err == nil {
+		j.err = b.store.explain(err)
+	}
+}
+
+// call keeps a panic in one write from taking the others with it.
+func call(fn func(storage.Tx) error, t *tx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic in a write: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return fn(t)
+}
+
+// exec runs a cached statement that returns no rows.
+func exec(c *sqlite.Conn, sql string, args ...any) error {
+	st, err := c.Prepare(sql)
+	if err != nil {
+		return err
+	}
+	bind(st, args)
+	_, err = st.Step()
+	if rerr := st.Reset(); err == nil {
+		err = rerr
+	}
+	return err
+}
+
+// query runs a cached statement and calls row for each of its rows.
+func query(c *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, args ...any) error {
+	st, err := c.Prepare(sql)
+	if err != nil {
+		return err
+	}
+	bind(st, args)
+	return rows(st, row)
+}
+
+func rows(st *sqlite.Stmt, row func(*sqlite.Stmt) error) error {
+	for {
+		ok, err := st.Step()
+		if err == nil && ok {
+			err = row(st)
+		}
+		if err != nil || !ok {
+			if rerr := st.Reset(); err == nil {
+				err = rerr
+			}
+			return err
+		}
+	}
+}
+
+func bind(st *sqlite.Stmt, args []any) {
+	for i, a := range args {
+		switch a := a.(type) {
+		case string:
+			st.BindText(i+1, a)
+		case int64:
+			st.BindInt64(i+1, a)
+		case int:
+			st.BindInt64(i+1, int64(a))
+		case float64:
+			st.BindFloat(i+1, a)
+		case bool:
+			st.BindBool(i+1, a)
+		case []byte:
+			st.BindBytes(i+1, a)
+		case time.Time:
+			if a.IsZero() {
+				st.BindNull(i + 1)
+			} else {
+				st.BindInt64(i+1, a.UnixMilli())
+			}
+		case nil:
+			st.BindNull(i + 1)
+		default:
+			panic(fmt.Sprintf("cannot bind %T", a))
+		}
+	}
+}
+
+func columnTime(st *sqlite.Stmt, col int) time.Time {
+	if st.ColumnIsNull(col) {
+		return time.Time{}
+	}
+	return time.UnixMilli(st.ColumnInt64(col)).UTC()
+}

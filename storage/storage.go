@@ -1,0 +1,149 @@
+package storage
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// TenantID names a tenant. Nothing of one tenant is ever visible to another.
+type TenantID string
+
+// DefaultTenant exists in every new store.
+const DefaultTenant TenantID = "default"
+
+// Store is a database Roster can run on. All methods are safe for concurrent
+// use. Errors that callers tell apart are those of errors.go; anything else is
+// a fault of the store.
+type Store interface {
+	Resources
+	Memberships
+	Credentials
+	Clients
+	Tenants
+	Audit
+	Outbox
+
+	// Write runs fn and makes everything it did durable in one step before it
+	// returns nil. When fn returns an error, nothing of it remains and Write
+	// returns that error. fn may run more than once, and must not use the Tx
+	// after it returned; it should do its heavy work beforehand, because
+	// writers may wait for each other.
+	Write(ctx context.Context, tenant TenantID, fn func(Tx) error) error
+	// Ping reports whether the store can serve reads and writes right now.
+	Ping(ctx context.Context) error
+	// Close waits for writes under way and releases the store.
+	Close() error
+}
+
+// Resources reads SCIM resources. Soft-deleted ones do not exist here.
+type Resources interface {
+	// Get returns one resource, or ErrNotFound.
+	Get(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
+	// Query selects a page of resources; see Query and Page.
+	Query(ctx context.Context, tenant TenantID, q Query) (*Page, error)
+}
+
+// Memberships reads who belongs to which group. Deleted users and groups have
+// no memberships as long as they are deleted.
+type Memberships interface {
+	// Members streams the direct members of a group in a stable order, reading
+	// ahead in small portions. Members that come or go meanwhile may or may not
+	// be among them.
+	Members(ctx context.Context, tenant TenantID, group string) iter.Seq2[Member, error]
+	// CountMembers counts direct members, but not beyond limit.
+	CountMembers(ctx context.Context, tenant TenantID, group string, limit int) (int, error)
+	// Groups returns, for each of the given ids, the groups it belongs to,
+	// directly or through other groups; a group that is both is direct. Ids
+	// without groups are absent from the result.
+	Groups(ctx context.Context, tenant TenantID, members ...string) (map[string][]Membership, error)
+}
+
+// Credentials reads what proves who somebody is.
+type Credentials interface {
+	// PasswordHash returns the user's password hash in PHC string format, or
+	// ErrNotFound.
+	PasswordHash(ctx context.Context, tenant TenantID, user string) (string, error)
+}
+
+// Clients reads provisioning clients and their tokens.
+type Clients interface {
+	// Token finds a token and its client by the token's public id, whatever the
+	// tenant, or ErrNotFound. The answer may be at most a second old.
+	Token(ctx context.Context, id string) (*Token, *Client, error)
+	// ListClients returns the clients of a tenant by name, revoked ones too.
+	ListClients(ctx context.Context, tenant TenantID) ([]*Client, error)
+	// TokenUsed notes when a token was last used. It is no change in the sense
+	// of the audit trail.
+	TokenUsed(ctx context.Context, tenant TenantID, id string, at time.Time) error
+}
+
+// Tenants reads tenants.
+type Tenants interface {
+	ListTenants(ctx context.Context) ([]*Tenant, error)
+}
+
+// Audit reads the audit trail.
+type Audit interface {
+	// AuditEntries returns up to limit entries of a tenant with a sequence
+	// number above after, oldest first.
+	AuditEntries(ctx context.Context, tenant TenantID, after int64, limit int) ([]AuditEntry, error)
+}
+
+// Outbox reads the changes that others are to be told of.
+type Outbox interface {
+	// Events returns up to limit events of a tenant with a sequence number
+	// above after, oldest first. An event never appears below a number that a
+	// reader has already seen.
+	Events(ctx context.Context, tenant TenantID, after int64, limit int) ([]Event, error)
+}
+
+// Tx is a write under way, of one tenant. It sees what it has done so far.
+// It is not safe for concurrent use.
+type Tx interface {
+	// Get is Resources.Get inside the transaction.
+	Get(typ, id string) (*Resource, error)
+	// Create stores a new resource. The error is a *UniqueError when one of its
+	// unique keys is taken.
+	Create(r *Resource) error
+	// Update replaces prev by next, which has the same id and type. It fails
+	// with ErrConflict unless prev's version is the stored one. When next.Doc
+	// is nil only version and lastModified change.
+	Update(prev, next *Resource) error
+	// Delete hides the resource with its memberships and frees its unique keys,
+	// unless prev's version is no longer the stored one (ErrConflict). Groups
+	// that lose a member get a new version and at as lastModified.
+	Delete(prev *Resource, at time.Time) error
+
+	// AddMembers adds to a group those members it does not have yet and
+	// returns how many that were. Only Value and Display of a Member count; an
+	// empty Display becomes the member's name. The error is a
+	// *UnknownMemberError when a member does not exist.
+	AddMembers(group *Resource, members []Member) (int, error)
+	// RemoveMembers removes the given ids from a group and returns how many of
+	// them were members.
+	RemoveMembers(group *Resource, ids []string) (int, error)
+	// SetMembers makes the given members the members of a group and returns how
+	// many rows that added or removed.
+	SetMembers(group *Resource, members []Member) (int, error)
+	// EachMember calls fn for every direct member.
+	EachMember(group *Resource, fn func(Member) error) error
+
+	// SetPassword stores the user's password hash; an empty one removes it.
+	SetPassword(user *Resource, hash string) error
+
+	// CreateClient stores a client; its name is unique in the tenant
+	// (*UniqueError).
+	CreateClient(c *Client) error
+	// RevokeClient ends a client and all its tokens.
+	RevokeClient(id string, at time.Time) error
+	// CreateToken stores a token.
+	CreateToken(t *Token) error
+	// ExpireToken brings a token's expiry forward to at; it never extends it.
+	ExpireToken(id string, at time.Time) error
+
+	// Audit appends to the audit trail.
+	Audit(e AuditEntry) error
+	// Publish appends to the outbox.
+	Publish(e Event) error
+}
