@@ -198,15 +198,15 @@ func (e *edit) checkSchemas(value any) error {
 	return nil
 }
 
-// within calls edit with the map that holds a, as a copy where it is not the
+// within calls write with the map that holds a, as a copy where it is not the
 // resource itself. Parents that were missing are made, those left empty go.
-func (e *edit) within(a *schemas.Attribute, edit func(map[string]any) error) error {
+func (e *edit) within(a *schemas.Attribute, write func(map[string]any) error) error {
 	if a.Parent == nil {
-		return edit(e.attrs)
+		return write(e.attrs)
 	}
 	return e.within(a.Parent, func(m map[string]any) error {
 		child := copyOf(m[a.Parent.Name])
-		if err := edit(child); err != nil {
+		if err := write(child); err != nil {
 			return err
 		}
 		return e.assign(m, a.Parent, orNil(child))
@@ -577,7 +577,11 @@ func (e *edit) assign(m map[string]any, a *schemas.Attribute, next any) error {
 	if next == nil && !had {
 		return nil
 	}
-	if a.Mutability == schemas.Immutable && had && !equal(old, next) {
+	if had && equal(old, next) { // §3.5.2.1: no change should be made
+		e.keepRef(m, a, old, next)
+		return nil
+	}
+	if a.Mutability == schemas.Immutable && had {
 		return e.fail(Mutability, a.Path, "is immutable and already has a value")
 	}
 	if next == nil && a.Required {
@@ -698,9 +702,12 @@ func equal(x, y any) bool {
 func clone(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
-		m := make(map[string]any, len(v)+1)
+		m := copyOf(v)
 		for k, e := range v {
-			m[k] = clone(e)
+			switch e.(type) {
+			case map[string]any, []any:
+				m[k] = clone(e)
+			}
 		}
 		return m
 	case []any:

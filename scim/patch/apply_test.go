@@ -255,6 +255,10 @@ func TestRequired(t *testing.T) {
 			err: "invalidValue: Operations[1]: place.room: is required"},
 		{name: "or put right before that", ops: `{"op":"add","path":"place.shelf","value":"3"},{"op":"add","path":"place.room","value":"1"}`, want: `{"place":{"room":"1","shelf":"3"}}`},
 	})
+	// No resource at all is one without anything.
+	if _, err := Apply(user, nil, nil, lenient); say(t, err) != "invalidValue: userName: is required" {
+		t.Errorf("no attributes: %v", err)
+	}
 	// What was wrong before the request is nobody's operation.
 	_, err := Apply(user, map[string]any{"id": "1"}, []Operation{{Add, "title", "x"}}, lenient)
 	if got, want := say(t, err), "invalidValue: userName: is required"; got != want {

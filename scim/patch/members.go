@@ -129,7 +129,7 @@ func (e *edit) filteredMembers(t target, value any) error {
 			member[name] = v
 		}
 	}
-	if member["value"] != seed["value"] {
+	if !equal(member["value"], seed["value"]) {
 		e.change(RemoveMembers, []map[string]any{{"value": seed["value"]}})
 	}
 	e.change(AddMembers, []map[string]any{member})
@@ -164,12 +164,9 @@ func (e *edit) bindMembers(a *schemas.Attribute, value any) ([]map[string]any, e
 	if e.unset(value) {
 		return nil, nil
 	}
-	list, ok := value.([]any)
-	if !ok && e.strict() {
-		return nil, e.fail(InvalidValue, a.Path, "expected a list")
-	}
+	list, ok := listed(value, e.mode)
 	if !ok {
-		list = []any{value} // vendor row X07
+		return nil, e.fail(InvalidValue, a.Path, "expected a list")
 	}
 	members := make([]map[string]any, 0, len(list))
 	for i, raw := range list {

@@ -89,35 +89,15 @@ func operations(body any, mode schemas.Mode) ([]any, error) {
 	if !isPatchOp(uris, mode) {
 		return nil, message("schemas", "must contain "+MessageURI)
 	}
-	switch list, _ := field(m, "Operations", mode); list := list.(type) {
-	case []any:
-		if len(list) == 0 && mode == schemas.Strict {
-			return nil, message("Operations", "expected at least one operation")
-		}
-		return list, nil
-	case map[string]any:
-		if mode == schemas.Lenient {
-			return []any{list}, nil // vendor row X07: a single object where a list belongs
-		}
+	v, _ := field(m, "Operations", mode)
+	list, ok := listed(v, mode)
+	switch {
+	case !ok:
+		return nil, message("Operations", "expected a list of operations")
+	case len(list) == 0 && mode == schemas.Strict: // Entra's validator sends that (E38)
+		return nil, message("Operations", "expected at least one operation")
 	}
-	return nil, message("Operations", "expected a list of operations")
-}
-
-func isPatchOp(uris any, mode schemas.Mode) bool {
-	switch uris := uris.(type) {
-	case nil:
-		return mode == schemas.Lenient
-	case string:
-		return mode == schemas.Lenient && strings.EqualFold(uris, MessageURI)
-	case []any:
-		for _, u := range uris {
-			if s, ok := u.(string); ok && strings.EqualFold(s, MessageURI) {
-				return true
-			}
-		}
-		return len(uris) == 0 && mode == schemas.Lenient
-	}
-	return false
+	return list, nil
 }
 
 func decodeOperation(i int, raw any, mode schemas.Mode) (Operation, error) {

@@ -206,7 +206,7 @@ func TestDecode(t *testing.T) {
 			"invalidSyntax: schemas: must contain " + MessageURI},
 		{"schemas is no list", both, `{"schemas":5,"Operations":[]}`, nil, "invalidSyntax: schemas: must contain " + MessageURI},
 		{"no operations", both, `{` + uri + `}`, nil, "invalidSyntax: Operations: expected a list of operations"},
-		{"operations are no list", both, `{` + uri + `,"Operations":"x"}`, nil, "invalidSyntax: Operations: expected a list of operations"},
+		{"operations are null", both, `{` + uri + `,"Operations":null}`, nil, "invalidSyntax: Operations: expected a list of operations"},
 		{"an operation is no object", both, `{` + uri + `,"Operations":[5]}`, nil, "invalidSyntax: Operations[0]: expected an object"},
 		{"op is missing", both, `{` + uri + `,"Operations":[{"op":"remove","path":"a"},{"path":"title","value":1}]}`, nil,
 			"invalidSyntax: Operations[1].op: expected add, replace or remove"},

@@ -24,8 +24,9 @@ func parseOp(s string, mode schemas.Mode) (Op, bool) {
 	return Op(max(i, 0)), i >= 0
 }
 
-// field returns a member of the message. Clients that serialise their own
-// classes write "operations", "Op" and "Value" (V05).
+// field returns a member of the message, whatever the case of its name: clients
+// that serialise their own classes write "operations" and "Op", and get away with
+// it at GitLab and others (V05).
 func field(m map[string]any, name string, mode schemas.Mode) (any, bool) {
 	if v, ok := m[name]; ok || mode == schemas.Strict {
 		return v, ok
@@ -36,6 +37,34 @@ func field(m map[string]any, name string, mode schemas.Mode) (any, bool) {
 		}
 	}
 	return nil, false
+}
+
+// isPatchOp reports whether the schemas of a message are those of a PATCH. What
+// else could it be, when there are none; but other schemas mean another message.
+func isPatchOp(uris any, mode schemas.Mode) bool {
+	switch uris := uris.(type) {
+	case nil:
+		return mode == schemas.Lenient
+	case string:
+		return mode == schemas.Lenient && strings.EqualFold(uris, MessageURI)
+	case []any:
+		for _, u := range uris {
+			if s, ok := u.(string); ok && strings.EqualFold(s, MessageURI) {
+				return true
+			}
+		}
+		return len(uris) == 0 && mode == schemas.Lenient
+	}
+	return false
+}
+
+// listed is the list v; a single object is a list of one (X07).
+func listed(v any, mode schemas.Mode) ([]any, bool) {
+	list, ok := v.([]any)
+	if !ok && v != nil && mode == schemas.Lenient {
+		return []any{v}, true
+	}
+	return list, ok
 }
 
 // bareOperations takes a list of operations that stands where the message

@@ -1,0 +1,43 @@
+# Roster's commands. `make` alone lists them.
+GO       ?= go
+BIN      := bin/roster
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+GOLANGCI := v2.15.0
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race lint fuzz bench kill vendors clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/roster, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/roster
+
+run: build ## start the server on ./roster-data with a demo client
+	$(BIN) serve --store roster-data/roster.db --log-format text --demo $(ARGS)
+
+test: ## vet and run the whole suite, with the race detector, in random order
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on -timeout 20m ./...
+
+lint: ## golangci-lint at the pinned version
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "== $$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+bench: build ## measure at 100,000 users against the built-in baselines
+	$(BIN) bench --users 100000 $(ARGS)
+
+kill: ## kill -9 the server 200 times in the middle of a load and look for losses
+	ROSTER_TEST_KILLS=200 $(GO) test -count=1 -timeout 60m -run TestKill -v ./cmd/roster
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,557 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/config"
+	"github.com/roster-id/roster/storage"
+)
+
+// newClientCommand makes `roster client`, which manages provisioning clients and
+// their tokens. open opens a store by its path or URL.
+//
+// A token is the only thing ever printed to standard output by create and
+// rotate, so that a script can put it where it belongs; whatever there is to say
+// to people goes to standard error.
+func newClientCommand(open func(ctx context.Context, store string) (storage.Store, error)) *cobra.Command {
+	c := &clientCommand{open: open, getenv: os.Getenv, now: time.Now}
+	cmd := &cobra.Command{
+		Use:   "client",
+		Short: "Manage provisioning clients and their tokens",
+		Long: "Manage provisioning clients: the identity providers and HR systems that push users and groups\n" +
+			"into Roster. Each client has one or two bearer tokens, which are shown once when they are made.",
+	}
+	cmd.PersistentFlags().StringVar(&c.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
+	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the client")
+	cmd.AddCommand(c.createCommand(), c.listCommand(), c.rotateCommand(), c.revokeCommand())
+	return cmd
+}
+
+// clientCommand is what the subcommands have in common.
+type clientCommand struct {
+	open   func(ctx context.Context, store string) (storage.Store, error)
+	getenv func(string) string
+	now    func() time.Time
+
+	store, tenant string
+}
+
+func (c *clientCommand) createCommand() *cobra.Command {
+	var (
+		client  storage.Client
+		expires string
+	)
+	cmd := &cobra.Command{
+		Use:     "create --name NAME --scopes SCOPES",
+		Short:   "Create a client and print its token",
+		Example: "  roster client create --name okta --scopes users,groups --profile okta",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.run(cmd, func(s *clientSession) error { return s.create(client, expires) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&client.Name, "name", "", "a name for the client, unique in the tenant")
+	f.StringSliceVar(&client.Scopes, "scopes", nil, "what the client may do: "+strings.Join(auth.ScopeNames(), ", "))
+	f.StringVar(&client.Profile, "profile", "", "how the client is known to write SCIM: entra, okta or strict")
+	f.StringVar(&expires, "expires", formatDays(auth.DefaultTokenLifetime), "how long the token is valid, such as 90d or 24h, up to "+formatDays(auth.MaxTokenLifetime))
+	f.StringSliceVar(&client.Networks, "network", nil, "accept the client's requests from this `CIDR` prefix only; may be repeated")
+	for _, name := range []string{"name", "scopes"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // there is no such flag
+		}
+	}
+	return cmd
+}
+
+func (c *clientCommand) listCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List clients and their tokens",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.run(cmd, func(s *clientSession) error { return s.list(asJSON) })
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with all tokens there ever were")
+	return cmd
+}
+
+func (c *clientCommand) rotateCommand() *cobra.Command {
+	var overlap, expires string
+	cmd := &cobra.Command{
+		Use:   "rotate NAME",
+		Short: "Give a client a new token and print it",
+		Long: "Give a client a new token and print it. The token in use until now stays valid for the overlap, so\n" +
+			"that there is time to enter the new one. A client has two valid tokens at most: of several old ones,\n" +
+			"the one used last stays and the others end at once.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd, func(s *clientSession) error { return s.rotate(args[0], overlap, expires) })
+		},
+	}
+	cmd.Flags().StringVar(&overlap, "overlap", "24h", "how long the old token stays valid, such as 24h, 7d or 0s")
+	cmd.Flags().StringVar(&expires, "expires", formatDays(auth.DefaultTokenLifetime), "how long the new token is valid, such as 90d or 24h, up to "+formatDays(auth.MaxTokenLifetime))
+	return cmd
+}
+
+func (c *clientCommand) revokeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "End a client and all its tokens",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.run(cmd, func(s *clientSession) error { return s.revoke(args[0]) })
+		},
+	}
+}
+
+// run opens the store and hands it to fn.
+func (c *clientCommand) run(cmd *cobra.Command, fn func(*clientSession) error) (err error) {
+	path := c.store
+	// The environment is no flag default, because help prints defaults and a
+	// store's URL may hold a password.
+	if env := c.getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
+		path = env
+	}
+	ctx := cmd.Context()
+	store, err := c.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	s := &clientSession{
+		ctx: ctx, store: store, now: c.now(), out: cmd.OutOrStdout(), say: cmd.ErrOrStderr(),
+		by: auth.Principal{Kind: auth.Operator, Tenant: storage.TenantID(c.tenant)},
+	}
+	if err := s.checkTenant(); err != nil {
+		return err
+	}
+	return fn(s)
+}
+
+// clientSession is one run of a subcommand.
+type clientSession struct {
+	ctx      context.Context
+	store    storage.Store
+	by       auth.Principal
+	now      time.Time
+	out, say io.Writer
+}
+
+func (s *clientSession) checkTenant() error {
+	tenants, err := s.store.ListTenants(s.ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(tenants, func(t *storage.Tenant) bool { return t.ID == s.by.Tenant }) {
+		return fmt.Errorf("no tenant called %q", s.by.Tenant)
+	}
+	return nil
+}
+
+func (s *clientSession) create(client storage.Client, expires string) error {
+	lifetime, problem := parseLifetime("expires", expires)
+	scopes, scopesProblem := auth.ParseScopes(client.Scopes)
+	if scopesProblem == nil && scopes == 0 {
+		scopesProblem = fmt.Errorf("a client needs scopes; valid are %s", strings.Join(auth.ScopeNames(), ", "))
+	}
+	var profileProblem error
+	if !auth.ValidProfile(client.Profile) {
+		profileProblem = fmt.Errorf("unknown profile %q; valid are entra, okta and strict", client.Profile)
+	}
+	networks, networksProblem := canonicalNetworks(client.Networks)
+	if err := errors.Join(checkName(client.Name), scopesProblem, profileProblem, problem, networksProblem); err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	client.ID, client.Tenant, client.Created = id.String(), s.by.Tenant, s.now
+	client.Scopes, client.Networks = scopes.Strings(), networks
+	text, token, err := auth.NewToken(rand.Reader, client.ID, s.now, lifetime)
+	if err != nil {
+		return err
+	}
+	err = s.write("client.create", client.ID, func(tx storage.Tx) error {
+		if err := tx.CreateClient(&client); err != nil {
+			return err
+		}
+		return tx.CreateToken(token)
+	})
+	if _, taken := errors.AsType[*storage.UniqueError](err); taken {
+		return fmt.Errorf("there is a client called %q already; choose another name, or use `roster client rotate` to give it a new token", client.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("create client %q: %w", client.Name, err)
+	}
+	s.sayf("Created client %q (%s) with scopes %s.\n", client.Name, client.ID, scopes)
+	return s.printToken(text, token)
+}
+
+func (s *clientSession) rotate(name, overlap, expires string) error {
+	lifetime, problem := parseLifetime("expires", expires)
+	stay, overlapProblem := parseOverlap(overlap)
+	if err := errors.Join(problem, overlapProblem); err != nil {
+		return err
+	}
+	client, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !client.Revoked.IsZero() {
+		return fmt.Errorf("client %q is revoked; create a new one", name)
+	}
+	text, token, err := auth.NewToken(rand.Reader, client.ID, s.now, lifetime)
+	if err != nil {
+		return err
+	}
+	ends := endings(client.Tokens, s.now, stay)
+	err = s.write("client.rotate", client.ID, func(tx storage.Tx) error {
+		for _, e := range ends {
+			if err := tx.ExpireToken(e.token, e.at); err != nil {
+				return err
+			}
+		}
+		return tx.CreateToken(token)
+	})
+	if err != nil {
+		return fmt.Errorf("rotate client %q: %w", name, err)
+	}
+	for _, e := range ends {
+		if e.at.After(s.now) {
+			s.sayf("The old token (%s) is valid until %s.\n", e.token, formatTime(e.at))
+		} else {
+			s.sayf("The old token (%s) is no longer valid.\n", e.token)
+		}
+	}
+	return s.printToken(text, token)
+}
+
+func (s *clientSession) revoke(name string) error {
+	client, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if !client.Revoked.IsZero() {
+		s.sayf("Client %q was revoked on %s already.\n", name, formatTime(client.Revoked))
+		return nil
+	}
+	err = s.write("client.revoke", client.ID, func(tx storage.Tx) error { return tx.RevokeClient(client.ID, s.now) })
+	if err != nil {
+		return fmt.Errorf("revoke client %q: %w", name, err)
+	}
+	s.sayf("Revoked client %q and all its tokens.\n", name)
+	return nil
+}
+
+func (s *clientSession) list(asJSON bool) error {
+	clients, err := s.store.ListClients(s.ctx, s.by.Tenant)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeClientsJSON(s.out, clients, s.now)
+	}
+	return writeClients(s.out, clients, s.now)
+}
+
+var errNoClient = errors.New("no client")
+
+// find returns the client with a name. Where a revoked one left its name to
+// another, that is the other.
+func (s *clientSession) find(name string) (*storage.Client, error) {
+	clients, err := s.store.ListClients(s.ctx, s.by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	var found *storage.Client
+	for _, c := range clients {
+		if c.Name == name && (found == nil || c.Revoked.IsZero()) {
+			found = c
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w called %q", errNoClient, name)
+	}
+	return found, nil
+}
+
+// write does something to a client together with its audit entry.
+func (s *clientSession) write(action, id string, fn func(storage.Tx) error) error {
+	return s.store.Write(s.ctx, s.by.Tenant, func(tx storage.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: s.now, Actor: s.by.Actor(), Action: action, Type: "Client", ID: id})
+	})
+}
+
+func (s *clientSession) printToken(text auth.Secret, token *storage.Token) error {
+	s.sayf("This is the only time the token is shown. It is valid until %s.\n", formatTime(token.Expires))
+	if _, err := fmt.Fprintln(s.out, text.Reveal()); err != nil {
+		return fmt.Errorf("the token was made but could not be printed, use `roster client rotate` to make another: %w", err)
+	}
+	return nil
+}
+
+// sayf tells people something. Nothing depends on whether they see it.
+func (s *clientSession) sayf(format string, args ...any) { _, _ = fmt.Fprintf(s.say, format, args...) }
+
+// ending says when a token ends.
+type ending struct {
+	token string
+	at    time.Time
+}
+
+// endings says what becomes of a client's tokens when it gets another. The one
+// used last is the one the client would miss: it stays for the overlap. With it
+// and the new one the client has two, so any other ends now.
+func endings(tokens []*storage.Token, now time.Time, overlap time.Duration) []ending {
+	var active []*storage.Token
+	for _, t := range tokens {
+		if now.Before(t.Expires) {
+			active = append(active, t)
+		}
+	}
+	slices.SortFunc(active, func(a, b *storage.Token) int {
+		return cmp.Or(b.LastUsed.Compare(a.LastUsed), b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	var list []ending
+	for i, t := range active {
+		at := now
+		if i == 0 {
+			at = now.Add(overlap)
+			if t.Expires.Before(at) {
+				at = t.Expires
+			}
+		}
+		list = append(list, ending{t.ID, at})
+	}
+	return list
+}
+
+const maxClientName = 64
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the name is empty")
+	case utf8.RuneCountInString(name) > maxClientName:
+		return fmt.Errorf("the name is longer than %d characters", maxClientName)
+	case strings.TrimSpace(name) != name:
+		return errors.New("the name begins or ends with a space")
+	case !printable(name):
+		return errors.New("the name has characters that cannot be printed")
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func canonicalNetworks(list []string) ([]string, error) {
+	var networks []string
+	var errs []error
+	for _, s := range list {
+		n, err := auth.ParseNetwork(strings.TrimSpace(s))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		networks = append(networks, n.String())
+	}
+	slices.Sort(networks)
+	return slices.Compact(networks), errors.Join(errs...)
+}
+
+const day = 24 * time.Hour
+
+// parseDuration reads days ("90d") or what time.ParseDuration reads ("24h").
+func parseDuration(s string) (time.Duration, error) {
+	if number, ok := strings.CutSuffix(s, "d"); ok {
+		days, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			return 0, fmt.Errorf("%q is not a duration; write it like 90d or 24h", s)
+		}
+		return time.Duration(days) * day, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration; write it like 90d or 24h", s)
+	}
+	return d, nil
+}
+
+func parseLifetime(flag, s string) (time.Duration, error) {
+	d, err := parseDuration(s)
+	if err == nil && (d <= 0 || d > auth.MaxTokenLifetime) {
+		err = fmt.Errorf("a token is valid for some time, and for %s at most", formatDays(auth.MaxTokenLifetime))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return d, nil
+}
+
+func parseOverlap(s string) (time.Duration, error) {
+	d, err := parseDuration(s)
+	if err == nil && (d < 0 || d > auth.MaxTokenLifetime) {
+		err = fmt.Errorf("the overlap is between 0s and %s", formatDays(auth.MaxTokenLifetime))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("--overlap: %w", err)
+	}
+	return d, nil
+}
+
+func formatDays(d time.Duration) string { return strconv.Itoa(int(d/day)) + "d" }
+
+// formatTime writes a time as people read it, in UTC, so that two people reading
+// it aloud mean the same.
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format("2006-01-02 15:04 UTC")
+}
+
+// The states of clients and tokens.
+const (
+	stateActive  = "active"
+	stateExpired = "expired"
+	stateRevoked = "revoked"
+	stateNone    = "no token"
+)
+
+func tokenState(c *storage.Client, t *storage.Token, now time.Time) string {
+	switch {
+	case !c.Revoked.IsZero():
+		return stateRevoked
+	case !now.Before(t.Expires):
+		return stateExpired
+	}
+	return stateActive
+}
+
+// clientState sums up the tokens: a client is as alive as its liveliest.
+func clientState(c *storage.Client, now time.Time) string {
+	switch {
+	case !c.Revoked.IsZero():
+		return stateRevoked
+	case len(c.Tokens) == 0:
+		return stateNone
+	}
+	for _, t := range c.Tokens {
+		if tokenState(c, t, now) == stateActive {
+			return stateActive
+		}
+	}
+	return stateExpired
+}
+
+// shownTokens picks the tokens worth a line: those still valid, or else the last
+// one there was.
+func shownTokens(c *storage.Client, now time.Time) []*storage.Token {
+	var shown []*storage.Token
+	var last *storage.Token
+	for _, t := range c.Tokens {
+		if tokenState(c, t, now) == stateActive {
+			shown = append(shown, t)
+		}
+		if last == nil || t.Created.After(last.Created) {
+			last = t
+		}
+	}
+	if shown == nil && last != nil {
+		shown = append(shown, last)
+	}
+	return shown
+}
+
+// writeClients prints a table with a line for each token.
+func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
+	if len(clients) == 0 {
+		_, err := fmt.Fprintln(w, "No clients.")
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
+	row("NAME", "ID", "PROFILE", "SCOPES", "TOKEN", "EXPIRES", "LAST USED", "STATE")
+	for _, c := range clients {
+		name := c.Name
+		if !printable(name) { // nothing may play with the terminal
+			name = strconv.Quote(name)
+		}
+		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-")}
+		tokens := shownTokens(c, now)
+		if len(tokens) == 0 {
+			row(append(about, "-", "-", "-", clientState(c, now))...)
+		}
+		for _, t := range tokens {
+			row(append(about[:4:4], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
+		}
+	}
+	return table.Flush()
+}
+
+type clientJSON struct {
+	Name     string      `json:"name"`
+	ID       string      `json:"id"`
+	Profile  string      `json:"profile,omitempty"`
+	Scopes   []string    `json:"scopes"`
+	Networks []string    `json:"networks,omitempty"`
+	Created  time.Time   `json:"created"`
+	Revoked  time.Time   `json:"revoked,omitzero"`
+	State    string      `json:"state"`
+	Tokens   []tokenJSON `json:"tokens"`
+}
+
+type tokenJSON struct {
+	ID       string    `json:"id"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires"`
+	LastUsed time.Time `json:"lastUsed,omitzero"`
+	State    string    `json:"state"`
+}
+
+// writeClientsJSON prints all there is to know as a JSON array.
+func writeClientsJSON(w io.Writer, clients []*storage.Client, now time.Time) error {
+	list := make([]clientJSON, 0, len(clients))
+	for _, c := range clients {
+		j := clientJSON{
+			Name: c.Name, ID: c.ID, Profile: c.Profile, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks,
+			Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), State: clientState(c, now), Tokens: []tokenJSON{},
+		}
+		for _, t := range c.Tokens {
+			j.Tokens = append(j.Tokens, tokenJSON{
+				ID: t.ID, Created: t.Created.UTC(), Expires: t.Expires.UTC(), LastUsed: t.LastUsed.UTC(), State: tokenState(c, t, now),
+			})
+		}
+		list = append(list, j)
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(list)
+}

@@ -1,0 +1,41 @@
+// Command roster is a SCIM 2.0 server and the tools around it. Run "roster help"
+// for what there is; serve.go is where the parts of the server meet.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+// run is main with a result, so that deferred work is done before the process
+// ends.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "roster:", err)
+		return 1
+	}
+	return 0
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "roster",
+		Short: "A SCIM 2.0 server for identity providers and HR systems",
+		// An error is printed once, by run, and usage is for those who ask.
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(newServeCommand(), newClientCommand(openBeside), newVersionCommand())
+	return root
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/config"
+	"github.com/roster-id/roster/internal/server"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/storage"
+)
+
+// basePath is where the protocol is served.
+const basePath = "/scim/v2"
+
+func newServeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: "Run the server until SIGINT or SIGTERM. Settings come from flags, the environment\n" +
+			"(ROSTER_…) and a YAML file, in that order; docs/configuration.md lists them.",
+		Args: cobra.NoArgs,
+	}
+	config.AddFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), os.Getenv)
+		if err != nil {
+			return fmt.Errorf("the configuration is not valid:\n%w", err)
+		}
+		return serve(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// serve opens the store, fills the parts' fields, starts them and waits. Nothing
+// registers itself elsewhere: what runs is what stands here.
+func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
+	log := newLogger(c, errOut)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	store, err := openStore(ctx, c.Store.Reveal(), log, server.NewStoreMetrics(registry).Committed)
+	if err != nil {
+		return fmt.Errorf("open the store %s: %w", c.Store, err)
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			log.Error("closing the store failed", "error", err)
+		}
+	}()
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	verifier := auth.NewVerifier(store, time.Now)
+	verifier.Log = log
+	provider := &scim.Provider{
+		Store: store, Schemas: set, Hasher: auth.NewHasher(), Now: time.Now, Observe: server.Operations(registry),
+	}
+	var srv *server.Server
+	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
+	srv, err = server.New(server.Options{
+		Mounts:   []server.Mount{{Prefix: basePath, Routes: handler.Routes()}},
+		Verifier: verifier, Log: log, Registry: registry,
+		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
+		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
+		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
+	})
+	if err != nil {
+		return err
+	}
+	if err := greet(ctx, c, store, srv, out); err != nil {
+		return err
+	}
+
+	run, hurry, stop := untilSignal(ctx)
+	defer stop()
+	g, gctx := errgroup.WithContext(run)
+	g.Go(func() error { return srv.Run(gctx, hurry) })
+	g.Go(func() error { return verifier.Run(gctx) })
+	err = g.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// untilSignal returns a context that ends at the first signal, and one that
+// ends when there is no reason to wait for load balancers: at a second signal,
+// or when the first was an interrupt from a terminal.
+func untilSignal(ctx context.Context) (run, hurry context.Context, stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	run, endRun := context.WithCancel(context.WithoutCancel(ctx))
+	hurry, endHurry := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		if s := <-signals; s == syscall.SIGTERM {
+			endRun()
+			<-signals
+		}
+		endRun()
+		endHurry()
+	}()
+	return run, hurry, func() { signal.Stop(signals); endRun(); endHurry() }
+}
+
+// greet prints where the server listens, in one line that programs read, and
+// what to do first.
+func greet(ctx context.Context, c config.Config, store storage.Store, srv *server.Server, out io.Writer) error {
+	address := srv.Scheme() + "://" + srv.Addr().String()
+	_, err := fmt.Fprintf(out, "listening scim=%s ops=http://%s\n", address, srv.OpsAddr())
+	if err != nil {
+		return err
+	}
+	if c.Demo {
+		token, err := demoToken(ctx, store)
+		if err != nil {
+			return fmt.Errorf("make the demo client: %w", err)
+		}
+		_, err = fmt.Fprintf(out, `
+A demo client with all scopes is ready; its token changes with every start. Try:
+
+  curl -s -H 'Authorization: Bearer %s' \
+       -H 'Content-Type: application/scim+json' \
+       -d '{"schemas":["%s"],"userName":"ana@example.com","active":true}' \
+       %s/Users
+
+`, token.Reveal(), schemas.UserURI, address+basePath)
+		return err
+	}
+	clients, err := store.ListClients(ctx, storage.DefaultTenant)
+	if err != nil {
+		return err
+	}
+	if len(clients) == 0 {
+		_, err = fmt.Fprintf(out, "no clients yet; make the first token with:\n  roster client create --store %s --name my-idp --scopes users,groups\n", c.Store)
+	}
+	return err
+}
+
+func newLogger(c config.Config, w io.Writer) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, opt))
+	}
+	return slog.New(slog.NewJSONHandler(w, opt))
+}

@@ -1,0 +1,218 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/roster-id/roster/auth"
+)
+
+// Setting describes one setting.
+type Setting struct {
+	Name    string // its key in the file; "--" in front makes it the flag
+	Env     string // its environment variable
+	Kind    string // "string", "bool", "int", "duration" or "list"
+	Default string
+	Help    string
+
+	// set reads a value; its error does not repeat a value that may be secret.
+	set func(*Config, string) error
+}
+
+// Flag returns the setting's flag with its dashes.
+func (s Setting) Flag() string { return "--" + s.Name }
+
+// configFile names the file that holds the other settings, and so cannot be
+// among them.
+const configFile = "config"
+
+// Settings returns all settings, in the order in which documentation lists them.
+// The first one, config, cannot stand in the file.
+func Settings() []Setting {
+	return append([]Setting{{
+		Name: configFile, Kind: "string",
+		Help: "YAML `file` with settings by the names of their flags",
+		Env:  envName(configFile),
+	}}, settings...)
+}
+
+var settings = []Setting{
+	text("store", DefaultStore,
+		"where data is kept: the `path` of a file, or the URL of a database (mongodb://…)",
+		func(c *Config) *StoreURL { return &c.Store }),
+	text("listen", "127.0.0.1:8080",
+		"`address` to serve SCIM on",
+		func(c *Config) *string { return &c.Listen }),
+	text("ops-listen", "127.0.0.1:9090",
+		"`address` to serve metrics and health checks on, always without TLS and without asking who calls: keep it on loopback or in a private network",
+		func(c *Config) *string { return &c.OpsListen }),
+	setting("public-url", "string", "",
+		"`URL` that clients know this server by, such as https://roster.example.com; empty takes it from each request",
+		func(c *Config, s string) error {
+			c.PublicURL = strings.TrimSuffix(s, "/")
+			return nil
+		}),
+	text("tls-cert", "",
+		"`file` with the certificate chain to serve HTTPS with, PEM; needs tls-key",
+		func(c *Config) *string { return &c.TLSCert }),
+	text("tls-key", "",
+		"`file` with the private key of tls-cert, PEM",
+		func(c *Config) *string { return &c.TLSKey }),
+	boolean("allow-plaintext",
+		"serve HTTP without TLS on an address that other machines reach; for use behind a proxy that terminates TLS",
+		func(c *Config) *bool { return &c.AllowPlaintext }),
+	setting("trusted-proxies", "list", "",
+		"`networks` of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, such as 10.0.0.0/8, separated by commas",
+		func(c *Config, s string) (err error) {
+			c.TrustedProxies, err = networks(s)
+			return err
+		}),
+	number("max-connections", "1000",
+		"most connections open at once; 0 means no limit",
+		func(c *Config) *int { return &c.MaxConnections }),
+	number("max-connections-per-ip", "500",
+		"most connections open at once from one address; 0 means no limit",
+		func(c *Config) *int { return &c.MaxConnectionsPerIP }),
+	setting("shutdown-delay", "duration", "5s",
+		"how long to go on serving, while reporting not to be ready, before shutting down; gives load balancers time to notice",
+		func(c *Config, s string) error {
+			d, err := time.ParseDuration(s)
+			if err != nil {
+				return fmt.Errorf("%q is not a duration; write it like 5s or 1m30s", s)
+			}
+			c.ShutdownDelay = d
+			return nil
+		}),
+	text("log-format", "json",
+		"`format` of the log: json or text",
+		func(c *Config) *string { return &c.LogFormat }),
+	setting("log-level", "string", "info",
+		"least serious `level` to log: debug, info, warn or error",
+		func(c *Config, s string) error {
+			level, ok := map[string]slog.Level{
+				"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+			}[s]
+			if !ok {
+				return fmt.Errorf("%q is none of debug, info, warn and error", s)
+			}
+			c.LogLevel = level
+			return nil
+		}),
+	boolean("demo",
+		"create a demo client at start and print a command that uses it",
+		func(c *Config) *bool { return &c.Demo }),
+	boolean("pprof",
+		"serve /debug/pprof on ops-listen",
+		func(c *Config) *bool { return &c.Pprof }),
+}
+
+func setting(name, kind, value, help string, set func(*Config, string) error) Setting {
+	return Setting{Name: name, Env: envName(name), Kind: kind, Default: value, Help: help, set: set}
+}
+
+func text[T ~string](name, value, help string, field func(*Config) *T) Setting {
+	return setting(name, "string", value, help, func(c *Config, s string) error {
+		*field(c) = T(s)
+		return nil
+	})
+}
+
+func boolean(name, help string, field func(*Config) *bool) Setting {
+	return setting(name, "bool", "false", help, func(c *Config, s string) error {
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", s)
+		}
+		*field(c) = b
+		return nil
+	})
+}
+
+func number(name, value, help string, field func(*Config) *int) Setting {
+	return setting(name, "int", value, help, func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", s)
+		}
+		*field(c) = n
+		return nil
+	})
+}
+
+func networks(s string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	var wrong []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item == "" {
+			continue
+		}
+		n, err := auth.ParseNetwork(item)
+		if err != nil {
+			wrong = append(wrong, err.Error())
+			continue
+		}
+		list = append(list, n)
+	}
+	if wrong != nil {
+		return nil, errors.New(strings.Join(wrong, "; "))
+	}
+	return list, nil
+}
+
+func envName(name string) string {
+	return "ROSTER_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// AddFlags adds a flag for each setting. Values are read by Load, so that it can
+// report what is wrong with all of them at once.
+func AddFlags(fs *pflag.FlagSet) {
+	for _, s := range Settings() {
+		f := fs.VarPF(&flagValue{text: s.Default, kind: s.Kind}, s.Name, "", s.Help+" ("+s.Env+")")
+		if s.Kind == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// flagValue keeps what was given to a flag as text.
+type flagValue struct {
+	text, kind string
+	given      bool
+}
+
+func (v *flagValue) String() string { return v.text }
+func (v *flagValue) Type() string   { return v.kind }
+
+// Set takes the last value, but adds up lists.
+func (v *flagValue) Set(s string) error {
+	if v.kind == "list" && v.given {
+		s = v.text + "," + s
+	}
+	v.text, v.given = s, true
+	return nil
+}
+
+// Document returns all settings as a table in Markdown.
+func Document() string {
+	var b strings.Builder
+	b.WriteString("| in the file | flag | environment | default | meaning |\n|---|---|---|---|---|\n")
+	for _, s := range Settings() {
+		key := "`" + s.Name + "`"
+		if s.Name == configFile {
+			key = ""
+		}
+		value := ""
+		if s.Default != "" {
+			value = "`" + s.Default + "`"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | `%s` | %s | %s |\n", key, s.Flag(), s.Env, value, strings.ReplaceAll(s.Help, "`", ""))
+	}
+	return b.String()
+}
