@@ -65,6 +65,11 @@ func (c *clientCommand) createCommand() *cobra.Command {
 		Example: "  roster client create --name okta --scopes users,groups --profile okta",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Before the store is opened: a mistyped flag must not make a new,
+			// empty one.
+			if _, err := checkCreate(&client, expires); err != nil {
+				return err
+			}
 			return c.run(cmd, func(s *clientSession) error { return s.create(client, expires) })
 		},
 	}
@@ -106,6 +111,9 @@ func (c *clientCommand) rotateCommand() *cobra.Command {
 			"the one used last stays and the others end at once.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, _, err := checkRotate(overlap, expires); err != nil {
+				return err
+			}
 			return c.run(cmd, func(s *clientSession) error { return s.rotate(args[0], overlap, expires) })
 		},
 	}
@@ -169,18 +177,10 @@ func (s *clientSession) checkTenant() error {
 	return nil
 }
 
+// create makes a client of what is set in client, with a token, and prints that.
 func (s *clientSession) create(client storage.Client, expires string) error {
-	lifetime, problem := parseLifetime("expires", expires)
-	scopes, scopesProblem := auth.ParseScopes(client.Scopes)
-	if scopesProblem == nil && scopes == 0 {
-		scopesProblem = fmt.Errorf("a client needs scopes; valid are %s", strings.Join(auth.ScopeNames(), ", "))
-	}
-	var profileProblem error
-	if !auth.ValidProfile(client.Profile) {
-		profileProblem = fmt.Errorf("unknown profile %q; valid are entra, okta and strict", client.Profile)
-	}
-	networks, networksProblem := canonicalNetworks(client.Networks)
-	if err := errors.Join(checkName(client.Name), scopesProblem, profileProblem, problem, networksProblem); err != nil {
+	lifetime, err := checkCreate(&client, expires)
+	if err != nil {
 		return err
 	}
 	id, err := uuid.NewV7()
@@ -188,7 +188,6 @@ func (s *clientSession) create(client storage.Client, expires string) error {
 		return err
 	}
 	client.ID, client.Tenant, client.Created = id.String(), s.by.Tenant, s.now
-	client.Scopes, client.Networks = scopes.Strings(), networks
 	text, token, err := auth.NewToken(rand.Reader, client.ID, s.now, lifetime)
 	if err != nil {
 		return err
@@ -205,14 +204,15 @@ func (s *clientSession) create(client storage.Client, expires string) error {
 	if err != nil {
 		return fmt.Errorf("create client %q: %w", client.Name, err)
 	}
-	s.sayf("Created client %q (%s) with scopes %s.\n", client.Name, client.ID, scopes)
+	s.sayf("Created client %q (%s) with scopes %s.\n", client.Name, client.ID, strings.Join(client.Scopes, ","))
 	return s.printToken(text, token)
 }
 
+// rotate gives a client a new token and prints it. The error is errNoClient if
+// there is none, or none any more.
 func (s *clientSession) rotate(name, overlap, expires string) error {
-	lifetime, problem := parseLifetime("expires", expires)
-	stay, overlapProblem := parseOverlap(overlap)
-	if err := errors.Join(problem, overlapProblem); err != nil {
+	stay, lifetime, err := checkRotate(overlap, expires)
+	if err != nil {
 		return err
 	}
 	client, err := s.find(name)
@@ -220,7 +220,7 @@ func (s *clientSession) rotate(name, overlap, expires string) error {
 		return err
 	}
 	if !client.Revoked.IsZero() {
-		return fmt.Errorf("client %q is revoked; create a new one", name)
+		return fmt.Errorf("%w called %q is left: it was revoked on %s", errNoClient, name, formatTime(client.Revoked))
 	}
 	text, token, err := auth.NewToken(rand.Reader, client.ID, s.now, lifetime)
 	if err != nil {
@@ -248,6 +248,7 @@ func (s *clientSession) rotate(name, overlap, expires string) error {
 	return s.printToken(text, token)
 }
 
+// revoke ends a client and its tokens. Doing so twice is no mistake.
 func (s *clientSession) revoke(name string) error {
 	client, err := s.find(name)
 	if err != nil {
@@ -276,6 +277,9 @@ func (s *clientSession) list(asJSON bool) error {
 	return writeClients(s.out, clients, s.now)
 }
 
+var errNoClient = errors.New("no client")
+
+// errNoClient: there is no client with the name.
 var errNoClient = errors.New("no client")
 
 // find returns the client with a name. Where a revoked one left its name to
@@ -351,6 +355,46 @@ func endings(tokens []*storage.Token, now time.Time, overlap time.Duration) []en
 	return list
 }
 
+// checkCreate reports all that is wrong with a client to be created, as
+// checkClient does, and with the lifetime of its token, which it returns.
+func checkCreate(c *storage.Client, expires string) (time.Duration, error) {
+	lifetime, err := parseLifetime(expires)
+	return lifetime, errors.Join(checkClient(c), err)
+}
+
+// checkRotate reads the durations that rotate is given.
+func checkRotate(overlap, expires string) (stay, lifetime time.Duration, err error) {
+	stay, overlapErr := parseOverlap(overlap)
+	lifetime, err = parseLifetime(expires)
+	return stay, lifetime, errors.Join(overlapErr, err)
+}
+
+// checkClient reports all that is wrong with a client to be created, and puts
+// scopes and networks into canonical form.
+func checkClient(c *storage.Client) error {
+	errs := []error{checkName(c.Name)}
+	scopes, err := auth.ParseScopes(c.Scopes)
+	if err == nil && scopes == 0 {
+		err = fmt.Errorf("a client needs scopes; valid are %s", strings.Join(auth.ScopeNames(), ", "))
+	}
+	errs = append(errs, err)
+	if !auth.ValidProfile(c.Profile) {
+		errs = append(errs, fmt.Errorf("unknown profile %q; valid are entra, okta and strict", c.Profile))
+	}
+	var networks []string
+	for _, s := range c.Networks {
+		n, err := auth.ParseNetwork(strings.TrimSpace(s))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		networks = append(networks, n.String())
+	}
+	slices.Sort(networks)
+	c.Scopes, c.Networks = scopes.Strings(), slices.Compact(networks)
+	return errors.Join(errs...)
+}
+
 const maxClientName = 64
 
 func checkName(name string) error {
@@ -371,21 +415,6 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-func canonicalNetworks(list []string) ([]string, error) {
-	var networks []string
-	var errs []error
-	for _, s := range list {
-		n, err := auth.ParseNetwork(strings.TrimSpace(s))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		networks = append(networks, n.String())
-	}
-	slices.Sort(networks)
-	return slices.Compact(networks), errors.Join(errs...)
-}
-
 const day = 24 * time.Hour
 
 // parseDuration reads days ("90d") or what time.ParseDuration reads ("24h").
@@ -404,13 +433,13 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-func parseLifetime(flag, s string) (time.Duration, error) {
+func parseLifetime(s string) (time.Duration, error) {
 	d, err := parseDuration(s)
 	if err == nil && (d <= 0 || d > auth.MaxTokenLifetime) {
 		err = fmt.Errorf("a token is valid for some time, and for %s at most", formatDays(auth.MaxTokenLifetime))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("--%s: %w", flag, err)
+		return 0, fmt.Errorf("--expires: %w", err)
 	}
 	return d, nil
 }
