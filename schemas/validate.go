@@ -165,7 +165,7 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) error {
 // primary value at most, no pair of equal values, required attributes present,
 // schemas as the content says. It is the last step of Bind and of a PATCH.
 func (t *ResourceType) Finish(attrs map[string]any, mode Mode) error {
-	if err := finish(t.attributes, attrs, "", mode); err != nil {
+	if err := finish(t.attributes, attrs, mode); err != nil {
 		return err
 	}
 	uris := []any{t.Schema.ID}
@@ -180,47 +180,52 @@ func (t *ResourceType) Finish(attrs map[string]any, mode Mode) error {
 	return nil
 }
 
-func finish(defs []*Attribute, attrs map[string]any, prefix string, mode Mode) error {
+func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 	for _, a := range defs {
 		v, ok := attrs[a.Name]
 		if !ok {
 			if a.Required && !a.Extension && a.Mutability != ReadOnly {
-				return &ValueError{Path: prefix + a.Name, Msg: "is required"}
+				return &ValueError{Path: a.Name, Msg: "is required"}
 			}
 			continue
 		}
 		if a.Type != Complex {
 			continue
 		}
-		if !a.MultiValued {
-			m := v.(map[string]any)
-			if len(m) == 0 {
-				delete(attrs, a.Name)
-				continue
-			}
-			if err := finish(a.SubAttributes, m, prefix+a.Name+a.separator(), mode); err != nil {
+		if a.MultiValued {
+			list, err := finishList(a, v.([]any), mode)
+			if err != nil {
 				return err
+			}
+			if len(list) == 0 {
+				delete(attrs, a.Name)
+			} else {
+				attrs[a.Name] = list
 			}
 			continue
 		}
-		list, err := finishList(a, v.([]any), prefix+a.Name, mode)
-		if err != nil {
-			return err
-		}
-		if len(list) == 0 {
+		m := v.(map[string]any)
+		if len(m) == 0 {
 			delete(attrs, a.Name)
-		} else {
-			attrs[a.Name] = list
+			continue
+		}
+		if err := finish(a.SubAttributes, m, mode); err != nil {
+			err.Path = a.Name + a.separator() + err.Path
+			return err
 		}
 	}
 	return nil
 }
 
-func finishList(a *Attribute, list []any, path string, mode Mode) ([]any, error) {
+// pairwise is up to how many values are compared with each other to find equal
+// ones; longer lists pay for a map.
+const pairwise = 8
+
+func finishList(a *Attribute, list []any, mode Mode) ([]any, *ValueError) {
 	out := list[:0:0]
 	primary := false
 	var seen map[[2]string]bool
-	if a.Sub("value") != nil {
+	if len(list) > pairwise {
 		seen = make(map[[2]string]bool, len(list))
 	}
 	for i, e := range list {
@@ -228,22 +233,17 @@ func finishList(a *Attribute, list []any, path string, mode Mode) ([]any, error)
 		if len(m) == 0 {
 			continue
 		}
-		if err := finish(a.SubAttributes, m, fmt.Sprintf("%s[%d].", path, i), mode); err != nil {
+		if err := finish(a.SubAttributes, m, mode); err != nil {
+			err.Path = a.Name + "[" + strconv.Itoa(i) + "]." + err.Path
 			return nil, err
 		}
-		if v, ok := m["value"].(string); ok && seen != nil {
-			// RFC 7643 §2.4: no two values with the same type and value.
-			typ, _ := m["type"].(string)
-			k := [2]string{Fold(typ), a.Sub("value").Key(v)}
-			if seen[k] {
-				continue
-			}
-			seen[k] = true
+		if repeated(a, m, out, seen) {
+			continue
 		}
 		if p, _ := m["primary"].(bool); p {
 			if primary {
 				if mode == Strict {
-					return nil, &ValueError{Path: fmt.Sprintf("%s[%d].primary", path, i), Msg: "only one value may be primary"}
+					return nil, &ValueError{Path: a.Name + "[" + strconv.Itoa(i) + "].primary", Msg: "only one value may be primary"}
 				}
 				m["primary"] = false // the first one keeps it (vendor row P03)
 			}
@@ -254,19 +254,61 @@ func finishList(a *Attribute, list []any, path string, mode Mode) ([]any, error)
 	return out, nil
 }
 
+// repeated reports whether m has the type and value of an element before it,
+// which RFC 7643 §2.4 rules out.
+func repeated(a *Attribute, m map[string]any, before []any, seen map[[2]string]bool) bool {
+	value := a.Sub("value")
+	if value == nil || m["value"] == nil {
+		return false
+	}
+	key := func(m map[string]any) [2]string {
+		v, _ := m["value"].(string)
+		typ, _ := m["type"].(string)
+		return [2]string{Fold(typ), value.Key(v)}
+	}
+	k := key(m)
+	if seen != nil {
+		was := seen[k]
+		seen[k] = true
+		return was
+	}
+	for _, e := range before {
+		if key(e.(map[string]any)) == k {
+			return true
+		}
+	}
+	return false
+}
+
 // Bind fits a value of a to its definition; see [ResourceType.Bind]. The result
 // is nil when the value means "unset", a []any for a multi-valued attribute,
 // and otherwise a single value. Errors are *[ValueError].
 func (a *Attribute) Bind(v any, mode Mode) (any, error) {
-	return a.bind(v, a.Path, mode)
+	b, err := a.bind(v, mode)
+	return b, err.under(a.Path)
 }
 
 // BindElement fits one value of a multi-valued attribute; see [Attribute.Bind].
 func (a *Attribute) BindElement(v any, mode Mode) (any, error) {
-	return a.bindOne(v, a.Path, mode)
+	b, err := a.bindOne(v, mode)
+	return b, err.under(a.Path)
 }
 
-func (a *Attribute) bind(v any, path string, mode Mode) (any, error) {
+// under puts what is above it before the path of an error. Paths are built only
+// when there is an error, on the way out.
+func (e *ValueError) under(prefix string) error {
+	if e == nil {
+		return nil
+	}
+	e.Path = prefix + e.Path
+	return e
+}
+
+func (a *Attribute) wrong(instead string) *ValueError {
+	return &ValueError{Msg: "expected " + a.expected() + instead}
+}
+
+func (a *Attribute) bind(v any, mode Mode) (any, *ValueError) {
 	if v == nil {
 		return nil, nil
 	}
@@ -277,15 +319,15 @@ func (a *Attribute) bind(v any, path string, mode Mode) (any, error) {
 				return nil, nil
 			}
 			if len(list) != 1 || mode == Strict {
-				return nil, &ValueError{Path: path, Msg: "expected " + a.expected() + ", not a list"}
+				return nil, a.wrong(", not a list")
 			}
 			v = list[0]
 		}
-		return a.bindOne(v, path, mode)
+		return a.bindOne(v, mode)
 	}
 	if !isList {
 		if mode == Strict {
-			return nil, &ValueError{Path: path, Msg: "expected a list"}
+			return nil, &ValueError{Msg: "expected a list"}
 		}
 		if s, ok := v.(string); ok && s == "" {
 			return nil, nil
@@ -294,8 +336,9 @@ func (a *Attribute) bind(v any, path string, mode Mode) (any, error) {
 	}
 	out := make([]any, 0, len(list))
 	for i, e := range list {
-		b, err := a.bindOne(e, path+"["+strconv.Itoa(i)+"]", mode)
+		b, err := a.bindOne(e, mode)
 		if err != nil {
+			err.Path = "[" + strconv.Itoa(i) + "]" + err.Path
 			return nil, err
 		}
 		if b != nil {
@@ -325,95 +368,97 @@ func (a *Attribute) expected() string {
 	return "a " + a.Type.String()
 }
 
-func (a *Attribute) bindOne(v any, path string, mode Mode) (any, error) {
+func (a *Attribute) bindOne(v any, mode Mode) (any, *ValueError) {
 	if v == nil {
 		return nil, nil
 	}
 	if s, ok := v.(string); ok && s == "" {
 		if mode == Strict {
-			return nil, &ValueError{Path: path, Msg: "expected a value, or null to clear it"}
+			return nil, &ValueError{Msg: "expected a value, or null to clear it"}
 		}
 		return nil, nil // vendor rows E22, E33, H07: "" clears
 	}
-	wrong := &ValueError{Path: path, Msg: "expected " + a.expected()}
 	switch a.Type {
 	case Complex:
-		return a.bindComplex(v, path, mode, wrong)
+		return a.bindComplex(v, mode)
 	case Boolean:
-		switch b := v.(type) {
-		case bool:
-			return b, nil
-		case string:
-			if mode == Lenient { // vendor row E10
-				if strings.EqualFold(b, "true") {
-					return true, nil
-				}
-				if strings.EqualFold(b, "false") {
-					return false, nil
-				}
-			}
-		}
-		return nil, wrong
+		return a.bindBoolean(v, mode)
 	case Integer, Decimal:
-		var text string
-		switch n := v.(type) {
-		case json.Number:
-			text = string(n)
-		case string:
-			if mode == Strict {
-				return nil, wrong
-			}
-			text = n
-		case int64, float64:
-			return n, nil
-		default:
-			return nil, wrong
-		}
-		if a.Type == Integer {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				return nil, wrong
-			}
-			return n, nil
-		}
-		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || math.IsInf(n, 0) || math.IsNaN(n) {
-			return nil, wrong
-		}
-		return n, nil
+		return a.bindNumber(v, mode)
 	}
 	s, ok := v.(string)
+	if ok {
+		switch a.Type {
+		case DateTime:
+			_, ok = ParseTime(s)
+		case Binary:
+			ok = validateLeaf(a, s)
+		case Reference:
+			ok = !strings.ContainsAny(s, " \t\r\n")
+		}
+	}
 	if !ok {
-		return nil, wrong
+		return nil, a.wrong("")
 	}
-	switch a.Type {
-	case DateTime:
-		if _, ok := ParseTime(s); !ok {
-			return nil, wrong
-		}
-	case Binary:
-		if !validateLeaf(a, s) {
-			return nil, wrong
-		}
-	case Reference:
-		if strings.ContainsAny(s, " \t\r\n") {
-			return nil, wrong
-		}
-	}
-	return s, nil
+	return v, nil
 }
 
-func (a *Attribute) bindComplex(v any, path string, mode Mode, wrong error) (any, error) {
+func (a *Attribute) bindBoolean(v any, mode Mode) (any, *ValueError) {
+	switch b := v.(type) {
+	case bool:
+		return v, nil
+	case string:
+		if mode == Lenient { // vendor row E10
+			if strings.EqualFold(b, "true") {
+				return true, nil
+			}
+			if strings.EqualFold(b, "false") {
+				return false, nil
+			}
+		}
+	}
+	return nil, a.wrong("")
+}
+
+func (a *Attribute) bindNumber(v any, mode Mode) (any, *ValueError) {
+	var text string
+	switch n := v.(type) {
+	case json.Number:
+		text = string(n)
+	case string:
+		if mode == Strict {
+			return nil, a.wrong("")
+		}
+		text = n
+	case int64, float64:
+		return n, nil
+	default:
+		return nil, a.wrong("")
+	}
+	if a.Type == Integer {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return n, nil
+		}
+	} else if n, err := strconv.ParseFloat(text, 64); err == nil && !math.IsInf(n, 0) && !math.IsNaN(n) {
+		return n, nil
+	}
+	return nil, a.wrong("")
+}
+
+func (a *Attribute) bindComplex(v any, mode Mode) (any, *ValueError) {
 	raw, ok := v.(map[string]any)
 	if !ok {
 		// A bare value stands for the value sub-attribute: Entra sends the
 		// manager so (vendor rows E19, E20).
 		leaf := a.Leaf()
 		if _, isList := v.([]any); mode == Strict || leaf == nil || isList {
-			return nil, wrong
+			return nil, a.wrong("")
 		}
-		b, err := leaf.bind(v, path+".value", mode)
-		if err != nil || b == nil {
+		b, err := leaf.bind(v, mode)
+		if err != nil {
+			err.Path = ".value" + err.Path
+		}
+		if b == nil {
 			return nil, err
 		}
 		return map[string]any{"value": b}, nil
@@ -423,15 +468,16 @@ func (a *Attribute) bindComplex(v any, path string, mode Mode, wrong error) (any
 		s := a.Sub(name)
 		if s == nil {
 			if mode == Strict {
-				return nil, &ValueError{Path: path, Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define"}
+				return nil, &ValueError{Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define"}
 			}
 			continue
 		}
 		if s.Mutability == ReadOnly {
 			continue
 		}
-		b, err := s.bind(sv, path+a.separator()+s.Name, mode)
+		b, err := s.bind(sv, mode)
 		if err != nil {
+			err.Path = a.separator() + s.Name + err.Path
 			return nil, err
 		}
 		if b != nil {

@@ -277,8 +277,6 @@ func (s *clientSession) list(asJSON bool) error {
 	return writeClients(s.out, clients, s.now)
 }
 
-var errNoClient = errors.New("no client")
-
 // errNoClient: there is no client with the name.
 var errNoClient = errors.New("no client")
 
