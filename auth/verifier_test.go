@@ -680,7 +680,9 @@ func TestLastUseFailureIsLogged(t *testing.T) {
 		go func() { done <- v.Run(ctx) }()
 		synctest.Wait()
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v; want nil", err)
+		}
 		if s := log.String(); !strings.Contains(s, "token_id="+token.ID) || strings.Contains(s, text[20:]) {
 			t.Errorf("the log says %q", s)
 		}

@@ -183,6 +183,9 @@ func (t *ResourceType) Finish(attrs map[string]any, mode Mode) error {
 func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 	for _, a := range defs {
 		v, ok := attrs[a.Name]
+		if s, isText := v.(string); isText && a.Required && strings.TrimSpace(s) == "" {
+			ok = false // a name of spaces is none: as a unique key it would be empty
+		}
 		if !ok {
 			if a.Required && !a.Extension && a.Mutability != ReadOnly {
 				return &ValueError{Path: a.Name, Msg: "is required"}

@@ -309,11 +309,6 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 		if err := pre.check(r); err != nil {
 			return err
 		}
-		attrs, err := t.Parse(r.Doc)
-		if err != nil {
-			return fmt.Errorf("parse the stored %s %s: %w", t.Name, id, err)
-		}
-		r.Index = storage.NewIndex(t, attrs)
 		r.LastModified = p.now()
 		if err := tx.Delete(r, r.LastModified); err != nil {
 			return err
@@ -400,7 +395,6 @@ func (u *update) prepare(prev *storage.Resource) error {
 	if err != nil {
 		return fmt.Errorf("parse the stored %s %s: %w", u.t.Name, prev.ID, err)
 	}
-	prev.Index = storage.NewIndex(u.t, attrs)
 	if u.change, err = u.compute(prev, attrs); err != nil {
 		return err
 	}

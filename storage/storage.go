@@ -103,12 +103,12 @@ type Outbox interface {
 type Tx interface {
 	// Get is Resources.Get inside the transaction.
 	Get(typ, id string) (*Resource, error)
-	// Create stores a new resource. The error is a *UniqueError when one of its
+	// Create stores a new resource with its Index. The error is a *UniqueError when one of its
 	// unique keys is taken.
 	Create(r *Resource) error
-	// Update replaces prev by next, which has the same id and type. It fails
-	// with ErrConflict unless prev's version is the stored one. When next.Doc
-	// is nil only version and lastModified change.
+	// Update replaces prev by next, which has the same id and type, and an
+	// Index. It fails with ErrConflict unless prev's version is the stored one.
+	// When next.Doc is nil only version and lastModified change.
 	Update(prev, next *Resource) error
 	// Delete hides the resource with its memberships and frees its unique keys,
 	// unless prev's version is no longer the stored one (ErrConflict). Groups

@@ -54,7 +54,7 @@ var settings = []Setting{
 		"`address` to serve metrics and health checks on, always without TLS and without asking who calls: keep it on loopback or in a private network",
 		func(c *Config) *string { return &c.OpsListen }),
 	setting("public-url", "string", "",
-		"`URL` that clients know this server by, such as https://roster.example.com; empty takes it from each request",
+		"`URL` that clients know this server by, such as https://roster.example.com; unset, it is what each request says",
 		func(c *Config, s string) error {
 			c.PublicURL = strings.TrimSuffix(s, "/")
 			return nil

@@ -301,3 +301,6 @@ func (s *Server) unauthenticated(c *call, err error) error {
 	}
 	return &scim.Error{Status: http.StatusUnauthorized, Detail: "a valid bearer token is required"}
 }
+
+// Handler returns what the protocol's listener serves.
+func (s *Server) Handler() http.Handler { return s.handler }

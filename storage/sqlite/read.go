@@ -105,7 +105,7 @@ func (p *page) list(c *sqlite.Conn, tenant string, q storage.Query) (int, error)
 // search reads a page of what a filter selects, or of everything in another
 // order.
 func (p *page) search(ctx context.Context, c *sqlite.Conn, tenant string, q storage.Query) (int, error) {
-	sel := compile(tenant, q)
+	sel := p.store.compile(tenant, q)
 	run := func(sql string, args []any, row func(*sqlite.Stmt)) error {
 		return p.store.bounded(ctx, c, sel, sql, args, row)
 	}
@@ -142,8 +142,12 @@ type selection struct {
 	seeks  bool // starts from an index
 }
 
-func compile(tenant string, q storage.Query) selection {
+// compile asks for the keys in memory, so it comes before the database is read.
+func (s *Store) compile(tenant string, q storage.Query) selection {
 	c := &compiler{tenant: tenant, typ: q.Type}
+	if !s.guest {
+		c.recent = &s.recent
+	}
 	if q.Filter == nil {
 		return selection{from: "resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", args: []any{tenant, q.Type}}
 	}

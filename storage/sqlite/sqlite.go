@@ -41,7 +41,9 @@ type Store struct {
 	opt     Options
 	lock    *flock.Flock
 	readers chan *sqlite.Conn
-	size    int // of readers
+	size    int  // of readers
+	guest   bool // a server runs on the store
+	recent  recent
 
 	jobs      chan *job
 	done      chan struct{} // closed when the writer has ended
@@ -109,6 +111,11 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return fail(err)
 	}
 	if err := migrate(ctx, w, locked); err != nil {
+		w.Close()
+		return fail(err)
+	}
+	s.guest = !locked
+	if err := s.recent.load(w); err != nil {
 		w.Close()
 		return fail(err)
 	}

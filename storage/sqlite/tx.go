@@ -1,8 +1,8 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,12 +14,17 @@ import (
 // tx is a storage.Tx: one job of a batch.
 type tx struct {
 	conn    *sqlite.Conn
+	batch   *batch
 	tenant  string
-	tally   *tally
-	changed bool // something other than audit and outbox was written
+	wrote   bool // anything
+	changed bool // something other than audit and outbox
 	audited bool
 	over    bool
 }
+
+// errGuest keeps a second process from changing resources beside a server, which
+// knows the newest keys from its own writes only.
+var errGuest = errors.New("resources can only be changed through the running server")
 
 const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.name, r.doc,
 	EXISTS (SELECT 1 FROM membership m WHERE m.member = r.n)`
@@ -62,7 +67,9 @@ func (t *tx) exec(sql string, args ...any) error {
 	if t.over {
 		panic("storage.Tx used after Write returned")
 	}
-	return exec(t.conn, sql, args...)
+	err := exec(t.conn, sql, args...)
+	t.wrote = t.wrote || err != nil || t.conn.Changes() > 0
+	return err
 }
 
 // change is exec for what needs an audit entry.
@@ -77,98 +84,76 @@ func (t *tx) Get(typ, id string) (*storage.Resource, error) {
 }
 
 func (t *tx) Create(r *storage.Resource) error {
-	err := t.change(`INSERT INTO resource (tenant, type, id, version, created, modified, name, doc, shadow)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, jsonb(?))`,
-		t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, string(r.Doc), string(r.Index.Shadow))
+	if t.batch.store.guest {
+		return errGuest
+	}
+	// The keys come first: when a name is taken, nothing has been written yet.
+	n, err := t.batch.nextRow()
 	if err != nil {
 		return err
 	}
-	r.Ref = t.conn.LastInsertRowID()
-	t.tally.add(t.tenant, r.Type, r.ID, +1)
-	return t.reindex(r, &storage.Index{}, r.Index)
+	r.Ref = n
+	keys := hashKeys(t.tenant, r.Type, r.Index)
+	if err := t.reindex(n, rowKeys{}, keys, r.Index); err != nil {
+		return err
+	}
+	t.batch.keys.note(keyChange{which: kindRow, n: n})
+	t.batch.tally.add(t.tenant, r.Type, r.ID, +1)
+	return t.change(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, jsonb(?))`,
+		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, keys.pack(), string(r.Doc), string(r.Index.Shadow))
 }
 
 func (t *tx) Update(prev, next *storage.Resource) error {
-	var err error
-	if next.Doc == nil {
-		err = t.change(`UPDATE resource SET version = ?, modified = ? WHERE n = ? AND version = ? AND deleted IS NULL`,
-			next.Version, next.LastModified, prev.Ref, prev.Version)
-	} else {
-		err = t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, doc = ?, shadow = jsonb(?)
-			WHERE n = ? AND version = ? AND deleted IS NULL`,
-			next.Version, next.LastModified, next.Name, string(next.Doc), string(next.Index.Shadow), prev.Ref, prev.Version)
-	}
-	if err != nil {
-		return err
-	}
-	if t.conn.Changes() == 0 {
-		return storage.ErrConflict
+	if t.batch.store.guest {
+		return errGuest
 	}
 	next.Ref = prev.Ref
 	if next.Doc == nil {
-		return nil
+		err := t.change(`UPDATE resource SET version = ?, modified = ? WHERE n = ? AND version = ? AND deleted IS NULL`,
+			next.Version, next.LastModified, prev.Ref, prev.Version)
+		if err == nil && t.conn.Changes() == 0 {
+			err = storage.ErrConflict
+		}
+		return err
 	}
-	return t.reindex(next, prev.Index, next.Index)
-}
-
-// reindex moves a resource from one set of keys to another, touching only what
-// differs.
-func (t *tx) reindex(r *storage.Resource, from, to *storage.Index) error {
-	for _, k := range from.Unique {
-		if !slices.Contains(to.Unique, k) {
-			if err := t.exec(`DELETE FROM unique_key WHERE tenant = ? AND type = ? AND path = ? AND value = ? AND n = ?`,
-				t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
-				return err
-			}
-		}
+	from, version, err := t.stored(prev.Ref)
+	if err != nil {
+		return err
 	}
-	for _, k := range to.Unique {
-		if slices.Contains(from.Unique, k) {
-			continue
-		}
-		if err := t.exec(`INSERT INTO unique_key (tenant, type, path, value, n) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
-			return err
-		}
-		if t.conn.Changes() == 0 {
-			return &storage.UniqueError{Attr: k.Path}
-		}
+	if version != prev.Version {
+		return storage.ErrConflict
 	}
-	for _, k := range from.Equal {
-		if !slices.Contains(to.Equal, k) {
-			if err := t.exec(`DELETE FROM lookup WHERE tenant = ? AND type = ? AND path = ? AND value = ? AND n = ?`,
-				t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
-				return err
-			}
-		}
+	to := hashKeys(t.tenant, next.Type, next.Index)
+	if err := t.reindex(prev.Ref, from, to, next.Index); err != nil {
+		return err
 	}
-	for _, k := range to.Equal {
-		if !slices.Contains(from.Equal, k) {
-			if err := t.exec(`INSERT OR IGNORE INTO lookup (tenant, type, path, value, n) VALUES (?, ?, ?, ?, ?)`,
-				t.tenant, r.Type, k.Path, k.Value, r.Ref); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = ?, shadow = jsonb(?) WHERE n = ?`,
+		next.Version, next.LastModified, next.Name, to.pack(), string(next.Doc), string(next.Index.Shadow), prev.Ref)
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
+	if t.batch.store.guest {
+		return errGuest
+	}
+	from, version, err := t.stored(prev.Ref)
+	if err != nil {
+		return err
+	}
+	if version != prev.Version {
+		return storage.ErrConflict
+	}
 	// The memberships stay, hidden with the resource; the groups have changed
 	// all the same.
 	if err := t.change(`UPDATE resource SET version = version + 1, modified = max(modified, ?)
 		WHERE deleted IS NULL AND n IN (SELECT grp FROM membership WHERE member = ?)`, at, prev.Ref); err != nil {
 		return err
 	}
-	if err := t.change(`UPDATE resource SET deleted = ? WHERE n = ? AND version = ? AND deleted IS NULL`,
-		at, prev.Ref, prev.Version); err != nil {
+	if err := t.change(`UPDATE resource SET deleted = ? WHERE n = ?`, at, prev.Ref); err != nil {
 		return err
 	}
-	if t.conn.Changes() == 0 {
-		return storage.ErrConflict
-	}
-	t.tally.add(t.tenant, prev.Type, prev.ID, -1)
-	return t.reindex(prev, prev.Index, &storage.Index{})
+	t.batch.tally.add(t.tenant, prev.Type, prev.ID, -1)
+	return t.reindex(prev.Ref, from, rowKeys{}, nil)
 }
 
 func (t *tx) SetPassword(user *storage.Resource, hash string) error {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type compiler struct {
 	condition
 	tenant string
 	typ    string
+	recent *recent // nil when the keys in memory are not known
 }
 
 // scope is where the attributes of a comparison are found: in the row as a
@@ -288,17 +290,23 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 			consider(100, true, func(f *condition) {
 				f.add("resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL", c.tenant, c.typ, text)
 			})
-		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr):
+		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr) && c.recent != nil:
 			consider(90, true, func(f *condition) {
-				f.add(`unique_key k CROSS JOIN resource r ON r.n = k.n
-					WHERE k.tenant = ? AND k.type = ? AND k.path = ? AND k.value = ? AND r.deleted IS NULL`,
-					c.tenant, c.typ, path, storage.IndexValue(strings.TrimSpace(text)))
+				k := hashUnique(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(strings.TrimSpace(text))})
+				if n, ok := c.recent.findUnique(k); ok {
+					f.add("resource r WHERE r.n IN (SELECT n FROM unique_key WHERE h = ? UNION ALL SELECT ?) AND r.deleted IS NULL", k[:], n)
+				} else {
+					f.add("resource r WHERE r.n = (SELECT n FROM unique_key WHERE h = ?) AND r.deleted IS NULL", k[:])
+				}
 			})
-		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr):
+		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr) && c.recent != nil:
 			consider(80, false, func(f *condition) {
-				f.add(`lookup k CROSS JOIN resource r ON r.n = k.n
-					WHERE k.tenant = ? AND k.type = ? AND k.path = ? AND k.value = ? AND r.deleted IS NULL`,
-					c.tenant, c.typ, path, storage.IndexValue(text))
+				k := hashLookup(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(text)})
+				f.add("resource r WHERE r.n IN (SELECT n FROM lookup WHERE h = ?", int64(k))
+				if rows := c.recent.findLookup(k); len(rows) > 0 {
+					f.add(" UNION ALL SELECT value FROM json_each(?)", jsonInts(rows))
+				}
+				f.add(") AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL", c.tenant, c.typ)
 			})
 		case cmp.Op == filter.Equal && path == "members.value":
 			consider(70, false, func(f *condition) {
@@ -329,6 +337,18 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 		}
 	}
 	return from, single, best > 0
+}
+
+// jsonInts writes row numbers as a JSON array.
+func jsonInts(rows []int64) string {
+	b := []byte{'['}
+	for i, n := range rows {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, n, 10)
+	}
+	return string(append(b, ']'))
 }
 
 var sqlOrder = map[filter.Op]string{

@@ -70,7 +70,7 @@ func (s *Store) submit(j *job) error {
 func (s *Store) write(c *sqlite.Conn) {
 	defer close(s.done)
 	defer c.Close()
-	w := &batch{store: s, conn: c}
+	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}}
 	for {
 		select {
 		case j := <-s.jobs:
@@ -99,28 +99,20 @@ type batch struct {
 	conn  *sqlite.Conn
 	jobs  []*job
 	tally tally
+	keys  keys
+	// careful makes every job run in a savepoint. That costs a copy of each page
+	// it touches, so it is done only once a job has failed after it had changed
+	// something: then the batch is begun again.
+	careful bool
+	lastRow int64 // the highest row number of resource, 0 while unknown
 }
 
 // run commits first and whatever else is waiting by then.
 func (b *batch) run(first *job) {
 	start := time.Now()
 	b.jobs = append(b.jobs[:0], first)
-	b.tally.reset()
-	err := exec(b.conn, "BEGIN IMMEDIATE")
-	if err == nil {
-		b.do(first)
-	waiting:
-		for len(b.jobs) < maxBatch && !b.conn.AutocommitEnabled() {
-			select {
-			case j := <-b.store.jobs:
-				b.jobs = append(b.jobs, j)
-				b.do(j)
-			default:
-				break waiting
-			}
-		}
-		err = b.commit()
-	}
+	b.careful = false
+	err := b.attempt()
 	if err != nil {
 		err = b.store.explain(err)
 		b.store.opt.Log.Error("commit failed", "writes", len(b.jobs), "error", err)
@@ -139,6 +131,39 @@ func (b *batch) run(first *job) {
 	}
 }
 
+// attempt runs the jobs of the batch and those that join it, and commits.
+func (b *batch) attempt() error {
+	b.tally.reset()
+	b.lastRow = 0
+	if err := exec(b.conn, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := b.keys.begin(b.conn); err != nil {
+		return err
+	}
+	for i := 0; i < maxBatch; i++ {
+		if i == len(b.jobs) {
+			select {
+			case j := <-b.store.jobs:
+				b.jobs = append(b.jobs, j)
+			default:
+				return b.commit()
+			}
+		}
+		if undone := b.do(b.jobs[i]); undone {
+			b.careful = true
+			if err := exec(b.conn, "ROLLBACK"); err != nil {
+				return err
+			}
+			return b.attempt()
+		}
+		if b.conn.AutocommitEnabled() {
+			break // commit will tell
+		}
+	}
+	return b.commit()
+}
+
 func (b *batch) commit() error {
 	if b.conn.AutocommitEnabled() {
 		return fmt.Errorf("%w: SQLite gave the transaction up", storage.ErrUnavailable)
@@ -146,21 +171,46 @@ func (b *batch) commit() error {
 	if err := b.tally.flush(b.conn); err != nil {
 		return err
 	}
-	return exec(b.conn, "COMMIT")
+	if err := exec(b.conn, "COMMIT"); err != nil {
+		return err
+	}
+	b.keys.committed()
+	return nil
 }
 
-// do runs one job in a savepoint and leaves its outcome in the job.
-func (b *batch) do(j *job) {
+// nextRow returns the row number of the next resource. Nobody else can take it
+// while this transaction holds the lock.
+func (b *batch) nextRow() (int64, error) {
+	if b.lastRow == 0 {
+		err := query(b.conn, `SELECT coalesce(max(n), 0) FROM resource`, func(st *sqlite.Stmt) error {
+			b.lastRow = st.ColumnInt64(0)
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	b.lastRow++
+	return b.lastRow, nil
+}
+
+// do runs one job and leaves its outcome in the job. It reports true when the
+// job failed and left changes behind that only a rollback of everything can
+// undo.
+func (b *batch) do(j *job) (undone bool) {
+	j.err = nil
 	if j.ctx.Err() != nil {
 		j.err = fmt.Errorf("%w: the request ended before its turn", storage.ErrUnavailable)
-		return
+		return false
 	}
-	if j.err = exec(b.conn, "SAVEPOINT job"); j.err != nil {
-		j.err = b.store.explain(j.err)
-		return
+	if b.careful {
+		if err := exec(b.conn, "SAVEPOINT job"); err != nil {
+			j.err = b.store.explain(err)
+			return false
+		}
 	}
-	t := &tx{conn: b.conn, tenant: string(j.tenant), tally: &b.tally}
-	mark := b.tally.mark()
+	t := &tx{conn: b.conn, batch: b, tenant: string(j.tenant)}
+	mark, keyMark := b.tally.mark(), b.keys.mark()
 	j.err = b.store.explain(call(j.fn, t))
 	if j.err == nil && t.changed && !t.audited {
 		j.err = storage.ErrUnaudited
@@ -168,18 +218,24 @@ func (b *batch) do(j *job) {
 	t.over = true
 	if j.err != nil {
 		b.tally.undo(mark)
-		if b.conn.AutocommitEnabled() {
-			return
-		}
+		b.keys.undo(keyMark)
+	}
+	switch {
+	case b.conn.AutocommitEnabled():
+		return false
+	case !b.careful:
+		return j.err != nil && t.wrote
+	case j.err != nil:
 		if err := exec(b.conn, "ROLLBACK TO job"); err != nil {
 			b.store.opt.Log.Error("rollback to savepoint failed", "error", err)
 			_ = exec(b.conn, "ROLLBACK") // commit will notice
-			return
+			return false
 		}
 	}
 	if err := exec(b.conn, "RELEASE job"); err != nil && j.err == nil {
 		j.err = b.store.explain(err)
 	}
+	return false
 }
 
 // call keeps a panic in one write from taking the others with it.

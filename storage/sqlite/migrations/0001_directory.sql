@@ -17,6 +17,7 @@ CREATE TABLE resource (
     modified INTEGER NOT NULL,
     deleted  INTEGER,
     name     TEXT NOT NULL,
+    keys     BLOB NOT NULL, -- what unique_key and lookup hold of it (keys.go)
     doc      TEXT NOT NULL,
     shadow   BLOB NOT NULL -- JSONB
 ) STRICT;
@@ -24,23 +25,22 @@ CREATE UNIQUE INDEX resource_live ON resource (tenant, type, id) WHERE deleted I
 CREATE INDEX resource_modified ON resource (tenant, type, modified) WHERE deleted IS NULL;
 CREATE INDEX resource_deleted ON resource (tenant, deleted) WHERE deleted IS NOT NULL;
 
--- Live resources only: deleting one takes its keys out.
+-- Keys of the live resources up to the row in keyed; those of later rows are
+-- held in memory and stand here after the next merge (keys.go). A key is a hash
+-- over tenant, type, attribute and value: entries of a few bytes keep the pages
+-- that a merge touches few. 128 bits of SHA-256 decide uniqueness; what lookup
+-- finds by 64 is compared with the whole filter before it is believed.
 CREATE TABLE unique_key (
-    tenant TEXT NOT NULL,
-    type   TEXT NOT NULL,
-    path   TEXT NOT NULL,
-    value  TEXT NOT NULL,
-    n      INTEGER NOT NULL,
-    PRIMARY KEY (tenant, type, path, value)
+    h BLOB PRIMARY KEY NOT NULL,
+    n INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE lookup (
-    tenant TEXT NOT NULL,
-    type   TEXT NOT NULL,
-    path   TEXT NOT NULL,
-    value  TEXT NOT NULL,
-    n      INTEGER NOT NULL,
-    PRIMARY KEY (tenant, type, path, value, n)
+    h INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (h, n)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE keyed (n INTEGER NOT NULL) STRICT;
+INSERT INTO keyed (n) VALUES (0);
 
 -- Live resources counted in runs of neighbouring ids, each beginning at lo, so
 -- that totals and far pages do not walk the whole index.

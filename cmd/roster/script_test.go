@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScripts replays the sessions in testdata. Beside the commands of
+// testscript they use:
+//
+//	serve [flag...]                              start a server in the background and wait until it is ready;
+//	                                             $SCIM and $OPS are where, server.out and server.err what it prints
+//	signal INT|TERM|KILL                         send the server a signal and wait for a clean end (or a sudden one)
+//	http STATUS METHOD URL [TOKEN|-] [BODYFILE]  send a request, expect the status; stdout is the body
+//	token NAME                                   expect stdout to be one line with a token, and keep it in $NAME
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": scriptServe, "signal": scriptSignal, "http": scriptHTTP, "token": scriptToken,
+		},
+		Setup: func(e *testscript.Env) error {
+			e.Values[running{}] = &running{}
+			e.Vars = append(e.Vars, quickExit)
+			return nil
+		},
+	})
+}
+
+// running is the server of a script.
+type running struct{ *process }
+
+func runningIn(ts *testscript.TestScript) *running { return ts.Value(running{}).(*running) }
+
+func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("use ! exec roster serve for a server that does not start")
+	}
+	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), quickExit}
+	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT"} {
+		if v := ts.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	s, err := launch{dir: ts.MkAbs("."), env: env, args: args}.start()
+	ts.Check(err)
+	ts.Defer(s.kill)
+	runningIn(ts).process = s
+	ts.Setenv("SCIM", s.scim)
+	ts.Setenv("OPS", s.ops)
+}
+
+func scriptSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
+	if neg || len(args) != 1 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: signal INT|TERM|KILL")
+	}
+	ts.Check(runningIn(ts).end(signals[args[0]]))
+}
+
+func scriptHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || len(args) > 5 {
+		ts.Fatalf("usage: http STATUS METHOD URL [TOKEN|-] [BODYFILE]")
+	}
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	token, body := "", ""
+	if len(args) > 3 && args[3] != "-" {
+		token = args[3]
+	}
+	if len(args) > 4 {
+		body = ts.ReadFile(args[4])
+	}
+	res, got, err := runningIn(ts).do(args[1], args[2], token, body)
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout(), got)
+	if res.StatusCode != status {
+		ts.Fatalf("the answer is %s; want %d\n%s", res.Status, status, got)
+	}
+}
+
+func scriptToken(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: token NAME")
+	}
+	out := ts.ReadFile("stdout")
+	if !oneToken.MatchString(out) {
+		ts.Fatalf("stdout is %q; want one line with a token", out)
+	}
+	ts.Setenv(args[0], strings.TrimSpace(out))
+}

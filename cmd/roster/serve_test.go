@@ -1,0 +1,302 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+)
+
+// TestRevokedTokenDiesWithinASecond runs the commands beside a server that has
+// just let the tokens in, so that it has every reason to remember them.
+func TestRevokedTokenDiesWithinASecond(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "roster.db")
+	s := serveStore(t, store)
+
+	for _, test := range []struct {
+		name string
+		end  []string      // the command that ends the old token
+		rest time.Duration // the old token's from then on
+		next int           // what the token that the command makes is answered
+	}{
+		{"revoke", []string{"revoke"}, 0, 0},
+		{"rotate without overlap", []string{"rotate", "--overlap", "0s"}, 0, http.StatusOK},
+		{"rotate with overlap", []string{"rotate", "--overlap", "1s"}, time.Second, http.StatusOK},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			name := strings.ReplaceAll(test.name, " ", "-")
+			old := rosterToken(t, "client", "create", "--store", store, "--name", name, "--scopes", "users")
+			if err := s.expect(http.StatusOK, "GET", "/Users", old, ""); err != nil {
+				t.Fatal(err)
+			}
+
+			args := append([]string{"client"}, test.end...)
+			args = append(args, "--store", store, name)
+			next := ""
+			if test.next != 0 {
+				next = rosterToken(t, args...)
+			} else {
+				roster(t, args...)
+			}
+			returned := time.Now()
+
+			if test.next != 0 {
+				if err := s.expect(test.next, "GET", "/Users", next, ""); err != nil {
+					t.Error(err)
+				}
+			}
+			// Asking all the time keeps the token in the server's memory.
+			bound := returned.Add(test.rest + time.Second)
+			died := time.Time{}
+			for time.Now().Before(bound) {
+				res, _, err := s.do("GET", "/Users", old, "")
+				switch {
+				case err != nil:
+					t.Fatal(err)
+				case res.StatusCode == http.StatusUnauthorized && died.IsZero():
+					died = time.Now()
+				case res.StatusCode == http.StatusOK && !died.IsZero():
+					t.Fatal("the token came back to life")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if err := s.expect(http.StatusUnauthorized, "GET", "/Users", old, ""); err != nil {
+				t.Errorf("a second after the end of the token: %v", err)
+			}
+			if !died.IsZero() {
+				t.Logf("refused %v after the command", died.Sub(returned).Round(time.Millisecond))
+			}
+			if next != "" {
+				if err := s.expect(test.next, "GET", "/Users", next, ""); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestShutdown: on SIGTERM the server says at once that it is not ready, but
+// goes on serving until load balancers have noticed, and a request that is
+// under way is finished before the process ends.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store := filepath.Join(dir, "roster.db")
+	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s := serveStore(t, store, "--shutdown-delay", "1h")
+
+	body := fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI)
+	request := beginRequest(t, s, token, body)
+	if err := s.signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err := eventually(func() error { return s.expect(http.StatusServiceUnavailable, "GET", s.ops+"/readyz", "", "") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.expect(http.StatusOK, "GET", s.ops+"/healthz", "", ""); err != nil {
+		t.Errorf("shutting down is no reason to be restarted: %v", err)
+	}
+	if err := s.expect(http.StatusOK, "GET", "/Users", token, ""); err != nil {
+		t.Errorf("a request of somebody who has not noticed yet: %v", err)
+	}
+
+	// A second signal cuts the waiting short, not the request.
+	if err := s.signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.client.CloseIdleConnections()
+	err = eventually(func() error {
+		c, err := net.Dial("tcp", hostOf(s.scim))
+		if err == nil {
+			return errors.Join(errors.New("the server still accepts connections"), c.Close())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.over() {
+		t.Fatalf("the server ended with a request under way: %s", s.cmd.ProcessState)
+	}
+	res, err := request.finish()
+	if err != nil || res.StatusCode != http.StatusCreated {
+		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
+	}
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+	if fi, err := os.Stat(store + "-wal"); err == nil && fi.Size() > 0 {
+		t.Errorf("the write-ahead log was left with %d bytes", fi.Size())
+	}
+
+	s = serveStore(t, store)
+	if _, got, err := s.do("GET", "/Users", token, ""); err != nil || !strings.Contains(got, "ana@example.com") {
+		t.Errorf("after the restart the directory is %s, %v", got, err)
+	}
+}
+
+// TestInterrupt: nobody at a terminal wants to wait for load balancers.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "roster.db")
+	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s := serveStore(t, store, "--shutdown-delay", "1h")
+	request := beginRequest(t, s, token, fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI))
+	if err := s.signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := request.finish(); err != nil || res.StatusCode != http.StatusCreated {
+		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
+	}
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// halfRequest is a POST of a user whose body is not complete, so that the
+// server is in the middle of it.
+type halfRequest struct {
+	conn net.Conn
+	in   *bufio.Reader
+	rest string
+}
+
+// beginRequest sends the first half and returns when the server reads the body.
+func beginRequest(t *testing.T, s *process, token, body string) *halfRequest {
+	t.Helper()
+	conn, err := net.Dial("tcp", hostOf(s.scim))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	h := &halfRequest{conn: conn, in: bufio.NewReader(conn), rest: body[len(body)/2:]}
+	fmt.Fprintf(conn, "POST %s/Users HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/scim+json\r\n"+
+		"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", basePath, hostOf(s.scim), token, len(body))
+	// The server asks for the body when the handler wants it.
+	if line, err := h.in.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("the server answered %q, %v; want it to ask for the body", line, err)
+	}
+	if _, err := h.in.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, body[:len(body)/2]); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h *halfRequest) finish() (*http.Response, error) {
+	if _, err := io.WriteString(h.conn, h.rest); err != nil {
+		return nil, err
+	}
+	res, err := http.ReadResponse(h.in, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return res, err
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		panic(err) // it was taken from the server's own line
+	}
+	return u.Host
+}
+
+// TestTLS serves with a certificate, on an address where that is required.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "roster.db")
+	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s := serveTLS(t, store, "--listen", "0.0.0.0:0")
+	s.client.Transport.(*http.Transport).ForceAttemptHTTP2 = true
+	res, got, err := s.do("GET", "/Users", token, "")
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("over TLS the answer is %v, %s, %v", res, got, err)
+	}
+	if res.ProtoMajor != 2 {
+		t.Errorf("the protocol is %s; want HTTP/2", res.Proto)
+	}
+	plain := strings.Replace(s.scim, "https:", "http:", 1) + "/Users"
+	if err := s.expect(http.StatusBadRequest, "GET", plain, token, ""); err != nil {
+		t.Errorf("without TLS: %v", err)
+	}
+	if err := s.end(syscall.SIGINT); err != nil {
+		t.Error(err)
+	}
+}
+
+// serveTLS is serveStore with a certificate that the server's client trusts.
+func serveTLS(t *testing.T, store string, args ...string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	roots := x509.NewCertPool()
+	roots.AddCert(writeCertificate(t, cert, key))
+	s := serveStore(t, store, append(args, "--tls-cert", cert, "--tls-key", key)...)
+	_, port, err := net.SplitHostPort(hostOf(s.scim))
+	if err != nil || !strings.HasPrefix(s.scim, "https://") {
+		t.Fatalf("the server says that it listens on %s, %v", s.scim, err)
+	}
+	s.scim = "https://127.0.0.1:" + port + basePath
+	s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ExpectContinueTimeout: patience}
+	return s
+}
+
+// writeCertificate makes a certificate for 127.0.0.1 that signs itself.
+func writeCertificate(t *testing.T, cert, key string) *x509.Certificate {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -1,0 +1,191 @@
+// Package testserver runs a whole Roster inside a test: a store in a temporary
+// folder, a client with a token, and the real HTTP server on a port of its own.
+//
+// It is a package of its own because of who needs it. The tests of scim and those
+// of internal/server both do, so it stands above both, and neither can be tested
+// with it from inside: such tests are in the packages scim_test and server_test.
+// The runner of scripts in scimtest knows nothing of it, so that a program can
+// play scripts without carrying a server along. Nothing but tests imports this
+// package.
+package testserver
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/server"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/scim/scimtest"
+	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/sqlite"
+)
+
+// Base is where the protocol is served.
+const Base = "/scim/v2"
+
+// Options change what Start starts. The zero value is a server with one client
+// that may do everything.
+type Options struct {
+	Scopes  []string // of the client; nil for all
+	Profile string   // of the client
+	Log     *slog.Logger
+	// Store, if set, puts something between the server and its store.
+	Store func(storage.Store) storage.Store
+	// Server, if set, changes how the server is set up.
+	Server func(*server.Options)
+}
+
+// Server is a server that is running.
+type Server struct {
+	Root  string // "http://127.0.0.1:49152"
+	URL   string // Root and Base
+	Ops   string // address of metrics and health
+	Token string // of the client
+
+	Store    storage.Store // without what Options.Store put before it
+	Provider *scim.Provider
+	Registry *prometheus.Registry
+	HTTP     *http.Client // with connections of its own
+
+	stop func() error
+}
+
+// Start starts a server. It is stopped when the test ends.
+func Start(t testing.TB, opt Options) *Server {
+	t.Helper()
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: opt.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &Server{
+		Store: store, Registry: prometheus.NewRegistry(),
+		HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+	t.Cleanup(s.HTTP.CloseIdleConnections)
+	s.Token = s.Client(t, "test", opt.Profile, opt.Scopes...)
+	s.run(t, opt)
+	return s
+}
+
+// run starts everything as cmd/roster does.
+func (s *Server) run(t testing.TB, opt Options) {
+	t.Helper()
+	served := s.Store
+	if opt.Store != nil {
+		served = opt.Store(s.Store)
+	}
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := auth.NewVerifier(served, time.Now)
+	verifier.Log = opt.Log
+	s.Provider = &scim.Provider{
+		Store: served, Schemas: set, Hasher: auth.NewHasher(), Now: time.Now, Observe: server.Operations(s.Registry),
+	}
+	var srv *server.Server
+	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
+	o := server.Options{
+		Mounts:   []server.Mount{{Prefix: Base, Routes: handler.Routes()}},
+		Verifier: verifier, Log: opt.Log, Registry: s.Registry,
+		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Ready: served.Ping,
+	}
+	if opt.Server != nil {
+		opt.Server(&o)
+	}
+	if srv, err = server.New(o); err != nil {
+		t.Fatal(err)
+	}
+	s.Root = srv.Scheme() + "://" + srv.Addr().String()
+	s.URL = s.Root + Base
+	s.Ops = "http://" + srv.OpsAddr().String()
+
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return srv.Run(gctx, gctx) })
+	g.Go(func() error { return verifier.Run(gctx) })
+	stopped := false
+	s.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		s.HTTP.CloseIdleConnections()
+		cancel()
+		return g.Wait()
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Stop stops the server as a signal would and returns what its Run returned. The
+// store stays open.
+func (s *Server) Stop() error { return s.stop() }
+
+// Client makes a client in the default tenant and returns its token. Without
+// scopes it gets all of them.
+func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
+	t.Helper()
+	return string(s.client(t, name, profile, scopes).Reveal())
+}
+
+func (s *Server) client(t testing.TB, name, profile string, scopes []string) auth.Secret {
+	t.Helper()
+	if scopes == nil {
+		scopes = []string{"users", "groups"}
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	c := &storage.Client{ID: uuid.NewString(), Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile, Created: now}
+	text, token, err := auth.NewToken(rand.Reader, c.ID, now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Store.Write(t.Context(), c.Tenant, func(tx storage.Tx) error {
+		if err := tx.CreateClient(c); err != nil {
+			return err
+		}
+		if err := tx.CreateToken(token); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: now, Actor: "operator", Action: "client.create", Type: "Client", ID: c.ID})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// Runner returns a runner of scripts as the client. The scripts find tokens of
+// further clients in {strict}, {entra} and {okta}, named for their profiles, and
+// in {users} and {groups}, which may only read these.
+func (s *Server) Runner(t testing.TB) *scimtest.Runner {
+	t.Helper()
+	return &scimtest.Runner{URL: s.URL, Token: s.Token, Client: s.HTTP, Vars: map[string]string{
+		"strict": s.Client(t, "strict", auth.ProfileStrict),
+		"entra":  s.Client(t, "entra", auth.ProfileEntra),
+		"okta":   s.Client(t, "okta", auth.ProfileOkta),
+		"users":  s.Client(t, "users", "", "users:read"),
+		"groups": s.Client(t, "groups", "", "groups:read"),
+	}}
+}

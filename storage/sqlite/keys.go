@@ -1,0 +1,364 @@
+package sqlite
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// Keys are hashes, so each falls on a page of its own, and a new user has about
+// five: written at once they would cost more than everything else about the
+// user together. So the keys of new rows are kept in memory, and in the row
+// itself, until there are mergeRows of them; then they go into the tables in one
+// sorted sweep. What is in memory can be rebuilt from the rows beyond keyed.n.
+
+// mergeRows is how many new rows wait for a merge.
+const mergeRows = 8192
+
+// uniqueKey is a key of unique_key, lookupKey one of lookup.
+type (
+	uniqueKey [16]byte
+	lookupKey int64
+)
+
+// rowKeys are all keys of a row.
+type rowKeys struct {
+	unique []uniqueKey
+	lookup []lookupKey
+}
+
+// keyHash is what stands in the database for a key. None of its parts contains
+// U+0000, so no two keys are written alike before they are hashed.
+func keyHash(tenant, typ string, k storage.Key) [sha256.Size]byte {
+	b := make([]byte, 0, 160)
+	b = append(append(b, tenant...), 0)
+	b = append(append(b, typ...), 0)
+	b = append(append(b, k.Path...), 0)
+	return sha256.Sum256(append(b, k.Value...))
+}
+
+func hashUnique(tenant, typ string, k storage.Key) uniqueKey {
+	h := keyHash(tenant, typ, k)
+	return uniqueKey(h[:])
+}
+
+func hashLookup(tenant, typ string, k storage.Key) lookupKey {
+	h := keyHash(tenant, typ, k)
+	return lookupKey(binary.BigEndian.Uint64(h[:])) //nolint:gosec // any 64 bits will do
+}
+
+// hashKeys returns the keys of a resource, in the order of its index.
+func hashKeys(tenant, typ string, x *storage.Index) rowKeys {
+	k := rowKeys{make([]uniqueKey, len(x.Unique)), make([]lookupKey, 0, len(x.Equal))}
+	for i, u := range x.Unique {
+		k.unique[i] = hashUnique(tenant, typ, u)
+	}
+	for _, e := range x.Equal {
+		if h := hashLookup(tenant, typ, e); !slices.Contains(k.lookup, h) {
+			k.lookup = append(k.lookup, h)
+		}
+	}
+	return k
+}
+
+// pack writes the keys as they stand in a row: how many are unique, those, and
+// the others.
+func (k rowKeys) pack() []byte {
+	b := make([]byte, 0, 2+16*len(k.unique)+8*len(k.lookup))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.unique))) //nolint:gosec // a schema has few unique attributes
+	for _, u := range k.unique {
+		b = append(b, u[:]...)
+	}
+	for _, l := range k.lookup {
+		b = binary.BigEndian.AppendUint64(b, uint64(l)) //nolint:gosec // bits
+	}
+	return b
+}
+
+func unpackKeys(b []byte) (k rowKeys) {
+	if len(b) < 2 {
+		return k
+	}
+	n := int(binary.BigEndian.Uint16(b))
+	for b = b[2:]; n > 0 && len(b) >= 16; n, b = n-1, b[16:] {
+		k.unique = append(k.unique, uniqueKey(b))
+	}
+	for ; len(b) >= 8; b = b[8:] {
+		k.lookup = append(k.lookup, lookupKey(binary.BigEndian.Uint64(b))) //nolint:gosec // bits
+	}
+	return k
+}
+
+// recent holds the keys of committed rows that are not merged yet. The writer
+// changes it after a commit and before anyone is told of that; readers ask it
+// before they look into the database, so that they never miss what a merge
+// moves from one to the other.
+type recent struct {
+	mu     sync.RWMutex
+	keyed  int64 // rows up to here are merged
+	rows   int
+	unique map[uniqueKey]int64
+	lookup map[lookupKey][]int64
+}
+
+func (r *recent) clear() {
+	r.rows = 0
+	r.unique = make(map[uniqueKey]int64)
+	r.lookup = make(map[lookupKey][]int64)
+}
+
+// load rebuilds the keys in memory from the rows that are not merged.
+func (r *recent) load(c *sqlite.Conn) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear()
+	err := query(c, `SELECT n FROM keyed`, func(st *sqlite.Stmt) error {
+		r.keyed = st.ColumnInt64(0)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return query(c, `SELECT n, keys, deleted IS NULL FROM resource WHERE n > ?`, func(st *sqlite.Stmt) error {
+		r.rows++
+		if !st.ColumnBool(2) {
+			return nil
+		}
+		b := make([]byte, st.ColumnLen(1))
+		st.ColumnBytes(1, b)
+		k, n := unpackKeys(b), st.ColumnInt64(0)
+		for _, u := range k.unique {
+			r.unique[u] = n
+		}
+		for _, l := range k.lookup {
+			r.lookup[l] = append(r.lookup[l], n)
+		}
+		return nil
+	}, r.keyed)
+}
+
+func (r *recent) findUnique(k uniqueKey) (int64, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	n, ok := r.unique[k]
+	return n, ok
+}
+
+func (r *recent) findLookup(k lookupKey) []int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Clone(r.lookup[k])
+}
+
+// keyChange is one change to the keys in memory that a batch will make.
+type keyChange struct {
+	n      int64
+	add    bool
+	unique uniqueKey
+	lookup lookupKey
+	which  keyKind
+}
+
+type keyKind uint8
+
+const (
+	kindUnique keyKind = iota
+	kindLookup
+	kindRow // a new row
+)
+
+// keys is what a batch does to keys: at once in the tables for merged rows, at
+// its commit in memory for later ones.
+type keys struct {
+	recent *recent
+	conn   *sqlite.Conn
+	keyed  int64 // as of this transaction
+	merged bool  // this transaction has moved everything in recent to the tables
+	log    []keyChange
+	taken  map[uniqueKey]bool // unique keys in log: added, or removed
+}
+
+// begin prepares for a transaction, and merges when it is time to.
+func (k *keys) begin(c *sqlite.Conn) error {
+	k.conn, k.keyed, k.merged = c, k.recent.keyed, false
+	k.undo(0)
+	if k.recent.rows < mergeRows {
+		return nil
+	}
+	k.merged = true
+	return k.merge()
+}
+
+// merge writes the keys in memory to the tables, in the order of the tables.
+func (k *keys) merge() error {
+	r := k.recent // only this goroutine changes it
+	uniques := make([]uniqueKey, 0, len(r.unique))
+	for u := range r.unique {
+		uniques = append(uniques, u)
+	}
+	slices.SortFunc(uniques, func(a, b uniqueKey) int { return bytes.Compare(a[:], b[:]) })
+	for _, u := range uniques {
+		if err := exec(k.conn, `INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], r.unique[u]); err != nil {
+			return err
+		}
+	}
+	type entry struct{ h, n int64 }
+	entries := make([]entry, 0, 4*len(uniques))
+	for l, rows := range r.lookup {
+		for _, n := range rows {
+			entries = append(entries, entry{int64(l), n})
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(cmp.Compare(a.h, b.h), cmp.Compare(a.n, b.n)) })
+	for _, e := range entries {
+		if err := exec(k.conn, `INSERT INTO lookup (h, n) VALUES (?, ?)`, e.h, e.n); err != nil {
+			return err
+		}
+	}
+	err := query(k.conn, `UPDATE keyed SET n = (SELECT coalesce(max(n), 0) FROM resource) RETURNING n`, func(st *sqlite.Stmt) error {
+		k.keyed = st.ColumnInt64(0)
+		return nil
+	})
+	return err
+}
+
+// committed brings memory up to the commit that has just been made.
+func (k *keys) committed() {
+	r := k.recent
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k.merged {
+		r.keyed = k.keyed
+		r.clear()
+	}
+	for _, c := range k.log {
+		switch {
+		case c.which == kindRow:
+			r.rows++
+		case c.which == kindUnique && c.add:
+			r.unique[c.unique] = c.n
+		case c.which == kindUnique:
+			delete(r.unique, c.unique)
+		case c.add:
+			r.lookup[c.lookup] = append(r.lookup[c.lookup], c.n)
+		default:
+			rows := slices.DeleteFunc(r.lookup[c.lookup], func(n int64) bool { return n == c.n })
+			if r.lookup[c.lookup] = rows; len(rows) == 0 {
+				delete(r.lookup, c.lookup)
+			}
+		}
+	}
+}
+
+func (k *keys) mark() int { return len(k.log) }
+
+// undo forgets what was done since mark.
+func (k *keys) undo(mark int) {
+	k.log = k.log[:mark]
+	clear(k.taken)
+	if k.taken == nil {
+		k.taken = make(map[uniqueKey]bool)
+	}
+	for _, c := range k.log {
+		if c.which == kindUnique {
+			k.taken[c.unique] = c.add
+		}
+	}
+}
+
+func (k *keys) note(c keyChange) {
+	k.log = append(k.log, c)
+	if c.which == kindUnique {
+		k.taken[c.unique] = c.add
+	}
+}
+
+// free reports whether nobody has a unique key.
+func (k *keys) free(u uniqueKey) (bool, error) {
+	added, known := k.taken[u]
+	if added {
+		return false, nil
+	}
+	if !known && !k.merged {
+		if _, ok := k.recent.unique[u]; ok {
+			return false, nil
+		}
+	}
+	free := true
+	err := query(k.conn, `SELECT 1 FROM unique_key WHERE h = ?`, func(*sqlite.Stmt) error { free = false; return nil }, u[:])
+	return free, err
+}
+
+// reindex moves a row from one set of keys to another, touching only what
+// differs. x names the attribute of a unique key that is taken.
+func (t *tx) reindex(n int64, from, to rowKeys, x *storage.Index) error {
+	k := &t.batch.keys
+	later := n > k.keyed
+	for i, u := range to.unique {
+		if slices.Contains(from.unique, u) {
+			continue
+		}
+		free, err := k.free(u)
+		if err != nil {
+			return err
+		}
+		if !free {
+			return &storage.UniqueError{Attr: x.Unique[i].Path}
+		}
+		if later {
+			k.note(keyChange{which: kindUnique, n: n, unique: u, add: true})
+		} else if err := t.change(`INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], n); err != nil {
+			return err
+		}
+	}
+	for _, u := range from.unique {
+		if slices.Contains(to.unique, u) {
+			continue
+		}
+		if later {
+			k.note(keyChange{which: kindUnique, n: n, unique: u})
+		} else if err := t.change(`DELETE FROM unique_key WHERE h = ? AND n = ?`, u[:], n); err != nil {
+			return err
+		}
+	}
+	for _, l := range to.lookup {
+		if slices.Contains(from.lookup, l) {
+			continue
+		}
+		if later {
+			k.note(keyChange{which: kindLookup, n: n, lookup: l, add: true})
+		} else if err := t.change(`INSERT OR IGNORE INTO lookup (h, n) VALUES (?, ?)`, int64(l), n); err != nil {
+			return err
+		}
+	}
+	for _, l := range from.lookup {
+		if slices.Contains(to.lookup, l) {
+			continue
+		}
+		if later {
+			k.note(keyChange{which: kindLookup, n: n, lookup: l})
+		} else if err := t.change(`DELETE FROM lookup WHERE h = ? AND n = ?`, int64(l), n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stored returns the keys and the version of a live row.
+func (t *tx) stored(n int64) (k rowKeys, version int64, err error) {
+	err = query(t.conn, `SELECT version, keys FROM resource WHERE n = ? AND deleted IS NULL`, func(st *sqlite.Stmt) error {
+		version = st.ColumnInt64(0)
+		b := make([]byte, st.ColumnLen(1))
+		st.ColumnBytes(1, b)
+		k = unpackKeys(b)
+		return nil
+	}, n)
+	return k, version, err
+}
