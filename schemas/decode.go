@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Limits of a JSON body. Zero means no limit.
+// Limits of a JSON body. Zero means no limit of ours; the tokenizer refuses
+// more than 10,000 levels by itself.
 type Limits struct {
 	Depth  int // nesting of objects and arrays
 	Tokens int // values, names and brackets together
@@ -29,16 +30,19 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Msg
 // Decode reads one JSON value into a raw tree of map[string]any, []any, string,
 // json.Number, bool and nil. What encoding/json lets pass is refused here:
 // two names in one object that differ only in case, invalid UTF-8, anything
-// after the value, and the character U+0000 in strings. Every error about the
-// text is a *[SyntaxError]; limits are enforced while reading, before memory is
-// spent.
+// after the value, and the character U+0000 in strings. Every error is a
+// *[SyntaxError]; limits are enforced while reading, before memory is spent.
+// The strings of the tree share one copy of b.
 func Decode(b []byte, l Limits) (any, error) {
-	d := decoder{limits: l, dec: jsontext.NewDecoder(bytes.NewBuffer(b))}
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	d.limits, d.text = l, string(b)
+	d.reset(b)
 	v, err := d.value()
 	if err != nil {
 		return nil, d.explain(err)
 	}
-	if _, err := d.dec.ReadToken(); err == nil {
+	if _, err := d.json.ReadToken(); err == nil {
 		return nil, d.fail("unexpected data after the JSON value")
 	} else if !errors.Is(err, io.EOF) {
 		return nil, d.explain(err)
@@ -46,48 +50,86 @@ func Decode(b []byte, l Limits) (any, error) {
 	return v, nil
 }
 
+// A decoder builds the tree from tokens. Names and values of an object or array
+// wait on two stacks until its end is seen, so that the map or slice made for
+// them has the right size at once.
 type decoder struct {
-	dec    *jsontext.Decoder
+	json   *jsontext.Decoder
+	in     bytes.Buffer
+	text   string // the whole body
 	limits Limits
 	depth  int
 	tokens int
+	names  []string
+	values []any
+}
+
+var decoders = sync.Pool{New: func() any { return &decoder{json: new(jsontext.Decoder)} }}
+
+// bigStack is how long the stacks of a decoder may be for it to be used again.
+const bigStack = 1 << 10
+
+func (d *decoder) reset(b []byte) {
+	d.in = *bytes.NewBuffer(b)
+	// Our own check for names given twice covers that of the tokenizer.
+	d.json.Reset(&d.in, jsontext.AllowDuplicateNames(true))
+}
+
+// release gives d back without anything of the body in it.
+func (d *decoder) release() {
+	if cap(d.names) > bigStack || cap(d.values) > bigStack {
+		return
+	}
+	clear(d.names[:cap(d.names)])
+	clear(d.values[:cap(d.values)])
+	d.reset(nil)
+	*d = decoder{json: d.json, names: d.names[:0], values: d.values[:0]}
+	decoders.Put(d)
 }
 
 func (d *decoder) fail(format string, args ...any) error {
-	return &SyntaxError{Offset: d.dec.InputOffset(), Msg: fmt.Sprintf(format, args...)}
+	return &SyntaxError{Offset: d.json.InputOffset(), Msg: fmt.Sprintf(format, args...)}
 }
 
 // explain turns what the tokenizer says into a SyntaxError that quotes nothing.
 func (d *decoder) explain(err error) error {
-	var own *SyntaxError
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*SyntaxError](err); ok {
 		return own
 	}
-	var syn *jsontext.SyntacticError
-	switch {
-	case errors.As(err, &syn) && errors.Is(err, jsontext.ErrDuplicateName):
-		return &SyntaxError{Offset: syn.ByteOffset, Msg: "an attribute is given twice"}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return d.fail("the JSON ends too early")
-	case errors.As(err, &syn):
-		if strings.Contains(syn.Error(), "UTF-8") {
-			return &SyntaxError{Offset: syn.ByteOffset, Msg: "invalid UTF-8"}
-		}
-		return &SyntaxError{Offset: syn.ByteOffset, Msg: "not valid JSON"}
 	}
-	return d.fail("not valid JSON")
+	syn, ok := errors.AsType[*jsontext.SyntacticError](err)
+	switch {
+	case !ok:
+		return d.fail("not valid JSON")
+	case strings.Contains(syn.Err.Error(), "UTF-8"):
+		return &SyntaxError{Offset: syn.ByteOffset, Msg: "invalid UTF-8"}
+	}
+	return &SyntaxError{Offset: syn.ByteOffset, Msg: "not valid JSON"}
 }
 
-func (d *decoder) next() (jsontext.Token, error) {
+// count is called before each token is read.
+func (d *decoder) count() error {
 	d.tokens++
 	if d.limits.Tokens > 0 && d.tokens > d.limits.Tokens {
-		return jsontext.Token{}, d.fail("more than %d JSON values", d.limits.Tokens)
+		return d.fail("more than %d JSON values", d.limits.Tokens)
 	}
-	return d.dec.ReadToken()
+	return nil
 }
 
 func (d *decoder) value() (any, error) {
-	tok, err := d.next()
+	if err := d.count(); err != nil {
+		return nil, err
+	}
+	switch d.json.PeekKind() {
+	case '"':
+		return d.string()
+	case '0':
+		n, _, err := d.raw()
+		return json.Number(n), err
+	}
+	tok, err := d.json.ReadToken()
 	if err != nil {
 		return nil, err
 	}
@@ -96,22 +138,41 @@ func (d *decoder) value() (any, error) {
 		return d.object()
 	case '[':
 		return d.array()
-	case '"':
-		return d.text(tok)
-	case '0':
-		return json.Number(tok.String()), nil
-	case 't', 'f':
-		return tok.Bool(), nil
+	case 't':
+		return true, nil
+	case 'f':
+		return false, nil
 	}
 	return nil, nil
 }
 
-func (d *decoder) text(tok jsontext.Token) (string, error) {
-	s := tok.String()
-	if strings.IndexByte(s, 0) >= 0 {
+// raw reads a string or a number and returns its text in the body, once as part
+// of d.text, once as the bytes it was cut from.
+func (d *decoder) raw() (string, []byte, error) {
+	v, err := d.json.ReadValue()
+	if err != nil {
+		return "", nil, err
+	}
+	end := int(d.json.InputOffset())
+	return d.text[end-len(v) : end], v, nil
+}
+
+func (d *decoder) string() (string, error) {
+	s, v, err := d.raw()
+	if err != nil {
+		return "", err
+	}
+	if strings.IndexByte(s, '\\') < 0 {
+		return s[1 : len(s)-1], nil
+	}
+	u, err := jsontext.AppendUnquote(nil, v)
+	if err != nil {
+		return "", err
+	}
+	if bytes.IndexByte(u, 0) >= 0 {
 		return "", d.fail("the character U+0000 is not allowed")
 	}
-	return s, nil
+	return string(u), nil
 }
 
 func (d *decoder) enter() error {
@@ -122,87 +183,122 @@ func (d *decoder) enter() error {
 	return nil
 }
 
+// leave reads the bracket at the end of an object or array.
+func (d *decoder) leave() error {
+	d.depth--
+	if err := d.count(); err != nil {
+		return err
+	}
+	_, err := d.json.ReadToken()
+	return err
+}
+
+// pairwise is up to how many names or values are compared with each other to
+// find equal ones; more of them pay for a map.
+const pairwise = 16
+
 func (d *decoder) object() (any, error) {
 	if err := d.enter(); err != nil {
 		return nil, err
 	}
-	m := make(map[string]any)
-	var folded map[string]bool // only for objects too big to compare pairwise
-	for d.dec.PeekKind() != '}' {
-		tok, err := d.next()
+	names, values := len(d.names), len(d.values) // where this object begins on the stacks
+	var folded map[string]bool
+	for d.json.PeekKind() != '}' {
+		if err := d.count(); err != nil {
+			return nil, err
+		}
+		name, err := d.string()
 		if err != nil {
 			return nil, err
 		}
-		name, err := d.text(tok)
-		if err != nil {
-			return nil, err
-		}
-		if len(m) < 16 {
-			for other := range m {
-				if equalNames(other, name) {
-					return nil, d.fail("an attribute is given twice (names are compared without regard to case)")
-				}
-			}
-		} else {
-			if folded == nil {
-				folded = make(map[string]bool, 2*len(m))
-				for other := range m {
-					folded[foldName(other)] = true
-				}
-			}
-			if folded[foldName(name)] {
-				return nil, d.fail("an attribute is given twice (names are compared without regard to case)")
-			}
-			folded[foldName(name)] = true
+		if given(d.names[names:], name, &folded) {
+			return nil, d.fail("an attribute is given twice (names are compared without regard to case)")
 		}
 		v, err := d.value()
 		if err != nil {
 			return nil, err
 		}
-		m[name] = v
+		d.names, d.values = append(d.names, name), append(d.values, v)
 	}
-	if _, err := d.next(); err != nil {
-		return nil, err
+	m := make(map[string]any, len(d.names)-names)
+	for i, name := range d.names[names:] {
+		m[name] = d.values[values+i]
 	}
-	d.depth--
-	return m, nil
+	d.names, d.values = d.names[:names], d.values[:values]
+	return m, d.leave()
+}
+
+// given reports whether name is among names in any case. folded is the caller's
+// memory between calls.
+func given(names []string, name string, folded *map[string]bool) bool {
+	if len(names) < pairwise {
+		for _, other := range names {
+			if equalNames(other, name) {
+				return true
+			}
+		}
+		return false
+	}
+	if *folded == nil {
+		*folded = make(map[string]bool, 4*pairwise)
+		for _, other := range names {
+			(*folded)[foldName(other)] = true
+		}
+	}
+	key := foldName(name)
+	was := (*folded)[key]
+	(*folded)[key] = true
+	return was
 }
 
 func (d *decoder) array() (any, error) {
 	if err := d.enter(); err != nil {
 		return nil, err
 	}
-	a := []any{}
-	for d.dec.PeekKind() != ']' {
+	start := len(d.values)
+	for d.json.PeekKind() != ']' {
 		v, err := d.value()
 		if err != nil {
 			return nil, err
 		}
-		a = append(a, v)
+		d.values = append(d.values, v)
 	}
-	if _, err := d.next(); err != nil {
-		return nil, err
-	}
-	d.depth--
-	return a, nil
+	a := make([]any, len(d.values)-start)
+	copy(a, d.values[start:])
+	d.values = d.values[:start]
+	return a, d.leave()
 }
 
 // equalNames and foldName agree: attribute names are ASCII (RFC 7643 §2.1), and
 // of anything else only the ASCII letters are folded.
 func equalNames(a, b string) bool {
-	return len(a) == len(b) && (a == b || foldName(a) == foldName(b))
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func foldName(s string) string {
-	for i := 0; i < len(s); i++ {
-		if s[i] >= utf8.RuneSelf {
-			return strings.Map(func(r rune) rune {
-				if 'A' <= r && r <= 'Z' {
-					return r + 'a' - 'A'
-				}
-				return r
-			}, s)
+	for i := range len(s) {
+		if s[i] != lower(s[i]) {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				b[i] = lower(b[i])
+			}
+			return string(b)
 		}
 	}
-	return strings.ToLower(s)
+	return s
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
 }

@@ -222,13 +222,13 @@ func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 
 // pairwise is up to how many values are compared with each other to find equal
 // ones; longer lists pay for a map.
-const pairwise = 8
+const pairwiseX = 8
 
 func finishList(a *Attribute, list []any, mode Mode) ([]any, *ValueError) {
 	out := list[:0:0]
 	primary := false
 	var seen map[[2]string]bool
-	if len(list) > pairwise {
+	if len(list) > pairwiseX {
 		seen = make(map[[2]string]bool, len(list))
 	}
 	for i, e := range list {

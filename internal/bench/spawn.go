@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -261,26 +262,30 @@ const (
 	metricRSS    = "process_resident_memory_bytes"
 )
 
-// counts asks twice, so that the difference is the cost of asking. It is nil
-// when the server does not tell.
+// counts asks a few times, so that the least difference is the cost of asking:
+// the first time may open a connection. It is nil when the server does not tell.
 func (s *Server) counts(ctx context.Context) (*counts, error) {
 	if s.Ops == "" {
 		return nil, nil
 	}
-	first, err := s.metrics(ctx)
-	if err != nil {
-		return nil, err
+	var c *counts
+	for range 3 {
+		m, err := s.metrics(ctx)
+		if err != nil {
+			return nil, err
+		}
+		allocs, ok := m[metricAllocs]
+		octets, ok2 := m[metricBytes]
+		if !ok || !ok2 {
+			return nil, nil
+		}
+		next := &counts{allocs, octets, usage{math.Inf(1), math.Inf(1)}}
+		if c != nil {
+			next.scrape = usage{min(c.scrape.allocs, allocs-c.allocs), min(c.scrape.bytes, octets-c.bytes)}
+		}
+		c = next
 	}
-	second, err := s.metrics(ctx)
-	if err != nil {
-		return nil, err
-	}
-	allocs, ok := second[metricAllocs]
-	octets, ok2 := second[metricBytes]
-	if !ok || !ok2 {
-		return nil, nil
-	}
-	return &counts{allocs, octets, usage{allocs - first[metricAllocs], octets - first[metricBytes]}}, nil
+	return c, nil
 }
 
 // since returns what the server allocated since before, apart from what the
