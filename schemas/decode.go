@@ -67,7 +67,7 @@ type decoder struct {
 var decoders = sync.Pool{New: func() any { return &decoder{json: new(jsontext.Decoder)} }}
 
 // bigStack is how long the stacks of a decoder may be for it to be used again.
-const bigStack = 1 << 10
+const bigStack = 256
 
 func (d *decoder) reset(b []byte) {
 	d.in = *bytes.NewBuffer(b)

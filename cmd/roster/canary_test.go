@@ -213,7 +213,6 @@ func TestCanaries(t *testing.T) {
 
 	bad["standard output"] = strings.ReplaceAll(s.printed(s.stdout), demo, "") // that is what the demo is for
 	bad["the log"] = s.printed(s.stderr)
-	t.Log(bad["the log"])
 	bad["the metrics"] = metrics
 	lookFor(t, everything, bad)
 	lookFor(t, secrets, good)
