@@ -172,7 +172,9 @@ func TestCanaries(t *testing.T) {
 		{409, "POST", "/Users", second, user(password(secret)), nil},
 		{415, "POST", "/Users", second, user(""), []string{"Content-Type", "text/" + header}},
 		{412, "PUT", id, second, user(""), []string{"If-Match", `W/"` + header + `"`}},
-		{400, "PATCH", id, second, patchOf(`{"op":"replace","path":"emails[value eq ` + quoteIn(inPatch) + `].value","value":"x"}`), nil},
+		{400, "PATCH", id, second, patchOf(`{"op":"remove","path":` + quote(`emails[value eq `+quote(inPatch)+`].value.x`) + `}`), nil},
+		{400, "PATCH", id, second, patchOf(`{"op":"replace","path":` + quote(`emails[value eq `+quote(inPatch)+` or type eq "x"].value`) + `,"value":"x"}`), nil},
+		{400, "PATCH", id, second, patchOf(`{"op":"replace","path":"meta.created","value":` + quote(inPatch) + `}`), nil},
 		{400, "PATCH", id, second, patchOf(`{"op":"replace","path":"active","value":` + quote(inPatch) + `}`), nil},
 		{400, "PATCH", id, second, patchOf(`{"op":` + quote(inPatch) + `,"path":"active"}`), nil},
 		{400, "PATCH", id, second, patchOf(`{"op":"add","path":"password","value":{"value":` + quote(secret) + `}}`), nil},
@@ -258,9 +260,6 @@ func quote(s string) string {
 	b, _ := json.Marshal(s) // a string can be marshalled
 	return string(b)
 }
-
-// quoteIn is quote for a string that stands in a filter in JSON.
-func quoteIn(s string) string { return strings.Trim(quote(quote(s)), `"`) }
 
 // sayNonsense sends something that is not quite HTTP, with TLS and without, and
 // waits until the server has had enough.
