@@ -97,7 +97,9 @@ type Attribute struct {
 	// of their own and never part of the stored document.
 	Detached bool
 
-	subs map[string]*Attribute
+	subs    map[string]*Attribute // by name as the schema spells it, and folded
+	ruled   []*Attribute          // the sub-attributes that Finish has to look at
+	numeric bool                  // it or a sub-attribute is a number
 }
 
 // Sub returns the sub-attribute called name, compared without regard to case,
@@ -142,6 +144,16 @@ func (a *Attribute) Top() *Attribute {
 // String returns the path.
 func (a *Attribute) String() string { return a.Path }
 
+// clone returns a copy of a and its sub-attributes that has no place yet.
+func (a *Attribute) clone() *Attribute {
+	c := *a
+	c.SubAttributes = make([]*Attribute, len(a.SubAttributes))
+	for i, s := range a.SubAttributes {
+		c.SubAttributes[i] = s.clone()
+	}
+	return &c
+}
+
 // adopt fills what Attribute derives from its place: paths, parents and the
 // folded names of sub-attributes.
 func (a *Attribute) adopt(parent *Attribute) {
@@ -150,12 +162,15 @@ func (a *Attribute) adopt(parent *Attribute) {
 	if parent != nil {
 		a.Path = parent.Path + parent.separator() + a.Name
 	}
+	a.numeric = a.Type == Integer || a.Type == Decimal
 	a.subs = make(map[string]*Attribute, 2*len(a.SubAttributes))
 	for _, s := range a.SubAttributes {
 		a.subs[s.Name] = s
 		a.subs[foldName(s.Name)] = s
 		s.adopt(a)
+		a.numeric = a.numeric || s.numeric
 	}
+	a.ruled = ruled(a.SubAttributes)
 }
 
 // separator stands between a and its sub-attribute in a path (RFC 7644 §3.10).

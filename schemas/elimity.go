@@ -92,10 +92,3 @@ var (
 		UniquenessGlobal: schema.AttributeUniquenessGlobal(),
 	}
 )
-
-// validateLeaf lets elimity's model judge a value whose form is more than its
-// JSON type: a date or a binary.
-func validateLeaf(a *Attribute, v string) bool {
-	_, err := schema.SimpleCoreAttribute(a.elimitySimple()).ValidateSingular(v)
-	return err == nil
-}

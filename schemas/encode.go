@@ -2,7 +2,6 @@ package schemas
 
 import (
 	"encoding/json"
-	"math"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -11,15 +10,16 @@ import (
 // AppendJSON appends the tree as a JSON object, attributes in the order of the
 // schema, so that equal resources are equal bytes. keep decides which
 // attributes are written; it is asked for each attribute and sub-attribute.
-// Attributes that are returned never are left out whatever keep says.
+// Attributes that are writeOnly or returned never are left out whatever keep
+// says.
 func (t *ResourceType) AppendJSON(dst []byte, attrs map[string]any, keep func(*Attribute) bool) []byte {
 	return appendObject(dst, t.attributes, attrs, keep)
 }
 
 // Document returns the part of a resource that is stored: everything except
-// meta, detached attributes and what is returned never.
+// meta, detached attributes and what no client may read.
 func (t *ResourceType) Document(attrs map[string]any) []byte {
-	return t.AppendJSON(make([]byte, 0, 512), attrs, func(a *Attribute) bool {
+	return t.AppendJSON(make([]byte, 0, 1024), attrs, func(a *Attribute) bool {
 		return !a.Detached && (a.Name != "meta" || a.Parent != nil)
 	})
 }
@@ -29,7 +29,7 @@ func appendObject(dst []byte, defs []*Attribute, attrs map[string]any, keep func
 	first := true
 	for _, a := range defs {
 		v, ok := attrs[a.Name]
-		if !ok || a.Returned == ReturnedNever || (keep != nil && !keep(a)) {
+		if !ok || a.Returned == ReturnedNever || a.Mutability == WriteOnly || (keep != nil && !keep(a)) {
 			continue
 		}
 		start := len(dst)
@@ -86,23 +86,20 @@ func appendValue(dst []byte, a *Attribute, v any, keep func(*Attribute) bool) []
 
 // AppendString appends s as a JSON string.
 func AppendString(dst []byte, s string) []byte {
-	out, err := jsontext.AppendQuote(dst, s)
-	if err != nil { // invalid UTF-8 cannot come through Decode; it is replaced
-		return out
-	}
+	out, _ := jsontext.AppendQuote(dst, s) // invalid UTF-8, which cannot come through Decode, is replaced
 	return out
 }
 
-// AppendFloat appends f the way ECMAScript and encoding/json write numbers.
+// AppendFloat appends f the way ECMAScript writes numbers.
 func AppendFloat(dst []byte, f float64) []byte {
-	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
-		return strconv.AppendInt(dst, int64(f), 10)
+	if f == 0 {
+		f = 0 // ECMAScript has no sign here: -0 is 0
 	}
-	return strconv.AppendFloat(dst, f, 'g', -1, 64)
+	return jsontext.AppendFloat(dst, f, 64)
 }
 
-// Parse reads a stored document back into an attribute tree. It trusts the
-// document and changes nothing about it.
+// Parse reads a stored document back into the attribute tree it was written
+// from. It trusts the document.
 func (t *ResourceType) Parse(doc []byte) (map[string]any, error) {
 	v, err := Decode(doc, Limits{})
 	if err != nil {
@@ -112,33 +109,32 @@ func (t *ResourceType) Parse(doc []byte) (map[string]any, error) {
 	if !ok {
 		return nil, &SyntaxError{Msg: "a stored document is not an object"}
 	}
-	numbers(m)
+	if t.numeric {
+		numbers(t.attributes, m)
+	}
 	return m, nil
 }
 
-// numbers turns json.Number into int64 where it fits and float64 elsewhere, so
-// that a tree read back equals the one written.
-func numbers(v any) any {
+// numbers gives the numbers in a decoded tree the types of their attributes.
+func numbers(defs []*Attribute, m map[string]any) {
+	for _, a := range defs {
+		if v, ok := m[a.Name]; ok && a.numeric {
+			m[a.Name] = a.numbers(v)
+		}
+	}
+}
+
+func (a *Attribute) numbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
-		if i, err := v.Int64(); err == nil {
-			return i
+		if n, ok := a.number(string(v)); ok {
+			return n
 		}
-		f, _ := v.Float64()
-		return f
 	case map[string]any:
-		for k, e := range v {
-			switch e.(type) {
-			case json.Number, map[string]any, []any:
-				v[k] = numbers(e)
-			}
-		}
+		numbers(a.SubAttributes, v)
 	case []any:
 		for i, e := range v {
-			switch e.(type) {
-			case json.Number, map[string]any, []any:
-				v[i] = numbers(e)
-			}
+			v[i] = a.numbers(e)
 		}
 	}
 	return v

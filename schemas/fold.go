@@ -56,11 +56,16 @@ func (a *Attribute) UniqueKey(s string) string {
 }
 
 // ParseTime reads a dateTime (RFC 7643 §2.3.5, xsd:dateTime): RFC 3339, with a
-// missing zone taken as UTC, as some clients write it.
+// missing zone taken as UTC, as some clients write it, in the years 1 to 9999.
 func ParseTime(s string) (time.Time, bool) {
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		return t.UTC(), true
+	// time.Parse also reads "T4:56:22" and a comma before the fraction.
+	if len(s) < len("2006-01-02T15:04:05") || s[13] != ':' || strings.Contains(s, ",") {
+		return time.Time{}, false
 	}
-	t, err := time.Parse("2006-01-02T15:04:05.999999999", s)
-	return t, err == nil
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04:05", s)
+	}
+	t = t.UTC()
+	return t, err == nil && 1 <= t.Year() && t.Year() <= 9999
 }

@@ -69,11 +69,15 @@ func Parse(b []byte) (*Schema, error) {
 	}
 	s := &Schema{ID: d.ID, Name: d.Name, Description: d.Description}
 	for _, ad := range d.Attributes {
-		a, err := compile(ad, nil)
+		a, err := compile(ad, ad.Name)
 		if err != nil {
 			return nil, err
 		}
+		a.adopt(nil)
 		s.Attributes = append(s.Attributes, a)
+	}
+	if a := twice(s.Attributes); a != nil {
+		return nil, fmt.Errorf("attribute %s: two attributes have this name", a.Name)
 	}
 	if err := checkModel(s); err != nil {
 		return nil, err
@@ -81,7 +85,29 @@ func Parse(b []byte) (*Schema, error) {
 	return s, nil
 }
 
-func compile(d definition, parent *Attribute) (*Attribute, error) {
+// twice returns an attribute whose name another one before it has, or nil.
+func twice(defs []*Attribute) *Attribute {
+	seen := make(map[string]bool, len(defs))
+	for _, a := range defs {
+		if seen[foldName(a.Name)] {
+			return a
+		}
+		seen[foldName(a.Name)] = true
+	}
+	return nil
+}
+
+// UnmarshalJSON adds to an error which attribute it is about.
+func (d *definition) UnmarshalJSON(b []byte) error {
+	type plain definition
+	if err := json.Unmarshal(b, (*plain)(d)); err != nil {
+		return fmt.Errorf("attribute %s: %w", d.Name, err)
+	}
+	return nil
+}
+
+// compile checks and translates the definition of the attribute at path.
+func compile(d definition, path string) (*Attribute, error) {
 	a := &Attribute{
 		Name: d.Name, Description: d.Description, MultiValued: d.MultiValued, Required: d.Required,
 		CaseExact: d.CaseExact, CanonicalValues: d.CanonicalValues, ReferenceTypes: d.ReferenceTypes,
@@ -102,7 +128,7 @@ func compile(d definition, parent *Attribute) (*Attribute, error) {
 		}
 		i := slices.Index(c.names, c.got)
 		if i < 0 {
-			return nil, fmt.Errorf("attribute %s: %s is none of %s", d.Name, c.name, strings.Join(c.names, ", "))
+			return nil, fmt.Errorf("attribute %s: %s is none of %s", path, c.name, strings.Join(c.names, ", "))
 		}
 		c.set(i)
 	}
@@ -112,17 +138,20 @@ func compile(d definition, parent *Attribute) (*Attribute, error) {
 		a.CaseExact = true
 	}
 	if (a.Type == Complex) != (len(d.SubAttributes) > 0) {
-		return nil, fmt.Errorf("attribute %s: sub-attributes and the type complex go together", d.Name)
-	}
-	if parent != nil && a.Type == Complex {
-		return nil, fmt.Errorf("attribute %s.%s: a sub-attribute may not be complex", parent.Name, d.Name)
+		return nil, fmt.Errorf("attribute %s: subAttributes and the type complex go together", path)
 	}
 	for _, sd := range d.SubAttributes {
-		s, err := compile(sd, a)
+		s, err := compile(sd, path+"."+sd.Name)
 		if err != nil {
 			return nil, err
 		}
+		if s.Type == Complex {
+			return nil, fmt.Errorf("attribute %s.%s: a sub-attribute may not be complex", path, s.Name)
+		}
 		a.SubAttributes = append(a.SubAttributes, s)
+	}
+	if s := twice(a.SubAttributes); s != nil {
+		return nil, fmt.Errorf("attribute %s.%s: two sub-attributes have this name", path, s.Name)
 	}
 	return a, nil
 }
@@ -147,33 +176,42 @@ func common() (head, tail []*Attribute) {
 }
 
 // NewResourceType compiles a resource type. It fails when two attributes at the
-// top of a resource have the same name.
+// top of a resource have the same name. The schemas are copied, so that one can
+// serve several types.
 func NewResourceType(name, endpoint, description string, core *Schema, extensions ...Extension) (*ResourceType, error) {
 	t := &ResourceType{
-		Name: name, Endpoint: endpoint, Description: description, Schema: core, Extensions: extensions,
+		Name: name, Endpoint: endpoint, Description: description, Schema: core, Extensions: slices.Clone(extensions),
 		byName: map[string]*Attribute{}, bare: map[string]*Attribute{},
 	}
 	head, tail := common()
-	t.attributes = append(append(t.attributes, head...), core.Attributes...)
+	t.attributes = head
+	for _, a := range core.Attributes {
+		t.attributes = append(t.attributes, a.clone())
+	}
 	for i := range t.Extensions {
 		e := &t.Extensions[i]
-		e.Attribute = &Attribute{
+		if equalNames(e.Schema.ID, core.ID) {
+			return nil, fmt.Errorf("resource type %s: %s cannot extend itself", name, core.ID)
+		}
+		whole := Attribute{
 			Name: e.Schema.ID, Description: e.Schema.Description, Type: Complex, Extension: true,
 			Required: e.Required, SubAttributes: e.Schema.Attributes,
 		}
+		e.Attribute = whole.clone()
 		t.attributes = append(t.attributes, e.Attribute)
 	}
 	t.attributes = append(t.attributes, tail...)
+	if a := twice(t.attributes); a != nil {
+		return nil, fmt.Errorf("resource type %s: two attributes are called %s", name, a.Name)
+	}
 	for _, a := range t.attributes {
 		a.adopt(nil)
-		folded := foldName(a.Name)
-		if t.byName[folded] != nil {
-			return nil, fmt.Errorf("resource type %s: two attributes are called %s", name, a.Name)
-		}
-		t.byName[a.Name], t.byName[folded] = a, a
+		t.byName[a.Name], t.byName[foldName(a.Name)] = a, a
+		t.numeric = t.numeric || a.numeric
 	}
+	t.ruled = ruled(t.attributes)
 	for _, e := range t.Extensions {
-		for _, a := range e.Schema.Attributes {
+		for _, a := range e.Attribute.SubAttributes {
 			folded := foldName(a.Name)
 			if t.byName[folded] == nil && t.bare[folded] == nil {
 				t.bare[folded] = a

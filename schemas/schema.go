@@ -45,6 +45,8 @@ type ResourceType struct {
 	attributes []*Attribute
 	byName     map[string]*Attribute // folded names and extension URNs
 	bare       map[string]*Attribute // folded names of extension attributes that no core attribute hides
+	ruled      []*Attribute          // the attributes that Finish has to look at
+	numeric    bool                  // it has attributes that are numbers
 }
 
 // Attributes returns the attributes at the top of a resource in the order in
@@ -65,10 +67,11 @@ func (t *ResourceType) Top(name string) *Attribute {
 // of these after a schema URN and a colon, or a URN alone. Case does not
 // matter. A name that only an extension defines is found without its URN, as
 // Entra and others write "manager" (vendor rows E13, E20, E21). The result is
-// nil for an unknown path.
+// nil for an unknown path and for the URN of the core schema, which stands for
+// no attribute.
 func (t *ResourceType) Lookup(path string) *Attribute {
-	if len(path) > 4 && equalNames(path[:4], "urn:") {
-		return t.lookupURN(path)
+	if strings.Contains(path, ":") {
+		return t.lookupURI(path)
 	}
 	name, sub, dotted := strings.Cut(path, ".")
 	a := t.Top(name)
@@ -81,9 +84,9 @@ func (t *ResourceType) Lookup(path string) *Attribute {
 	return a.Sub(sub)
 }
 
-// lookupURN resolves a path that begins with a schema URN. URNs contain dots
-// and colons, so the known ones are tried, the longest first.
-func (t *ResourceType) lookupURN(path string) *Attribute {
+// lookupURI resolves a path that begins with a schema URI. URIs contain dots
+// and colons, so the known ones are tried and the longest that fits is taken.
+func (t *ResourceType) lookupURI(path string) *Attribute {
 	var ext *Attribute // nil while the core schema is the best match
 	best := ""
 	try := func(uri string, a *Attribute) {
@@ -96,7 +99,10 @@ func (t *ResourceType) lookupURN(path string) *Attribute {
 	for _, e := range t.Extensions {
 		try(e.Schema.ID, e.Attribute)
 	}
-	if best == "" || len(path) == len(best) {
+	if best == "" {
+		return nil
+	}
+	if len(path) == len(best) {
 		return ext
 	}
 	name, sub, dotted := strings.Cut(path[len(best)+1:], ".")

@@ -2,7 +2,6 @@ package schemas
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"reflect"
 	"strconv"
@@ -57,37 +56,54 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	if !ok {
 		return nil, &ValueError{Kind: InvalidSyntax, Msg: "a resource is a JSON object"}
 	}
-	out := make(map[string]any, len(raw))
+	out := make(map[string]any, min(len(raw), len(t.attributes)))
+	var bad *ValueError
 	for name, v := range raw {
-		a := t.Top(name)
-		switch {
-		case a == nil:
-			if mode == Strict {
-				return nil, &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines"}
-			}
-			continue
-		case a.Name == "schemas":
-			if err := t.checkSchemas(v, mode); err != nil {
-				return nil, err
-			}
-			continue
-		case a.Mutability == ReadOnly:
-			continue
-		}
-		bound, err := a.Bind(v, mode)
-		if err != nil {
-			return nil, err
-		}
-		if bound != nil {
-			out[a.Name] = bound
-		}
+		bad = first(bad, t.bindTop(out, name, v, mode))
+	}
+	if bad != nil {
+		return nil, bad
 	}
 	if mode == Strict {
 		if _, ok := Field(raw, "schemas"); !ok {
 			return nil, &ValueError{Path: "schemas", Msg: "is required"}
 		}
 	}
-	return out, t.Finish(out, mode)
+	if err := t.Finish(out, mode); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// bindTop puts what a body gives for name into out.
+func (t *ResourceType) bindTop(out map[string]any, name string, v any, mode Mode) *ValueError {
+	a := t.Top(name)
+	switch {
+	case a == nil && mode == Strict:
+		return &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines"}
+	case a == nil || a.Mutability == ReadOnly:
+		return nil
+	case a.Name == "schemas":
+		return t.checkSchemas(v, mode)
+	}
+	bound, err := a.bind(v, mode)
+	if err != nil {
+		err.Path = a.Path + err.Path
+		return err
+	}
+	if bound != nil {
+		out[a.Name] = bound
+	}
+	return nil
+}
+
+// first returns the error to report of two, either of which may be nil: by
+// path, so that it does not depend on the order in which a map is walked.
+func first(a, b *ValueError) *ValueError {
+	if a == nil || b != nil && b.Path < a.Path {
+		return b
+	}
+	return a
 }
 
 // Field returns the value that a decoded body gives for name, compared without
@@ -104,9 +120,17 @@ func Field(body any, name string) (any, bool) {
 
 // KeepImmutable holds next, which is to replace prev, to the immutable
 // attributes (RFC 7644 §3.5.1): a value once set stays when next leaves it out,
-// and giving another one is an error.
+// and giving another one is an error. A complex attribute that next leaves out
+// is gone with its sub-attributes, as members are; an extension is not, for its
+// attributes are those of the resource.
 func (t *ResourceType) KeepImmutable(prev, next map[string]any) error {
-	return keepImmutable(t.attributes, prev, next)
+	if err := keepImmutable(t.attributes, prev, next); err != nil {
+		return err
+	}
+	if _, ok := next["schemas"]; ok {
+		next["schemas"] = t.schemasOf(next)
+	}
+	return nil
 }
 
 func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
@@ -119,9 +143,18 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 			return &ValueError{Path: a.Path, Kind: MutabilityConflict, Msg: "is immutable and already set"}
 		case a.Mutability == Immutable:
 			next[a.Name] = was
-		case a.Type == Complex && !a.MultiValued && has:
+		case a.Type != Complex || a.MultiValued:
+		case has:
 			if err := keepImmutable(a.SubAttributes, was.(map[string]any), is.(map[string]any)); err != nil {
 				return err
+			}
+		case a.Extension:
+			kept := map[string]any{}
+			if err := keepImmutable(a.SubAttributes, was.(map[string]any), kept); err != nil {
+				return err
+			}
+			if len(kept) > 0 {
+				next[a.Name] = kept
 			}
 		}
 	}
@@ -130,7 +163,7 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 
 // checkSchemas looks at the schemas a client names. URIs nobody knows are
 // ignored (vendor row E23), but the type's own must be among them.
-func (t *ResourceType) checkSchemas(v any, mode Mode) error {
+func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 	list, ok := v.([]any)
 	if !ok {
 		if s, isString := v.(string); isString && mode == Lenient {
@@ -148,11 +181,12 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) error {
 	for i, e := range list {
 		s, ok := e.(string)
 		if !ok {
-			return &ValueError{Path: fmt.Sprintf("schemas[%d]", i), Kind: InvalidSyntax, Msg: "expected a schema URI"}
+			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Kind: InvalidSyntax, Msg: "expected a schema URI"}
 		}
-		found = found || equalNames(s, t.Schema.ID)
-		if mode == Strict && t.Lookup(s) == nil && !equalNames(s, t.Schema.ID) {
-			return &ValueError{Path: fmt.Sprintf("schemas[%d]", i), Msg: "is not a schema of " + t.Name}
+		core := equalNames(s, t.Schema.ID)
+		found = found || core
+		if a := t.Top(s); mode == Strict && !core && (a == nil || !a.Extension) {
+			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Msg: "is not a schema of " + t.Name}
 		}
 	}
 	if !found {
@@ -162,125 +196,171 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) error {
 }
 
 // Finish brings a whole tree into the shape every stored resource has: one
-// primary value at most, no pair of equal values, required attributes present,
-// schemas as the content says. It is the last step of Bind and of a PATCH.
+// primary value at most, no pair of equal values, nothing empty, required
+// attributes present, schemas as the content says. It is the last step of Bind
+// and of a PATCH. attrs is changed in place, lists included; after an error its
+// state is undefined.
 func (t *ResourceType) Finish(attrs map[string]any, mode Mode) error {
-	if err := finish(t.attributes, attrs, mode); err != nil {
+	if err := finish(t.ruled, attrs, mode); err != nil {
 		return err
 	}
-	uris := []any{t.Schema.ID}
+	attrs["schemas"] = t.schemasOf(attrs)
+	return nil
+}
+
+// schemasOf returns the URIs of the schemas that attrs has attributes of.
+func (t *ResourceType) schemasOf(attrs map[string]any) []any {
+	uris := make([]any, 1, 1+len(t.Extensions))
+	uris[0] = t.Schema.ID
 	for _, e := range t.Extensions {
 		if _, ok := attrs[e.Schema.ID]; ok {
 			uris = append(uris, e.Schema.ID)
-		} else if e.Required {
-			return &ValueError{Path: e.Schema.ID, Msg: "is required"}
 		}
 	}
-	attrs["schemas"] = uris
-	return nil
+	return uris
+}
+
+// ruled returns those of defs that have a value of more than one part or must
+// have one.
+func ruled(defs []*Attribute) []*Attribute {
+	var r []*Attribute
+	for _, a := range defs {
+		if a.Required || a.Type == Complex || a.MultiValued {
+			r = append(r, a)
+		}
+	}
+	return r
 }
 
 func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 	for _, a := range defs {
-		v, ok := attrs[a.Name]
-		if s, isText := v.(string); isText && a.Required && strings.TrimSpace(s) == "" {
-			ok = false // a name of spaces is none: as a unique key it would be empty
-		}
-		if !ok {
-			if a.Required && !a.Extension && a.Mutability != ReadOnly {
-				return &ValueError{Path: a.Name, Msg: "is required"}
-			}
-			continue
-		}
-		if a.Type != Complex {
-			continue
-		}
-		if a.MultiValued {
-			list, err := finishList(a, v.([]any), mode)
-			if err != nil {
+		v, given := attrs[a.Name]
+		left := given // whether anything is left of it
+		switch v := v.(type) {
+		case map[string]any:
+			if err := finishObject(a, v, mode); err != nil {
+				err.Path = a.Name + err.Path
 				return err
 			}
-			if len(list) == 0 {
-				delete(attrs, a.Name)
-			} else {
+			left = len(v) > 0
+		case []any:
+			list, err := finishList(a, v, mode)
+			if err != nil {
+				err.Path = a.Name + err.Path
+				return err
+			}
+			if left = len(list) > 0; len(list) < len(v) {
 				attrs[a.Name] = list
 			}
+		}
+		if left {
 			continue
 		}
-		m := v.(map[string]any)
-		if len(m) == 0 {
+		if given {
 			delete(attrs, a.Name)
-			continue
 		}
-		if err := finish(a.SubAttributes, m, mode); err != nil {
-			err.Path = a.Name + a.separator() + err.Path
-			return err
+		if a.Required && a.Mutability != ReadOnly {
+			return &ValueError{Path: a.Name, Msg: "is required"}
 		}
 	}
 	return nil
 }
 
-// pairwise is up to how many values are compared with each other to find equal
-// ones; longer lists pay for a map.
-const pairwiseX = 8
-
-func finishList(a *Attribute, list []any, mode Mode) ([]any, *ValueError) {
-	out := list[:0:0]
-	primary := false
-	var seen map[[2]string]bool
-	if len(list) > pairwiseX {
-		seen = make(map[[2]string]bool, len(list))
+func finishObject(a *Attribute, m map[string]any, mode Mode) *ValueError {
+	if len(m) == 0 {
+		return nil // no value at all, so nothing is required of it
 	}
+	err := finish(a.ruled, m, mode)
+	if err != nil {
+		err.Path = a.separator() + err.Path
+	}
+	return err
+}
+
+// finishList removes empty elements and those that repeat another.
+func finishList(a *Attribute, list []any, mode Mode) ([]any, *ValueError) {
+	if a.Type != Complex {
+		return list, nil
+	}
+	var seen map[elementKey]int
+	if len(list) > pairwise {
+		seen = make(map[elementKey]int, len(list))
+	}
+	out := list[:0]
+	primary := false
 	for i, e := range list {
 		m := e.(map[string]any)
+		if err := finishObject(a, m, mode); err != nil {
+			err.Path = "[" + strconv.Itoa(i) + "]" + err.Path
+			return nil, err
+		}
 		if len(m) == 0 {
 			continue
 		}
-		if err := finish(a.SubAttributes, m, mode); err != nil {
-			err.Path = a.Name + "[" + strconv.Itoa(i) + "]." + err.Path
-			return nil, err
-		}
-		if repeated(a, m, out, seen) {
+		isPrimary, _ := m["primary"].(bool)
+		if same := repeated(a, m, out, seen); same != nil {
+			if isPrimary && !primary {
+				same["primary"], primary = true, true
+			}
 			continue
 		}
-		if p, _ := m["primary"].(bool); p {
-			if primary {
-				if mode == Strict {
-					return nil, &ValueError{Path: a.Name + "[" + strconv.Itoa(i) + "].primary", Msg: "only one value may be primary"}
-				}
-				m["primary"] = false // the first one keeps it (vendor row P03)
+		if isPrimary && primary {
+			if mode == Strict {
+				return nil, &ValueError{Path: "[" + strconv.Itoa(i) + "].primary", Msg: "only one value may be primary"}
 			}
-			primary = true
+			m["primary"] = false // the first one keeps it (vendor row P03)
 		}
+		primary = primary || isPrimary
 		out = append(out, m)
 	}
+	clear(list[len(out):])
 	return out, nil
 }
 
-// repeated reports whether m has the type and value of an element before it,
-// which RFC 7643 §2.4 rules out.
-func repeated(a *Attribute, m map[string]any, before []any, seen map[[2]string]bool) bool {
-	value := a.Sub("value")
-	if value == nil || m["value"] == nil {
-		return false
+// elementKey is what no two elements of a list have in common (RFC 7643 §2.4).
+type elementKey struct {
+	typ   string
+	value any // comparable
+}
+
+// key returns the elementKey of an element of a, and false when it has none.
+func (a *Attribute) key(m map[string]any) (elementKey, bool) {
+	var k elementKey
+	switch v := m["value"].(type) {
+	case string:
+		k.value = a.Sub("value").Key(v)
+	case bool, int64, float64:
+		k.value = v
+	default:
+		return k, false
 	}
-	key := func(m map[string]any) [2]string {
-		v, _ := m["value"].(string)
-		typ, _ := m["type"].(string)
-		return [2]string{Fold(typ), value.Key(v)}
+	if typ, ok := m["type"].(string); ok {
+		k.typ = a.Sub("type").Key(typ)
 	}
-	k := key(m)
+	return k, true
+}
+
+// repeated returns the element before m that has its type and value, or nil.
+// seen is nil where comparing with each is cheaper.
+func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]int) map[string]any {
+	k, ok := a.key(m)
+	if !ok {
+		return nil
+	}
 	if seen != nil {
-		was := seen[k]
-		seen[k] = true
-		return was
+		i, was := seen[k]
+		if !was {
+			seen[k] = len(before)
+			return nil
+		}
+		return before[i].(map[string]any)
 	}
 	for _, e := range before {
-		if key(e.(map[string]any)) == k {
-			return true
+		if other, ok := a.key(e.(map[string]any)); ok && other == k {
+			return e.(map[string]any)
 		}
 	}
-	return false
+	return nil
 }
 
 // Bind fits a value of a to its definition; see [ResourceType.Bind]. The result
@@ -395,9 +475,9 @@ func (a *Attribute) bindOne(v any, mode Mode) (any, *ValueError) {
 		case DateTime:
 			_, ok = ParseTime(s)
 		case Binary:
-			ok = validateLeaf(a, s)
+			ok = isBase64(s)
 		case Reference:
-			ok = !strings.ContainsAny(s, " \t\r\n")
+			ok = !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
 		}
 	}
 	if !ok {
@@ -412,10 +492,10 @@ func (a *Attribute) bindBoolean(v any, mode Mode) (any, *ValueError) {
 		return v, nil
 	case string:
 		if mode == Lenient { // vendor row E10
-			if strings.EqualFold(b, "true") {
+			if equalNames(b, "true") {
 				return true, nil
 			}
-			if strings.EqualFold(b, "false") {
+			if equalNames(b, "false") {
 				return false, nil
 			}
 		}
@@ -424,28 +504,58 @@ func (a *Attribute) bindBoolean(v any, mode Mode) (any, *ValueError) {
 }
 
 func (a *Attribute) bindNumber(v any, mode Mode) (any, *ValueError) {
-	var text string
 	switch n := v.(type) {
 	case json.Number:
-		text = string(n)
-	case string:
-		if mode == Strict {
-			return nil, a.wrong("")
+		if b, ok := a.number(string(n)); ok {
+			return b, nil
 		}
-		text = n
-	case int64, float64:
-		return n, nil
-	default:
-		return nil, a.wrong("")
-	}
-	if a.Type == Integer {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+	case string:
+		// strconv knows more spellings than JSON: "0x1p4", "inf", "1_000".
+		if mode == Lenient && strings.Trim(n, "+-.0123456789Ee") == "" {
+			if b, ok := a.number(n); ok {
+				return b, nil
+			}
+		}
+	case int64:
+		if a.Type == Integer {
 			return n, nil
 		}
-	} else if n, err := strconv.ParseFloat(text, 64); err == nil && !math.IsInf(n, 0) && !math.IsNaN(n) {
-		return n, nil
+		return float64(n), nil
+	case float64:
+		if a.Type == Decimal && !math.IsInf(n, 0) && !math.IsNaN(n) {
+			return n, nil
+		}
+		if i := int64(n); float64(i) == n && math.Abs(n) < 1<<63 {
+			return i, nil
+		}
 	}
 	return nil, a.wrong("")
+}
+
+// number reads text as an int64 or a float64, as the type of a says.
+func (a *Attribute) number(text string) (any, bool) {
+	if a.Type == Integer {
+		n, err := strconv.ParseInt(text, 10, 64)
+		return n, err == nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	return n, err == nil
+}
+
+// isBase64 reports whether s is base64 (RFC 4648 §4). Padding may be left out
+// (RFC 7643 §2.3.6).
+func isBase64(s string) bool {
+	data := strings.TrimRight(s, "=")
+	for i := range len(data) {
+		c := data[i]
+		if letter := lower(c); (letter < 'a' || 'z' < letter) && (c < '0' || '9' < c) && c != '+' && c != '/' {
+			return false
+		}
+	}
+	if len(data) == len(s) {
+		return len(s)%4 != 1
+	}
+	return len(s)%4 == 0 && len(s)-len(data) <= 2
 }
 
 func (a *Attribute) bindComplex(v any, mode Mode) (any, *ValueError) {
@@ -453,42 +563,41 @@ func (a *Attribute) bindComplex(v any, mode Mode) (any, *ValueError) {
 	if !ok {
 		// A bare value stands for the value sub-attribute: Entra sends the
 		// manager so (vendor rows E19, E20).
-		leaf := a.Leaf()
-		if _, isList := v.([]any); mode == Strict || leaf == nil || isList {
+		if _, isList := v.([]any); mode == Strict || isList || a.Sub("value") == nil {
 			return nil, a.wrong("")
 		}
-		b, err := leaf.bind(v, mode)
-		if err != nil {
-			err.Path = ".value" + err.Path
-		}
-		if b == nil {
-			return nil, err
-		}
-		return map[string]any{"value": b}, nil
+		raw = map[string]any{"value": v}
 	}
-	out := make(map[string]any, len(raw))
+	out := make(map[string]any, min(len(raw), len(a.SubAttributes)))
+	var bad *ValueError
 	for name, sv := range raw {
-		s := a.Sub(name)
-		if s == nil {
-			if mode == Strict {
-				return nil, &ValueError{Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define"}
-			}
-			continue
-		}
-		if s.Mutability == ReadOnly {
-			continue
-		}
-		b, err := s.bind(sv, mode)
-		if err != nil {
-			err.Path = a.separator() + s.Name + err.Path
-			return nil, err
-		}
-		if b != nil {
-			out[s.Name] = b
-		}
+		bad = first(bad, a.bindSub(out, name, sv, mode))
+	}
+	if bad != nil {
+		return nil, bad
 	}
 	if len(out) == 0 {
 		return nil, nil
 	}
 	return out, nil
+}
+
+// bindSub puts what an object gives for name into out.
+func (a *Attribute) bindSub(out map[string]any, name string, v any, mode Mode) *ValueError {
+	s := a.Sub(name)
+	switch {
+	case s == nil && mode == Strict:
+		return &ValueError{Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define"}
+	case s == nil || s.Mutability == ReadOnly:
+		return nil
+	}
+	bound, err := s.bind(v, mode)
+	if err != nil {
+		err.Path = a.separator() + s.Name + err.Path
+		return err
+	}
+	if bound != nil {
+		out[s.Name] = bound
+	}
+	return nil
 }

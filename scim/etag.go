@@ -16,19 +16,23 @@ import (
 
 // version returns the entity tag of a resource.
 func version(r *storage.Resource, groups []storage.Membership) string {
-	b := append(make([]byte, 0, 24), `W/"`...)
-	b = strconv.AppendInt(b, r.Version, 10)
-	if len(groups) > 0 {
-		h := fnv.New32a()
-		for _, g := range groups {
-			h.Write([]byte(g.Group))
-			h.Write([]byte(g.Display))
-			h.Write(strconv.AppendBool(nil, g.Direct))
-		}
-		b = append(b, '.')
-		b = strconv.AppendUint(b, uint64(h.Sum32()), 16)
+	b := append(make([]byte, 0, 32), `W/"`...)
+	return string(append(appendVersion(b, r, groups), '"'))
+}
+
+// appendVersion appends what stands between the quotes of the entity tag.
+func appendVersion(dst []byte, r *storage.Resource, groups []storage.Membership) []byte {
+	dst = strconv.AppendInt(dst, r.Version, 10)
+	if len(groups) == 0 {
+		return dst
 	}
-	return string(append(b, '"'))
+	h := fnv.New32a()
+	for _, g := range groups {
+		h.Write([]byte(g.Group))
+		h.Write([]byte(g.Display))
+		h.Write(strconv.AppendBool(nil, g.Direct))
+	}
+	return strconv.AppendUint(append(dst, '.'), uint64(h.Sum32()), 16)
 }
 
 // tags is the value of an If-Match or If-None-Match header.

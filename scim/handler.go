@@ -226,7 +226,7 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 	header.Set("Content-Location", location)
 	header.Set("Content-Type", mediaType(r))
 	s := newStream(w, status)
-	if err := h.write(r.Context(), s, by, v, res, groups[res.ID], tag); err != nil {
+	if err := h.write(r.Context(), s, by, v, res, groups[res.ID]); err != nil {
 		header.Del("Location")
 		header.Del("Content-Location")
 		return s.fail(err)
@@ -252,9 +252,9 @@ func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 // write appends one resource to a response, members streamed.
-func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, groups []storage.Membership, tag string) error {
+func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, groups []storage.Membership) error {
 	var err error
-	if s.buf, err = v.open(s.buf, res, groups, tag); err != nil {
+	if s.buf, err = v.open(s.buf, res, groups); err != nil {
 		return err
 	}
 	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
@@ -336,7 +336,7 @@ func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v
 				s.buf = append(s.buf, ',')
 			}
 			n++
-			if err := h.write(ctx, s, by, v, res, groups[res.ID], version(res, groups[res.ID])); err != nil {
+			if err := h.write(ctx, s, by, v, res, groups[res.ID]); err != nil {
 				return n, err
 			}
 		}

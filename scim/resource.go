@@ -1,7 +1,6 @@
 package scim
 
 import (
-	"strings"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -87,12 +86,15 @@ type view struct {
 	t    *schemas.ResourceType
 	base string // "https://host/scim/v2"
 	projection
-	fast bool // documents go out as stored
+	fast   bool   // documents go out as stored
+	prefix []byte // of every location, as it stands inside a JSON string
 }
 
 func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 	v := view{t: t, base: base, projection: p.projection(t)}
 	v.fast = v.full(t)
+	v.prefix = schemas.AppendString(nil, base+t.Endpoint+"/")
+	v.prefix = v.prefix[1 : len(v.prefix)-1]
 	return v
 }
 
@@ -100,7 +102,7 @@ func (v view) location(id string) string { return v.base + v.t.Endpoint + "/" + 
 
 // open appends everything of a resource except its members and the closing
 // brace.
-func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership, tag string) ([]byte, error) {
+func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership) ([]byte, error) {
 	if v.fast {
 		dst = append(dst, r.Doc[:len(r.Doc)-1]...)
 	} else {
@@ -115,7 +117,7 @@ func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership,
 		dst = v.groups(dst, a, groups)
 	}
 	if a := v.t.Top("meta"); v.keep(a) {
-		dst = v.meta(dst, a, r, tag)
+		dst = v.meta(dst, a, r, groups)
 	}
 	return dst, nil
 }
@@ -168,10 +170,7 @@ func (v view) reference(dst []byte, a *schemas.Attribute, id, endpoint, display,
 	return append(dst, '}')
 }
 
-// timeFormat is RFC 3339 with the milliseconds that are stored.
-const timeFormat = "2006-01-02T15:04:05.000Z"
-
-func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, tag string) []byte {
+func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, groups []storage.Membership) []byte {
 	dst = append(dst, `,"meta":{`...)
 	start := len(dst)
 	begin := func(name string) bool {
@@ -186,26 +185,26 @@ func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, tag st
 		dst = append(dst, `":"`...)
 		return true
 	}
-	instant := func(name string, t time.Time) {
-		if begin(name) {
-			dst = append(t.UTC().AppendFormat(dst, timeFormat), '"')
-		}
-	}
 	if begin("resourceType") {
 		dst = append(append(dst, r.Type...), '"')
 	}
-	instant("created", r.Created)
-	instant("lastModified", r.LastModified)
+	if begin("created") {
+		dst = append(appendTime(dst, r.Created), '"')
+	}
+	if begin("lastModified") {
+		dst = append(appendTime(dst, r.LastModified), '"')
+	}
 	if begin("location") {
-		dst = dst[:len(dst)-1]
-		dst = schemas.AppendString(dst, v.base)
-		dst = append(dst[:len(dst)-1], v.t.Endpoint...)
-		dst = append(append(append(dst, '/'), r.ID...), '"')
+		dst = append(append(append(dst, v.prefix...), r.ID...), '"')
 	}
 	if begin("version") {
-		dst = append(dst[:len(dst)-1], `"W/\"`...)
-		dst = append(dst, strings.Trim(tag[2:], `"`)...)
-		dst = append(dst, `\""`...)
+		dst = append(dst, `W/\"`...)
+		dst = append(appendVersion(dst, r, groups), `\""`...)
 	}
 	return append(dst, '}')
+}
+
+// appendTime appends a time in RFC 3339 with the milliseconds that are stored.
+func appendTime(dst []byte, t time.Time) []byte {
+	return t.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
 }

@@ -15,6 +15,9 @@
 // Equality on the attributes that clients match by starts from an index. Totals
 // and far pages of unfiltered lists come from counted runs of ids (tally.go).
 //
+// In SQL, LIMIT takes "0 + ?" where "?" would do: SQLite plans with the value of a
+// bare parameter there and compiles the statement again whenever it is bound.
+//
 // Begin with sqlite.go, then writer.go and tx.go for writing, read.go and
 // where.go for reading.
 package sqlite

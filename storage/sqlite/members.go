@@ -112,8 +112,8 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 	}, group.Ref)
 }
 
-// portion is how many members one visit to the database reads.
-const portion = 1000
+// membersAhead is how many members one visit to the database reads.
+const membersAhead = 1000
 
 // Members implements storage.Memberships. Each portion is a read of its own, so
 // a slow consumer holds no reader.
@@ -121,17 +121,17 @@ func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group stri
 	return func(yield func(storage.Member, error) bool) {
 		var last int64 = -1
 		for {
-			members := make([]storage.Member, 0, portion)
+			members := make([]storage.Member, 0, membersAhead)
 			err := s.read(ctx, func(c *sqlite.Conn) error {
 				return query(c, `SELECT m.member, x.id, x.type, m.display FROM resource g
 					JOIN membership m ON m.grp = g.n
 					JOIN resource x ON x.n = m.member AND x.deleted IS NULL
 					WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL AND m.member > ?
-					ORDER BY m.member LIMIT ?`, func(st *sqlite.Stmt) error {
+					ORDER BY m.member LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
 					last = st.ColumnInt64(0)
 					members = append(members, storage.Member{Value: st.ColumnText(1), Type: st.ColumnText(2), Display: st.ColumnText(3)})
 					return nil
-				}, string(tenant), group, last, portion)
+				}, string(tenant), group, last, membersAhead)
 			})
 			if err != nil {
 				yield(storage.Member{}, err)
@@ -142,7 +142,7 @@ func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group stri
 					return
 				}
 			}
-			if len(members) < portion {
+			if len(members) < membersAhead {
 				return
 			}
 		}
@@ -156,7 +156,7 @@ func (s *Store) CountMembers(ctx context.Context, tenant storage.TenantID, group
 		return query(c, `SELECT count(*) FROM (SELECT 1 FROM resource g
 			JOIN membership m ON m.grp = g.n
 			JOIN resource x ON x.n = m.member AND x.deleted IS NULL
-			WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL LIMIT ?)`, func(st *sqlite.Stmt) error {
+			WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL LIMIT 0 + ?)`, func(st *sqlite.Stmt) error {
 			count = st.ColumnInt(0)
 			return nil
 		}, string(tenant), group, limit)

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -25,7 +27,7 @@ func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string
 
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
-	p := &page{store: s, typ: q.Type}
+	p := &page{store: s, typ: q.Type, read: portions.Get().(*portion)}
 	total := 0
 	err := s.read(ctx, func(c *sqlite.Conn) (err error) {
 		if q.Filter == nil && q.SortBy == nil && !q.Descending {
@@ -33,7 +35,10 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 		} else {
 			total, err = p.search(ctx, c, string(tenant), q)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return p.read.finish(c)
 	})
 	if err != nil {
 		return nil, err
@@ -41,53 +46,149 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 	return storage.NewPage(total, p.next), nil
 }
 
-// page is the result of a query: documents read ahead, and the row numbers of
-// those that did not fit.
+// page is the result of a query: a portion read ahead, and the row numbers of
+// those resources that did not fit into it.
 type page struct {
 	store *Store
 	typ   string
-	ahead []*storage.Resource
-	bytes int
+	read  *portion // nil at the end
+	given bool     // the caller has read
 	rest  []int64
+}
+
+// portion is resources whose documents and ids lie in one buffer each, because
+// a page of a hundred users is read far more often than anything else is
+// allocated for.
+type portion struct {
+	list []storage.Resource
+	docs []byte
+	ids  []byte
+	out  []*storage.Resource
 }
 
 // take reads a row of resourceColumns, or only its number once enough is held.
 func (p *page) take(st *sqlite.Stmt) {
-	if p.bytes >= readAhead {
+	if len(p.read.docs) >= readAhead {
 		p.rest = append(p.rest, st.ColumnInt64(0))
 		return
 	}
-	r := scan(st, p.typ)
-	p.bytes += len(r.Doc) + 200
-	p.ahead = append(p.ahead, r)
+	b := p.read
+	b.list = append(b.list, storage.Resource{Type: p.typ})
+	r := &b.list[len(b.list)-1]
+	scan(st, r)
+	b.ids = slices.Grow(b.ids, idLength)
+	b.ids = b.ids[:len(b.ids)+st.ColumnBytes(1, b.ids[len(b.ids):len(b.ids)+idLength])]
+	// The buffer may move while it grows, so documents are cut out at the end;
+	// until then Doc says only how long they are.
+	n := st.ColumnLen(5)
+	b.docs = slices.Grow(b.docs, n)
+	r.Doc = b.docs[:n:n]
+	b.docs = b.docs[:len(b.docs)+st.ColumnBytes(5, b.docs[len(b.docs):len(b.docs)+n])]
+}
+
+const idLength = 36
+
+// finish completes the resources of a portion.
+func (b *portion) finish(c *sqlite.Conn) error {
+	docs, ids := b.docs, string(b.ids)
+	for i := range b.list {
+		r := &b.list[i]
+		n := len(r.Doc)
+		r.Doc, docs = docs[:n:n], docs[n:]
+		r.ID, ids = ids[:idLength], ids[idLength:]
+		b.out = append(b.out, r)
+	}
+	return b.markGroups(c)
+}
+
+// markGroups finds out who is in a group. Pages are mostly of neighbouring rows,
+// for which one look at the index answers.
+func (b *portion) markGroups(c *sqlite.Conn) error {
+	if len(b.list) == 0 {
+		return nil
+	}
+	lo, hi := b.list[0].Ref, b.list[0].Ref
+	for i := range b.list {
+		lo, hi = min(lo, b.list[i].Ref), max(hi, b.list[i].Ref)
+	}
+	if hi-lo >= int64(4*len(b.list)+100) {
+		for i := range b.list {
+			r := &b.list[i]
+			err := query(c, `SELECT EXISTS (SELECT 1 FROM membership WHERE member = ?)`, func(st *sqlite.Stmt) error {
+				r.InGroups = st.ColumnBool(0)
+				return nil
+			}, r.Ref)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var in map[int64]bool
+	err := query(c, `SELECT DISTINCT member FROM membership WHERE member BETWEEN ? AND ?`, func(st *sqlite.Stmt) error {
+		if in == nil {
+			in = make(map[int64]bool)
+		}
+		in[st.ColumnInt64(0)] = true
+		return nil
+	}, lo, hi)
+	if in != nil {
+		for i := range b.list {
+			b.list[i].InGroups = in[b.list[i].Ref]
+		}
+	}
+	return err
+}
+
+var portions = sync.Pool{New: func() any { return new(portion) }}
+
+// release takes a portion back that nobody uses any more.
+func (b *portion) release() {
+	clear(b.list)
+	b.list, b.docs, b.ids, b.out = b.list[:0], b.docs[:0], b.ids[:0], b.out[:0]
+	if cap(b.docs) <= 2*readAhead {
+		portions.Put(b)
+	}
 }
 
 func (p *page) next(ctx context.Context) ([]*storage.Resource, error) {
-	if len(p.ahead) == 0 && len(p.rest) > 0 {
-		err := p.store.read(ctx, func(c *sqlite.Conn) error {
-			// One transaction spares a lock for each row.
-			if err := exec(c, "BEGIN"); err != nil {
-				return err
+	if p.given {
+		p.given = false
+		p.read.release()
+		p.read = nil
+		if len(p.rest) > 0 {
+			if err := p.readRest(ctx); err != nil {
+				return nil, err
 			}
-			defer func() { _ = exec(c, "COMMIT") }()
-			for len(p.rest) > 0 && p.bytes < readAhead {
-				n := p.rest[0]
-				p.rest = p.rest[1:]
-				err := query(c, `SELECT `+resourceColumns+` FROM resource r WHERE r.n = ? AND r.deleted IS NULL`,
-					func(st *sqlite.Stmt) error { p.take(st); return nil }, n)
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
 		}
 	}
-	out := p.ahead
-	p.ahead, p.bytes = nil, 0
-	return out, nil
+	if p.read == nil {
+		return nil, nil
+	}
+	p.given = true
+	return p.read.out, nil
+}
+
+// readRest reads the next portion of the resources that are known by number.
+func (p *page) readRest(ctx context.Context) error {
+	p.read = portions.Get().(*portion)
+	return p.store.read(ctx, func(c *sqlite.Conn) error {
+		// One transaction spares a lock for each row.
+		if err := exec(c, "BEGIN"); err != nil {
+			return err
+		}
+		defer func() { _ = exec(c, "COMMIT") }() // nothing was written
+		for len(p.rest) > 0 && len(p.read.docs) < readAhead {
+			n := p.rest[0]
+			p.rest = p.rest[1:]
+			err := query(c, `SELECT `+resourceColumns+` FROM resource r WHERE r.n = ? AND r.deleted IS NULL`,
+				func(st *sqlite.Stmt) error { p.take(st); return nil }, n)
+			if err != nil {
+				return err
+			}
+		}
+		return p.read.finish(c)
+	})
 }
 
 // list reads a page of all resources of a type in the order of their ids.
@@ -97,7 +198,7 @@ func (p *page) list(c *sqlite.Conn, tenant string, q storage.Query) (int, error)
 		return int(total), err
 	}
 	err = query(c, `SELECT `+resourceColumns+` FROM resource r
-		WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND r.id >= ? ORDER BY r.id LIMIT ? OFFSET ?`,
+		WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND r.id >= ? ORDER BY r.id LIMIT 0 + ? OFFSET 0 + ?`,
 		func(st *sqlite.Stmt) error { p.take(st); return nil }, tenant, q.Type, lo, q.Count, skip)
 	return int(total), err
 }
@@ -116,7 +217,7 @@ func (p *page) search(ctx context.Context, c *sqlite.Conn, tenant string, q stor
 		if !sel.single {
 			sql += " ORDER BY " + order(q.SortBy, q.Descending)
 		}
-		err := run(sql+" LIMIT ? OFFSET ?", append(sel.args, q.Count, skip), func(st *sqlite.Stmt) {
+		err := run(sql+" LIMIT 0 + ? OFFSET 0 + ?", append(sel.args, q.Count, skip), func(st *sqlite.Stmt) {
 			got++
 			p.take(st)
 		})

@@ -86,7 +86,7 @@ func runOf(c *sqlite.Conn, d diff) (lo, next string, err error) {
 func split(c *sqlite.Conn, d diff, lo string, live int64) error {
 	for live >= 2*runLength {
 		cut := ""
-		err := query(c, `SELECT id FROM resource WHERE tenant = ? AND type = ? AND deleted IS NULL AND id >= ? ORDER BY id LIMIT 1 OFFSET ?`,
+		err := query(c, `SELECT id FROM resource WHERE tenant = ? AND type = ? AND deleted IS NULL AND id >= ? ORDER BY id LIMIT 1 OFFSET 0 + ?`,
 			func(st *sqlite.Stmt) error { cut = st.ColumnText(0); return nil }, d.tenant, d.typ, lo, runLength)
 		if err != nil {
 			return err

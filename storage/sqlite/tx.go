@@ -26,21 +26,16 @@ type tx struct {
 // knows the newest keys from its own writes only.
 var errGuest = errors.New("resources can only be changed through the running server")
 
-const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.name, r.doc,
-	EXISTS (SELECT 1 FROM membership m WHERE m.member = r.n)`
+// resourceColumns are what portion.take reads.
+const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.doc`
 
-const getResource = `SELECT ` + resourceColumns + `
+const getResource = `SELECT ` + resourceColumns + `, EXISTS (SELECT 1 FROM membership m WHERE m.member = r.n)
 	FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
 
-// scan reads resourceColumns.
-func scan(st *sqlite.Stmt, typ string) *storage.Resource {
-	doc := make([]byte, st.ColumnLen(6))
-	st.ColumnBytes(6, doc)
-	return &storage.Resource{
-		Type: typ, Ref: st.ColumnInt64(0), ID: st.ColumnText(1), Version: st.ColumnInt64(2),
-		Created: columnTime(st, 3), LastModified: columnTime(st, 4), Name: st.ColumnText(5),
-		Doc: doc, InGroups: st.ColumnBool(7),
-	}
+// scan reads resourceColumns except the document.
+func scan(st *sqlite.Stmt, r *storage.Resource) {
+	r.Ref, r.Version = st.ColumnInt64(0), st.ColumnInt64(2)
+	r.Created, r.LastModified = columnTime(st, 3), columnTime(st, 4)
 }
 
 func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
@@ -59,7 +54,9 @@ func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
 		}
 		return nil, err
 	}
-	r := scan(st, typ)
+	r := &storage.Resource{Type: typ, ID: id, Doc: make([]byte, st.ColumnLen(5)), InGroups: st.ColumnBool(6)}
+	scan(st, r)
+	st.ColumnBytes(5, r.Doc)
 	return r, st.Reset()
 }
 

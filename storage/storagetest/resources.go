@@ -69,34 +69,29 @@ func defaultTenant(t *testing.T, d *directory) {
 const awkward = "\"\\/ \b\f\n\r\t \x01\x7f <>& ' % _ $ . é e\u0301 İı ß ＡＢ ﬁ 😀 \u2028 \uffff \U0010ffff "
 
 func createGet(t *testing.T, d *directory) {
-	for name, body := range map[string]string{
-		"small": `{"userName":"small"}`,
-		"rich": `{"userName":"rich@example.com","displayName":"Rich","externalId":"0042","active":false,
+	for _, body := range []string{
+		`{"userName":"small"}`,
+		`{"userName":"rich@example.com","displayName":"Rich","externalId":"0042","active":false,
 			"name":{"givenName":` + quote(awkward) + `,"familyName":"` + strings.Repeat("é", 500) + `"},
 			"emails":[{"value":"a@example.com","type":"work","primary":true},{"value":"b@example.com"}],
 			"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User":{"department":"R&D","manager":{"value":"x"}}}`,
-		"large": `{"userName":"large","nickName":"` + strings.Repeat("0123456789abcdef", 40_000) + `"}`,
+		`{"userName":"large","nickName":"` + strings.Repeat("0123456789abcdef", 40_000) + `"}`,
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := d.draft(d.user, body)
-			r.Created = r.Created.In(time.FixedZone("", 5*3600)).Add(123456 * time.Nanosecond)
-			r.Version = 7
-			d.do(func(tx storage.Tx) error { return tx.Create(r) })
-			want := *r
-			want.Created = r.Created.Truncate(time.Millisecond)
-			d.wantStored(&want)
-			list, _, err := d.query(storage.Query{Type: "User", Filter: d.parse(d.user, `userName eq "`+r.Name+`"`), StartIndex: 1, Count: 1})
-			if name == "rich" {
-				list, _, err = d.query(storage.Query{Type: "User", Filter: d.parse(d.user, `externalId eq "0042"`), StartIndex: 1, Count: 1})
-			}
-			if diff := cmp.Diff([]*storage.Resource{&want}, list, sameResource); err != nil || diff != "" {
-				t.Errorf("Query: %v (-want +got):\n%s", err, diff)
-			}
-			got, err := d.Get(t.Context(), d.tenant, "User", r.ID)
-			if err != nil || got.Index != nil || got.Created.Location() != time.UTC || got.LastModified.Location() != time.UTC {
-				t.Errorf("Get: got %+v, %v, want times in UTC and no index", got, err)
-			}
-		})
+		r := d.draft(d.user, body)
+		r.Version = 7
+		r.Created = r.Created.In(time.FixedZone("", 5*3600)).Add(123456 * time.Nanosecond)
+		want := *r
+		want.Created = r.Created.Truncate(time.Millisecond)
+		d.do(func(tx storage.Tx) error { return tx.Create(r) })
+		d.wantStored(&want)
+		list, _, err := d.query(storage.Query{Type: "User", Filter: d.parse(d.user, `id eq "`+r.ID+`"`), StartIndex: 1, Count: 1})
+		if diff := cmp.Diff([]*storage.Resource{&want}, list, sameResource); err != nil || diff != "" {
+			t.Errorf("Query: %v (-want +got):\n%s", err, diff)
+		}
+		got, err := d.Get(t.Context(), d.tenant, "User", r.ID)
+		if err != nil || got.Index != nil || got.Created.Location() != time.UTC || got.LastModified.Location() != time.UTC {
+			t.Errorf("Get %s: got %+v, %v, want times in UTC and no index", r.Name, got, err)
+		}
 	}
 }
 
@@ -271,7 +266,7 @@ func unique(t *testing.T, d *directory) {
 func uniqueForms(t *testing.T, d *directory) {
 	for i, pair := range [][2]string{
 		{"Ana", "aNA"}, {"ＡＬＩＣＥ", "alice"}, {"straße", "STRASSE"}, {"ﬁnn", "FINN"}, {"e\u0301mile", "Émile"},
-		{"bob", "  bob\t"}, {"\u00a0carl\u3000", "CARL"}, {"σίσυφος", "ΣΊΣΥΦΟΣ"}, {"İzmir", "i\u0307zmir"}, {"K2", "k2"},
+		{"bob", "  bob\t"}, {"\u00a0carl\u3000", "CARL"}, {"σίσυφος", "ΣΊΣΥΦΟΣ"}, {"İzmir", "i\u0307zmir"}, {"\u212a2", "k2"},
 		{"o'brien%_", "O'BRIEN%_"},
 	} {
 		u := d.addUser(pair[0])
@@ -588,10 +583,8 @@ func failureLeavesNothing(t *testing.T, d *directory) {
 	if diff := cmp.Diff(before, d.state()); diff != "" {
 		t.Errorf("the failed write left something (-before +after):\n%s", diff)
 	}
-	for _, id := range []string{"new"} {
-		if _, _, err := d.Token(t.Context(), id); !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("Token of the failed write: %v", err)
-		}
+	if _, _, err := d.Token(t.Context(), "new"); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Token of the failed write: got %v, want ErrNotFound", err)
 	}
 	// The same write succeeds when nothing fails, so the state can tell.
 	d.do(everything(d, s))

@@ -1,0 +1,558 @@
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/storage"
+)
+
+var memberPromises = []promise{
+	{"AddMembers adds users and groups and says how many were new", addMembers},
+	{"an empty Display becomes the member's name, a given one stays", addMembersDisplay},
+	{"AddMembers tells which member does not exist", addMembersUnknown},
+	{"RemoveMembers removes members and says how many were", removeMembers},
+	{"SetMembers makes the given members the members and counts rows", setMembers},
+	{"SetMembers works again after it failed", setMembersFails},
+	{"EachMember sees the direct members", eachMember},
+	{"Members of a group of 5,000 come once each and in the same order again", manyMembers},
+	{"Members that stay are there once while others come and go", movingMembers},
+	{"Members stops when the caller does, and with an error when the context is over", stopMembers},
+	{"CountMembers counts up to the limit", countMembers},
+	{"what is no group has no members", noGroup},
+	{"Groups returns direct and indirect groups, and what is both is direct", nestedGroups},
+	{"Groups names a group as it is called now", groupsDisplay},
+	{"Groups answers for many ids and leaves out those without groups", manyGroups},
+	{"cycles of groups end", cycles},
+	{"a group may be a member of itself and still be deleted", selfMember},
+	{"InGroups says whether a resource is a direct member of a group", inGroups},
+	{"a deleted member is nowhere among the members", deletedMember},
+	{"a deleted group is nowhere among the groups", deletedGroup},
+	{"groups that lose a deleted member get a new version and its time", groupsOfDeleted},
+	{"SetMembers neither counts nor keeps deleted members", setMembersDeleted},
+}
+
+// add adds members and returns what AddMembers did.
+func (d *directory) tryMembers(fn func(storage.Tx) (int, error)) (n int, err error) {
+	err = d.try(func(tx storage.Tx) (err error) {
+		n, err = fn(tx)
+		return err
+	})
+	return n, err
+}
+
+// wantCount checks the answer of AddMembers, RemoveMembers or SetMembers.
+func (d *directory) wantCount(what string, want int, fn func(storage.Tx) (int, error)) {
+	d.t.Helper()
+	if n, err := d.tryMembers(fn); err != nil || n != want {
+		d.t.Errorf("%s: got %d, %v, want %d", what, n, err, want)
+	}
+}
+
+func addMembers(_ *testing.T, d *directory) {
+	ana, bob, sub := d.addUser("ana"), d.addUser("bob"), d.addGroup("Sub")
+	g := d.addGroup("Staff")
+	d.wantMembers(g)
+	d.wantCount("two", 2, func(tx storage.Tx) (int, error) { return tx.AddMembers(g, asMembers(ana, sub)) })
+	d.wantMembers(g, ana, sub)
+	d.wantCount("one of them again and one more", 1, func(tx storage.Tx) (int, error) { return tx.AddMembers(g, asMembers(ana, bob)) })
+	d.wantCount("all again", 0, func(tx storage.Tx) (int, error) { return tx.AddMembers(g, asMembers(bob, ana, sub)) })
+	d.wantCount("none", 0, func(tx storage.Tx) (int, error) { return tx.AddMembers(g, nil) })
+	d.wantMembers(g, ana, bob, sub)
+	carl := d.addUser("carl")
+	d.wantCount("one twice", 1, func(tx storage.Tx) (int, error) { return tx.AddMembers(g, asMembers(carl, carl)) })
+	d.wantMembers(g, ana, bob, sub, carl)
+	d.wantMembers(sub)
+	d.wantFound(d.group, `members.value eq "`+ana.ID+`"`, g)
+	d.wantFound(d.user, `groups.value eq "`+g.ID+`"`, ana, bob, carl)
+}
+
+func addMembersDisplay(t *testing.T, d *directory) {
+	ana := d.add(d.user, `{"userName":"ana","displayName":"Ana Ng"}`)
+	bob, carl, sub := d.addUser("bob"), d.addUser("carl"), d.addGroup("Sub")
+	g := d.addGroup("Staff", ana, bob, sub)
+	d.do(func(tx storage.Tx) error {
+		// Type is not the caller's to say.
+		_, err := tx.AddMembers(g, []storage.Member{{Value: carl.ID, Display: "C. " + awkward, Type: "Group"}, {Value: bob.ID, Display: "Robert"}})
+		return err
+	})
+	want := []storage.Member{
+		{Value: ana.ID, Type: "User", Display: "Ana Ng"}, {Value: bob.ID, Type: "User", Display: "bob"},
+		{Value: carl.ID, Type: "User", Display: "C. " + awkward}, {Value: sub.ID, Type: "Group", Display: "Sub"},
+	}
+	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
+		t.Errorf("Members (-want +got):\n%s", diff)
+	}
+	d.wantFound(d.group, `members[type eq "Group" and display eq "sub"]`, g)
+	d.wantFound(d.group, `members[type eq "Group" and display eq "carl"]`)
+	d.wantFound(d.group, `members.display eq "robert"`)
+}
+
+// byValue compares members whatever their order.
+var byValue = cmp.Transformer("byValue", func(list []storage.Member) map[string]storage.Member {
+	m := map[string]storage.Member{}
+	for _, e := range list {
+		m[e.Value] = e
+	}
+	return m
+})
+
+func addMembersUnknown(t *testing.T, d *directory) {
+	ana, gone, device := d.addUser("ana"), d.addUser("gone"), d.add(d.device, `{}`)
+	d.remove(gone)
+	g := d.addGroup("Staff")
+	for name, id := range map[string]string{"nobody": newID(), "somebody deleted": gone.ID, "neither user nor group": device.ID, "nothing": ""} {
+		for _, set := range []bool{false, true} {
+			members := []storage.Member{{Value: ana.ID}, {Value: id}, {Value: newID()}}
+			_, err := d.tryMembers(func(tx storage.Tx) (int, error) {
+				if set {
+					return tx.SetMembers(g, members)
+				}
+				return tx.AddMembers(g, members)
+			})
+			if e, ok := errors.AsType[*storage.UnknownMemberError](err); !ok || e.Index != 1 {
+				t.Errorf("%s, set %v: got %v, want an UnknownMemberError for 1", name, set, err)
+			}
+		}
+	}
+	d.wantMembers(g)
+}
+
+func removeMembers(_ *testing.T, d *directory) {
+	ana, bob, carl, other := d.addUser("ana"), d.addUser("bob"), d.addUser("carl"), d.addUser("other")
+	g, h := d.addGroup("Staff", ana, bob, carl), d.addGroup("Others", ana, other)
+	d.wantCount("no member", 0, func(tx storage.Tx) (int, error) {
+		return tx.RemoveMembers(g, []string{other.ID, newID(), "", g.ID})
+	})
+	d.wantCount("two and others", 2, func(tx storage.Tx) (int, error) {
+		return tx.RemoveMembers(g, []string{ana.ID, newID(), bob.ID, ana.ID, other.ID})
+	})
+	d.wantMembers(g, carl)
+	d.wantMembers(h, ana, other)
+	d.wantGroups(ana, direct(h))
+	d.wantCount("again", 0, func(tx storage.Tx) (int, error) { return tx.RemoveMembers(g, idsOf(ana, bob)) })
+	d.addMembers(g, ana)
+	d.wantMembers(g, ana, carl)
+}
+
+func setMembers(t *testing.T, d *directory) {
+	ana, bob, carl := d.addUser("ana"), d.addUser("bob"), d.addUser("carl")
+	g, h := d.addGroup("Staff"), d.addGroup("Others", ana, bob, carl)
+	for _, step := range []struct {
+		members []*storage.Resource
+		want    int
+	}{
+		{nil, 0}, {[]*storage.Resource{ana, bob}, 2}, {[]*storage.Resource{bob, ana, bob}, 0}, {[]*storage.Resource{bob, carl, h}, 3},
+		{[]*storage.Resource{h}, 2}, {nil, 1}, {nil, 0}, {[]*storage.Resource{carl}, 1},
+	} {
+		d.wantCount(fmt.Sprint("SetMembers ", len(step.members)), step.want, func(tx storage.Tx) (int, error) {
+			return tx.SetMembers(g, asMembers(step.members...))
+		})
+		want := slices.Compact(slices.Clone(step.members))
+		if len(want) == 3 && want[0] == want[2] {
+			want = want[:2]
+		}
+		d.wantMembers(g, want...)
+		d.wantMembers(h, ana, bob, carl)
+	}
+	// Who stays keeps the display, who comes has the given one.
+	d.do(func(tx storage.Tx) error {
+		_, err := tx.SetMembers(g, []storage.Member{{Value: carl.ID, Display: "Karl"}, {Value: ana.ID, Display: "A."}})
+		return err
+	})
+	want := []storage.Member{{Value: carl.ID, Type: "User", Display: "carl"}, {Value: ana.ID, Type: "User", Display: "A."}}
+	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
+		t.Errorf("Members (-want +got):\n%s", diff)
+	}
+}
+
+func setMembersFails(t *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	g := d.addGroup("Staff", ana)
+	for range 3 {
+		_, err := d.tryMembers(func(tx storage.Tx) (int, error) {
+			n, err := tx.SetMembers(g, asMembers(bob))
+			return n, errors.Join(err, errTest)
+		})
+		wantError(t, "SetMembers", err, errTest)
+		d.wantMembers(g, ana)
+		d.wantCount("another group", 0, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(ana)) })
+	}
+	// Twice in one write: the first must not leak into the second.
+	h := d.addGroup("Others")
+	d.wantCount("two groups", 1, func(tx storage.Tx) (int, error) {
+		_, err := tx.SetMembers(g, asMembers(ana, bob))
+		n, err2 := tx.SetMembers(h, asMembers(bob))
+		return n, errors.Join(err, err2)
+	})
+	d.wantMembers(g, ana, bob)
+	d.wantMembers(h, bob)
+}
+
+func eachMember(t *testing.T, d *directory) {
+	ana, sub := d.addUser("ana"), d.addGroup("Sub", d.addUser("bob"))
+	g := d.addGroup("Staff", ana, sub)
+	var got []storage.Member
+	d.do(func(tx storage.Tx) error {
+		got = nil
+		return tx.EachMember(g, func(m storage.Member) error {
+			got = append(got, m)
+			return nil
+		})
+	})
+	want := []storage.Member{{Value: ana.ID, Type: "User", Display: "ana"}, {Value: sub.ID, Type: "Group", Display: "Sub"}}
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Errorf("EachMember (-want +got):\n%s", diff)
+	}
+}
+
+// crowd stores n users and returns them.
+func (d *directory) crowd(n int) []*storage.Resource {
+	d.t.Helper()
+	list := make([]*storage.Resource, n)
+	for i := range list {
+		list[i] = d.draft(d.user, fmt.Sprintf(`{"userName":"crowd%05d"}`, i))
+	}
+	for portion := range slices.Chunk(list, 500) {
+		d.do(func(tx storage.Tx) error {
+			for _, r := range portion {
+				if err := tx.Create(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return list
+}
+
+func manyMembers(t *testing.T, d *directory) {
+	users := d.crowd(5000)
+	g := d.addGroup("Everybody", users...)
+	d.wantMembers(g, users...)
+	first, second := d.members(g), d.members(g)
+	if !slices.Equal(first, second) {
+		t.Error("Members came in another order the second time")
+	}
+	d.wantFound(d.group, `members.value eq "`+users[4999].ID+`"`, g)
+	if n := len(d.find(d.user, `groups.value eq "`+g.ID+`"`)); n != 5000 {
+		t.Errorf("groups.value finds %d, want 5000", n)
+	}
+	d.wantCount("all again", 0, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(users...)) })
+	d.wantCount("half of them", 2500, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(users[2500:]...)) })
+	d.wantMembers(g, users[2500:]...)
+}
+
+func movingMembers(t *testing.T, d *directory) {
+	users := d.crowd(2600)
+	stay, come, leave := users[:2400], users[2400:2500], users[2500:]
+	g := d.addGroup("Everybody", append(slices.Clone(leave[:50]), append(slices.Clone(stay), leave[50:]...)...)...)
+	seen := map[string]int{}
+	i := 0
+	for m, err := range d.Members(t.Context(), d.tenant, g.ID) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[m.Value]++
+		if i%25 == 0 && i/25 < 50 {
+			n := i / 25
+			d.do(func(tx storage.Tx) error {
+				_, err := tx.AddMembers(g, asMembers(come[2*n], come[2*n+1]))
+				_, err2 := tx.RemoveMembers(g, idsOf(leave[n], leave[99-n]))
+				return errors.Join(err, err2)
+			})
+		}
+		i++
+	}
+	for _, u := range stay {
+		if seen[u.ID] != 1 {
+			t.Fatalf("%s came %d times, want once", u.Name, seen[u.ID])
+		}
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Fatalf("%s came %d times", id, n)
+		}
+	}
+	d.wantMembers(g, append(slices.Clone(stay), come...)...)
+}
+
+func stopMembers(t *testing.T, d *directory) {
+	g := d.addGroup("Staff", d.addUser("ana"), d.addUser("bob"), d.addUser("carl"))
+	n := 0
+	for range d.Members(t.Context(), d.tenant, g.ID) {
+		if n++; n == 2 {
+			break
+		}
+	}
+	if n != 2 {
+		t.Errorf("saw %d members, want 2", n)
+	}
+	// As many as no pool of connections has: a stopped stream holds nothing.
+	for range 100 {
+		for range d.Members(t.Context(), d.tenant, g.ID) {
+			break
+		}
+	}
+	d.wantMembers(g, d.memberResources(g)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		failed := 0
+		for _, err := range d.Members(ctx, d.tenant, g.ID) {
+			if err != nil {
+				failed++
+			}
+		}
+		if failed > 1 {
+			t.Errorf("Members went on after an error")
+		}
+	}
+}
+
+// memberResources returns the users among a group's members.
+func (d *directory) memberResources(g *storage.Resource) []*storage.Resource {
+	d.t.Helper()
+	var list []*storage.Resource
+	for _, m := range d.members(g) {
+		r, err := d.Get(d.t.Context(), d.tenant, m.Type, m.Value)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+func countMembers(t *testing.T, d *directory) {
+	g := d.addGroup("Staff", d.crowd(7)...)
+	for limit, want := range map[int]int{0: 0, 1: 1, 6: 6, 7: 7, 8: 7, all: 7} {
+		if n, err := d.CountMembers(t.Context(), d.tenant, g.ID, limit); err != nil || n != want {
+			t.Errorf("CountMembers up to %d: got %d, %v, want %d", limit, n, err, want)
+		}
+	}
+}
+
+func noGroup(t *testing.T, d *directory) {
+	ana := d.addUser("ana")
+	d.addGroup("Staff", ana)
+	for _, id := range []string{ana.ID, newID(), ""} {
+		for m, err := range d.Members(t.Context(), d.tenant, id) {
+			t.Errorf("Members of %q: got %v, %v", id, m, err)
+		}
+		if n, err := d.CountMembers(t.Context(), d.tenant, id, all); err != nil || n != 0 {
+			t.Errorf("CountMembers of %q: got %d, %v", id, n, err)
+		}
+	}
+}
+
+func nestedGroups(_ *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	team := d.addGroup("Team", ana)
+	unit := d.addGroup("Unit", team, bob)
+	firm := d.addGroup("Firm", unit)
+	both := d.addGroup("Both", ana, unit)
+	d.addGroup("Empty")
+	d.wantGroups(ana, direct(team), direct(both), indirect(unit), indirect(firm))
+	d.wantGroups(bob, direct(unit), indirect(firm), indirect(both))
+	d.wantGroups(team, direct(unit), indirect(firm), indirect(both))
+	d.wantGroups(unit, direct(firm), direct(both))
+	d.wantGroups(firm)
+	d.wantFound(d.user, `groups.value eq "`+firm.ID+`"`, ana, bob)
+	d.wantFound(d.user, `groups[value eq "`+both.ID+`" and type eq "direct"]`, ana)
+	d.wantFound(d.user, `groups[value eq "`+both.ID+`" and type eq "indirect"]`, bob)
+	d.wantFound(d.group, `members.value eq "`+ana.ID+`"`, team, both)
+	d.do(func(tx storage.Tx) error {
+		_, err := tx.RemoveMembers(unit, idsOf(team))
+		return err
+	})
+	d.wantGroups(ana, direct(team), direct(both))
+	d.wantFound(d.user, `groups.value eq "`+firm.ID+`"`, bob)
+}
+
+func groupsDisplay(_ *testing.T, d *directory) {
+	ana := d.addUser("ana")
+	g := d.addGroup("Staff", ana)
+	next := d.replace(g, `{"displayName":"Personnel"}`)
+	d.wantGroups(ana, direct(next))
+	d.wantFound(d.user, `groups.display eq "PERSONNEL"`, ana)
+	d.wantFound(d.user, `groups.display eq "staff"`)
+}
+
+func manyGroups(t *testing.T, d *directory) {
+	ana, bob, carl := d.addUser("ana"), d.addUser("bob"), d.addUser("carl")
+	g := d.addGroup("Staff", ana, bob)
+	h := d.addGroup("Board", bob)
+	got, err := d.Groups(t.Context(), d.tenant, ana.ID, bob.ID, carl.ID, newID(), g.ID)
+	for _, list := range got {
+		slices.SortFunc(list, func(a, b storage.Membership) int { return slices.Compare([]string{b.Display}, []string{a.Display}) })
+	}
+	want := map[string][]storage.Membership{ana.ID: {direct(g)}, bob.ID: {direct(g), direct(h)}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("Groups: %v (-want +got):\n%s", err, diff)
+	}
+	if none, err := d.Groups(t.Context(), d.tenant); err != nil || len(none) != 0 {
+		t.Errorf("Groups of nobody: got %v, %v", none, err)
+	}
+}
+
+func cycles(_ *testing.T, d *directory) {
+	ana := d.addUser("ana")
+	a := d.addGroup("A", ana)
+	b := d.addGroup("B", a)
+	c := d.addGroup("C", b)
+	d.addMembers(a, c)
+	d.wantGroups(ana, direct(a), indirect(b), indirect(c))
+	d.wantGroups(a, direct(b), indirect(c), indirect(a))
+	d.wantFound(d.user, `groups.value eq "`+c.ID+`"`, ana)
+	d.wantFound(d.user, `groups[display eq "b"]`, ana)
+	d.remove(b)
+	d.wantGroups(ana, direct(a))
+	d.wantGroups(c, direct(a))
+	d.wantMembers(c)
+	d.wantFound(d.user, `groups.value eq "`+c.ID+`"`)
+}
+
+func selfMember(_ *testing.T, d *directory) {
+	g := d.addGroup("Staff", d.addUser("ana"))
+	d.addMembers(g, g)
+	d.wantGroups(g, direct(g))
+	d.remove(g)
+	d.wantGone(g)
+	d.addGroup("Staff")
+}
+
+func inGroups(t *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	sub := d.addGroup("Sub", ana)
+	g := d.addGroup("Staff", sub)
+	check := func(when string, want map[*storage.Resource]bool) {
+		t.Helper()
+		for r, in := range want {
+			if got := d.hold(r); got.InGroups != in {
+				t.Errorf("%s: Get %s: InGroups is %v", when, r.Name, got.InGroups)
+			}
+			list, _, err := d.query(storage.Query{Type: r.Type, Filter: d.parse(d.typeOf(r), `id eq "`+r.ID+`"`), StartIndex: 1, Count: 1})
+			if err != nil || len(list) != 1 || list[0].InGroups != in {
+				t.Errorf("%s: Query for %s: got %+v, %v, want InGroups %v", when, r.Name, list, err, in)
+			}
+			d.do(func(tx storage.Tx) error {
+				if got, err := tx.Get(r.Type, r.ID); err != nil || got.InGroups != in {
+					t.Errorf("%s: Tx.Get %s: got %+v, %v, want InGroups %v", when, r.Name, got, err, in)
+				}
+				return nil
+			})
+		}
+	}
+	check("first", map[*storage.Resource]bool{ana: true, bob: false, sub: true, g: false})
+	d.remove(sub)
+	check("after the group was deleted", map[*storage.Resource]bool{ana: false, bob: false, g: false})
+	d.addMembers(g, ana)
+	check("in another group", map[*storage.Resource]bool{ana: true})
+	d.do(func(tx storage.Tx) error {
+		_, err := tx.RemoveMembers(g, idsOf(ana))
+		return err
+	})
+	check("out of it", map[*storage.Resource]bool{ana: false})
+}
+
+func deletedMember(t *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	sub := d.addGroup("Sub", bob)
+	g := d.addGroup("Staff", ana, bob, sub)
+	d.remove(ana)
+	d.remove(sub)
+	d.wantMembers(g, bob)
+	d.do(func(tx storage.Tx) error {
+		return tx.EachMember(g, func(m storage.Member) error {
+			if m.Value != bob.ID {
+				t.Errorf("EachMember: got %+v", m)
+			}
+			return nil
+		})
+	})
+	if got, err := d.Groups(t.Context(), d.tenant, ana.ID, sub.ID); err != nil || len(got) != 0 {
+		t.Errorf("Groups of what is deleted: got %v, %v", got, err)
+	}
+	for _, f := range []string{`members.value eq "` + ana.ID + `"`, `members[value eq "` + ana.ID + `"]`, `members.value co "` + ana.ID + `"`,
+		`members.display eq "ana"`, `members.type eq "Group"`, `members[not (value eq "` + bob.ID + `")]`} {
+		d.wantFound(d.group, f)
+	}
+	d.wantFound(d.group, `members pr`, g)
+	d.wantCount("removing what is deleted", 0, func(tx storage.Tx) (int, error) { return tx.RemoveMembers(g, idsOf(ana, sub)) })
+	d.remove(bob)
+	d.wantMembers(g)
+	d.wantFound(d.group, `members pr`)
+	d.wantFound(d.group, `not (members pr)`, g)
+	// Somebody new with an old name is somebody else.
+	d.addUser("ana")
+	d.wantMembers(g)
+}
+
+func deletedGroup(t *testing.T, d *directory) {
+	ana := d.addUser("ana")
+	sub := d.addGroup("Sub", ana)
+	g := d.addGroup("Staff", sub)
+	other := d.addGroup("Other", ana)
+	d.remove(sub)
+	d.wantGroups(ana, direct(other))
+	d.wantMembers(g)
+	for m, err := range d.Members(t.Context(), d.tenant, sub.ID) {
+		t.Errorf("Members of a deleted group: got %v, %v", m, err)
+	}
+	if n, err := d.CountMembers(t.Context(), d.tenant, sub.ID, all); err != nil || n != 0 {
+		t.Errorf("CountMembers of a deleted group: got %d, %v", n, err)
+	}
+	for _, f := range []string{`groups.value eq "` + sub.ID + `"`, `groups.value eq "` + g.ID + `"`, `groups.display eq "Sub"`, `groups.type eq "indirect"`} {
+		d.wantFound(d.user, f)
+	}
+	d.wantFound(d.group, `members.value eq "`+ana.ID+`"`, other)
+	d.wantFound(d.user, `groups pr`, ana)
+	d.remove(other)
+	d.wantFound(d.user, `groups pr`)
+	// A new group of the old name begins empty.
+	again := d.addGroup("Sub")
+	d.wantMembers(again)
+	d.wantGroups(ana)
+}
+
+func groupsOfDeleted(t *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	g, h, other, gone := d.addGroup("G", ana, bob), d.addGroup("H", ana), d.addGroup("Other", bob), d.addGroup("Gone", ana)
+	parent := d.addGroup("Parent", g)
+	d.remove(gone)
+	at := d.remove(ana)
+	for r, moved := range map[*storage.Resource]bool{g: true, h: true, other: false, parent: false, bob: false} {
+		want := *r
+		if moved {
+			want.Version, want.LastModified = r.Version+1, at
+		}
+		d.wantStored(&want)
+	}
+	d.wantFound(d.group, `meta.lastModified ge "`+at.Format("2006-01-02T15:04:05.000Z07:00")+`"`, g, h)
+	d.wantFound(d.group, `meta.version eq "W/\"2\""`, g, h)
+	// Whoever read a group before may not write over it.
+	wantError(t, "Update", d.try(func(tx storage.Tx) error {
+		stale := d.revise(d.group, g, `{"displayName":"G2"}`)
+		held := *g
+		held.Index = storage.NewIndex(d.group, map[string]any{"displayName": "G"})
+		held.Ref = g.Ref
+		return tx.Update(&held, stale)
+	}), storage.ErrConflict)
+}
+
+func setMembersDeleted(_ *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	g, h := d.addGroup("G", ana, bob), d.addGroup("H", ana)
+	d.remove(ana)
+	d.wantCount("the same without the deleted one", 0, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(bob)) })
+	d.wantCount("nobody, where the deleted one was", 0, func(tx storage.Tx) (int, error) { return tx.SetMembers(h, nil) })
+	d.wantMembers(g, bob)
+	d.wantMembers(h)
+	d.wantCount("nobody", 1, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, nil) })
+}

@@ -1,0 +1,553 @@
+package storagetest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+var queryPromises = []promise{
+	{"pages hold every resource once, in order, whatever their size", walkPages},
+	{"Count 0 asks for the total only", countZero},
+	{"a page past the end is empty and has the total", pastTheEnd},
+	{"a large page comes whole", largePage},
+	{"what is deleted while a page is read may be missing, and what changed is seen whole", changingPage},
+	{"totals and pages are right after creates and deletes in any order", totals},
+	{"totals are not moved by a write that fails", totalsOfFailures},
+	{"a sort orders by the attribute, then by id, both Descending or neither; no value is last, or first Descending", sortBy},
+	{"a multi-valued attribute sorts by its primary or else its first value", sortByMulti},
+	{"without SortBy the order is that of ids, Descending the reverse", sortByNothing},
+	{"an equality finds long values and tells them apart", longValues},
+	{"values are text and nothing else", hostileValues},
+	{"instants are compared exactly", instants},
+	{"types are apart", typesApart},
+}
+
+// selections are one query of each kind: all, by scan, by each index, sorted.
+func selections(d *directory) []storage.Query {
+	return []storage.Query{
+		{},
+		{Descending: true},
+		{SortBy: d.user.Lookup("title")},
+		{SortBy: d.user.Lookup("meta.lastModified"), Descending: true},
+		{Filter: d.parse(d.user, `title eq "t1"`)},
+		{Filter: d.parse(d.user, `title eq "t1"`), SortBy: d.user.Lookup("userName"), Descending: true},
+		{Filter: d.parse(d.user, `displayName eq "Twin"`)},
+		{Filter: d.parse(d.user, `emails.value eq "all@x.example" and title ne "t2"`)},
+		{Filter: d.parse(d.user, `meta.lastModified gt "2020-01-01T00:00:00Z"`)},
+		{Filter: d.parse(d.user, `userName eq "u7"`)},
+		{Filter: d.parse(d.user, `title eq "nobody's"`)},
+	}
+}
+
+func sampleUsers(d *directory, n int) []*storage.Resource {
+	d.t.Helper()
+	list := make([]*storage.Resource, n)
+	for i := range list {
+		display := "Twin"
+		if i%3 == 0 {
+			display = "Single"
+		}
+		list[i] = d.draft(d.user, fmt.Sprintf(`{"userName":"u%d","title":"t%d","displayName":"%s","emails":[{"value":"all@x.example"}]}`, i, i%4, display))
+	}
+	shuffled := slices.Clone(list)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	d.do(func(tx storage.Tx) error {
+		for _, r := range shuffled {
+			if err := tx.Create(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return list
+}
+
+func walkPages(t *testing.T, d *directory) {
+	sampleUsers(d, 60)
+	for _, q := range selections(d) {
+		q.Type, q.StartIndex, q.Count = "User", 1, all
+		want, _ := d.page(q)
+		for _, size := range []int{1, 2, 7, 30, 59, 60, 61} {
+			q.StartIndex, q.Count = 1, size
+			var got []string
+			for {
+				ids, total := d.page(q)
+				if total != len(want) {
+					t.Errorf("%+v: TotalResults is %d, want %d", q, total, len(want))
+				}
+				if len(ids) > size {
+					t.Fatalf("%+v: the page has %d resources", q, len(ids))
+				}
+				got = append(got, ids...)
+				q.StartIndex += size
+				if q.StartIndex > len(want) {
+					break
+				}
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%+v, pages of %d (-whole +pages):\n%s", q, size, diff)
+			}
+		}
+	}
+}
+
+func countZero(t *testing.T, d *directory) {
+	sampleUsers(d, 20)
+	for _, q := range selections(d) {
+		q.Type, q.StartIndex, q.Count = "User", 1, all
+		_, want := d.page(q)
+		for _, start := range []int{1, 5, 100} {
+			q.StartIndex, q.Count = start, 0
+			if ids, total := d.page(q); total != want || len(ids) != 0 {
+				t.Errorf("%+v: got %d and %q, want %d and no resources", q, total, ids, want)
+			}
+		}
+	}
+	if ids, total := d.page(storage.Query{Type: "Group", StartIndex: 1, Count: 10}); total != 0 || len(ids) != 0 {
+		t.Errorf("groups: got %d and %q, want none", total, ids)
+	}
+}
+
+func pastTheEnd(t *testing.T, d *directory) {
+	sampleUsers(d, 20)
+	for _, q := range selections(d) {
+		q.Type, q.StartIndex, q.Count = "User", 1, all
+		_, want := d.page(q)
+		for _, start := range []int{want + 1, want + 2, 1 << 40} {
+			q.StartIndex, q.Count = start, 10
+			if ids, total := d.page(q); total != want || len(ids) != 0 {
+				t.Errorf("%+v: got %d and %q, want %d and no resources", q, total, ids, want)
+			}
+		}
+	}
+}
+
+func bigUsers(d *directory, n int) []*storage.Resource {
+	d.t.Helper()
+	list := make([]*storage.Resource, n)
+	nick := strings.Repeat("0123456789abcdef", 256)
+	for i := range list {
+		list[i] = d.draft(d.user, fmt.Sprintf(`{"userName":"big%d","title":"t","nickName":"%s"}`, i, nick))
+	}
+	d.do(func(tx storage.Tx) error {
+		for _, r := range list {
+			if err := tx.Create(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return list
+}
+
+func largePage(t *testing.T, d *directory) {
+	want := bigUsers(d, 400)
+	for _, q := range []storage.Query{{}, {Filter: d.parse(d.user, `title eq "t"`)}, {SortBy: d.user.Lookup("id")}} {
+		q.Type, q.StartIndex, q.Count = "User", 1, 400
+		got, total, err := d.query(q)
+		if err != nil || total != len(want) {
+			t.Errorf("got %d, %v, want %d", total, err, len(want))
+		}
+		if diff := cmp.Diff(want, got, sameResource); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", q, diff)
+		}
+	}
+}
+
+func changingPage(t *testing.T, d *directory) {
+	users := bigUsers(d, 400)
+	p, err := d.Query(t.Context(), d.tenant, storage.Query{Type: "User", StartIndex: 1, Count: 400})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range users[380:390] {
+		d.remove(r)
+	}
+	changed := d.replace(users[395], `{"userName":"changed"}`)
+	seen := map[string]*storage.Resource{}
+	last := ""
+	for {
+		list, err := p.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, r := range list {
+			if r.ID <= last {
+				t.Fatalf("%s comes after %s", r.ID, last)
+			}
+			seen[r.ID], last = r, r.ID
+		}
+	}
+	for i, r := range users {
+		got := seen[r.ID]
+		switch {
+		case got == nil && (i < 380 || i >= 390):
+			t.Errorf("%s is missing", r.Name)
+		case got == nil || got.Version == r.Version && cmp.Equal(r, got, sameResource):
+		case i != 395 || !cmp.Equal(changed, got, sameResource):
+			t.Errorf("%s is neither as it was nor as it is now: version %d", r.Name, got.Version)
+		}
+	}
+}
+
+// totals compares pages with a plain sorted list of ids while thousands of
+// resources come and go.
+func totals(t *testing.T, d *directory) {
+	const n = 6000
+	rng := rand.New(rand.NewPCG(7, 7))
+	var live []*storage.Resource // ordered by id
+	byID := func(r *storage.Resource, id string) int { return strings.Compare(r.ID, id) }
+	name := 0
+	create := func() *storage.Resource {
+		name++
+		r := d.draft(d.group, fmt.Sprintf(`{"displayName":"g%d"}`, name))
+		r.ID = randomID(rng)
+		if rng.IntN(4) > 0 { // mostly one after the other, as ids are given
+			r.ID = fmt.Sprintf("%08x", name) + r.ID[8:]
+		}
+		fill(d.group, r, map[string]any{"displayName": r.Name})
+		return r
+	}
+	check := func() {
+		t.Helper()
+		ids := idsOf(live...)
+		for range 12 {
+			start, count := 1+rng.IntN(len(ids)+3), rng.IntN(60)
+			want := ids[min(start-1, len(ids)):min(start-1+count, len(ids))]
+			got, total := d.page(storage.Query{Type: "Group", StartIndex: start, Count: count})
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); total != len(ids) || diff != "" {
+				t.Fatalf("%d from %d of %d: TotalResults is %d (-want +got):\n%s", count, start, len(ids), total, diff)
+			}
+		}
+	}
+	check()
+	for name < n {
+		creates, deletes := rng.IntN(300), 0
+		if name > n/4 {
+			deletes = min(rng.IntN(250), len(live))
+		}
+		var added, gone []*storage.Resource
+		for range creates {
+			added = append(added, create())
+		}
+		next := slices.Clone(live)
+		for range deletes {
+			i := rng.IntN(len(next))
+			if rng.IntN(2) == 0 { // empty whole stretches too
+				i = min(len(next)-1, len(next)/3)
+			}
+			gone = append(gone, next[i])
+			next = slices.Delete(next, i, i+1)
+		}
+		d.do(func(tx storage.Tx) error {
+			for _, r := range added {
+				if err := tx.Create(r); err != nil {
+					return err
+				}
+			}
+			for _, r := range gone {
+				if err := tx.Delete(r, d.now()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for _, r := range added {
+			i, _ := slices.BinarySearchFunc(next, r.ID, byID)
+			next = slices.Insert(next, i, r)
+		}
+		live = next
+		check()
+	}
+	var walked []string
+	for start := 1; start <= len(live); start += 500 {
+		ids, _ := d.page(storage.Query{Type: "Group", StartIndex: start, Count: 500})
+		walked = append(walked, ids...)
+	}
+	if diff := cmp.Diff(idsOf(live...), walked); diff != "" {
+		t.Errorf("pages of 500 (-want +got):\n%s", diff)
+	}
+	for portion := range slices.Chunk(live, 1000) {
+		d.do(func(tx storage.Tx) error {
+			for _, r := range portion {
+				if err := tx.Delete(r, d.now()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	live = nil
+	check()
+	d.addGroup("the first again")
+	if ids, total := d.page(storage.Query{Type: "Group", StartIndex: 1, Count: 10}); total != 1 || len(ids) != 1 {
+		t.Errorf("after all were deleted and one came: got %d and %q", total, ids)
+	}
+}
+
+// randomID has the form of a UUIDv7 and no order.
+func randomID(rng *rand.Rand) string {
+	var u uuid.UUID
+	for i := range u {
+		u[i] = byte(rng.Uint32())
+	}
+	u[6], u[8] = u[6]&0x0f|0x70, u[8]&0x3f|0x80
+	return u.String()
+}
+
+func totalsOfFailures(t *testing.T, d *directory) {
+	users := sampleUsers(d, 10)
+	held := d.hold(users[3])
+	for _, fails := range []error{errTest, storage.ErrConflict} {
+		wantError(t, "Write", d.try(func(tx storage.Tx) error {
+			if err := tx.Delete(held, d.now()); err != nil {
+				return err
+			}
+			if err := tx.Create(d.draft(d.user, `{"userName":"x"}`)); err != nil {
+				return err
+			}
+			if err := tx.Create(d.draft(d.user, `{"userName":"y"}`)); err != nil {
+				return err
+			}
+			return fails
+		}), fails)
+	}
+	wantUnique(t, "Write", d.try(func(tx storage.Tx) error { return tx.Create(d.draft(d.user, `{"userName":"u1"}`)) }), "userName")
+	if ids, total := d.page(storage.Query{Type: "User", StartIndex: 1, Count: all}); total != 10 || len(ids) != 10 {
+		t.Errorf("got %d and %d resources, want 10", total, len(ids))
+	}
+}
+
+func (d *directory) wantOrder(q storage.Query, want ...*storage.Resource) {
+	d.t.Helper()
+	q.StartIndex, q.Count = 1, all
+	got, total, err := d.query(q)
+	names := func(list []*storage.Resource) (names []string) {
+		for _, r := range list {
+			names = append(names, r.Name)
+		}
+		return names
+	}
+	if diff := cmp.Diff(names(want), names(got)); err != nil || total != len(want) || diff != "" {
+		d.t.Errorf("by %v, descending %v: total %d, %v (-want +got):\n%s", q.SortBy, q.Descending, total, err, diff)
+	}
+}
+
+func sortBy(_ *testing.T, d *directory) {
+	// a and e have the same values and are told apart by their ids.
+	a := d.add(d.user, `{"userName":"a","name":{"familyName":"Ng"},"title":"Z","active":true}`)
+	b := d.add(d.user, `{"userName":"B","name":{"familyName":"ng ab"},"active":false}`)
+	c := d.add(d.user, `{"userName":"c","name":{"familyName":"Ａdams"}}`)
+	n := d.add(d.user, `{"userName":"n","name":{"givenName":"None"}}`)
+	e := d.add(d.user, `{"userName":"e","name":{"familyName":"NG"},"title":"z","active":true}`)
+	f := d.add(d.user, `{"userName":"f","name":{"familyName":"Ångström"}}`)
+	g := d.add(d.user, `{"userName":"g","name":{"familyName":"\uffee"}}`)
+	h := d.add(d.user, `{"userName":"h","name":{"familyName":"😀"}}`)
+	b2 := d.replace(b, `{"userName":"B","name":{"familyName":"ng ab"},"active":false,"title":"y"}`)
+	for _, s := range []struct {
+		by   string
+		want []*storage.Resource
+	}{
+		{"userName", []*storage.Resource{a, b2, c, e, f, g, h, n}},
+		{"name.familyName", []*storage.Resource{c, a, e, b2, f, g, h, n}},
+		{"title", []*storage.Resource{b2, a, e, c, n, f, g, h}},
+		{"active", []*storage.Resource{b2, a, e, c, n, f, g, h}},
+		{"meta.created", []*storage.Resource{a, b2, c, n, e, f, g, h}},
+		{"meta.lastModified", []*storage.Resource{a, c, n, e, f, g, h, b2}},
+		{"id", []*storage.Resource{a, b2, c, n, e, f, g, h}},
+		{"nickName", []*storage.Resource{a, b2, c, n, e, f, g, h}},
+	} {
+		q := storage.Query{Type: "User", SortBy: d.user.Lookup(s.by)}
+		d.wantOrder(q, s.want...)
+		q.Descending = true
+		back := slices.Clone(s.want)
+		slices.Reverse(back)
+		d.wantOrder(q, back...)
+	}
+	d.wantOrder(storage.Query{Type: "User", SortBy: d.user.Lookup("userName"), Filter: d.parse(d.user, `title pr`), Descending: true}, e, b2, a)
+}
+
+func sortByMulti(_ *testing.T, d *directory) {
+	a := d.add(d.user, `{"userName":"a","emails":[{"value":"z@x","type":"work"},{"value":"b@x","primary":true}]}`)
+	b := d.add(d.user, `{"userName":"b","emails":[{"value":"C@x"},{"value":"a@x"}]}`)
+	c := d.add(d.user, `{"userName":"c"}`)
+	e := d.add(d.user, `{"userName":"e","emails":[{"value":"a@x","primary":false},{"type":"home","primary":true}]}`)
+	f := d.add(d.user, `{"userName":"f","emails":[{"value":"a@x"}]}`)
+	d.wantOrder(storage.Query{Type: "User", SortBy: d.user.Lookup("emails.value")}, f, a, b, c, e)
+	d.wantOrder(storage.Query{Type: "User", SortBy: d.user.Lookup("emails.value"), Descending: true}, e, c, b, a, f)
+	d.wantOrder(storage.Query{Type: "User", SortBy: d.user.Lookup("emails.type")}, e, a, b, c, f)
+
+	w := d.add(d.device, `{"label":"w","tags":["b","a"],"levels":[10],"ports":[{"value":2,"protocols":["a b"]},{"value":1}]}`)
+	x := d.add(d.device, `{"label":"x","tags":["a","c"],"levels":[9],"ports":[{"value":1,"protocols":["a"]}]}`)
+	y := d.add(d.device, `{"label":"y","tags":["c"],"ports":[{"value":3,"protocols":["a","b"]}]}`)
+	name := func(r *storage.Resource, n string) *storage.Resource { r.Name = n; return r }
+	byLabel := func(attr string, want ...*storage.Resource) {
+		d.t.Helper()
+		ids, _ := d.page(storage.Query{Type: "Device", SortBy: d.device.Lookup(attr), StartIndex: 1, Count: all})
+		if diff := cmp.Diff(idsOf(want...), ids); diff != "" {
+			d.t.Errorf("by %s (-want +got):\n%s", attr, diff)
+		}
+	}
+	_ = name
+	byLabel("tags", x, w, y)
+	byLabel("levels", x, w, y)
+	byLabel("ports.value", x, w, y)
+	byLabel("ports.protocols", x, y, w)
+}
+
+func sortByNothing(t *testing.T, d *directory) {
+	want := idsOf(sampleUsers(d, 30)...)
+	slices.Sort(want)
+	for range 2 {
+		for _, f := range []string{"", "title pr", `emails.value eq "all@x.example"`, `meta.lastModified gt "2020-01-01T00:00:00Z"`} {
+			for _, descending := range []bool{false, true} {
+				q := storage.Query{Type: "User", StartIndex: 1, Count: all, Descending: descending}
+				if f != "" {
+					q.Filter = d.parse(d.user, f)
+				}
+				got, _ := d.page(q)
+				if descending {
+					slices.Reverse(got)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%q, descending %v (-want +got):\n%s", f, descending, diff)
+				}
+			}
+		}
+	}
+}
+
+func longValues(_ *testing.T, d *directory) {
+	long := strings.Repeat("lång ", 100)
+	var users []*storage.Resource
+	for i := range 3 {
+		v := quote(fmt.Sprint(long, i))
+		users = append(users, d.add(d.user, fmt.Sprintf(`{"userName":%s,"externalId":%s,"displayName":%s,"title":%s,"emails":[{"value":%s}]}`, v, v, v, v, v)))
+	}
+	for i, u := range users {
+		v := quote(fmt.Sprint(long, i))
+		for _, attr := range []string{"userName", "externalId", "displayName", "title", "emails.value"} {
+			d.wantFound(d.user, attr+" eq "+v, u)
+		}
+		d.wantFound(d.user, "userName eq "+quote(strings.ToUpper(fmt.Sprint(long, i))), u)
+		d.wantFound(d.user, "externalId eq "+quote(strings.ToUpper(fmt.Sprint(long, i))))
+	}
+	d.wantFound(d.user, "userName eq "+quote(storage.IndexValue(users[0].Name)))
+	d.wantFound(d.user, "userName eq "+quote(long))
+	d.wantFound(d.user, "userName sw "+quote(long), users...)
+}
+
+// hostile are values that mean something to a database.
+var hostile = []string{
+	`'`, `''`, `"`, `\`, `\'`, `%`, `_`, `%%`, `$`, `$.a`, `$where`, `{"$gt":""}`, `{"$ne":null}`, `?`, `?1`, `:a`, `@a`, `;`, `--`, `/*`, `' OR '1'='1`, `' OR 1=1 --`,
+	`'); DROP TABLE resource; --`, `x' UNION SELECT doc FROM resource --`, `\u0027`, `*`, `[a]`, `.*`, `^`, `$$`, `a.b`, `null`, `true`, `0`, `0x10`,
+	"\u02bc", "＇", "＂", "％", "line\nfeed", "tab\t", "\x01", "\x7f", "é", "e\u0301", "😀", "\u2028", "\ufeff", "İ", "ı", "ﬁ", "ſ",
+}
+
+func hostileValues(t *testing.T, d *directory) {
+	owner := map[string]*storage.Resource{}
+	for i, v := range hostile {
+		r := d.draft(d.user, fmt.Sprintf(`{"userName":"h%d","externalId":%s,"displayName":%s,"title":%s,"emails":[{"value":%s,"type":"work"}],"roles":[{"value":"x"},{"value":%s}]}`,
+			i, quote(v), quote(v), quote(v), quote(v), quote(v)))
+		owner[v] = r
+	}
+	d.do(func(tx storage.Tx) error {
+		for _, r := range owner {
+			if err := tx.Create(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, v := range hostile {
+		var same, exact []*storage.Resource
+		for w, r := range owner {
+			if schemas.Fold(w) == schemas.Fold(v) {
+				same = append(same, r)
+			}
+			if w == v {
+				exact = append(exact, r)
+			}
+		}
+		q := quote(v)
+		d.wantFound(d.user, `externalId eq `+q, exact...)
+		for _, f := range []string{`displayName eq ` + q, `title eq ` + q, `emails.value eq ` + q, `emails[type eq "work" and value eq ` + q + `]`,
+			`roles[value eq ` + q + ` and not (type pr)]`, `title sw ` + q + ` and title ew ` + q + ` and title co ` + q + ` and not (title gt ` + q + ` or title lt ` + q + `)`} {
+			if strings.Contains(f, "sw") {
+				// Of two values that contain each other one is longer.
+				if got := d.find(d.user, f); !slices.Contains(got, exact[0].ID) {
+					t.Errorf("%s: does not find it", f)
+				}
+				continue
+			}
+			d.wantFound(d.user, f, same...)
+		}
+	}
+	if _, total := d.page(storage.Query{Type: "User", StartIndex: 1}); total != len(hostile) {
+		t.Errorf("TotalResults is %d afterwards, want %d", total, len(hostile))
+	}
+}
+
+func instants(_ *testing.T, d *directory) {
+	u := d.draft(d.user, `{"userName":"ana"}`) // at 12:00:00.988
+	u.LastModified = u.Created
+	d.do(func(tx storage.Tx) error { return tx.Create(u) })
+	at := u.Created.Format("2006-01-02T15:04:05")
+	for _, c := range []struct {
+		text           string
+		eq, before, gt bool // the filter's instant is the resource's, later, earlier
+	}{
+		{at + ".988Z", true, false, false},
+		{at + ".988", true, false, false},
+		{at + ".988000000Z", true, false, false},
+		{u.Created.Add(2*3600e9).Format("2006-01-02T15:04:05") + ".988+02:00", true, false, false},
+		{at + ".9880001Z", false, true, false},
+		{at + ".988000001Z", false, true, false},
+		{at + ".9879999Z", false, false, true},
+		{at + ".987999999Z", false, false, true},
+		{at + ".987Z", false, false, true},
+		{at + ".989Z", false, true, false},
+		{"9999-12-31T23:59:59Z", false, true, false},
+		{"0001-01-01T00:00:00Z", false, false, true},
+	} {
+		for _, attr := range []string{"meta.created", "meta.lastModified"} {
+			for op, selects := range map[string]bool{
+				"eq": c.eq, "ne": !c.eq, "lt": c.before, "le": c.before || c.eq, "gt": c.gt, "ge": c.gt || c.eq,
+			} {
+				var want []*storage.Resource
+				if selects {
+					want = append(want, u)
+				}
+				d.wantFound(d.user, attr+" "+op+" "+quote(c.text), want...)
+				d.wantFound(d.user, attr+" "+op+" "+quote(c.text)+` and userName eq "ana"`, want...)
+			}
+		}
+	}
+}
+
+func typesApart(_ *testing.T, d *directory) {
+	u, g := d.addUser("x"), d.addGroup("x")
+	v := d.add(d.device, `{"label":"x"}`)
+	for _, id := range idsOf(u, g, v) {
+		f := `id eq "` + id + `"`
+		d.wantFound(d.user, f, slices.DeleteFunc([]*storage.Resource{u}, func(r *storage.Resource) bool { return r.ID != id })...)
+		d.wantFound(d.group, f, slices.DeleteFunc([]*storage.Resource{g}, func(r *storage.Resource) bool { return r.ID != id })...)
+		d.wantFound(d.device, f, slices.DeleteFunc([]*storage.Resource{v}, func(r *storage.Resource) bool { return r.ID != id })...)
+	}
+	d.wantFound(d.user, `meta.resourceType eq "User"`, u)
+	d.wantFound(d.user, `meta.resourceType eq "Group"`)
+	d.wantFound(d.group, `meta.lastModified gt "2020-01-01T00:00:00Z"`, g)
+}
