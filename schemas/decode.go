@@ -272,8 +272,8 @@ func (d *decoder) array() (any, error) {
 // equalNames and foldName agree: attribute names are ASCII (RFC 7643 §2.1), and
 // of anything else only the ASCII letters are folded.
 func equalNames(a, b string) bool {
-	if len(a) != len(b) {
-		return false
+	if len(a) != len(b) || a == b {
+		return a == b
 	}
 	for i := range len(a) {
 		if lower(a[i]) != lower(b[i]) {

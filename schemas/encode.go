@@ -86,8 +86,21 @@ func appendValue(dst []byte, a *Attribute, v any, keep func(*Attribute) bool) []
 
 // AppendString appends s as a JSON string.
 func AppendString(dst []byte, s string) []byte {
+	if plain(s) {
+		return append(append(append(dst, '"'), s...), '"')
+	}
 	out, _ := jsontext.AppendQuote(dst, s) // invalid UTF-8, which cannot come through Decode, is replaced
 	return out
+}
+
+// plain reports whether s stands in JSON as it is, as nearly all strings do.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendFloat appends f the way ECMAScript writes numbers.

@@ -32,13 +32,25 @@ func foldUnicode(s string) string {
 	// Folding may leave a string that normalises further and the other way
 	// round; a second pass reaches the fixed point.
 	for range 3 {
-		t := norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+		t := norm.NFKC.String(strings.Map(foldCherokee, cases.Fold().String(norm.NFKC.String(s))))
 		if t == s {
 			break
 		}
 		s = t
 	}
 	return s
+}
+
+// foldCherokee folds the small letters of Cherokee to the capital ones, as
+// Unicode does for this script alone. cases.Fold turns each into the other.
+func foldCherokee(r rune) rune {
+	switch {
+	case 0xAB70 <= r && r <= 0xABBF:
+		return r - 0xAB70 + 0x13A0
+	case 0x13F8 <= r && r <= 0x13FD:
+		return r - 8
+	}
+	return r
 }
 
 // Key returns the form in which a value of a is compared for equality.

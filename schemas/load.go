@@ -137,6 +137,9 @@ func compile(d definition, path string) (*Attribute, error) {
 	if a.Type == Reference || a.Type == Binary {
 		a.CaseExact = true
 	}
+	if !isName(d.Name) {
+		return nil, fmt.Errorf("attribute %s: name must be a letter followed by letters, digits, $, - and _", path)
+	}
 	if (a.Type == Complex) != (len(d.SubAttributes) > 0) {
 		return nil, fmt.Errorf("attribute %s: subAttributes and the type complex go together", path)
 	}
@@ -154,6 +157,21 @@ func compile(d definition, path string) (*Attribute, error) {
 		return nil, fmt.Errorf("attribute %s.%s: two sub-attributes have this name", path, s.Name)
 	}
 	return a, nil
+}
+
+// isName reports whether s is an attribute name (RFC 7643 §2.1), which $ref is
+// too (erratum 8924). Above all no name contains a dot or a colon, which paths
+// are divided at.
+func isName(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= lower(c) && lower(c) <= 'z':
+		case i > 0 && ('0' <= c && c <= '9' || c == '$' || c == '-' || c == '_'):
+		default:
+			return s == "$ref"
+		}
+	}
+	return s != ""
 }
 
 // common returns the attributes every resource has (RFC 7643 §3, §3.1), split

@@ -183,9 +183,9 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 		if !ok {
 			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Kind: InvalidSyntax, Msg: "expected a schema URI"}
 		}
-		core := equalNames(s, t.Schema.ID)
-		found = found || core
-		if a := t.Top(s); mode == Strict && !core && (a == nil || !a.Extension) {
+		if equalNames(s, t.Schema.ID) {
+			found = true
+		} else if a := t.Top(s); mode == Strict && (a == nil || !a.Extension) {
 			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Msg: "is not a schema of " + t.Name}
 		}
 	}
@@ -237,6 +237,9 @@ func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 		v, given := attrs[a.Name]
 		left := given // whether anything is left of it
 		switch v := v.(type) {
+		case string:
+			// A name of spaces is none: as a unique key it would be empty.
+			left = !a.Required || strings.TrimSpace(v) != ""
 		case map[string]any:
 			if err := finishObject(a, v, mode); err != nil {
 				err.Path = a.Name + err.Path
@@ -343,6 +346,9 @@ func (a *Attribute) key(m map[string]any) (elementKey, bool) {
 // repeated returns the element before m that has its type and value, or nil.
 // seen is nil where comparing with each is cheaper.
 func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]int) map[string]any {
+	if len(before) == 0 && seen == nil {
+		return nil
+	}
 	k, ok := a.key(m)
 	if !ok {
 		return nil

@@ -4,9 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/roster-id/roster/schemas"
 )
@@ -40,7 +42,11 @@ func IndexValue(s string) string {
 		return s
 	}
 	h := sha256.Sum256([]byte(s))
-	return s[:32] + "…" + base64.RawStdEncoding.EncodeToString(h[:])
+	cut := 32
+	for !utf8.RuneStart(s[cut]) { // some databases take nothing but UTF-8
+		cut--
+	}
+	return s[:cut] + "…" + base64.RawStdEncoding.EncodeToString(h[:])
 }
 
 // Indexed reports whether equality on a is an index look-up by one of
@@ -85,13 +91,19 @@ func (x *Index) object(defs []*schemas.Attribute, attrs map[string]any) {
 		if !ok || a.Detached || !a.Readable() || a.Path == "id" || a.Path == "meta" {
 			continue
 		}
+		start := len(x.Shadow)
 		if !first {
 			x.Shadow = append(x.Shadow, ',')
 		}
-		first = false
 		x.Shadow = schemas.AppendString(x.Shadow, SafeName(a.Name))
 		x.Shadow = append(x.Shadow, ':')
+		body := len(x.Shadow)
 		x.value(a, v)
+		if a.Type == schemas.Complex && len(x.Shadow)-body == 2 {
+			x.Shadow = x.Shadow[:start] // nothing of it may be read, so it is not in the document either
+			continue
+		}
+		first = false
 	}
 	x.Shadow = append(x.Shadow, '}')
 }
@@ -112,11 +124,19 @@ func (x *Index) value(a *schemas.Attribute, v any) {
 		x.object(a.SubAttributes, v)
 	case []any:
 		x.Shadow = append(x.Shadow, '[')
-		for i, e := range v {
-			if i > 0 {
+		first := true
+		for _, e := range v {
+			start := len(x.Shadow)
+			if !first {
 				x.Shadow = append(x.Shadow, ',')
 			}
+			body := len(x.Shadow)
 			x.value(a, e)
+			if a.Type == schemas.Complex && len(x.Shadow)-body == 2 {
+				x.Shadow = x.Shadow[:start]
+				continue
+			}
+			first = false
 		}
 		x.Shadow = append(x.Shadow, ']')
 	default:
@@ -135,7 +155,10 @@ func (x *Index) text(a *schemas.Attribute, s string) {
 	x.Shadow = schemas.AppendString(x.Shadow, key)
 	switch {
 	case Unique(a):
-		x.Unique = append(x.Unique, Key{a.Path, IndexValue(a.UniqueKey(s))})
+		// Two elements with one value are not in each other's way.
+		if k := (Key{a.Path, IndexValue(a.UniqueKey(s))}); !slices.Contains(x.Unique, k) {
+			x.Unique = append(x.Unique, k)
+		}
 	case Indexed(a):
 		x.Equal = append(x.Equal, Key{a.Path, IndexValue(key)})
 	}

@@ -131,7 +131,6 @@ func (k *killTest) launch() launch {
 }
 
 func (k *killTest) start() {
-	k.t.Helper()
 	s, err := k.launch().start()
 	if err != nil {
 		k.t.Fatal(err)
@@ -175,7 +174,6 @@ func (k *killTest) load(cycle uint64) {
 // sound, and what the audit trail says. That is done on a copy, so that the
 // server has to recover by itself.
 func (k *killTest) autopsy() {
-	k.t.Helper()
 	copied := filepath.Join(k.t.TempDir(), "roster.db")
 	for _, suffix := range []string{"", "-wal"} {
 		b, err := os.ReadFile(filepath.Join(k.dir, "roster.db"+suffix))
@@ -198,7 +196,6 @@ func (k *killTest) autopsy() {
 // history returns the changes of resources, as the audit trail and as the outbox
 // tell them.
 func (k *killTest) history(path string) (entries []storage.AuditEntry, events []storage.Event) {
-	k.t.Helper()
 	ctx := context.Background()
 	s, err := sqlite.Open(ctx, path, sqlite.Options{})
 	if err != nil {
@@ -238,7 +235,6 @@ func (k *killTest) history(path string) (entries []storage.AuditEntry, events []
 // decide holds the audit trail against what was acknowledged, and lets it say
 // which of the changes in flight happened.
 func (k *killTest) decide(entries []storage.AuditEntry) {
-	k.t.Helper()
 	trail := map[string]storage.AuditEntry{}
 	for _, e := range entries {
 		if _, twice := trail[e.RequestID]; twice {
@@ -287,7 +283,6 @@ func (k *killTest) decide(entries []storage.AuditEntry) {
 
 // compareEvents: each audit entry has its event, in the same order.
 func (k *killTest) compareEvents(entries []storage.AuditEntry, events []storage.Event) {
-	k.t.Helper()
 	if len(entries) != len(events) {
 		k.unaudited++
 		k.t.Errorf("there are %d audit entries and %d events", len(entries), len(events))
@@ -306,7 +301,6 @@ func (k *killTest) compareEvents(entries []storage.AuditEntry, events []storage.
 // compareVersions: the file is sound, and a resource has as many audit entries as
 // it had changes.
 func (k *killTest) compareVersions(path string, entries []storage.AuditEntry) {
-	k.t.Helper()
 	c, err := zombiezen.OpenConn(path, zombiezen.OpenReadOnly)
 	if err != nil {
 		k.t.Fatal(err)
@@ -354,7 +348,6 @@ func (k *killTest) compareVersions(path string, entries []storage.AuditEntry) {
 // restart starts the server again. Now and then it dies once more while it is
 // still recovering.
 func (k *killTest) restart(cycle uint64) {
-	k.t.Helper()
 	if cycle%4 == 0 {
 		s, err := k.launch().begin()
 		if err != nil {
@@ -369,7 +362,6 @@ func (k *killTest) restart(cycle uint64) {
 
 // compare holds the directory against what the workers know.
 func (k *killTest) compare() {
-	k.t.Helper()
 	users, names := map[string]*user{}, map[string]*user{}
 	for _, w := range k.workers {
 		for _, u := range w.users {
@@ -406,7 +398,6 @@ func (k *killTest) compare() {
 }
 
 func (k *killTest) compareUser(u *user, r resource) {
-	k.t.Helper()
 	marks := r.marks()
 	groups := map[string]bool{}
 	for _, g := range r.Groups {
@@ -429,7 +420,6 @@ func (k *killTest) compareUser(u *user, r resource) {
 
 // absent looks for users that are deleted and for names that nobody has.
 func (k *killTest) absent(gone []*user, left []string, names map[string]*user) {
-	k.t.Helper()
 	for _, u := range gone {
 		if status, _ := k.get("/Users/" + u.id); status != http.StatusNotFound {
 			k.wrong(u.id, "GET of a deleted user answered %d", status)
@@ -443,7 +433,6 @@ func (k *killTest) absent(gone []*user, left []string, names map[string]*user) {
 }
 
 func (k *killTest) compareGroups() {
-	k.t.Helper()
 	want := map[string]map[string]bool{}
 	for _, g := range k.groups {
 		want[g.id] = map[string]bool{}
@@ -498,7 +487,6 @@ func (k *killTest) wrong(id, format string, args ...any) {
 // finish looks once more for everything that was ever deleted, lets the server
 // stop by itself, and reads its file.
 func (k *killTest) finish() {
-	k.t.Helper()
 	names := map[string]*user{}
 	for _, w := range k.workers {
 		for _, u := range w.users {

@@ -7,12 +7,19 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
+	// What stays on the heap is small and what requests leave behind is not:
+	// collecting at twice the live size would spend a tenth of the time to save
+	// tens of megabytes.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 	os.Exit(run())
 }
 

@@ -49,7 +49,7 @@ func (s *Store) Token(ctx context.Context, id string) (k *storage.Token, cl *sto
 // ListClients implements storage.Clients.
 func (s *Store) ListClients(ctx context.Context, tenant storage.TenantID) ([]*storage.Client, error) {
 	var list []*storage.Client
-	err := s.read(ctx, func(c *sqlite.Conn) error {
+	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
 		byID := map[string]*storage.Client{}
 		err := query(c, `SELECT `+clientColumns+` FROM client c WHERE c.tenant = ? ORDER BY c.name, c.id`, func(st *sqlite.Stmt) error {
 			cl := scanClient(st, 0)

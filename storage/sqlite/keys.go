@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"sync"
 
 	"zombiezen.com/go/sqlite"
@@ -204,10 +205,9 @@ func (k *keys) merge() error {
 		uniques = append(uniques, u)
 	}
 	slices.SortFunc(uniques, func(a, b uniqueKey) int { return bytes.Compare(a[:], b[:]) })
-	for _, u := range uniques {
-		if err := exec(k.conn, `INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], r.unique[u]); err != nil {
-			return err
-		}
+	err := insertPairs(k.conn, "unique_key", len(uniques), func(i int) (any, int64) { return uniques[i][:], r.unique[uniques[i]] })
+	if err != nil {
+		return err
 	}
 	type entry struct{ h, n int64 }
 	entries := make([]entry, 0, 4*len(uniques))
@@ -217,16 +217,39 @@ func (k *keys) merge() error {
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(cmp.Compare(a.h, b.h), cmp.Compare(a.n, b.n)) })
-	for _, e := range entries {
-		if err := exec(k.conn, `INSERT INTO lookup (h, n) VALUES (?, ?)`, e.h, e.n); err != nil {
-			return err
-		}
+	err = insertPairs(k.conn, "lookup", len(entries), func(i int) (any, int64) { return entries[i].h, entries[i].n })
+	if err != nil {
+		return err
 	}
-	err := query(k.conn, `UPDATE keyed SET n = (SELECT coalesce(max(n), 0) FROM resource) RETURNING n`, func(st *sqlite.Stmt) error {
+	return query(k.conn, `UPDATE keyed SET n = (SELECT coalesce(max(n), 0) FROM resource) RETURNING n`, func(st *sqlite.Stmt) error {
 		k.keyed = st.ColumnInt64(0)
 		return nil
 	})
-	return err
+}
+
+// pairsAtOnce is how many rows one statement of a merge inserts.
+const pairsAtOnce = 64
+
+// insertPairs inserts count rows (h, n) into a table, many with each statement.
+func insertPairs(c *sqlite.Conn, table string, count int, pair func(int) (h any, n int64)) error {
+	args := make([]any, 0, 2*pairsAtOnce)
+	for from := 0; from < count; {
+		rows := pairsAtOnce
+		if count-from < rows {
+			rows = 1
+		}
+		args = args[:0]
+		for i := from; i < from+rows; i++ {
+			h, n := pair(i)
+			args = append(args, h, n)
+		}
+		values := strings.Repeat(", (?, ?)", rows)[2:]
+		if err := exec(c, "INSERT INTO "+table+" (h, n) VALUES "+values, args...); err != nil {
+			return err
+		}
+		from += rows
+	}
+	return nil
 }
 
 // committed brings memory up to the commit that has just been made.
@@ -351,14 +374,14 @@ func (t *tx) reindex(n int64, from, to rowKeys, x *storage.Index) error {
 	return nil
 }
 
-// stored returns the keys and the version of a live row.
+// stored returns the keys and the version of a live row of the tenant.
 func (t *tx) stored(n int64) (k rowKeys, version int64, err error) {
-	err = query(t.conn, `SELECT version, keys FROM resource WHERE n = ? AND deleted IS NULL`, func(st *sqlite.Stmt) error {
+	err = query(t.conn, `SELECT version, keys FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL`, func(st *sqlite.Stmt) error {
 		version = st.ColumnInt64(0)
 		b := make([]byte, st.ColumnLen(1))
 		st.ColumnBytes(1, b)
 		k = unpackKeys(b)
 		return nil
-	}, n)
+	}, n, t.tenant)
 	return k, version, err
 }

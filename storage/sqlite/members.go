@@ -76,6 +76,12 @@ func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 // SetMembers works in a temporary table, so that its memory does not grow with
 // the size of the group.
 func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int, error) {
+	// Rows of deleted members go too, or restoring one would bring the row back;
+	// nobody sees them, so they count for nothing.
+	if err := t.exec(`DELETE FROM membership WHERE grp = ?
+		AND EXISTS (SELECT 1 FROM resource x WHERE x.n = membership.member AND x.deleted IS NOT NULL)`, group.Ref); err != nil {
+		return 0, err
+	}
 	if len(members) == 0 {
 		err := t.change(`DELETE FROM membership WHERE grp = ?`, group.Ref)
 		return t.conn.Changes(), err
@@ -168,7 +174,7 @@ func (s *Store) CountMembers(ctx context.Context, tenant storage.TenantID, group
 // cycle of groups ends.
 func (s *Store) Groups(ctx context.Context, tenant storage.TenantID, members ...string) (map[string][]storage.Membership, error) {
 	out := make(map[string][]storage.Membership)
-	err := s.read(ctx, func(c *sqlite.Conn) error {
+	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
 		for _, id := range members {
 			n, _, err := find(c, string(tenant), id)
 			if errors.Is(err, storage.ErrNotFound) {

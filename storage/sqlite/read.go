@@ -29,7 +29,7 @@ func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
 	p := &page{store: s, typ: q.Type, read: portions.Get().(*portion)}
 	total := 0
-	err := s.read(ctx, func(c *sqlite.Conn) (err error) {
+	err := s.snapshot(ctx, func(c *sqlite.Conn) (err error) {
 		if q.Filter == nil && q.SortBy == nil && !q.Descending {
 			total, err = p.list(c, string(tenant), q)
 		} else {
@@ -114,7 +114,8 @@ func (b *portion) markGroups(c *sqlite.Conn) error {
 	if hi-lo >= int64(4*len(b.list)+100) {
 		for i := range b.list {
 			r := &b.list[i]
-			err := query(c, `SELECT EXISTS (SELECT 1 FROM membership WHERE member = ?)`, func(st *sqlite.Stmt) error {
+			err := query(c, `SELECT EXISTS (SELECT 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
+				WHERE m.member = ?)`, func(st *sqlite.Stmt) error {
 				r.InGroups = st.ColumnBool(0)
 				return nil
 			}, r.Ref)
@@ -125,7 +126,8 @@ func (b *portion) markGroups(c *sqlite.Conn) error {
 		return nil
 	}
 	var in map[int64]bool
-	err := query(c, `SELECT DISTINCT member FROM membership WHERE member BETWEEN ? AND ?`, func(st *sqlite.Stmt) error {
+	err := query(c, `SELECT DISTINCT m.member FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
+		WHERE m.member BETWEEN ? AND ?`, func(st *sqlite.Stmt) error {
 		if in == nil {
 			in = make(map[int64]bool)
 		}
@@ -172,12 +174,7 @@ func (p *page) next(ctx context.Context) ([]*storage.Resource, error) {
 // readRest reads the next portion of the resources that are known by number.
 func (p *page) readRest(ctx context.Context) error {
 	p.read = portions.Get().(*portion)
-	return p.store.read(ctx, func(c *sqlite.Conn) error {
-		// One transaction spares a lock for each row.
-		if err := exec(c, "BEGIN"); err != nil {
-			return err
-		}
-		defer func() { _ = exec(c, "COMMIT") }() // nothing was written
+	return p.store.snapshot(ctx, func(c *sqlite.Conn) error {
 		for len(p.rest) > 0 && len(p.read.docs) < readAhead {
 			n := p.rest[0]
 			p.rest = p.rest[1:]

@@ -230,6 +230,18 @@ func (s *Store) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	}
 }
 
+// snapshot is read for what takes several statements and must see one state. It
+// also spares them a lock each.
+func (s *Store) snapshot(ctx context.Context, fn func(*sqlite.Conn) error) error {
+	return s.read(ctx, func(c *sqlite.Conn) error {
+		if err := exec(c, "BEGIN"); err != nil {
+			return err
+		}
+		defer func() { _ = exec(c, "COMMIT") }() // nothing was written
+		return fn(c)
+	})
+}
+
 // explain turns SQLite's result codes into what callers tell apart.
 func (s *Store) explain(err error) error {
 	if err == nil {

@@ -29,7 +29,8 @@ var errGuest = errors.New("resources can only be changed through the running ser
 // resourceColumns are what portion.take reads.
 const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.doc`
 
-const getResource = `SELECT ` + resourceColumns + `, EXISTS (SELECT 1 FROM membership m WHERE m.member = r.n)
+const getResource = `SELECT ` + resourceColumns + `,
+	EXISTS (SELECT 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n)
 	FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
 
 // scan reads resourceColumns except the document.
@@ -107,8 +108,8 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	}
 	next.Ref = prev.Ref
 	if next.Doc == nil {
-		err := t.change(`UPDATE resource SET version = ?, modified = ? WHERE n = ? AND version = ? AND deleted IS NULL`,
-			next.Version, next.LastModified, prev.Ref, prev.Version)
+		err := t.change(`UPDATE resource SET version = ?, modified = ? WHERE n = ? AND tenant = ? AND version = ? AND deleted IS NULL`,
+			next.Version, next.LastModified, prev.Ref, t.tenant, prev.Version)
 		if err == nil && t.conn.Changes() == 0 {
 			err = storage.ErrConflict
 		}
@@ -200,11 +201,19 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 		return fmt.Errorf("an audit entry needs an actor and an action")
 	}
 	t.audited = true
-	return t.exec(`INSERT INTO audit (tenant, at, request_id, actor, action, type, id, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, strings.Join(e.Attributes, " "))
+	seq, err := t.batch.nextSeq()
+	if err != nil {
+		return err
+	}
+	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, strings.Join(e.Attributes, " "))
 }
 
 func (t *tx) Publish(e storage.Event) error {
-	return t.exec(`INSERT INTO outbox (tenant, at, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		t.tenant, e.At, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
+	seq, err := t.batch.nextSeq()
+	if err != nil {
+		return err
+	}
+	return t.exec(`INSERT INTO outbox (seq, tenant, at, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		seq, t.tenant, e.At, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
 }

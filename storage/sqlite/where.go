@@ -218,7 +218,25 @@ func (c *compiler) compare(e filter.Compare, s scope) {
 		c.elements(m, s, func(in scope) { c.compare(e, in) })
 		return
 	}
-	c.operator(c.column(e.Attr, s), e.Op, e.Value)
+	v := e.Value
+	if t, ok := v.(time.Time); ok {
+		v = instant(e.Attr, t)
+	}
+	c.operator(c.column(e.Attr, s), e.Op, v)
+}
+
+// instant returns a time as it compares with those of an attribute. Those of
+// meta are whole milliseconds; what lies between two of them is half-way, lest
+// rounding makes it one of them.
+func instant(a *schemas.Attribute, t time.Time) any {
+	if a.Top().Path != "meta" {
+		return storage.Millis(t)
+	}
+	ms := t.UnixMilli()
+	if t.Equal(time.UnixMilli(ms)) {
+		return ms
+	}
+	return float64(ms) + 0.5
 }
 
 // isMember is the membership test "members.value eq x": two index seeks,
@@ -235,9 +253,6 @@ func (c *compiler) memberRow(v any) {
 }
 
 func (c *compiler) operator(col string, op filter.Op, v any) {
-	if t, ok := v.(time.Time); ok {
-		v = storage.Millis(t)
-	}
 	switch op {
 	case filter.Equal:
 		c.add("("+col+" IS ?)", v)
@@ -332,7 +347,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 			}
 			consider(rank, false, func(f *condition) {
 				f.add("resource r INDEXED BY resource_modified WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND r.modified "+
-					sqlOrder[cmp.Op]+" ?", c.tenant, c.typ, storage.Millis(at))
+					sqlOrder[cmp.Op]+" ?", c.tenant, c.typ, instant(cmp.Attr, at))
 			})
 		}
 	}
@@ -389,12 +404,15 @@ func order(a *schemas.Attribute, descending bool) string {
 		leaf := "e.value"
 		if a != m {
 			leaf = "json_extract(e.value, " + path(a, m) + ")"
+			if a.MultiValued {
+				leaf = "json_extract(" + leaf + ", '$[0]')"
+			}
 		}
-		primary := "0"
+		primary := ""
 		if m.Sub("primary") != nil {
-			primary = `coalesce(json_extract(e.value, '$."primary"'), 0)`
+			primary = `coalesce(json_extract(e.value, '$."primary"'), 0) DESC, `
 		}
-		col = "(SELECT " + leaf + " FROM jsonb_each(r.shadow, " + path(m, nil) + ") e ORDER BY " + primary + " DESC, e.key LIMIT 1)"
+		col = "(SELECT " + leaf + " FROM jsonb_each(r.shadow, " + path(m, nil) + ") e ORDER BY " + primary + "e.key LIMIT 1)"
 	}
 	return col + " " + dir + " NULLS " + nulls + ", r.id " + dir
 }

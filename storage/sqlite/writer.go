@@ -105,6 +105,7 @@ type batch struct {
 	// something: then the batch is begun again.
 	careful bool
 	lastRow int64 // the highest row number of resource, 0 while unknown
+	lastSeq int64 // the highest number in audit and outbox, 0 while unknown
 }
 
 // run commits first and whatever else is waiting by then.
@@ -134,7 +135,7 @@ func (b *batch) run(first *job) {
 // attempt runs the jobs of the batch and those that join it, and commits.
 func (b *batch) attempt() error {
 	b.tally.reset()
-	b.lastRow = 0
+	b.lastRow, b.lastSeq = 0, 0
 	if err := exec(b.conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -181,17 +182,26 @@ func (b *batch) commit() error {
 // nextRow returns the row number of the next resource. Nobody else can take it
 // while this transaction holds the lock.
 func (b *batch) nextRow() (int64, error) {
-	if b.lastRow == 0 {
-		err := query(b.conn, `SELECT coalesce(max(n), 0) FROM resource`, func(st *sqlite.Stmt) error {
-			b.lastRow = st.ColumnInt64(0)
-			return nil
-		})
-		if err != nil {
-			return 0, err
-		}
-	}
+	err := b.last(&b.lastRow, `SELECT coalesce(max(n), 0) FROM resource`)
 	b.lastRow++
-	return b.lastRow, nil
+	return b.lastRow, err
+}
+
+// nextSeq returns the next number of the audit trail and the outbox.
+func (b *batch) nextSeq() (int64, error) {
+	err := b.last(&b.lastSeq, `SELECT max(coalesce((SELECT max(seq) FROM audit), 0), coalesce((SELECT max(seq) FROM outbox), 0))`)
+	b.lastSeq++
+	return b.lastSeq, err
+}
+
+func (b *batch) last(known *int64, sql string) error {
+	if *known != 0 {
+		return nil
+	}
+	return query(b.conn, sql, func(st *sqlite.Stmt) error {
+		*known = st.ColumnInt64(0)
+		return nil
+	})
 }
 
 // do runs one job and leaves its outcome in the job. It reports true when the

@@ -28,7 +28,7 @@ func deviceType(t *testing.T) *schemas.ResourceType {
 }
 
 const deviceSchema = `{"id": "urn:example:schemas:2.0:Device", "name": "Device", "attributes": [
-	{"name": "label", "type": "string"},
+	{"name": "displayName", "type": "string"},
 	{"name": "asset", "type": "string", "caseExact": true, "uniqueness": "global"},
 	{"name": "slots", "type": "integer"},
 	{"name": "weight", "type": "decimal"},

@@ -103,7 +103,7 @@ CREATE TABLE audit (
     attributes TEXT NOT NULL -- space-separated paths
 ) STRICT;
 CREATE TABLE outbox (
-    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq        INTEGER PRIMARY KEY, -- from the same count as audit's, which never loses a row
     tenant     TEXT NOT NULL,
     at         INTEGER NOT NULL,
     action     TEXT NOT NULL,

@@ -1,0 +1,6 @@
+//go:build race
+
+package scim_test
+
+// many is smaller here, because the race detector makes SQLite 15 times slower.
+const many = 3_000

@@ -1,0 +1,136 @@
+package storagetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/storage"
+)
+
+var tenantPromises = []promise{
+	{"tenants with the same ids and keys do not meet", sameKeys},
+	{"no method shows one tenant to another", tenantsApart},
+	{"no write of one tenant changes another", tenantsWriteApart},
+}
+
+const acme storage.TenantID = "acme"
+
+func sameKeys(t *testing.T, d *directory) {
+	a, b := d, d.in(acme)
+	const body = `{"userName":"ana","externalId":"1","displayName":"Ana","emails":[{"value":"a@x.example"}],"title":"of `
+	ua, ga := a.draft(a.user, body+`default"}`), a.draft(a.group, `{"displayName":"Staff"}`)
+	ub := b.withID(b.draft(b.user, body+`acme"}`), ua.ID)
+	gb := b.withID(b.draft(b.group, `{"displayName":"Staff"}`), ga.ID)
+	for _, c := range []struct {
+		d    *directory
+		u, g *storage.Resource
+	}{{a, ua, ga}, {b, ub, gb}} {
+		c.d.do(func(tx storage.Tx) error {
+			err := errors.Join(tx.Create(c.u), tx.Create(c.g), tx.SetPassword(c.u, "hash of "+string(c.d.tenant)))
+			_, err2 := tx.AddMembers(c.g, []storage.Member{{Value: c.u.ID, Display: "in " + string(c.d.tenant)}})
+			return errors.Join(err, err2, tx.CreateClient(newClient(c.d, "c1", "idp")),
+				tx.CreateToken(newToken(c.d, "k-"+string(c.d.tenant), "c1")))
+		})
+	}
+	for _, c := range []struct {
+		d    *directory
+		u, g *storage.Resource
+	}{{a, ua, ga}, {b, ub, gb}} {
+		c.d.wantStored(c.u)
+		for _, f := range []string{`userName eq "ana"`, `externalId eq "1"`, `displayName eq "ana"`, `emails.value eq "a@x.example"`,
+			`groups.value eq "` + ga.ID + `"`, `id eq "` + ua.ID + `"`} {
+			list, total, err := c.d.query(storage.Query{Type: "User", Filter: c.d.parse(c.d.user, f), StartIndex: 1, Count: all})
+			if err != nil || total != 1 || len(list) != 1 || !cmp.Equal(c.u, list[0], sameResource) {
+				t.Errorf("%s: %s: got %d %+v, %v, want this tenant's", c.d.tenant, f, total, list, err)
+			}
+		}
+		c.d.wantPassword(c.u, "hash of "+string(c.d.tenant))
+		if m := c.d.members(c.g); len(m) != 1 || m[0].Display != "in "+string(c.d.tenant) {
+			t.Errorf("%s: Members: got %+v", c.d.tenant, m)
+		}
+		if _, cl := c.d.token("k-"+string(c.d.tenant), func(*storage.Token, *storage.Client) bool { return true }); cl.Tenant != c.d.tenant {
+			t.Errorf("%s: the token's client is of %s", c.d.tenant, cl.Tenant)
+		}
+	}
+	// What one loses the other keeps.
+	b.remove(ub)
+	b.wantGone(ub)
+	b.wantMembers(gb)
+	a.wantStored(ua)
+	a.wantMembers(ga, ua)
+	a.wantFound(a.user, `userName eq "ana"`, ua)
+	a.wantFound(a.user, `groups.value eq "`+ga.ID+`"`, ua)
+	b.do(func(tx storage.Tx) error { return tx.RevokeClient("c1", d.now()) })
+	if k, cl := a.token("k-default", func(*storage.Token, *storage.Client) bool { return true }); !cl.Revoked.IsZero() || !k.Expires.After(birth.Add(time.Hour)) {
+		t.Errorf("revoking acme's client revoked the other: %+v", cl)
+	}
+}
+
+func tenantsApart(t *testing.T, d *directory) {
+	a, b := d, d.in(acme)
+	s := setScene(a)
+	empty := b.state()
+	if n := len(empty.Users) + len(empty.Groups) + len(empty.Clients) + len(empty.Audit) + len(empty.Events) + empty.UserTotal + empty.GroupTotal; n != 0 {
+		t.Errorf("the other tenant sees %+v", empty)
+	}
+	for _, r := range []*storage.Resource{s.user, s.group} {
+		b.wantGone(r)
+		b.wantMembers(r)
+		b.wantGroups(r)
+	}
+	for _, f := range []string{`userName eq "ana"`, `externalId eq "1"`, `emails.value eq "ana@x.example"`, `groups.value eq "` + s.group.ID + `"`,
+		`meta.lastModified gt "2020-01-01T00:00:00Z"`, `groups pr`, `userName sw "a"`} {
+		b.wantFound(b.user, f)
+	}
+	b.wantFound(b.group, `members.value eq "`+s.user.ID+`"`)
+	b.wantFound(b.group, `displayName eq "Staff"`)
+	b.wantPassword(s.user, "")
+	b.do(func(tx storage.Tx) error {
+		if _, err := tx.Get("User", s.user.ID); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("Tx.Get: got %v, want ErrNotFound", err)
+		}
+		return nil
+	})
+	// A second tenant's own things leave the first as it was.
+	before := a.state()
+	sb := setScene(b)
+	if diff := cmp.Diff(before, a.state()); diff != "" {
+		t.Errorf("the first tenant changed (-before +after):\n%s", diff)
+	}
+	b.wantGroups(sb.user, direct(sb.group))
+	a.wantGroups(s.user, direct(s.group))
+}
+
+func tenantsWriteApart(t *testing.T, d *directory) {
+	a, b := d, d.in(acme)
+	s, sb := setScene(a), setScene(b)
+	before := a.state()
+	u, gone := a.hold(s.user), a.hold(s.gone)
+	gb := b.hold(sb.group)
+	for name, fn := range map[string]func(storage.Tx) error{
+		"Update":             func(tx storage.Tx) error { return tx.Update(u, d.revise(d.user, u, `{"userName":"stolen"}`)) },
+		"Update without Doc": func(tx storage.Tx) error { return tx.Update(u, d.touch(u)) },
+		"Delete":             func(tx storage.Tx) error { return tx.Delete(gone, d.now()) },
+		"AddMembers":         func(tx storage.Tx) error { _, err := tx.AddMembers(gb, asMembers(s.user)); return err },
+		"SetMembers":         func(tx storage.Tx) error { _, err := tx.SetMembers(gb, asMembers(sb.user, s.user)); return err },
+		"RevokeClient":       func(tx storage.Tx) error { return tx.RevokeClient(s.client.ID, d.now()) },
+		"ExpireToken":        func(tx storage.Tx) error { return tx.ExpireToken(s.token.ID, d.now()) },
+	} {
+		if err := b.try(fn); err == nil {
+			t.Errorf("%s of another tenant's: got no error", name)
+		}
+	}
+	if n, err := b.tryMembers(func(tx storage.Tx) (int, error) { return tx.RemoveMembers(gb, idsOf(s.user)) }); err != nil || n != 0 {
+		t.Errorf("RemoveMembers of another tenant's: got %d, %v, want 0", n, err)
+	}
+	if err := b.TokenUsed(t.Context(), b.tenant, s.token.ID, birth); err != nil {
+		t.Errorf("TokenUsed: %v", err)
+	}
+	if diff := cmp.Diff(before, a.state()); diff != "" {
+		t.Errorf("the first tenant changed (-before +after):\n%s", diff)
+	}
+	b.wantMembers(sb.group, sb.user, sb.gone)
+}
