@@ -45,7 +45,7 @@ func Settings() []Setting {
 
 var settings = []Setting{
 	text("store", DefaultStore,
-		"where data is kept: the `path` of a file, or the URL of a database (mongodb://…)",
+		"where data is kept: the `path` of a file, or of a folder that is to hold it",
 		func(c *Config) *StoreURL { return &c.Store }),
 	text("listen", "127.0.0.1:8080",
 		"`address` to serve SCIM on",

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"zombiezen.com/go/sqlite"
 
@@ -97,16 +98,22 @@ func unpackKeys(b []byte) (k rowKeys) {
 	return k
 }
 
-// recent holds the keys of committed rows that are not merged yet. The writer
-// changes it after a commit and before anyone is told of that; readers ask it
-// before they look into the database, so that they never miss what a merge
-// moves from one to the other.
+// recent holds the keys of committed rows that are not merged yet. Readers ask it
+// before they look into the database. The writer adds keys before a commit and
+// takes keys away after it, so that whoever asks finds at least what the database
+// holds then: a key too many is harmless, since every row found is compared with
+// the whole filter. Who asked before the keys of a commit were added and looked
+// after it asks again (Store.Query).
 type recent struct {
 	mu     sync.RWMutex
 	keyed  int64 // rows up to here are merged
 	rows   int
 	unique map[uniqueKey]int64
 	lookup map[lookupKey][]int64
+	// What the commit under way adds.
+	comingUnique map[uniqueKey]int64
+	comingLookup map[lookupKey][]int64
+	commits      atomic.Int64 // those that added keys, counted before they are made
 }
 
 func (r *recent) clear() {
@@ -145,17 +152,23 @@ func (r *recent) load(c *sqlite.Conn) error {
 	}, r.keyed)
 }
 
-func (r *recent) findUnique(k uniqueKey) (int64, bool) {
+// findUnique returns the row that has a key and the one that is about to.
+func (r *recent) findUnique(k uniqueKey) (rows []int64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	n, ok := r.unique[k]
-	return n, ok
+	if n, ok := r.unique[k]; ok {
+		rows = append(rows, n)
+	}
+	if n, ok := r.comingUnique[k]; ok {
+		rows = append(rows, n)
+	}
+	return rows
 }
 
 func (r *recent) findLookup(k lookupKey) []int64 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return slices.Clone(r.lookup[k])
+	return slices.Concat(r.lookup[k], r.comingLookup[k])
 }
 
 // keyChange is one change to the keys in memory that a batch will make.
@@ -252,11 +265,40 @@ func insertPairs(c *sqlite.Conn, table string, count int, pair func(int) (h any,
 	return nil
 }
 
+// announce shows readers the keys that the next commit adds.
+func (k *keys) announce() {
+	if len(k.log) == 0 {
+		return
+	}
+	r := k.recent
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.comingUnique, r.comingLookup = make(map[uniqueKey]int64), make(map[lookupKey][]int64)
+	for _, c := range k.log {
+		switch {
+		case c.which == kindUnique && c.add:
+			r.comingUnique[c.unique] = c.n
+		case c.which == kindLookup && c.add:
+			r.comingLookup[c.lookup] = append(r.comingLookup[c.lookup], c.n)
+		}
+	}
+	r.commits.Add(1)
+}
+
+// failed takes back what was announced.
+func (k *keys) failed() {
+	r := k.recent
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.comingUnique, r.comingLookup = nil, nil
+}
+
 // committed brings memory up to the commit that has just been made.
 func (k *keys) committed() {
 	r := k.recent
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.comingUnique, r.comingLookup = nil, nil
 	if k.merged {
 		r.keyed = k.keyed
 		r.clear()

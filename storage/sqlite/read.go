@@ -27,23 +27,37 @@ func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string
 
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
-	p := &page{store: s, typ: q.Type, read: portions.Get().(*portion)}
-	total := 0
-	err := s.snapshot(ctx, func(c *sqlite.Conn) (err error) {
+	for again := 0; ; again++ {
+		commits := s.recent.commits.Load()
+		p := &page{store: s, typ: q.Type, read: portions.Get().(*portion)}
+		total, err := p.query(ctx, string(tenant), q)
+		if err != nil {
+			return nil, err
+		}
+		// A commit that came between asking for keys and reading may have given one
+		// to a row that was not asked for. A query that meets several in a row takes
+		// so long that another answer would be no newer.
+		if !p.asked || again == 3 || s.recent.commits.Load() == commits {
+			return storage.NewPage(total, p.next), nil
+		}
+		p.read.release()
+	}
+}
+
+// query reads what the page begins with, and the total.
+func (p *page) query(ctx context.Context, tenant string, q storage.Query) (total int, err error) {
+	err = p.store.snapshot(ctx, func(c *sqlite.Conn) (err error) {
 		if q.Filter == nil && q.SortBy == nil && !q.Descending {
-			total, err = p.list(c, string(tenant), q)
+			total, err = p.list(c, tenant, q)
 		} else {
-			total, err = p.search(ctx, c, string(tenant), q)
+			total, err = p.search(ctx, c, tenant, q)
 		}
 		if err != nil {
 			return err
 		}
 		return p.read.finish(c)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return storage.NewPage(total, p.next), nil
+	return total, err
 }
 
 // page is the result of a query: a portion read ahead, and the row numbers of
@@ -54,6 +68,7 @@ type page struct {
 	read  *portion // nil at the end
 	given bool     // the caller has read
 	rest  []int64
+	asked bool // for keys in memory
 }
 
 // portion is resources whose documents and ids lie in one buffer each, because
@@ -204,6 +219,7 @@ func (p *page) list(c *sqlite.Conn, tenant string, q storage.Query) (int, error)
 // order.
 func (p *page) search(ctx context.Context, c *sqlite.Conn, tenant string, q storage.Query) (int, error) {
 	sel := p.store.compile(tenant, q)
+	p.asked = sel.asked
 	run := func(sql string, args []any, row func(*sqlite.Stmt)) error {
 		return p.store.bounded(ctx, c, sel, sql, args, row)
 	}
@@ -238,6 +254,7 @@ type selection struct {
 	single bool // at most one row
 	common bool // one of few texts, worth keeping prepared
 	seeks  bool // starts from an index
+	asked  bool // for keys in memory
 }
 
 // compile asks for the keys in memory, so it comes before the database is read.
@@ -257,7 +274,7 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 	_, simple := q.Filter.(filter.Compare)
 	return selection{
 		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...),
-		single: single, seeks: ok, common: ok && simple && q.SortBy == nil && !q.Descending,
+		single: single, seeks: ok, asked: c.asked, common: ok && simple && q.SortBy == nil && !q.Descending,
 	}
 }
 

@@ -115,9 +115,11 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return fail(err)
 	}
 	s.guest = !locked
-	if err := s.recent.load(w); err != nil {
-		w.Close()
-		return fail(err)
+	if !s.guest { // a guest knows no keys, and must not merge those of the server
+		if err := s.recent.load(w); err != nil {
+			w.Close()
+			return fail(err)
+		}
 	}
 	s.readers = make(chan *sqlite.Conn, s.size)
 	for range s.size {

@@ -30,6 +30,7 @@ type compiler struct {
 	tenant string
 	typ    string
 	recent *recent // nil when the keys in memory are not known
+	asked  bool    // the condition depends on those
 }
 
 // scope is where the attributes of a comparison are found: in the row as a
@@ -308,15 +309,17 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr) && c.recent != nil:
 			consider(90, true, func(f *condition) {
 				k := hashUnique(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(strings.TrimSpace(text))})
-				if n, ok := c.recent.findUnique(k); ok {
-					f.add("resource r WHERE r.n IN (SELECT n FROM unique_key WHERE h = ? UNION ALL SELECT ?) AND r.deleted IS NULL", k[:], n)
-				} else {
-					f.add("resource r WHERE r.n = (SELECT n FROM unique_key WHERE h = ?) AND r.deleted IS NULL", k[:])
+				c.asked = true
+				f.add("resource r WHERE r.n IN (SELECT n FROM unique_key WHERE h = ?", k[:])
+				for _, n := range c.recent.findUnique(k) {
+					f.add(" UNION ALL SELECT ?", n)
 				}
+				f.add(") AND r.deleted IS NULL")
 			})
 		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr) && c.recent != nil:
 			consider(80, false, func(f *condition) {
 				k := hashLookup(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(text)})
+				c.asked = true
 				f.add("resource r WHERE r.n IN (SELECT n FROM lookup WHERE h = ?", int64(k))
 				if rows := c.recent.findLookup(k); len(rows) > 0 {
 					f.add(" UNION ALL SELECT value FROM json_each(?)", jsonInts(rows))

@@ -172,7 +172,9 @@ func (b *batch) commit() error {
 	if err := b.tally.flush(b.conn); err != nil {
 		return err
 	}
+	b.keys.announce()
 	if err := exec(b.conn, "COMMIT"); err != nil {
+		b.keys.failed()
 		return err
 	}
 	b.keys.committed()
