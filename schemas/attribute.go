@@ -97,7 +97,7 @@ type Attribute struct {
 	// of their own and never part of the stored document.
 	Detached bool
 
-	subs    map[string]*Attribute // by name as the schema spells it, and folded
+	subs    map[string]*Attribute // by folded name
 	ruled   []*Attribute          // the sub-attributes that Finish has to look at
 	numeric bool                  // it or a sub-attribute is a number
 }
@@ -105,8 +105,10 @@ type Attribute struct {
 // Sub returns the sub-attribute called name, compared without regard to case,
 // or nil.
 func (a *Attribute) Sub(name string) *Attribute {
-	if s, ok := a.subs[name]; ok {
-		return s
+	for _, s := range a.SubAttributes {
+		if s.Name == name {
+			return s
+		}
 	}
 	return a.subs[foldName(name)]
 }
@@ -163,9 +165,8 @@ func (a *Attribute) adopt(parent *Attribute) {
 		a.Path = parent.Path + parent.separator() + a.Name
 	}
 	a.numeric = a.Type == Integer || a.Type == Decimal
-	a.subs = make(map[string]*Attribute, 2*len(a.SubAttributes))
+	a.subs = make(map[string]*Attribute, len(a.SubAttributes))
 	for _, s := range a.SubAttributes {
-		a.subs[s.Name] = s
 		a.subs[foldName(s.Name)] = s
 		s.adopt(a)
 		a.numeric = a.numeric || s.numeric

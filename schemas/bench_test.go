@@ -88,9 +88,9 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// BenchmarkKeys folds every string of a user that is compared folded, as
+// BenchmarkIndexKeys folds every string of a user that is compared folded, as
 // deriving an index does.
-func BenchmarkKeys(b *testing.B) {
+func BenchmarkIndexKeys(b *testing.B) {
 	user := userType(b)
 	attrs := bound(b, user, typicalUser(b))
 	b.ReportAllocs()

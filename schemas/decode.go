@@ -36,8 +36,7 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Msg
 func Decode(b []byte, l Limits) (any, error) {
 	d := decoders.Get().(*decoder)
 	defer d.release()
-	d.limits, d.text = l, string(b)
-	d.reset(b)
+	d.reset(b, l)
 	v, err := d.value()
 	if err != nil {
 		return nil, d.explain(err)
@@ -57,6 +56,7 @@ type decoder struct {
 	json   *jsontext.Decoder
 	in     bytes.Buffer
 	text   string // the whole body
+	plain  bool   // no string in it has an escape
 	limits Limits
 	depth  int
 	tokens int
@@ -69,20 +69,20 @@ var decoders = sync.Pool{New: func() any { return &decoder{json: new(jsontext.De
 // bigStack is how long the stacks of a decoder may be for it to be used again.
 const bigStack = 256
 
-func (d *decoder) reset(b []byte) {
+func (d *decoder) reset(b []byte, l Limits) {
+	d.limits, d.text, d.plain = l, string(b), bytes.IndexByte(b, '\\') < 0
 	d.in = *bytes.NewBuffer(b)
 	// Our own check for names given twice covers that of the tokenizer.
 	d.json.Reset(&d.in, jsontext.AllowDuplicateNames(true))
 }
 
-// release gives d back without anything of the body in it.
+// release gives d back without anything of the tree in it.
 func (d *decoder) release() {
 	if cap(d.names) > bigStack || cap(d.values) > bigStack {
 		return
 	}
 	clear(d.names[:cap(d.names)])
 	clear(d.values[:cap(d.values)])
-	d.reset(nil)
 	*d = decoder{json: d.json, names: d.names[:0], values: d.values[:0]}
 	decoders.Put(d)
 }
@@ -162,7 +162,7 @@ func (d *decoder) string() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if strings.IndexByte(s, '\\') < 0 {
+	if d.plain || strings.IndexByte(s, '\\') < 0 {
 		return s[1 : len(s)-1], nil
 	}
 	u, err := jsontext.AppendUnquote(nil, v)
@@ -233,7 +233,7 @@ func (d *decoder) object() (any, error) {
 func given(names []string, name string, folded *map[string]bool) bool {
 	if len(names) < pairwise {
 		for _, other := range names {
-			if equalNames(other, name) {
+			if len(other) == len(name) && equalNames(other, name) {
 				return true
 			}
 		}

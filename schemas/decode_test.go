@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -226,6 +228,26 @@ func TestDecodeForgets(t *testing.T) {
 			t.Errorf("after %.20s… (-want +got):\n%s", before, diff)
 		}
 	}
+}
+
+// Decoders are used again, but never by two at once.
+func TestDecodeConcurrently(t *testing.T) {
+	var wg sync.WaitGroup
+	for i := range 8 {
+		body := fmt.Appendf(nil, `{"n":%d,"list":[%d,"s%d",{"n%d":null}]}`, i, i, i, i)
+		n := json.Number(strconv.Itoa(i))
+		want := object{"n": n, "list": []any{n, "s" + string(n), object{"n" + string(n): nil}}}
+		wg.Go(func() {
+			for range 200 {
+				got, err := schemas.Decode(body, bodyLimits)
+				if err != nil || !cmp.Equal(any(want), got) {
+					t.Errorf("Decode(%s) = %v, %v", body, got, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // The tree must not change when the buffer the body came in is used again.

@@ -87,7 +87,8 @@ func TestLookupPrefersTheLongestURI(t *testing.T) {
 		`{"id":"urn:example:Thing","attributes":[{"name":"a"},{"name":"shared"}]}`,
 		`{"id":"urn:example:Thing:1.0","attributes":[{"name":"b"},{"name":"shared"},{"name":"twice"}]}`,
 		`{"id":"urn:example:Thing:1.0:more","attributes":[{"name":"c"},{"name":"twice"}]}`,
-		`{"id":"http://example.com/2006/Thing/2.0","attributes":[{"name":"d"}]}`)
+		`{"id":"http://example.com/2006/Thing/2.0","attributes":[{"name":"d"}]}`,
+		`{"id":"urn:example:More","attributes":[{"name":"e"}]}`)
 	for _, c := range []struct{ path, want string }{
 		{"urn:example:Thing:a", "a"},
 		{"urn:example:Thing:1.0", "urn:example:Thing:1.0"},
@@ -97,6 +98,8 @@ func TestLookupPrefersTheLongestURI(t *testing.T) {
 		{"http://example.com/2006/Thing/2.0:d", "http://example.com/2006/Thing/2.0:d"},
 		{"HTTP://example.com/2006/Thing/2.0", "http://example.com/2006/Thing/2.0"},
 		{"http://example.com/2006/Thing/3.0", ""},
+		{"urn:example:More:e", "urn:example:More:e"},
+		{"urn:example:Thing:urn:example:More", ""}, // an extension is no attribute of the core schema
 		{"shared", "shared"}, // the core attribute hides the extension's
 		{"urn:example:Thing:1.0:shared", "urn:example:Thing:1.0:shared"},
 		{"twice", "urn:example:Thing:1.0:twice"}, // the first extension that has it

@@ -144,17 +144,16 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 		case a.Mutability == Immutable:
 			next[a.Name] = was
 		case a.Type != Complex || a.MultiValued:
-		case has:
-			if err := keepImmutable(a.SubAttributes, was.(map[string]any), is.(map[string]any)); err != nil {
+		case has || a.Extension:
+			m, _ := is.(map[string]any)
+			if m == nil {
+				m = map[string]any{}
+			}
+			if err := keepImmutable(a.SubAttributes, was.(map[string]any), m); err != nil {
 				return err
 			}
-		case a.Extension:
-			kept := map[string]any{}
-			if err := keepImmutable(a.SubAttributes, was.(map[string]any), kept); err != nil {
-				return err
-			}
-			if len(kept) > 0 {
-				next[a.Name] = kept
+			if len(m) > 0 {
+				next[a.Name] = m
 			}
 		}
 	}

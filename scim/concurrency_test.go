@@ -26,6 +26,7 @@ func operator() auth.Principal {
 // time, without a precondition; all are members at the end. Then all are removed
 // in the same way.
 func TestParallelMemberAdds(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	const clients = 64
 	users := s.Users(t, clients)
@@ -79,6 +80,7 @@ func TestParallelMemberAdds(t *testing.T) {
 // 25 times, under If-Match. However many of them are refused, the counter is what
 // was accepted.
 func TestLostUpdates(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	user := s.Users(t, 1)[0]
 	var accepted, refused atomic.Int64
@@ -131,6 +133,7 @@ func TestLostUpdates(t *testing.T) {
 // TestUpdatesWithoutPrecondition: clients that change different attributes of one
 // user at the same time do not undo each other's change.
 func TestUpdatesWithoutPrecondition(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	user := s.Users(t, 1)[0]
 	attributes := []string{"title", "nickName", "displayName", "locale", "timezone", "userType", "name.givenName", "name.familyName"}
@@ -174,6 +177,7 @@ func TestUpdatesWithoutPrecondition(t *testing.T) {
 // TestParallelCreates: of many who want the same name, spelt differently, one gets
 // it.
 func TestParallelCreates(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	names := []string{"Ana", "ana", "ANA", "aNa", " ana", "ana ", "ａｎａ", "AnA"}
 	for round := range 5 {
@@ -206,6 +210,7 @@ func TestParallelCreates(t *testing.T) {
 // TestBurst: a client that sends many requests at once, as Entra does (E06), is
 // not turned away.
 func TestBurst(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	s.Users(t, 50)
 	var wg sync.WaitGroup

@@ -29,6 +29,7 @@ func userOfSize(name string, size int) string {
 // TestBodySize: a body of 1 MiB is read, one byte more is 413, whether its length
 // is told beforehand or not.
 func TestBodySize(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	for _, test := range []struct {
 		name    string
@@ -76,6 +77,7 @@ func TestBodySize(t *testing.T) {
 // TestBytesThatAreNoJSON: what encoding/json would let pass, and what cannot be
 // written in a script.
 func TestBytesThatAreNoJSON(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	user := func(name string) string {
 		return `{"schemas":["` + schemas.UserURI + `"],"userName":"` + name + `"}`
@@ -134,6 +136,7 @@ func manyNames(extra string) string {
 // TestUnfinishedBody: a client that goes away in the middle of its body has
 // created nothing.
 func TestUnfinishedBody(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	for _, length := range []int64{500, -1} {
 		r, w := io.Pipe()
@@ -161,6 +164,7 @@ func TestUnfinishedBody(t *testing.T) {
 
 // TestURLLength: 8 KiB are accepted, one byte more is 414.
 func TestURLLength(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	const limit = 8 << 10
 	path := "/Users?x="
@@ -175,6 +179,7 @@ func TestURLLength(t *testing.T) {
 // TestCountLimits: no page is longer than the configuration says, and it is that
 // long when asked.
 func TestCountLimits(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	s.Users(t, scim.MaxCount+1)
 	for count, want := range map[string]int{"": scim.DefaultCount, "499": 499, "500": 500, "501": 500, "999999": 500} {
@@ -201,6 +206,7 @@ func TestCountLimits(t *testing.T) {
 // comes then waits for room, is told to come again when there is none, and finds
 // room when the others are gone.
 func TestBodiesInMemory(t *testing.T) {
+	t.Parallel()
 	set, err := schemas.Load()
 	if err != nil {
 		t.Fatal(err)

@@ -391,9 +391,9 @@ func (u *update) prepare(prev *storage.Resource) error {
 	if err := u.pre.check(prev); err != nil {
 		return err
 	}
-	attrs, err := u.t.Parse(prev.Doc)
+	attrs, err := parseStored(u.t, prev)
 	if err != nil {
-		return fmt.Errorf("parse the stored %s %s: %w", u.t.Name, prev.ID, err)
+		return err
 	}
 	if u.change, err = u.compute(prev, attrs); err != nil {
 		return err

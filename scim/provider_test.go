@@ -38,6 +38,7 @@ func tree(t *testing.T, text string) any {
 // TestNobody: a Provider does nothing for nobody, whatever a route may have let
 // through.
 func TestNobody(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	user := s.Provider.Schemas.Type("User")
 	id := s.Users(t, 1)[0]
@@ -51,9 +52,12 @@ func TestNobody(t *testing.T) {
 	} {
 		ctx := t.Context()
 		for operation, do := range map[string]func() error{
-			"Create":  func() error { _, err := s.Provider.Create(ctx, by, user, body); return err },
-			"Get":     func() error { _, err := s.Provider.Get(ctx, by, user, id); return err },
-			"Query":   func() error { _, err := s.Provider.Query(ctx, by, user, storage.Query{Type: "User", Count: 1}); return err },
+			"Create": func() error { _, err := s.Provider.Create(ctx, by, user, body); return err },
+			"Get":    func() error { _, err := s.Provider.Get(ctx, by, user, id); return err },
+			"Query": func() error {
+				_, err := s.Provider.Query(ctx, by, user, storage.Query{Type: "User", Count: 1})
+				return err
+			},
 			"Replace": func() error { _, err := s.Provider.Replace(ctx, by, user, id, scim.Precondition{}, body); return err },
 			"Patch":   func() error { _, err := s.Provider.Patch(ctx, by, user, id, scim.Precondition{}, nil); return err },
 			"Delete":  func() error { return s.Provider.Delete(ctx, by, user, id, scim.Precondition{}) },
@@ -72,6 +76,7 @@ func TestNobody(t *testing.T) {
 // attributes and none of their values, under the id of the request; what changes
 // nothing leaves nothing. The outbox has the same.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	ctx := t.Context()
 	clients, err := s.Store.ListClients(ctx, storage.DefaultTenant)
@@ -156,6 +161,7 @@ func TestAudit(t *testing.T) {
 // TestPasswordIsKeptAsAHash: what is stored can verify the password, is replaced
 // with it and goes with it, and nothing else of it is in the store's files.
 func TestPasswordIsKeptAsAHash(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	r := s.Do(t, "POST", "/Users", `{"schemas":["`+schemas.UserURI+`"],"userName":"ana","password":"correct horse"}`)
 	var u struct{ ID string }
@@ -204,6 +210,7 @@ func TestPasswordIsKeptAsAHash(t *testing.T) {
 
 // TestClockThatGoesBack: lastModified never does.
 func TestClockThatGoesBack(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	user := s.Provider.Schemas.Type("User")
 	noon := time.Date(2030, 5, 6, 12, 0, 0, 0, time.UTC)
@@ -225,6 +232,7 @@ func TestClockThatGoesBack(t *testing.T) {
 // TestUpdateMeanwhile: when a resource changes between being read and being
 // written, the change is computed again from what it is by then.
 func TestUpdateMeanwhile(t *testing.T) {
+	t.Parallel()
 	meanwhile := &interrupted{}
 	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store {
 		meanwhile.Store = inner
@@ -320,6 +328,7 @@ func (f *failing) Write(ctx context.Context, tenant storage.TenantID, fn func(st
 // TestStoreThatFails: whatever the store says, no answer claims success, no answer
 // repeats what it said, and what may succeed later says when to try.
 func TestStoreThatFails(t *testing.T) {
+	t.Parallel()
 	store := &failing{}
 	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store {
 		store.Store = inner
@@ -376,6 +385,7 @@ func TestStoreThatFails(t *testing.T) {
 // TestGroupsThatFail: the groups of a user are looked up apart; when that fails
 // there is no answer without them.
 func TestGroupsThatFail(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store { return noGroups{inner} }})
 	users := s.Users(t, 2)
 	group := s.Group(t, "Crew", "", users[:1])
@@ -406,6 +416,7 @@ func (noGroups) Members(context.Context, storage.TenantID, string) iter.Seq2[sto
 // TestDamagedDocument: a stored resource that cannot be read is an error of the
 // server, for that resource alone.
 func TestDamagedDocument(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store { return damaged{inner} }})
 	user := s.Users(t, 1)[0]
 	for _, q := range []struct{ method, path, body string }{
@@ -432,6 +443,7 @@ func (d damaged) Get(ctx context.Context, tenant storage.TenantID, typ, id strin
 // TestObserve: each operation is told once, with a name for how it ended that
 // comes from a small vocabulary.
 func TestObserve(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	var seen []string
 	s.Provider.Observe = func(typ, operation, outcome string) { seen = append(seen, typ+" "+operation+" "+outcome) }
@@ -459,6 +471,7 @@ func TestObserve(t *testing.T) {
 
 // TestWriteErrorSaysWhatItSent is about what the outer server logs.
 func TestWriteErrorSaysWhatItSent(t *testing.T) {
+	t.Parallel()
 	w := httptest.NewRecorder()
 	e := scim.WriteError(w, httptest.NewRequest(http.MethodGet, "/", nil), &scim.Error{Status: 429, Detail: "slower", RetryAfter: 7})
 	if e.Error() != "slower" || w.Code != 429 || w.Header().Get("Retry-After") != "7" ||

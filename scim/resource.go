@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -106,7 +107,7 @@ func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership)
 	if v.fast {
 		dst = append(dst, r.Doc[:len(r.Doc)-1]...)
 	} else {
-		attrs, err := v.t.Parse(r.Doc)
+		attrs, err := parseStored(v.t, r)
 		if err != nil {
 			return dst, err
 		}
@@ -120,6 +121,17 @@ func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership)
 		dst = v.meta(dst, a, r, groups)
 	}
 	return dst, nil
+}
+
+// parseStored reads the document of a resource. That one is damaged is not the
+// client's doing, so the error does not unwrap into one that errorFor would take
+// for a fault of the request.
+func parseStored(t *schemas.ResourceType, r *storage.Resource) (map[string]any, error) {
+	attrs, err := t.Parse(r.Doc)
+	if err != nil {
+		return nil, fmt.Errorf("parse the stored %s %s: %v", t.Name, r.ID, err) //nolint:errorlint // on purpose, see above
+	}
+	return attrs, nil
 }
 
 func (v view) groups(dst []byte, a *schemas.Attribute, groups []storage.Membership) []byte {

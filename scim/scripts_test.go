@@ -14,6 +14,7 @@ import (
 // TestScripts plays every script in testdata. Each has a server of its own.
 func TestScripts(t *testing.T) {
 	scimtest.Run(t, os.DirFS("testdata"), func(t *testing.T) *scimtest.Runner {
+		t.Parallel()
 		r := testserver.Start(t, testserver.Options{}).Runner(t)
 		r.Check = wellFormed
 		return r

@@ -22,6 +22,7 @@ import (
 // list. The answer to a change of one is not a list of all, and those who ask for
 // the group and do not read the answer hold up nobody.
 func TestLargeGroup(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	users := s.Users(t, many)
 	t.Run("read", func(t *testing.T) { readLargeGroup(t, s, users) })
@@ -132,6 +133,7 @@ func (f *faultyStore) Members(ctx context.Context, tenant storage.TenantID, grou
 // TestBrokenStream: when the store fails in the middle of an answer, what was
 // sent must not look complete. When nothing was sent yet, the answer is an error.
 func TestBrokenStream(t *testing.T) {
+	t.Parallel()
 	faults := &faultyStore{after: 1}
 	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store {
 		faults.Store = inner
@@ -157,6 +159,7 @@ func TestBrokenStream(t *testing.T) {
 // TestGoneClient: writing to a client that is gone ends the answer and nothing
 // else.
 func TestGoneClient(t *testing.T) {
+	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	group := s.Group(t, "Everyone", strings.Repeat("x", 200), s.Users(t, 2000))
 	h := scim.NewHandler(s.Provider, func(*http.Request) string { return "" })

@@ -3,7 +3,6 @@ package storage
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,9 +19,10 @@ type Index struct {
 	Unique []Key
 	// Equal are the values that equality finds without a scan.
 	Equal []Key
-	// Shadow is the resource as filters see it, as JSON: strings in comparison
-	// form, dateTimes as milliseconds since 1970, names safe for every database
-	// (SafeName).
+	// Shadow is the resource as filters see it, in JSONB, SQLite's binary form
+	// of JSON: strings in comparison form, dateTimes as milliseconds since 1970,
+	// names safe for every database (SafeName). What backends have anyway (id,
+	// meta) is left out.
 	Shadow []byte
 }
 
@@ -78,81 +78,72 @@ var safeName = strings.NewReplacer("%", "%25", ".", "%2E", "$", "%24")
 
 // NewIndex derives the index of a resource from its attribute tree.
 func NewIndex(t *schemas.ResourceType, attrs map[string]any) *Index {
-	x := &Index{Shadow: make([]byte, 0, 512)}
+	x := &Index{Shadow: make([]byte, 0, 1024)}
 	x.object(t.Attributes(), attrs)
 	return x
 }
 
 func (x *Index) object(defs []*schemas.Attribute, attrs map[string]any) {
-	x.Shadow = append(x.Shadow, '{')
-	first := true
+	start := len(x.Shadow)
 	for _, a := range defs {
 		v, ok := attrs[a.Name]
-		if !ok || a.Detached || !a.Readable() || a.Path == "id" || a.Path == "meta" {
+		if !ok || a.Detached || !a.Readable() || made(a) {
 			continue
 		}
-		start := len(x.Shadow)
-		if !first {
-			x.Shadow = append(x.Shadow, ',')
+		label := len(x.Shadow)
+		x.Shadow = appendJSONB(x.Shadow, jsonbText, SafeName(a.Name))
+		if !x.value(a, v) {
+			x.Shadow = x.Shadow[:label] // nothing of it may be read, so it is not in the document either
 		}
-		x.Shadow = schemas.AppendString(x.Shadow, SafeName(a.Name))
-		x.Shadow = append(x.Shadow, ':')
-		body := len(x.Shadow)
-		x.value(a, v)
-		if a.Type == schemas.Complex && len(x.Shadow)-body == 2 {
-			x.Shadow = x.Shadow[:start] // nothing of it may be read, so it is not in the document either
-			continue
-		}
-		first = false
 	}
-	x.Shadow = append(x.Shadow, '}')
+	x.Shadow = closeJSONB(x.Shadow, jsonbObject, start)
 }
 
-func (x *Index) value(a *schemas.Attribute, v any) {
+// made reports whether backends have a from elsewhere.
+func made(a *schemas.Attribute) bool {
+	return a.Path == "id" || a.Path == "meta"
+}
+
+// value appends a value and reports whether there was anything to append.
+func (x *Index) value(a *schemas.Attribute, v any) bool {
+	start := len(x.Shadow)
 	switch v := v.(type) {
 	case string:
 		x.text(a, v)
 	case bool:
-		x.Shadow = strconv.AppendBool(x.Shadow, v)
+		typ := byte(jsonbFalse)
+		if v {
+			typ = jsonbTrue
+		}
+		x.Shadow = appendJSONBHeader(x.Shadow, typ, 0)
 	case int64:
-		x.Shadow = strconv.AppendInt(x.Shadow, v, 10)
+		x.Shadow = appendJSONB(x.Shadow, jsonbInt, strconv.FormatInt(v, 10))
 	case float64:
-		x.Shadow = schemas.AppendFloat(x.Shadow, v)
-	case json.Number:
-		x.Shadow = append(x.Shadow, v...)
+		x.Shadow = appendJSONBFloat(x.Shadow, v)
 	case map[string]any:
 		x.object(a.SubAttributes, v)
+		return len(x.Shadow) > start+1
 	case []any:
-		x.Shadow = append(x.Shadow, '[')
-		first := true
 		for _, e := range v {
-			start := len(x.Shadow)
-			if !first {
-				x.Shadow = append(x.Shadow, ',')
+			element := len(x.Shadow)
+			if !x.value(a, e) {
+				x.Shadow = x.Shadow[:element]
 			}
-			body := len(x.Shadow)
-			x.value(a, e)
-			if a.Type == schemas.Complex && len(x.Shadow)-body == 2 {
-				x.Shadow = x.Shadow[:start]
-				continue
-			}
-			first = false
 		}
-		x.Shadow = append(x.Shadow, ']')
-	default:
-		x.Shadow = append(x.Shadow, "null"...)
+		x.Shadow = closeJSONB(x.Shadow, jsonbArray, start)
 	}
+	return len(x.Shadow) > start
 }
 
 func (x *Index) text(a *schemas.Attribute, s string) {
 	if a.Type == schemas.DateTime {
 		if t, ok := schemas.ParseTime(s); ok {
-			x.Shadow = schemas.AppendFloat(x.Shadow, Millis(t))
+			x.Shadow = appendJSONBFloat(x.Shadow, Millis(t))
 			return
 		}
 	}
 	key := a.Key(s)
-	x.Shadow = schemas.AppendString(x.Shadow, key)
+	x.Shadow = appendJSONB(x.Shadow, jsonbText, key)
 	switch {
 	case Unique(a):
 		// Two elements with one value are not in each other's way.

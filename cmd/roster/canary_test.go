@@ -239,14 +239,16 @@ func TestCanaries(t *testing.T) {
 	}
 }
 
-// lookFor looks for each text, in each of its forms, in each place.
+// lookFor looks for each text, in all its forms, in each place.
 func lookFor(t *testing.T, texts, places map[string]string) {
 	t.Helper()
 	for what, text := range texts {
-		for how, trace := range traces(text) {
-			for where, content := range places {
-				if strings.Contains(content, trace) {
+		forms := traces(text)
+		for where, content := range places {
+			for how, form := range forms {
+				if strings.Contains(content, form) {
 					t.Errorf("%s stands %s in %s", what, how, where)
+					break
 				}
 			}
 		}

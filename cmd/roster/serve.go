@@ -46,9 +46,12 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-// serve opens the store, fills the parts' fields, starts them and waits. Nothing
-// registers itself elsewhere: what runs is what stands here.
+// serve opens the store, fills the parts' fields, starts them and waits until ctx
+// ends, which it does at a signal. Nothing registers itself elsewhere: what runs
+// is what stands here.
 func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
+	hurry, stop := hurried(ctx)
+	defer stop()
 	log := newLogger(c, errOut)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -87,9 +90,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		return err
 	}
 
-	run, hurry, stop := untilSignal(ctx)
-	defer stop()
-	g, gctx := errgroup.WithContext(run)
+	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	err = g.Wait()
@@ -97,23 +98,20 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	return err
 }
 
-// untilSignal returns a context that ends at the first signal, and one that
-// ends when there is no reason to wait for load balancers: at a second signal,
-// or when the first was an interrupt from a terminal.
-func untilSignal(ctx context.Context) (run, hurry context.Context, stop func()) {
+// hurried returns a context that ends when there is no reason to wait for load
+// balancers: at a second signal, or when the first was an interrupt from a
+// terminal.
+func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	run, endRun := context.WithCancel(context.WithoutCancel(ctx))
-	hurry, endHurry := context.WithCancel(context.WithoutCancel(ctx))
+	hurry, end := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		if s := <-signals; s == syscall.SIGTERM {
-			endRun()
 			<-signals
 		}
-		endRun()
-		endHurry()
+		end()
 	}()
-	return run, hurry, func() { signal.Stop(signals); endRun(); endHurry() }
+	return hurry, func() { signal.Stop(signals); end() }
 }
 
 // greet prints where the server listens, in one line that programs read, and

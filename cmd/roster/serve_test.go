@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -174,6 +175,56 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// TestSignalAtStart: a server that is told to stop while it is still starting
+// must not overhear it, whatever it is doing at the moment.
+func TestSignalAtStart(t *testing.T) {
+	t.Parallel()
+	s := serveStore(t, filepath.Join(t.TempDir(), "roster.db"))
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	for i := range 8 {
+		dir := t.TempDir()
+		p, err := launch{dir: dir, env: cleanEnv(), args: []string{"--store", "roster.db", "--shutdown-delay", "0s"}}.begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Every other time the moment is when it says that it listens.
+		for wait := time.Now().Add(rand.N(s.ready)); i%2 == 0 || time.Now().Before(wait); time.Sleep(100 * time.Microsecond) {
+			if p.over() || listening.MatchString(p.printed(p.stdout)) {
+				break
+			}
+		}
+		if err := p.signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-p.ended:
+		case <-time.After(patience):
+			t.Errorf("the server goes on; it has printed %q, %q", p.printed(p.stdout), p.printed(p.stderr))
+		}
+		p.kill()
+	}
+}
+
+// TestServeAfterCommand: a command that has the store in hand when the server
+// starts is waited for.
+func TestServeAfterCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store, err := openBeside(t.Context(), filepath.Join(dir, "roster.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := time.AfterFunc(200*time.Millisecond, func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	defer closed.Stop()
+	serveStore(t, filepath.Join(dir, "roster.db"))
+}
+
 // halfRequest is a POST of a user whose body is not complete, so that the
 // server is in the middle of it.
 type halfRequest struct {
@@ -273,7 +324,7 @@ func serveTLS(t *testing.T, store string, args ...string) *process {
 // writeCertificate makes a certificate for 127.0.0.1 that signs itself.
 func writeCertificate(t *testing.T, cert, key string) *x509.Certificate {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +332,7 @@ func writeCertificate(t *testing.T, cert, key string) *x509.Certificate {
 		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
 	}

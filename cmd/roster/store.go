@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -11,13 +12,27 @@ import (
 	"github.com/roster-id/roster/storage/sqlite"
 )
 
+// commandTime is how long a server waits for a store that is in use: it may be a
+// short command that uses it.
+const commandTime = 2 * time.Second
+
 // openStore opens the store of a server. onCommit is told of every commit.
 func openStore(ctx context.Context, location string, log *slog.Logger, onCommit func(int, time.Duration)) (storage.Store, error) {
 	path, err := storePath(location)
 	if err != nil {
 		return nil, err
 	}
-	return sqlite.Open(ctx, path, sqlite.Options{OnCommit: onCommit, Log: log})
+	for deadline := time.Now().Add(commandTime); ; {
+		store, err := sqlite.Open(ctx, path, sqlite.Options{OnCommit: onCommit, Log: log})
+		if !errors.Is(err, sqlite.ErrInUse) || time.Now().After(deadline) {
+			return store, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // openBeside opens the store for a short command, whether or not a server runs

@@ -7,7 +7,7 @@ import (
 )
 
 // Run plays every script (*.txt) in fsys, each as a test of its own, against the
-// server that open gives for it.
+// server that open gives for it. open may let the tests run in parallel.
 func Run(t *testing.T, fsys fs.FS, open func(*testing.T) *Runner) {
 	t.Helper()
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
@@ -15,6 +15,7 @@ func Run(t *testing.T, fsys fs.FS, open func(*testing.T) *Runner) {
 			return err
 		}
 		t.Run(strings.TrimSuffix(name, ".txt"), func(t *testing.T) {
+			runner := open(t)
 			text, err := fs.ReadFile(fsys, name)
 			if err != nil {
 				t.Fatal(err)
@@ -23,7 +24,7 @@ func Run(t *testing.T, fsys fs.FS, open func(*testing.T) *Runner) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := open(t).Play(t.Context(), script); err != nil {
+			if err := runner.Play(t.Context(), script); err != nil {
 				t.Error(err)
 			}
 		})

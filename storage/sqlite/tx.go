@@ -98,8 +98,8 @@ func (t *tx) Create(r *storage.Resource) error {
 	t.batch.keys.note(keyChange{which: kindRow, n: n})
 	t.batch.tally.add(t.tenant, r.Type, r.ID, +1)
 	return t.change(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, jsonb(?))`,
-		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, keys.pack(), string(r.Doc), string(r.Index.Shadow))
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, keys.pack(), string(r.Doc), r.Index.Shadow)
 }
 
 func (t *tx) Update(prev, next *storage.Resource) error {
@@ -126,8 +126,8 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	if err := t.reindex(prev.Ref, from, to, next.Index); err != nil {
 		return err
 	}
-	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = ?, shadow = jsonb(?) WHERE n = ?`,
-		next.Version, next.LastModified, next.Name, to.pack(), string(next.Doc), string(next.Index.Shadow), prev.Ref)
+	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = ?, shadow = ? WHERE n = ?`,
+		next.Version, next.LastModified, next.Name, to.pack(), string(next.Doc), next.Index.Shadow, prev.Ref)
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {

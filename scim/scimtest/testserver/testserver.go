@@ -150,16 +150,17 @@ func (s *Server) Stop() error { return s.stop() }
 // scopes it gets all of them.
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
-	return string(s.client(t, name, profile, scopes).Reveal())
-}
-
-func (s *Server) client(t testing.TB, name, profile string, scopes []string) auth.Secret {
-	t.Helper()
 	if scopes == nil {
 		scopes = []string{"users", "groups"}
 	}
+	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
+}
+
+// Issue stores a client, with an id of its own, and returns a token for it.
+func (s *Server) Issue(t testing.TB, c *storage.Client) string {
+	t.Helper()
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	c := &storage.Client{ID: uuid.NewString(), Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile, Created: now}
+	c.ID, c.Created = uuid.NewString(), now
 	text, token, err := auth.NewToken(rand.Reader, c.ID, now, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +177,7 @@ func (s *Server) client(t testing.TB, name, profile string, scopes []string) aut
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	return text.Reveal()
 }
 
 // Runner returns a runner of scripts as the client. The scripts find tokens of
@@ -305,4 +306,33 @@ func (s *Server) Try(ctx context.Context, method, path, body string, header ...s
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return Response{resp.StatusCode, resp.Header, string(b)}, err
+}
+
+// Metrics returns what the operators' listener says under /metrics.
+func (s *Server) Metrics(t testing.TB) string {
+	t.Helper()
+	status, body := s.Operate(t, "/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("GET /metrics: %d", status)
+	}
+	return body
+}
+
+// Operate asks the operators' listener.
+func (s *Server) Operate(t testing.TB, path string) (status int, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Ops+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
 }
