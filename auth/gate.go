@@ -34,7 +34,7 @@ func (n Need) Met(by Principal) bool {
 	case n.public:
 		return true
 	case n.resourceType == "":
-		return by.Kind != 0
+		return by.Kind != 0 && by.Tenant != ""
 	}
 	return by.May(n.effect, n.resourceType)
 }

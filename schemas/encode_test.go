@@ -129,7 +129,7 @@ func TestParseDocument(t *testing.T) {
 		got, err := rt.Parse([]byte(c.doc))
 		if (err != nil) != (c.want == nil) {
 			t.Errorf("Parse(%s): %v", c.doc, err)
-		} else if diff := cmp.Diff(c.want, object(got)); err == nil && diff != "" {
+		} else if diff := cmp.Diff(c.want, got); err == nil && diff != "" {
 			t.Errorf("Parse(%s) (-want +got):\n%s", c.doc, diff)
 		}
 	}

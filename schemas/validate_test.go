@@ -528,6 +528,7 @@ func TestRequired(t *testing.T) {
 		{"all there", whole, optional, ""},
 		{"missing", `"keys":[{"value":"k"}],"tags":["x"]`, optional, "title invalidValue"},
 		{"null", `"title":null,"keys":[{"value":"k"}],"tags":["x"]`, optional, "title invalidValue"},
+		{"only spaces", `"title":" \u00a0\t","keys":[{"value":"k"}],"tags":["x"]`, optional, "title invalidValue"},
 		{"a list that is missing", `"title":"t","tags":["x"]`, optional, "keys invalidValue"},
 		{"a list with nothing in it", `"title":"t","keys":[{"value":null}],"tags":["x"]`, optional, "keys invalidValue"},
 		{"a simple list with nothing in it", `"title":"t","keys":[{"value":"k"}],"tags":[null]`, optional, "tags invalidValue"},

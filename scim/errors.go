@@ -93,6 +93,8 @@ func errorFor(err error) *Error {
 		return &Error{Status: 403, Detail: "the token's scopes do not allow this"}
 	case errors.Is(err, storage.ErrTooExpensive):
 		return &Error{Status: 400, Type: TooMany, Detail: "the query takes too long: compare an indexed attribute such as userName, externalId or emails.value with eq"}
+	case errors.Is(err, auth.ErrPasswordEmpty):
+		return &Error{Status: 400, Type: InvalidValue, Detail: "password: expected at least one character"}
 	case errors.Is(err, auth.ErrPasswordTooLong):
 		return &Error{Status: 400, Type: InvalidValue, Detail: "password: expected at most 128 characters"}
 	case errors.Is(err, auth.ErrBusy), errors.Is(err, storage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -450,8 +451,10 @@ func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, _ auth.Princip
 }
 
 func (h *Handler) schema(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
-	s := h.provider.Schemas.Schema(mux.Vars(r)["id"])
-	if s == nil {
+	// The path is routed as it was sent, and some clients encode the colons.
+	id, err := url.PathUnescape(mux.Vars(r)["id"])
+	s := h.provider.Schemas.Schema(id)
+	if err != nil || s == nil {
 		return storage.ErrNotFound
 	}
 	return h.discovery(w, r, schema(h.base(r), s))

@@ -69,7 +69,7 @@ type Credentials interface {
 // Clients reads provisioning clients and their tokens.
 type Clients interface {
 	// Token finds a token and its client by the token's public id, whatever the
-	// tenant, or ErrNotFound. The answer may be at most a second old.
+	// tenant, or ErrNotFound. The answer may be at most half a second old.
 	Token(ctx context.Context, id string) (*Token, *Client, error)
 	// ListClients returns the clients of a tenant by name, revoked ones too.
 	ListClients(ctx context.Context, tenant TenantID) ([]*Client, error)

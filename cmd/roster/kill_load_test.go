@@ -340,7 +340,7 @@ func removing(users []*user) (operations []object) {
 // members adds some members and removes others, in one request.
 func (w *worker) members(g *group, more ...object) *change {
 	in, out := w.draw(g, false), w.draw(g, true)
-	operations := append(more, removing(out)...)
+	operations := slices.Concat(more, removing(out))
 	if len(in) > 0 {
 		operations = append(operations, adding(in))
 	}

@@ -21,10 +21,8 @@ func (l *perIPListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
-		if err != nil {
-			return c, nil // not TCP: there is no address to count by
-		}
+		// An address that is not TCP's is counted as the zero address.
+		ap, _ := netip.ParseAddrPort(c.RemoteAddr().String())
 		addr := ap.Addr().Unmap()
 		l.mu.Lock()
 		full := l.count[addr] >= l.max

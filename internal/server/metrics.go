@@ -71,5 +71,7 @@ func Operations(r prometheus.Registerer) func(resourceType, operation, outcome s
 		Name: "roster_provisioning_operations_total", Help: "Operations on resources by type, operation and outcome.",
 	}, []string{"resource_type", "operation", "outcome"})
 	r.MustRegister(c)
-	return func(resourceType, operation, outcome string) { c.WithLabelValues(resourceType, operation, outcome).Inc() }
+	return func(resourceType, operation, outcome string) {
+		c.WithLabelValues(resourceType, operation, outcome).Inc()
+	}
 }

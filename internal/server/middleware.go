@@ -72,8 +72,13 @@ func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
 			s.finish(c, route, id, start, err, aborted)
 		}()
 		err = s.guard(c, serve)
-		if err != nil && c.w.status == 0 {
+		_, panicked := errors.AsType[*panicError](err)
+		switch {
+		case err != nil && c.w.status == 0:
 			err = answered{err, scim.WriteError(c.w, c.r, err)}
+		case panicked:
+			// Part of a response is out. Cut the connection, or it looks whole.
+			panic(http.ErrAbortHandler)
 		}
 		aborted = false
 	})
@@ -93,12 +98,12 @@ type answered struct {
 // guard checks what holds for all routes and turns a panic into an error.
 func (s *Server) guard(c *call, serve func(*call) error) (err error) {
 	defer func() {
-		switch p := recover(); {
-		case p == nil:
-		case p == http.ErrAbortHandler: //nolint:errorlint // net/http compares it so, too
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
 			panic(p)
 		default:
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = &panicError{p, debug.Stack()}
 		}
 	}()
 	if err := acceptableURL(c.r); err != nil {
@@ -107,6 +112,14 @@ func (s *Server) guard(c *call, serve func(*call) error) (err error) {
 	c.remote = s.remote(c.r)
 	return serve(c)
 }
+
+// panicError is a panic as an error.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
 
 // acceptableURL refuses addresses that different parts of a system may read
 // differently.
@@ -125,9 +138,7 @@ func acceptableURL(r *http.Request) error {
 	if bad {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
 	}
-	if strings.ContainsFunc(r.Host, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune(".-:[]_", c))
-	}) {
+	if strings.ContainsFunc(r.Host, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the Host header is not a host"}
 	}
 	return nil
@@ -185,11 +196,14 @@ func methodLabel(m string) string {
 	return "other"
 }
 
+func alphanumeric(c rune) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
 // requestID takes the id a proxy gave, if it is harmless, or makes one.
 func requestID(given string) string {
-	if given != "" && len(given) <= 64 && !strings.ContainsFunc(given, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.')
-	}) {
+	harmful := func(c rune) bool { return !alphanumeric(c) && c != '-' && c != '_' && c != '.' }
+	if given != "" && len(given) <= 64 && !strings.ContainsFunc(given, harmful) {
 		return given
 	}
 	const hex = "0123456789abcdef"

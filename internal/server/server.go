@@ -127,7 +127,8 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	main := &http.Server{
 		Handler: s.handler, ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streamsPerClient},
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: streamsPerClient},
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets what every request gets
 	}
 	ops := &http.Server{Handler: s.opsHandler(), ErrorLog: quiet, ReadHeaderTimeout: readHeaderTime, IdleTimeout: idleTime}
 	l := s.main

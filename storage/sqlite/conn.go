@@ -52,7 +52,7 @@ func pragmas(r role) []pragma {
 
 // openConn opens a connection and verifies every setting.
 func openConn(path string, r role) (*sqlite.Conn, error) {
-	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenNoMutex)
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func configure(c *sqlite.Conn, r role) error {
 			return fmt.Errorf("PRAGMA %s: %w", p.name, err)
 		}
 		// An omitted mmap build answers nothing, which is as good as zero.
-		if got != p.want && !(p.name == "mmap_size" && got == "") {
+		if got != p.want && (p.name != "mmap_size" || got != "") {
 			return fmt.Errorf("PRAGMA %s is %q after setting it, expected %q", p.name, got, p.want)
 		}
 	}

@@ -49,7 +49,9 @@ func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
 	st.BindText(3, id)
 	ok, err := st.Step()
 	if err != nil || !ok {
-		st.Reset()
+		if rerr := st.Reset(); err == nil {
+			err = rerr
+		}
 		if err == nil {
 			err = storage.ErrNotFound
 		}

@@ -399,7 +399,7 @@ func order(a *schemas.Attribute, descending bool) string {
 		return "r.id " + dir
 	}
 	c := compiler{}
-	col := ""
+	var col string
 	if m := multi(a, row); m == nil {
 		col = c.column(a, row)
 	} else {

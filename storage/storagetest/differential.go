@@ -39,13 +39,13 @@ func setting(t *testing.T, name string, usual uint64) (n uint64, given bool) {
 
 func differential(t *testing.T, d *directory) {
 	filters, many := setting(t, "ROSTER_TEST_FILTERS", 2000)
-	seed := uint64(1)
+	seed, changes := uint64(1), 250
 	if many {
-		seed = rand.Uint64()
+		seed, changes = rand.Uint64(), 600
 	}
 	seed, _ = setting(t, "ROSTER_TEST_SEED", seed)
 	w := &world{directory: d, g: newGenerator(seed), model: newModel()}
-	w.fill(500)
+	w.fill(changes)
 	if t.Failed() {
 		return
 	}
@@ -376,7 +376,7 @@ func (w *world) ask(rt *schemas.ResourceType, text string) string {
 		w.report(rt, q, text, want, ids, total)
 		return "wrong"
 	}
-	if w.g.chance(25) {
+	if w.g.chance(12) {
 		w.askPages(q, text, want)
 	}
 	switch len(want) {

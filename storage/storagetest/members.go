@@ -234,9 +234,6 @@ func manyMembers(t *testing.T, d *directory) {
 		t.Error("Members came in another order the second time")
 	}
 	d.wantFound(d.group, `members.value eq "`+users[4999].ID+`"`, g)
-	if n := len(d.find(d.user, `groups.value eq "`+g.ID+`"`)); n != 5000 {
-		t.Errorf("groups.value finds %d, want 5000", n)
-	}
 	d.wantCount("all again", 0, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(users...)) })
 	d.wantCount("half of them", 2500, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(users[2500:]...)) })
 	d.wantMembers(g, users[2500:]...)

@@ -19,8 +19,8 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Run holds a backend to the contract. open returns a new and empty store; Run
-// closes it.
+// Run holds a backend to the contract. open returns a new and empty store, which
+// Run closes; some are open at the same time.
 func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	for _, chapter := range []struct {
 		name     string
@@ -37,7 +37,10 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
 			for _, p := range chapter.promises {
-				t.Run(p.name, func(t *testing.T) { p.test(t, newDirectory(t, open)) })
+				t.Run(p.name, func(t *testing.T) {
+					t.Parallel()
+					p.test(t, newDirectory(t, open))
+				})
 			}
 		})
 	}

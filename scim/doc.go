@@ -1,0 +1,19 @@
+// Package scim is the service provider of RFC 7644.
+//
+// A request enters through [Handler.Routes], becomes a call on [Provider], and
+// leaves as JSON or an [Error]. Provider is the one door for changes and knows no
+// HTTP: it binds what was sent to the schema, asks whether the principal may, and
+// writes the resource, its audit entry and its event in one step. handler.go is
+// the HTTP side: media types, limits, preconditions, and responses that are made
+// from stored documents and streamed.
+//
+//   - provider.go: create, get, query, replace, patch, delete
+//   - search.go: what a list was asked for (§3.4.2, §3.4.3)
+//   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)
+//   - etag.go: versions and preconditions (§3.14)
+//   - discovery.go: what this server claims to do (§4, RFC 7643 §5–§7)
+//   - errors.go: the one table from Go errors to status and scimType (§3.12)
+//
+// The odd corners of PATCH (§3.5.2) are in scim/patch, the filter language
+// (§3.4.2.2) in scim/filter. Begin with provider.go.
+package scim
