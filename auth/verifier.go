@@ -168,20 +168,32 @@ func (v *Verifier) forget(which func(*cachedToken) bool) {
 }
 
 // Run notes in the store when tokens were last used, until ctx ends; then it
-// returns nil. Requests are not held up by it and succeed without it.
+// notes what is still waiting and returns nil. Requests are not held up by it and
+// succeed without it.
 func (v *Verifier) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case u := <-v.uses:
-			noting, cancel := context.WithTimeout(ctx, noteWithin)
-			err := v.clients.TokenUsed(noting, u.tenant, u.token, u.at)
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				v.Log.Warn("last use of a token not noted", "token_id", u.token, "error", err)
+			for {
+				select {
+				case u := <-v.uses:
+					v.write(context.WithoutCancel(ctx), u)
+				default:
+					return nil
+				}
 			}
+		case u := <-v.uses:
+			v.write(context.WithoutCancel(ctx), u)
 		}
+	}
+}
+
+// write notes one use.
+func (v *Verifier) write(ctx context.Context, u use) {
+	ctx, cancel := context.WithTimeout(ctx, noteWithin)
+	defer cancel()
+	if err := v.clients.TokenUsed(ctx, u.tenant, u.token, u.at); err != nil {
+		v.Log.Warn("last use of a token not noted", "token_id", u.token, "error", err)
 	}
 }
 

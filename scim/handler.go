@@ -159,7 +159,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 // answer to a PATCH. RFC 7644 §3.5.2 leaves the choice between the whole
 // resource and 204 to the server; changing one member of a large group must
 // not cost a list of all.
-const membersInPatchResponse = 100
+const membersInPatchResponse = 20
 
 func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
 	p, body, done, err := h.request(r)

@@ -130,6 +130,9 @@ func (x *Index) value(a *schemas.Attribute, v any) bool {
 				x.Shadow = x.Shadow[:element]
 			}
 		}
+		if len(x.Shadow) == start {
+			return false
+		}
 		x.Shadow = closeJSONB(x.Shadow, jsonbArray, start)
 	}
 	return len(x.Shadow) > start

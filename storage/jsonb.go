@@ -42,7 +42,7 @@ func closeJSONB(dst []byte, typ byte, start int) []byte {
 }
 
 func appendJSONBFloat(dst []byte, f float64) []byte {
-	if i := int64(f); float64(i) == f {
+	if i := int64(f); float64(i) == f && f < 1<<63 { // 1<<63 itself may convert to the int64 before it
 		return appendJSONB(dst, jsonbInt, strconv.FormatInt(i, 10))
 	}
 	return appendJSONB(dst, jsonbFloat, strconv.FormatFloat(f, 'g', -1, 64))

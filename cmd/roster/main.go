@@ -16,9 +16,9 @@ import (
 func main() {
 	// What stays on the heap is small and what requests leave behind is not:
 	// collecting at twice the live size would spend a tenth of the time to save
-	// tens of megabytes.
+	// a few megabytes.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 	}
 	os.Exit(run())
 }

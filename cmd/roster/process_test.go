@@ -173,7 +173,7 @@ func (l launch) start() (*process, error) {
 	return s, nil
 }
 
-// serve starts a server for a test on a store.
+// serveStore starts a server on a store; the test ends it.
 func serveStore(t testing.TB, store string, args ...string) *process {
 	t.Helper()
 	s, err := launch{dir: t.TempDir(), env: cleanEnv(), args: append([]string{"--store", store}, args...)}.start()

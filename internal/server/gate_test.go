@@ -215,11 +215,14 @@ func TestNoPartOfAToken(t *testing.T) {
 	}
 }
 
-// TestTwoAuthorizationHeaders: which of two counts is not to be guessed.
+// TestTwoAuthorizationHeaders: which of two counts is not to be guessed. An empty
+// one is none.
 func TestTwoAuthorizationHeaders(t *testing.T) {
 	t.Parallel()
 	s, store := watched(t, testserver.Options{})
-	for _, values := range [][]string{{"Bearer " + s.Token, "Bearer " + s.Token}, {"Bearer " + s.Token, ""}, {"Basic x", "Bearer " + s.Token}} {
+	for _, values := range [][]string{
+		{"Bearer " + s.Token, "Bearer " + s.Token}, {"Bearer " + s.Token, ""}, {"Basic x", "Bearer " + s.Token}, {"", ""}, {""},
+	} {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/Users", nil)
 		if err != nil {
 			t.Fatal(err)

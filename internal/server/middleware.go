@@ -178,7 +178,14 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 			told, text = a.told, a.error
 		}
 		if told != nil {
-			attrs = append(attrs, slog.String("scim_type", string(told.Type)), slog.String("detail", told.Detail))
+			if told.Type != "" {
+				attrs = append(attrs, slog.String("scim_type", string(told.Type)))
+			}
+			// The details of these name attributes as the client wrote them, which
+			// may be anything.
+			if told.Type != scim.InvalidFilter && told.Type != scim.InvalidPath {
+				attrs = append(attrs, slog.String("detail", told.Detail))
+			}
 		}
 		if level == slog.LevelError {
 			attrs = append(attrs, slog.String("error", text.Error()))

@@ -72,6 +72,7 @@ type Server struct {
 	opt      Options
 	metrics  *metrics
 	handler  http.Handler
+	cert     *tls.Certificate // nil without TLS
 	main     net.Listener
 	ops      net.Listener
 	draining atomic.Bool
@@ -87,6 +88,13 @@ func New(opt Options) (*Server, error) {
 	h, err := s.routes()
 	if err != nil {
 		return nil, err
+	}
+	if opt.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(opt.TLSCert, opt.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("tls-cert and tls-key: %w", err)
+		}
+		s.cert = &cert
 	}
 	s.handler = h
 	if s.main, err = net.Listen("tcp", opt.Listen); err != nil {
@@ -113,7 +121,7 @@ func (s *Server) OpsAddr() net.Addr {
 
 // Scheme returns "https" when the server speaks TLS itself, else "http".
 func (s *Server) Scheme() string {
-	if s.opt.TLSCert != "" {
+	if s.cert != nil {
 		return "https"
 	}
 	return "http"
@@ -140,9 +148,9 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if s.opt.TLSCert != "" {
-			main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-			return served(main.ServeTLS(l, s.opt.TLSCert, s.opt.TLSKey))
+		if s.cert != nil {
+			main.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*s.cert}}
+			return served(main.ServeTLS(l, "", ""))
 		}
 		return served(main.Serve(l))
 	})

@@ -258,12 +258,7 @@ func (r *Runner) send(req *http.Request) (*Exchange, error) {
 
 // check returns what is wrong with a response, or "".
 func (p *play) check(c check, x *Exchange) string {
-	text, err := c.text, error(nil)
-	if c.kind != checkText {
-		text, err = p.fill(c.text, c.kind != checkHeader)
-	} else {
-		text, err = p.fill(c.text, false)
-	}
+	text, err := p.fill(c.text, c.kind == checkBody || c.kind == checkPath)
 	if err != nil {
 		return err.Error()
 	}

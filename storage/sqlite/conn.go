@@ -41,13 +41,13 @@ func pragmas(r role) []pragma {
 	}
 	if r == writer {
 		return append(ps,
-			pragma{"cache_size", "-32000", "-32000"},
+			pragma{"cache_size", "-64000", "-64000"},
 			// Frequently changed pages are copied into the file once per 32 MB of
 			// log instead of once per 4 MB.
 			pragma{"wal_autocheckpoint", "8000", "8000"},
 			pragma{"journal_size_limit", "67108864", "67108864"})
 	}
-	return append(ps, pragma{"cache_size", "-8000", "-8000"}, pragma{"query_only", "ON", "1"})
+	return append(ps, pragma{"cache_size", "-4000", "-4000"}, pragma{"query_only", "ON", "1"})
 }
 
 // openConn opens a connection and verifies every setting.
@@ -77,7 +77,8 @@ var fold = &sqlite.FunctionImpl{
 }
 
 func configure(c *sqlite.Conn, r role) error {
-	v, err := sqlitex.ResultText(c.Prep("SELECT sqlite_version()"))
+	v := ""
+	err := query(c, "SELECT sqlite_version()", func(st *sqlite.Stmt) error { v = st.ColumnText(0); return nil })
 	if err != nil {
 		return err
 	}

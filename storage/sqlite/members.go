@@ -171,7 +171,8 @@ func (s *Store) CountMembers(ctx context.Context, tenant storage.TenantID, group
 }
 
 // Groups implements storage.Memberships. UNION visits each group once, so a
-// cycle of groups ends.
+// cycle of groups ends. CROSS JOIN keeps the planner from walking all resources
+// in the order of the result.
 func (s *Store) Groups(ctx context.Context, tenant storage.TenantID, members ...string) (map[string][]storage.Membership, error) {
 	out := make(map[string][]storage.Membership)
 	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
@@ -187,7 +188,7 @@ func (s *Store) Groups(ctx context.Context, tenant storage.TenantID, members ...
 					SELECT m.grp, 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ?1
 					UNION
 					SELECT m.grp, 0 FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
-				SELECT g.id, g.name, max(up.direct) FROM up JOIN resource g ON g.n = up.n GROUP BY g.n ORDER BY max(up.direct) DESC, g.n`,
+				SELECT g.id, g.name, max(up.direct) FROM up CROSS JOIN resource g ON g.n = up.n GROUP BY g.n ORDER BY max(up.direct) DESC, g.n`,
 				func(st *sqlite.Stmt) error {
 					out[id] = append(out[id], storage.Membership{Group: st.ColumnText(0), Display: st.ColumnText(1), Direct: st.ColumnBool(2)})
 					return nil

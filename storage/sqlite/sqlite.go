@@ -16,7 +16,6 @@ import (
 	"github.com/gofrs/flock"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitemigration"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -49,6 +48,7 @@ type Store struct {
 	done      chan struct{} // closed when the writer has ended
 	closing   chan struct{}
 	closeOnce sync.Once
+	closeErr  error
 	broken    brokenFlag
 }
 
@@ -161,6 +161,9 @@ func prepareFile(path string) (string, error) {
 	return path, nil
 }
 
+// startTime is how long a guest waits for a server that is starting.
+const startTime = 3 * time.Second
+
 // migrate brings the file to the newest schema. A guest of a running server
 // only checks, because the server decides when to migrate.
 func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
@@ -168,9 +171,16 @@ func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
 	if err != nil {
 		return err
 	}
-	have, err := sqlitex.ResultInt(c.Prep("PRAGMA user_version"))
-	if err != nil {
-		return err
+	have := 0
+	// A server that has just started may be about to migrate: a guest waits.
+	for end := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
+		err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { have = st.ColumnInt(0); return nil })
+		if err != nil {
+			return err
+		}
+		if owner || have >= len(schema.Migrations) || time.Now().After(end) {
+			break
+		}
 	}
 	switch {
 	case have > len(schema.Migrations):
@@ -189,10 +199,13 @@ func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
 // Close waits for writes under way, moves the log into the file and releases
 // the lock.
 func (s *Store) Close() error {
-	s.closeOnce.Do(func() { close(s.closing) })
-	<-s.done
-	s.closeReaders()
-	return s.lock.Unlock()
+	s.closeOnce.Do(func() {
+		close(s.closing)
+		<-s.done
+		s.closeReaders()
+		s.closeErr = s.lock.Unlock()
+	})
+	return s.closeErr
 }
 
 func (s *Store) closeReaders() {
@@ -213,8 +226,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
-		_, err := sqlitex.ResultInt(c.Prep("SELECT 1"))
-		return err
+		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })
 	})
 }
 

@@ -117,7 +117,7 @@ func (c *compiler) relation(a *schemas.Attribute, inner func()) {
 				UNION
 				SELECT m.grp, 0 FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
 			SELECT g.id AS id, iif(max(up.direct), 'direct', 'indirect') AS type, g.name AS display
-			FROM up JOIN resource g ON g.n = up.n GROUP BY g.n) v WHERE `)
+			FROM up CROSS JOIN resource g ON g.n = up.n GROUP BY g.n) v WHERE `)
 	}
 	inner()
 	c.add(")")
@@ -310,7 +310,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 			consider(90, true, func(f *condition) {
 				k := hashUnique(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(strings.TrimSpace(text))})
 				c.asked = true
-				f.add("resource r WHERE r.n IN (SELECT n FROM unique_key WHERE h = ?", k[:])
+				f.add(byRow+"SELECT n FROM unique_key WHERE h = ?", k[:])
 				for _, n := range c.recent.findUnique(k) {
 					f.add(" UNION ALL SELECT ?", n)
 				}
@@ -320,7 +320,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 			consider(80, false, func(f *condition) {
 				k := hashLookup(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(text)})
 				c.asked = true
-				f.add("resource r WHERE r.n IN (SELECT n FROM lookup WHERE h = ?", int64(k))
+				f.add(byRow+"SELECT n FROM lookup WHERE h = ?", int64(k))
 				if rows := c.recent.findLookup(k); len(rows) > 0 {
 					f.add(" UNION ALL SELECT value FROM json_each(?)", jsonInts(rows))
 				}
@@ -356,6 +356,10 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 	}
 	return from, single, best > 0
 }
+
+// byRow looks rows up by their numbers. Left to itself, SQLite may rather walk an
+// index of all rows of the type.
+const byRow = "resource r NOT INDEXED WHERE r.n IN ("
 
 // jsonInts writes row numbers as a JSON array.
 func jsonInts(rows []int64) string {

@@ -26,13 +26,13 @@ var clientPromises = []promise{
 }
 
 // staleness is how old an answer of Token may be.
-const staleness = time.Second
+const staleness = time.Second / 2
 
 // token returns a token and its client as they are once every older answer has
 // gone stale. While waiting for what it should be it asks again.
 func (d *directory) token(id string, settled func(*storage.Token, *storage.Client) bool) (*storage.Token, *storage.Client) {
 	d.t.Helper()
-	for deadline := time.Now().Add(staleness + staleness/2); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * staleness); ; time.Sleep(20 * time.Millisecond) {
 		k, c, err := d.Token(d.t.Context(), id)
 		if err != nil {
 			d.t.Fatalf("Token %s: %v", id, err)

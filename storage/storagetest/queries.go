@@ -30,6 +30,7 @@ var queryPromises = []promise{
 	{"values are text and nothing else", hostileValues},
 	{"instants are compared exactly", instants},
 	{"types are apart", typesApart},
+	{"what nobody may read is not there, not even for pr or ne", unreadable},
 }
 
 // selections are one query of each kind: all, by scan, by each index, sorted.
@@ -541,4 +542,17 @@ func typesApart(_ *testing.T, d *directory) {
 	d.wantFound(d.user, `meta.resourceType eq "User"`, u)
 	d.wantFound(d.user, `meta.resourceType eq "Group"`)
 	d.wantFound(d.group, `meta.lastModified gt "2020-01-01T00:00:00Z"`, g)
+}
+
+func unreadable(_ *testing.T, d *directory) {
+	hidden := d.add(d.device, `{"displayName":"hidden","pin":"1234","maker":{"contract":"x"},"ports":[{"secret":"a"},{"secret":"b"}]}`)
+	part := d.add(d.device, `{"displayName":"part","maker":{"contract":"x","name":"m"},"ports":[{"secret":"a"},{"secret":"b","value":1}]}`)
+	d.wantFound(d.device, `displayName pr`, hidden, part)
+	for _, f := range []string{`maker pr`, `ports pr`, `ports.open ne true`, `ports[not (value eq 2)]`, `maker[name ne "x"]`, `ports.value ne 2`} {
+		d.wantFound(d.device, f, part)
+	}
+	for _, f := range []string{`ports[not (value pr)]`, `ports.value ne 1`} {
+		d.wantFound(d.device, f)
+	}
+	d.wantOrder(storage.Query{Type: "Device", SortBy: d.device.Lookup("ports.value")}, part, hidden)
 }

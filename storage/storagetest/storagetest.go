@@ -26,6 +26,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		name     string
 		promises []promise
 	}{
+		{"differential", differentialPromises},
 		{"resources", resourcePromises},
 		{"members", memberPromises},
 		{"queries", queryPromises},
@@ -33,9 +34,9 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"audit", auditPromises},
 		{"tenants", tenantPromises},
 		{"concurrency", concurrencyPromises},
-		{"differential", differentialPromises},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
+			t.Parallel()
 			for _, p := range chapter.promises {
 				t.Run(p.name, func(t *testing.T) {
 					t.Parallel()

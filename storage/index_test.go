@@ -1,0 +1,103 @@
+package storage
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/roster-id/roster/schemas"
+)
+
+func TestIndexValue(t *testing.T) {
+	long := strings.Repeat("a", maxIndexed)
+	for _, s := range []string{"", "ana", "é😀", long} {
+		if got := IndexValue(s); got != s {
+			t.Errorf("IndexValue(%q) = %q, want it unchanged", s, got)
+		}
+	}
+	seen := map[string]string{}
+	for shift := range 5 { // cut the text at every byte of its letters
+		for _, letter := range []string{"a", "é", "한", "😀", "😀é"} {
+			for _, end := range []string{"", "x", "y"} {
+				s := strings.Repeat("x", shift) + strings.Repeat(letter, 250) + end
+				got := IndexValue(s)
+				if !utf8.ValidString(got) || len(got) > maxIndexed {
+					t.Errorf("IndexValue of %d bytes of %q after %d others is %q", len(s), letter, shift, got)
+				}
+				if other, ok := seen[got]; ok && other != s {
+					t.Errorf("two texts have the index value %q", got)
+				}
+				seen[got] = s
+			}
+		}
+	}
+}
+
+func TestSafeName(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range []string{"userName", "$ref", "urn:x:2.0:User", "urn:x:2%2E0:User", "a.b", "a%b", "%24ref", "a$b", "%", "."} {
+		safe := SafeName(name)
+		if strings.ContainsAny(safe, ".$") {
+			t.Errorf("SafeName(%q) = %q", name, safe)
+		}
+		if other, ok := seen[safe]; ok {
+			t.Errorf("%q and %q are both called %q", name, other, safe)
+		}
+		seen[safe] = name
+	}
+	if got := SafeName("userName"); got != "userName" {
+		t.Errorf("SafeName(userName) = %q", got)
+	}
+}
+
+// TestMillisKeepsOrder: whole milliseconds are exact, and what comes later never
+// has a lower number.
+func TestMillisKeepsOrder(t *testing.T) {
+	for _, text := range []string{"0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z", "2026-03-01T12:00:00.987Z", "9999-12-31T23:59:59.998Z"} {
+		at, ok := schemas.ParseTime(text)
+		if !ok {
+			t.Fatal(text)
+		}
+		if got := Millis(at); got != float64(at.UnixMilli()) {
+			t.Errorf("Millis(%s) = %f, want %d", text, got, at.UnixMilli())
+		}
+		last := Millis(at)
+		for i := range 2000 {
+			next := Millis(at.Add(time.Duration(i) * 499 * time.Nanosecond))
+			if next < last {
+				t.Fatalf("%s and %d × 499 ns: %f after %f", text, i, next, last)
+			}
+			last = next
+		}
+		if got := Millis(at.Add(time.Millisecond)); got != float64(at.UnixMilli()+1) {
+			t.Errorf("Millis(%s + 1 ms) = %f", text, got)
+		}
+	}
+}
+
+func TestIndexKeys(t *testing.T) {
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := NewIndex(set.Type("User"), map[string]any{
+		"userName": " ＡＮＡ ", "externalId": "Ext", "displayName": "Ana Ng", "title": "x",
+		"emails": []any{map[string]any{"value": "A@X"}, map[string]any{"value": "a@x", "type": "work"}, map[string]any{"type": "home"}},
+	})
+	if diff := cmp.Diff([]Key{{"userName", "ana"}}, x.Unique); diff != "" {
+		t.Errorf("unique keys (-want +got):\n%s", diff)
+	}
+	want := []Key{{"displayName", "ana ng"}, {"emails.value", "a@x"}, {"emails.value", "a@x"}, {"externalId", "Ext"}}
+	order := cmpopts.SortSlices(func(a, b Key) bool { return a.Path < b.Path })
+	if diff := cmp.Diff(want, x.Equal, order); diff != "" {
+		t.Errorf("other keys (-want +got):\n%s", diff)
+	}
+	x = NewIndex(set.Type("Group"), map[string]any{"displayName": "Staff", "members": []any{map[string]any{"value": "x"}}})
+	if diff := cmp.Diff([]Key{{"displayName", "staff"}}, x.Unique); diff != "" || len(x.Equal) > 0 {
+		t.Errorf("a group has %v and %v (-want +got):\n%s", x.Unique, x.Equal, diff)
+	}
+}
