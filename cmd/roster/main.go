@@ -7,19 +7,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
-	// What stays on the heap is small and what requests leave behind is not:
-	// collecting at twice the live size would spend a tenth of the time to save
-	// a few megabytes.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
-	}
 	os.Exit(run())
 }
 

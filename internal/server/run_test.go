@@ -228,18 +228,13 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestListenerThatBreaks: a server whose listener fails ends with the error.
-func TestListenerThatBreaks(t *testing.T) {
+// TestMissingCertificate: what cannot be served is found before the server says
+// that it listens.
+func TestMissingCertificate(t *testing.T) {
 	t.Parallel()
-	srv, err := server.New(server.Options{Log: slog.New(slog.DiscardHandler), Registry: registry(), Listen: "127.0.0.1:0", TLSCert: "nowhere.pem", TLSKey: "nowhere.pem", ShutdownDelay: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if srv.OpsAddr() != nil {
-		t.Errorf("an operators' listener nobody asked for: %s", srv.OpsAddr())
-	}
-	if err := srv.Run(t.Context(), t.Context()); err == nil || !strings.Contains(err.Error(), "nowhere.pem") {
-		t.Errorf("Run: %v", err)
+	_, err := server.New(server.Options{Log: slog.New(slog.DiscardHandler), Registry: registry(), Listen: "127.0.0.1:0", TLSCert: "nowhere.pem", TLSKey: "nowhere.pem"})
+	if err == nil || !strings.Contains(err.Error(), "nowhere.pem") {
+		t.Errorf("New: %v", err)
 	}
 }
 

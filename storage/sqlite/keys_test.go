@@ -1,0 +1,238 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/storage"
+)
+
+func TestPackKeys(t *testing.T) {
+	for _, k := range []rowKeys{
+		{},
+		{unique: []uniqueKey{{1}, {0xff, 2}}},
+		{lookup: []lookupKey{0, -1, 1 << 62}},
+		{unique: []uniqueKey{{9}}, lookup: []lookupKey{-1 << 63, 7}},
+	} {
+		if diff := cmp.Diff(k, unpackKeys(k.pack()), cmp.AllowUnexported(rowKeys{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	whole := rowKeys{unique: []uniqueKey{{9}}, lookup: []lookupKey{7}}.pack()
+	for n := range whole { // damage must not be a panic
+		unpackKeys(whole[:n])
+	}
+}
+
+func TestHashesAreApart(t *testing.T) {
+	seen := map[uniqueKey]string{}
+	for _, tenant := range []string{"a", "ab", "b"} {
+		for _, typ := range []string{"User", "Group", "bUser"} {
+			for _, k := range []storage.Key{{Path: "userName", Value: "x"}, {Path: "userNamex", Value: ""}, {Path: "userName", Value: "y"}, {Path: "User", Value: "userNamex"}} {
+				h, what := hashUnique(tenant, typ, k), fmt.Sprint(tenant, typ, k)
+				if other, ok := seen[h]; ok {
+					t.Errorf("%s and %s have one hash", what, other)
+				}
+				seen[h] = what
+			}
+		}
+	}
+	x := newUser(1).Index
+	if k := hashKeys("default", "User", x); len(k.unique) != len(x.Unique) || len(k.lookup) != len(x.Equal) {
+		t.Errorf("%d and %d hashes for %v", len(k.unique), len(k.lookup), x)
+	}
+}
+
+// state is where the keys of the store are.
+func keyRows(t testing.TB, s *Store) (merged, unique, lookup, inMemory int64) {
+	t.Helper()
+	onWriter(t, s, func(*sqlite.Conn) error { // the writer's to look at
+		inMemory = int64(len(s.recent.unique))
+		return nil
+	})
+	return number(t, s, "SELECT n FROM keyed"), number(t, s, "SELECT count(*) FROM unique_key"), number(t, s, "SELECT count(*) FROM lookup"), inMemory
+}
+
+func mergeNow(t testing.TB, s *Store) {
+	t.Helper()
+	onWriter(t, s, func(*sqlite.Conn) error { s.recent.rows = mergeRows; return nil })
+	onWriter(t, s, func(*sqlite.Conn) error { return nil })
+}
+
+// TestKeysMove follows the keys of rows from memory to the tables and out again,
+// and asks for every name on the way.
+func TestKeysMove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	s := open(t, path, Options{})
+	defer func() { s.Close() }()
+	names := map[string]int{} // how many users should have it
+	check := func(when string) {
+		t.Helper()
+		for name, want := range names {
+			for _, attr := range []string{"userName", "externalId"} {
+				if n := count(t, s, userType, fmt.Sprintf(`%s eq %q`, attr, name)); n != want {
+					t.Errorf("%s: %s eq %q finds %d, want %d", when, attr, name, n, want)
+				}
+			}
+			_, taken := errors.AsType[*storage.UniqueError](write(s, func(tx storage.Tx) error {
+				return errors.Join(tx.Create(newResource(userType, 1e6, map[string]any{"userName": name})), errRolledBack)
+			}))
+			if taken != (want == 1) {
+				t.Errorf("%s: %s is taken: %v", when, name, taken)
+			}
+		}
+	}
+	rename := func(n int, to string, version int64) {
+		t.Helper()
+		if err := write(s, func(tx storage.Tx) error {
+			next := newResource(userType, n, map[string]any{"userName": to, "externalId": to})
+			next.Version = version
+			return tx.Update(held(t, tx, n), next)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		names[to] = 1
+	}
+	for i := range 10 {
+		create(t, s, newUser(i))
+		names[fmt.Sprint("user", i)] = 1
+	}
+	if merged, unique, _, inMemory := keyRows(t, s); merged != 0 || unique != 0 || inMemory != 10 {
+		t.Errorf("at first %d merged, %d in the table, %d in memory", merged, unique, inMemory)
+	}
+	check("in memory")
+	rename(0, "renamed0", 2)
+	names["user0"] = 0
+	check("renamed in memory")
+
+	mergeNow(t, s)
+	if merged, unique, lookup, inMemory := keyRows(t, s); merged != 10 || unique != 10 || lookup != 28 || inMemory != 0 {
+		t.Errorf("after a merge %d merged, %d and %d in the tables, %d in memory", merged, unique, lookup, inMemory)
+	}
+	check("merged")
+	rename(1, "renamed1", 2)
+	names["user1"] = 0
+	check("renamed when merged")
+	if err := write(s, func(tx storage.Tx) error { return tx.Delete(held(t, tx, 2), someday) }); err != nil {
+		t.Fatal(err)
+	}
+	names["user2"] = 0
+	check("deleted when merged")
+
+	// A name goes from a merged row to a later one, and one back, in one write.
+	if err := write(s, func(tx storage.Tx) error {
+		a := newResource(userType, 3, map[string]any{"userName": "new3", "externalId": "new3"})
+		a.Version = 2
+		b := newResource(userType, 20, map[string]any{"userName": "user3", "externalId": "user3"})
+		return errors.Join(tx.Update(held(t, tx, 3), a), tx.Create(b))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	names["new3"] = 1
+	check("handed on")
+	if err := write(s, func(tx storage.Tx) error {
+		later := newResource(userType, 20, map[string]any{"userName": "other", "externalId": "other"})
+		later.Version = 2
+		back := newResource(userType, 3, map[string]any{"userName": "user3", "externalId": "user3"})
+		back.Version = 3
+		return errors.Join(tx.Update(held(t, tx, 20), later), tx.Update(held(t, tx, 3), back))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	names["new3"], names["other"] = 0, 1
+	check("and back")
+
+	// A merge and changes of what it moves, in one commit, once kept and once not.
+	for i, fails := range []bool{true, false} {
+		create(t, s, newUser(30+i))
+		names[fmt.Sprint("user", 30+i)] = 1
+		onWriter(t, s, func(*sqlite.Conn) error { s.recent.rows = mergeRows; return nil })
+		err := write(s, func(tx storage.Tx) error {
+			next := newResource(userType, 30+i, map[string]any{"userName": "at the merge", "externalId": "at the merge"})
+			next.Version = 2
+			err := errors.Join(tx.Update(held(t, tx, 30+i), next), tx.Create(newUser(40+i)), tx.Delete(held(t, tx, 4), someday))
+			if fails {
+				err = errors.Join(err, errRolledBack)
+			}
+			return err
+		})
+		if fails != errors.Is(err, errRolledBack) || !fails && err != nil {
+			t.Fatal(err)
+		}
+		if !fails {
+			names["at the merge"], names["user31"], names["user41"], names["user4"] = 1, 0, 1, 0
+		}
+		check(fmt.Sprint("merged in a write that fails: ", fails))
+	}
+
+	// What is in memory comes back from the rows.
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, path, Options{})
+		check("opened again")
+	}
+	mergeNow(t, s)
+	check("merged again")
+	checkTally(t, s)
+}
+
+// TestManyPairs merges more rows than one statement inserts.
+func TestManyPairs(t *testing.T) {
+	s := openNew(t, Options{})
+	var users []*storage.Resource
+	for i := range 3*pairsAtOnce + 7 {
+		users = append(users, newUser(i))
+	}
+	create(t, s, users...)
+	mergeNow(t, s)
+	if merged, unique, lookup, inMemory := keyRows(t, s); merged != int64(len(users)) || unique != merged || lookup != 3*merged || inMemory != 0 {
+		t.Errorf("%d merged, %d and %d in the tables, %d in memory", merged, unique, lookup, inMemory)
+	}
+	for _, i := range []int{0, pairsAtOnce - 1, pairsAtOnce, 3*pairsAtOnce + 6} {
+		if n := count(t, s, userType, fmt.Sprintf(`externalId eq "user%d"`, i)); n != 1 {
+			t.Errorf("user %d is found %d times", i, n)
+		}
+	}
+}
+
+// TestKeysOfACommitThatFails: what was announced to readers is taken back.
+func TestKeysOfACommitThatFails(t *testing.T) {
+	s := openNew(t, Options{})
+	create(t, s, newUser(0))
+	b := &batch{store: s, keys: keys{recent: &s.recent}}
+	k := hashUnique("default", "User", storage.Key{Path: "userName", Value: "x"})
+	l := hashLookup("default", "User", storage.Key{Path: "externalId", Value: "x"})
+	onWriter(t, s, func(*sqlite.Conn) error {
+		b.keys.undo(0)
+		b.keys.note(keyChange{which: kindUnique, n: 7, unique: k, add: true})
+		b.keys.note(keyChange{which: kindLookup, n: 7, lookup: l, add: true})
+		before := s.recent.commits.Load()
+		b.keys.announce()
+		if got := s.recent.findUnique(k); !slices.Equal(got, []int64{7}) {
+			t.Errorf("announced: %v", got)
+		}
+		if got := s.recent.findLookup(l); !slices.Equal(got, []int64{7}) {
+			t.Errorf("announced: %v", got)
+		}
+		if s.recent.commits.Load() == before {
+			t.Error("the commit was not counted")
+		}
+		b.keys.failed()
+		if got := s.recent.findUnique(k); len(got) > 0 {
+			t.Errorf("taken back: %v", got)
+		}
+		if got := s.recent.findLookup(l); len(got) > 0 {
+			t.Errorf("taken back: %v", got)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,180 @@
+package sqlite
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/storage"
+)
+
+// injections would do harm as part of a statement.
+var injections = []string{
+	`'`, `"`, `\`, `''`, `";`, `';`, `--`, `/*`, `*/`, `)`, `))`, `%`, `_`, `?`, `?1`, `:x`, `@x`, `$x`, `[`, `]`,
+	`' OR '1'='1`, `" OR "1"="1`, `' OR 1=1 --`, `') OR (1=1`, `') OR 1 --`, `'; DROP TABLE resource; --`, `"; DROP TABLE resource; --`,
+	`x') UNION SELECT n, id, version, created, modified, doc FROM resource --`, `'); DELETE FROM audit; --`, `$."x"`, `$[0]`, `'$."x"'`,
+	"x'||(SELECT hash FROM token)||'", "\x01", "\n", "１", "char(39)", "0x27", "NULL", "1", "true",
+}
+
+// TestValuesNeverReachTheSQL puts them into every comparison that a filter on
+// users and groups can make. The statements must be the same for all of them, and
+// the tables too.
+func TestValuesNeverReachTheSQL(t *testing.T) {
+	s := openNew(t, Options{QueryTimeout: time.Minute})
+	u, g := newUser(1), newGroup(2)
+	create(t, s, u, g)
+	addMembers(t, s, g, u)
+	before := number(t, s, "SELECT count(*) FROM resource") + 1000*number(t, s, "SELECT count(*) FROM audit") + 1e6*number(t, s, "SELECT count(*) FROM sqlite_schema")
+	asked := 0
+	ask := func(rt *schemas.ResourceType, template string) {
+		t.Helper()
+		statement := ""
+		for i, v := range append([]string{"harmless"}, injections...) {
+			text := fmt.Sprintf(template, schemas.AppendString(nil, v))
+			e := parse(t, rt, text)
+			q := storage.Query{Type: rt.Name, Filter: e, StartIndex: 1, Count: 5}
+			sql := s.compile("default", q).from
+			if i == 0 {
+				statement = sql
+			}
+			if sql != statement && v != "" {
+				t.Errorf("%s becomes\n%s\nwhere a harmless value becomes\n%s", text, sql, statement)
+			}
+			if i > 0 && asked%7 != i%7 {
+				continue // that each is asked with each value once in a while will do
+			}
+			p, err := s.Query(t.Context(), storage.DefaultTenant, q)
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+				continue
+			}
+			if list, err := p.Next(t.Context()); err != nil || len(list) != p.TotalResults {
+				t.Errorf("%s: %d of %d resources, %v", text, len(list), p.TotalResults, err)
+			}
+		}
+		asked++
+	}
+	for _, rt := range []*schemas.ResourceType{userType, groupType} {
+		var walk func([]*schemas.Attribute)
+		walk = func(attrs []*schemas.Attribute) {
+			for _, a := range attrs {
+				if a.Type == schemas.Complex {
+					walk(a.SubAttributes)
+					continue
+				}
+				if !a.Readable() || a.Type != schemas.String && a.Type != schemas.Reference && a.Type != schemas.Binary {
+					continue
+				}
+				ops := []string{"eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le"}
+				if a.Type == schemas.Binary {
+					ops = ops[:2]
+				}
+				for _, op := range ops {
+					ask(rt, a.Path+" "+op+" %s")
+					if p := a.Parent; p != nil && !p.Extension {
+						ask(rt, p.Path+"[not ("+a.Name+" "+op+" %s)]")
+					}
+				}
+			}
+		}
+		walk(rt.Attributes())
+	}
+	if asked < 500 {
+		t.Errorf("only %d kinds of filters were asked", asked)
+	}
+	after := number(t, s, "SELECT count(*) FROM resource") + 1000*number(t, s, "SELECT count(*) FROM audit") + 1e6*number(t, s, "SELECT count(*) FROM sqlite_schema")
+	if before != after {
+		t.Errorf("the tables were %d and are %d", before, after)
+	}
+}
+
+// TestNamesAreSafeInSQL: names come from schemas, which administrators write.
+func TestNamesAreSafeInSQL(t *testing.T) {
+	a := &schemas.Attribute{Name: `it's."x"`, Path: `it's."x"`}
+	if got := path(a, nil); got != `'$."it''s%2E"x""'` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestUnknownExpressionsAreABug(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("an unknown expression was compiled")
+		}
+	}()
+	(&compiler{}).expr(unknown{}, row)
+}
+
+type unknown struct{ filter.Expr }
+
+// TestAScanIsStopped gives a query a moment for many rows.
+func TestAScanIsStopped(t *testing.T) {
+	s := openNew(t, Options{QueryTimeout: 2 * time.Millisecond})
+	create(t, s, newUser(1))
+	const rows = 30_000
+	onWriter(t, s, func(c *sqlite.Conn) error {
+		return exec(c, `WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < ?)
+			INSERT INTO resource (tenant, type, id, version, created, modified, name, keys, doc, shadow)
+			SELECT 'default', 'User', printf('ffffffff-0000-7000-8000-%012d', i), 1, 0, 0, '', x'0000', '{}', jsonb('{"title":"abc"}') FROM k`, rows)
+	})
+	slow := storage.Query{Type: "User", Filter: parse(t, userType, `title co "x" and title ew "y" and not (title sw "z")`), StartIndex: 1, Count: 1}
+	for range 3 * s.size { // no reader is the worse for it
+		begin := time.Now()
+		_, err := s.Query(t.Context(), storage.DefaultTenant, slow)
+		if !errors.Is(err, storage.ErrTooExpensive) {
+			t.Fatalf("got %v, want ErrTooExpensive", err)
+		}
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("stopped after %s", took)
+		}
+		if n := count(t, s, userType, `userName eq "user1"`); n != 1 {
+			t.Fatalf("an index finds %d, want 1", n)
+		}
+	}
+	sorted := storage.Query{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 1}
+	if _, err := s.Query(t.Context(), storage.DefaultTenant, sorted); !errors.Is(err, storage.ErrTooExpensive) {
+		t.Errorf("sorted: got %v, want ErrTooExpensive", err)
+	}
+	if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", newUser(1).ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestShadowIsJSONB lets SQLite read what storage writes, at every size where the
+// form of a header changes.
+func TestShadowIsJSONB(t *testing.T) {
+	s := openNew(t, Options{})
+	for _, size := range []int{1, 10, 11, 12, 13, 240, 254, 255, 256, 257, 65_500, 65_534, 65_535, 65_536, 65_537, 70_000} {
+		attrs := map[string]any{
+			"userName": "x", "title": strings.Repeat("t", size), "active": true,
+			"emails": []any{map[string]any{"value": strings.Repeat("e", size), "primary": false}, map[string]any{"type": "é"}},
+			"name":   map[string]any{"givenName": strings.Repeat("g", size)},
+		}
+		var text string
+		var valid int
+		if err := s.read(t.Context(), func(c *sqlite.Conn) error {
+			return query(c, "SELECT json_valid(?1, 8), json(?1)", func(st *sqlite.Stmt) error {
+				valid, text = st.ColumnInt(0), st.ColumnText(1)
+				return nil
+			}, storage.NewIndex(userType, attrs).Shadow)
+		}); err != nil || valid != 1 {
+			t.Errorf("size %d: valid %d, %v", size, valid, err)
+			continue
+		}
+		var got map[string]any
+		if err := json.Unmarshal([]byte(text), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(attrs, got); diff != "" {
+			t.Errorf("size %d (-want +got):\n%.500s", size, diff)
+		}
+	}
+}
