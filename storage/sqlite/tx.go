@@ -26,6 +26,9 @@ type tx struct {
 // knows the newest keys from its own writes only.
 var errGuest = errors.New("resources can only be changed through the running server")
 
+// errGivenUp: SQLite rolled the whole transaction back, as it does on a full disk.
+var errGivenUp = fmt.Errorf("%w: SQLite gave the transaction up", storage.ErrUnavailable)
+
 // resourceColumns are what portion.take reads.
 const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.doc`
 
@@ -66,6 +69,9 @@ func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
 func (t *tx) exec(sql string, args ...any) error {
 	if t.over {
 		panic("storage.Tx used after Write returned")
+	}
+	if t.conn.AutocommitEnabled() { // whatever came now would be kept by itself
+		return errGivenUp
 	}
 	err := exec(t.conn, sql, args...)
 	t.wrote = t.wrote || err != nil || t.conn.Changes() > 0

@@ -167,7 +167,7 @@ func (b *batch) attempt() error {
 
 func (b *batch) commit() error {
 	if b.conn.AutocommitEnabled() {
-		return fmt.Errorf("%w: SQLite gave the transaction up", storage.ErrUnavailable)
+		return errGivenUp
 	}
 	if err := b.tally.flush(b.conn); err != nil {
 		return err
