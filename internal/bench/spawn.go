@@ -143,7 +143,7 @@ func (p Processes) start(ctx context.Context, args func(dir string) ([]string, e
 		select {
 		case why := <-ended:
 			if ctx.Err() == nil { // an interrupt from a terminal reaches servers, too
-				err = fmt.Errorf("roster %s ended by itself: %v: %s", given[0], why, said)
+				err = fmt.Errorf("roster %s ended by itself: %w: %s", given[0], why, said)
 			}
 		default:
 			end()
