@@ -181,7 +181,7 @@ func TestGuestLeavesKeysAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "roster.db")
 	s := open(t, path, Options{})
 	defer s.Close()
-	users := make([]*storage.Resource, mergeRows+10)
+	users := make([]*storage.Resource, mergeRows)
 	for i := range users {
 		users[i] = newResource(userType, i, map[string]any{"userName": fmt.Sprint("u", i)})
 	}
@@ -201,7 +201,7 @@ func TestGuestLeavesKeysAlone(t *testing.T) {
 	if n := number(t, s, "SELECT n FROM keyed"); n != int64(len(users)) {
 		t.Errorf("keys up to row %d are merged after the server wrote, want %d", n, len(users))
 	}
-	for _, f := range []string{`userName eq "u0"`, fmt.Sprintf(`userName eq "u%d"`, mergeRows+9), `userName eq "user1000000"`} {
+	for _, f := range []string{`userName eq "u0"`, fmt.Sprintf(`userName eq "u%d"`, mergeRows-1), `userName eq "user1000000"`} {
 		if n := count(t, s, userType, f); n != 1 {
 			t.Errorf("%s finds %d, want 1", f, n)
 		}

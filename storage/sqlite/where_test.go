@@ -48,8 +48,8 @@ func TestValuesNeverReachTheSQL(t *testing.T) {
 			if sql != statement && v != "" {
 				t.Errorf("%s becomes\n%s\nwhere a harmless value becomes\n%s", text, sql, statement)
 			}
-			if i > 0 && asked%7 != i%7 {
-				continue // that each is asked with each value once in a while will do
+			if asked%len(injections) != i-1 {
+				continue // each value is asked for by many kinds of filters
 			}
 			p, err := s.Query(t.Context(), storage.DefaultTenant, q)
 			if err != nil {
@@ -119,7 +119,7 @@ type unknown struct{ filter.Expr }
 func TestAScanIsStopped(t *testing.T) {
 	s := openNew(t, Options{QueryTimeout: 2 * time.Millisecond})
 	create(t, s, newUser(1))
-	const rows = 30_000
+	const rows = 10_000
 	onWriter(t, s, func(c *sqlite.Conn) error {
 		return exec(c, `WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < ?)
 			INSERT INTO resource (tenant, type, id, version, created, modified, name, keys, doc, shadow)

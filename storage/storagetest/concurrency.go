@@ -286,7 +286,7 @@ func wholeWrites(t *testing.T, d *directory) {
 	ids := idsOf(users...)
 	both := d.parse(d.user, `title pr and groups pr`)
 	everybody := d.parse(d.user, `title pr`)
-	during(t, 150, write, func() error {
+	during(t, 100, write, func() error {
 		for _, q := range []storage.Query{{}, {Filter: everybody}, {SortBy: d.user.Lookup("title")}, {Filter: both}} {
 			q.Type, q.StartIndex, q.Count = "User", 1, all
 			list, _, err := d.query(q)
@@ -337,7 +337,7 @@ func handOver(t *testing.T, d *directory) {
 	for _, attr := range []string{"userName", "externalId", "displayName", "emails.value"} {
 		filters = append(filters, d.parse(d.user, attr+` eq "x"`))
 	}
-	during(t, 300, write, func() error {
+	during(t, 150, write, func() error {
 		for _, f := range filters {
 			list, total, err := d.query(storage.Query{Type: "User", Filter: f, StartIndex: 1, Count: 10})
 			if err != nil {
@@ -352,7 +352,7 @@ func handOver(t *testing.T, d *directory) {
 }
 
 func heardAndFound(t *testing.T, d *directory) {
-	const n = 400
+	const n = 200
 	name := func(i int) string { return fmt.Sprintf("u%d", i) }
 	var drafts []*storage.Resource
 	var filters [n][]filter.Expr
@@ -409,7 +409,7 @@ func wholeTotals(t *testing.T, d *directory) {
 		return err
 	}
 	filter := d.parse(d.group, `displayName pr`)
-	during(t, 400, write, func() error {
+	during(t, 200, write, func() error {
 		for _, q := range []storage.Query{
 			{Count: all}, {Count: all, Filter: filter}, {Count: 3}, {Count: 3, Filter: filter}, {Count: 3, SortBy: d.group.Lookup("displayName")},
 		} {

@@ -208,7 +208,7 @@ func changingPage(t *testing.T, d *directory) {
 // totals compares pages with a plain sorted list of ids while thousands of
 // resources come and go.
 func totals(t *testing.T, d *directory) {
-	const n = 5000
+	const n = 4000
 	rng := rand.New(rand.NewPCG(7, 7))
 	var live []*storage.Resource // ordered by id
 	byID := func(r *storage.Resource, id string) int { return strings.Compare(r.ID, id) }
@@ -224,7 +224,7 @@ func totals(t *testing.T, d *directory) {
 	check := func() {
 		t.Helper()
 		ids := idsOf(live...)
-		for range 8 {
+		for range 6 {
 			start, count := 1+rng.IntN(len(ids)+3), rng.IntN(60)
 			want := ids[min(start-1, len(ids)):min(start-1+count, len(ids))]
 			got, total := d.page(storage.Query{Type: "Group", StartIndex: start, Count: count})
