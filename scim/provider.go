@@ -110,7 +110,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
-	p.fill(t, r, attrs)
+	p.fill(by.Tenant, t, r, attrs)
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
 			return err
@@ -137,27 +137,21 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
 // fill derives from the attribute tree what is stored.
-func (p *Provider) fill(t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
+func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
 	attrs["id"] = r.ID
 	r.Name, _ = attrs["displayName"].(string)
 	if r.Name == "" {
 		r.Name, _ = attrs["userName"].(string)
 	}
 	r.Doc = t.Document(attrs)
-	r.Index = storage.NewIndex(t, attrs)
+	r.Index = p.Store.NewIndex(tenant, t, attrs)
 }
 
-// record writes the audit entry and the event of a change.
+// record writes the audit entry of a change, which is its event as well.
 func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string) error {
-	err := tx.Audit(storage.AuditEntry{
+	return tx.Audit(storage.AuditEntry{
 		At: r.LastModified, RequestID: RequestID(ctx), Actor: by.Actor(), Action: strings.ToLower(r.Type) + "." + action,
-		Type: r.Type, ID: r.ID, Attributes: attributes,
-	})
-	if err != nil {
-		return err
-	}
-	return tx.Publish(storage.Event{
-		At: r.LastModified, Action: action, Type: r.Type, ID: r.ID, Version: r.Version, Attributes: attributes,
+		Type: r.Type, ID: r.ID, Version: r.Version, Attributes: attributes,
 	})
 }
 
@@ -400,7 +394,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
-	u.p.fill(u.t, next, u.change.attrs)
+	u.p.fill(u.by.Tenant, u.t, next, u.change.attrs)
 	u.changed = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")

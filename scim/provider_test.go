@@ -149,7 +149,7 @@ func TestAudit(t *testing.T) {
 		t.Fatalf("%d events for %d changes", len(events), len(want))
 	}
 	for i, e := range events {
-		if w := want[i]; strings.ToLower(e.Type)+"."+e.Action != w.Action || e.ID != w.ID || strings.Join(e.Attributes, " ") != w.Attributes {
+		if w := want[i]; e.Action != w.Action || e.Version == 0 || e.ID != w.ID || strings.Join(e.Attributes, " ") != w.Attributes {
 			t.Errorf("event %d is %+v, the audit trail has %+v", i, e, w)
 		}
 	}

@@ -3,7 +3,8 @@ package storage
 import "time"
 
 // AuditEntry says who did what to whom and when. It carries no values, only
-// the names of attributes.
+// the names of attributes. An entry with a Version is an event too: webhooks,
+// security events and delta queries tell of it (see Outbox).
 type AuditEntry struct {
 	Seq       int64 // given by the store, growing
 	At        time.Time
@@ -12,17 +13,8 @@ type AuditEntry struct {
 	Action    string // "user.create", "client.revoke"
 	Type      string // the type of the record acted on
 	ID        string // its id
+	// Version is that of the resource after its change, or 0.
+	Version int64
 	// Attributes are the paths that changed, where that applies.
-	Attributes []string
-}
-
-// Event is a change that webhooks, security events and delta queries tell of.
-type Event struct {
-	Seq        int64 // given by the store, growing in the order of commits
-	At         time.Time
-	Action     string // "create", "replace", "patch" or "delete"
-	Type       string
-	ID         string
-	Version    int64
 	Attributes []string
 }

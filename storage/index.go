@@ -1,10 +1,10 @@
 package storage
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,19 +12,9 @@ import (
 	"github.com/roster-id/roster/schemas"
 )
 
-// Index is what a backend searches a resource by, derived once when it is
-// written.
-type Index struct {
-	// Unique are the keys that no other live resource of the type may have.
-	Unique []Key
-	// Equal are the values that equality finds without a scan.
-	Equal []Key
-	// Shadow is the resource as filters see it, in JSONB, SQLite's binary form
-	// of JSON: strings in comparison form, dateTimes as milliseconds since 1970,
-	// names safe for every database (SafeName). What backends have anyway (id,
-	// meta) is left out.
-	Shadow []byte
-}
+// Index is what a backend searches a resource by, derived when the resource is
+// written, in a form of the backend's own; see Indexer.
+type Index any
 
 // Key is a value under which a resource is found.
 type Key struct {
@@ -49,8 +39,8 @@ func IndexValue(s string) string {
 	return s[:cut] + "…" + base64.RawStdEncoding.EncodeToString(h[:])
 }
 
-// Indexed reports whether equality on a is an index look-up by one of
-// Index.Equal. Unique attributes, id, members.value, groups.value and meta are
+// Indexed reports whether equality on a is an index look-up by one of the keys
+// that Derive returns for it. Unique attributes, id, members.value, groups.value and meta are
 // looked up by other means.
 func Indexed(a *schemas.Attribute) bool {
 	switch a.Path {
@@ -76,27 +66,51 @@ func SafeName(name string) string {
 
 var safeName = strings.NewReplacer("%", "%25", ".", "%2E", "$", "%24")
 
-// NewIndex derives the index of a resource from its attribute tree.
-func NewIndex(t *schemas.ResourceType, attrs map[string]any) *Index {
-	x := &Index{Shadow: make([]byte, 0, 1024)}
-	x.object(t.Attributes(), attrs)
-	return x
+// ShadowWriter takes down the search shadow of a resource: the resource as
+// filters see it, with strings in comparison form, dateTimes as milliseconds
+// since 1970, and names safe for every database (SafeName). Elements of arrays
+// have no name.
+type ShadowWriter interface {
+	Text(name, value string)
+	Bool(name string, value bool)
+	Int(name string, value int64)
+	Float(name string, value float64)
+	// Begin opens an object, or an array; End closes the innermost one, and
+	// leaves nothing of it behind when nothing was written in between.
+	Begin(name string, array bool)
+	End()
 }
 
-func (x *Index) object(defs []*schemas.Attribute, attrs map[string]any) {
-	start := len(x.Shadow)
+// Derive writes the search shadow of a resource, without what backends have
+// anyway (id, meta), and returns the keys of the resource: the values that no
+// other live resource of the type may have, and those that equality finds
+// without a scan, each once and in order.
+func Derive(t *schemas.ResourceType, attrs map[string]any, w ShadowWriter) (unique, equal []Key) {
+	d := derivation{ShadowWriter: w}
+	d.object(t.Attributes(), attrs)
+	// Two elements with one value are one key, and not in each other's way.
+	return distinct(d.unique), distinct(d.equal)
+}
+
+func distinct(keys []Key) []Key {
+	if len(keys) > 1 {
+		slices.SortFunc(keys, func(a, b Key) int { return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Value, b.Value)) })
+		keys = slices.Compact(keys)
+	}
+	return keys
+}
+
+type derivation struct {
+	ShadowWriter
+	unique, equal []Key
+}
+
+func (d *derivation) object(defs []*schemas.Attribute, attrs map[string]any) {
 	for _, a := range defs {
-		v, ok := attrs[a.Name]
-		if !ok || a.Detached || !a.Readable() || made(a) {
-			continue
-		}
-		label := len(x.Shadow)
-		x.Shadow = appendJSONB(x.Shadow, jsonbText, SafeName(a.Name))
-		if !x.value(a, v) {
-			x.Shadow = x.Shadow[:label] // nothing of it may be read, so it is not in the document either
+		if v, ok := attrs[a.Name]; ok && !a.Detached && a.Readable() && !made(a) {
+			d.value(a, SafeName(a.Name), v)
 		}
 	}
-	x.Shadow = closeJSONB(x.Shadow, jsonbObject, start)
 }
 
 // made reports whether backends have a from elsewhere.
@@ -104,57 +118,43 @@ func made(a *schemas.Attribute) bool {
 	return a.Path == "id" || a.Path == "meta"
 }
 
-// value appends a value and reports whether there was anything to append.
-func (x *Index) value(a *schemas.Attribute, v any) bool {
-	start := len(x.Shadow)
+func (d *derivation) value(a *schemas.Attribute, name string, v any) {
 	switch v := v.(type) {
 	case string:
-		x.text(a, v)
+		d.text(a, name, v)
 	case bool:
-		typ := byte(jsonbFalse)
-		if v {
-			typ = jsonbTrue
-		}
-		x.Shadow = appendJSONBHeader(x.Shadow, typ, 0)
+		d.Bool(name, v)
 	case int64:
-		x.Shadow = appendJSONB(x.Shadow, jsonbInt, strconv.FormatInt(v, 10))
+		d.Int(name, v)
 	case float64:
-		x.Shadow = appendJSONBFloat(x.Shadow, v)
+		d.Float(name, v)
 	case map[string]any:
-		x.object(a.SubAttributes, v)
-		return len(x.Shadow) > start+1
+		d.Begin(name, false)
+		d.object(a.SubAttributes, v)
+		d.End()
 	case []any:
+		d.Begin(name, true)
 		for _, e := range v {
-			element := len(x.Shadow)
-			if !x.value(a, e) {
-				x.Shadow = x.Shadow[:element]
-			}
+			d.value(a, "", e)
 		}
-		if len(x.Shadow) == start {
-			return false
-		}
-		x.Shadow = closeJSONB(x.Shadow, jsonbArray, start)
+		d.End()
 	}
-	return len(x.Shadow) > start
 }
 
-func (x *Index) text(a *schemas.Attribute, s string) {
+func (d *derivation) text(a *schemas.Attribute, name, s string) {
 	if a.Type == schemas.DateTime {
 		if t, ok := schemas.ParseTime(s); ok {
-			x.Shadow = appendJSONBFloat(x.Shadow, Millis(t))
+			d.Float(name, Millis(t))
 			return
 		}
 	}
 	key := a.Key(s)
-	x.Shadow = appendJSONB(x.Shadow, jsonbText, key)
+	d.Text(name, key)
 	switch {
 	case Unique(a):
-		// Two elements with one value are not in each other's way.
-		if k := (Key{a.Path, IndexValue(a.UniqueKey(s))}); !slices.Contains(x.Unique, k) {
-			x.Unique = append(x.Unique, k)
-		}
+		d.unique = append(d.unique, Key{a.Path, IndexValue(a.UniqueKey(s))})
 	case Indexed(a):
-		x.Equal = append(x.Equal, Key{a.Path, IndexValue(key)})
+		d.equal = append(d.equal, Key{a.Path, IndexValue(key)})
 	}
 }
 

@@ -18,9 +18,8 @@ type Resource struct {
 	// Doc is the resource as JSON without meta, members, groups and anything
 	// secret; see schemas.ResourceType.Document.
 	Doc []byte
-	// Index is what backends search by. It is set for Tx.Create and Tx.Update,
-	// and nil on the way out.
-	Index *Index
+	// Index is set for Tx.Create and Tx.Update, and nil on the way out.
+	Index Index
 	// Name is what others call the resource: its displayName or userName.
 	Name string
 	// InGroups is set by reads: the resource is a direct member of a group.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"time"
+
+	"github.com/roster-id/roster/schemas"
 )
 
 // TenantID names a tenant. Nothing of one tenant is ever visible to another.
@@ -16,6 +18,7 @@ const DefaultTenant TenantID = "default"
 // use. Errors that callers tell apart are those of errors.go; anything else is
 // a fault of the store.
 type Store interface {
+	Indexer
 	Resources
 	Memberships
 	Credentials
@@ -34,6 +37,14 @@ type Store interface {
 	Ping(ctx context.Context) error
 	// Close waits for writes under way and releases the store.
 	Close() error
+}
+
+// Indexer derives what a backend searches a resource by.
+type Indexer interface {
+	// NewIndex returns the Index of a resource with this attribute tree, in the
+	// form that Tx.Create and Tx.Update of this store take, for this tenant only.
+	// It asks no database and takes a while, so it is called before Write.
+	NewIndex(tenant TenantID, t *schemas.ResourceType, attrs map[string]any) Index
 }
 
 // Resources reads SCIM resources. Soft-deleted ones do not exist here.
@@ -90,12 +101,13 @@ type Audit interface {
 	AuditEntries(ctx context.Context, tenant TenantID, after int64, limit int) ([]AuditEntry, error)
 }
 
-// Outbox reads the changes that others are to be told of.
+// Outbox reads the changes that others are to be told of. It is the part of the
+// audit trail that has a Version.
 type Outbox interface {
-	// Events returns up to limit events of a tenant with a sequence number
-	// above after, oldest first. An event never appears below a number that a
-	// reader has already seen.
-	Events(ctx context.Context, tenant TenantID, after int64, limit int) ([]Event, error)
+	// Events returns up to limit entries of the audit trail that are events,
+	// with a sequence number above after, oldest first. An event never appears
+	// below a number that a reader has already seen.
+	Events(ctx context.Context, tenant TenantID, after int64, limit int) ([]AuditEntry, error)
 }
 
 // Tx is a write under way, of one tenant. It sees what it has done so far.
@@ -116,8 +128,8 @@ type Tx interface {
 	Delete(prev *Resource, at time.Time) error
 
 	// AddMembers adds to a group those members it does not have yet and
-	// returns how many that were. Only Value and Display of a Member count; an
-	// empty Display becomes the member's name. The error is a
+	// returns how many that were. Only Value and Display of a Member count; one
+	// without Display is shown by its name as it is at the time. The error is a
 	// *UnknownMemberError when a member does not exist.
 	AddMembers(group *Resource, members []Member) (int, error)
 	// RemoveMembers removes the given ids from a group and returns how many of
@@ -142,8 +154,7 @@ type Tx interface {
 	// ExpireToken brings a token's expiry forward to at; it never extends it.
 	ExpireToken(id string, at time.Time) error
 
-	// Audit appends to the audit trail.
+	// Audit appends to the audit trail, and so to the outbox if the entry is an
+	// event.
 	Audit(e AuditEntry) error
-	// Publish appends to the outbox.
-	Publish(e Event) error
 }

@@ -102,28 +102,22 @@ func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user 
 }
 
 // AuditEntries implements storage.Audit.
-func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) (list []storage.AuditEntry, err error) {
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT seq, at, request_id, actor, action, type, id, attributes FROM audit
-			WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-			list = append(list, storage.AuditEntry{
-				Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3),
-				Action: st.ColumnText(4), Type: st.ColumnText(5), ID: st.ColumnText(6), Attributes: strings.Fields(st.ColumnText(7)),
-			})
-			return nil
-		}, string(tenant), after, limit)
-	})
-	return list, err
+func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
+	return s.auditTrail(ctx, tenant, after, limit, "")
 }
 
 // Events implements storage.Outbox.
-func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64, limit int) (list []storage.Event, err error) {
+func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
+	return s.auditTrail(ctx, tenant, after, limit, " AND version > 0")
+}
+
+func (s *Store) auditTrail(ctx context.Context, tenant storage.TenantID, after int64, limit int, which string) (list []storage.AuditEntry, err error) {
 	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT seq, at, action, type, id, version, attributes FROM outbox
-			WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-			list = append(list, storage.Event{
-				Seq: st.ColumnInt64(0), At: columnTime(st, 1), Action: st.ColumnText(2), Type: st.ColumnText(3),
-				ID: st.ColumnText(4), Version: st.ColumnInt64(5), Attributes: strings.Fields(st.ColumnText(6)),
+		return query(c, `SELECT seq, at, request_id, actor, action, type, id, version, attributes FROM audit
+			WHERE tenant = ? AND seq > ?`+which+` ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
+			list = append(list, storage.AuditEntry{
+				Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3), Action: st.ColumnText(4),
+				Type: st.ColumnText(5), ID: st.ColumnText(6), Version: st.ColumnInt64(7), Attributes: strings.Fields(st.ColumnText(8)),
 			})
 			return nil
 		}, string(tenant), after, limit)

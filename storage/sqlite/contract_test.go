@@ -84,7 +84,7 @@ func newResource(rt *schemas.ResourceType, n int, attrs map[string]any) *storage
 		r.Name, _ = attrs["displayName"].(string)
 	}
 	r.Doc = rt.Document(attrs)
-	r.Index = storage.NewIndex(rt, attrs)
+	r.Index = new(Store).NewIndex(storage.DefaultTenant, rt, attrs)
 	return r
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -56,16 +58,35 @@ func hashLookup(tenant, typ string, k storage.Key) lookupKey {
 	return lookupKey(binary.BigEndian.Uint64(h[:])) //nolint:gosec // any 64 bits will do
 }
 
-// hashKeys returns the keys of a resource, in the order of its index.
-func hashKeys(tenant, typ string, x *storage.Index) rowKeys {
-	k := rowKeys{make([]uniqueKey, len(x.Unique)), make([]lookupKey, 0, len(x.Equal))}
-	for i, u := range x.Unique {
+// index is a storage.Index.
+type index struct {
+	tenant string
+	unique []storage.Key // those that keys has the hashes of
+	keys   rowKeys
+	packed []byte // keys.pack()
+	shadow []byte // JSONB
+}
+
+// NewIndex implements storage.Indexer.
+func (s *Store) NewIndex(tenant storage.TenantID, t *schemas.ResourceType, attrs map[string]any) storage.Index {
+	j := newJSONB()
+	unique, equal := storage.Derive(t, attrs, j)
+	x := &index{tenant: string(tenant), unique: unique, keys: hashKeys(string(tenant), t.Name, unique, equal), shadow: j.bytes()}
+	x.packed = x.keys.pack()
+	return x
+}
+
+// hashKeys returns the keys of a resource, in the order they are given.
+func hashKeys(tenant, typ string, unique, equal []storage.Key) rowKeys {
+	k := rowKeys{make([]uniqueKey, len(unique)), make([]lookupKey, len(equal))}
+	for i, u := range unique {
 		k.unique[i] = hashUnique(tenant, typ, u)
 	}
-	for _, e := range x.Equal {
-		if h := hashLookup(tenant, typ, e); !slices.Contains(k.lookup, h) {
-			k.lookup = append(k.lookup, h)
-		}
+	for i, e := range equal {
+		k.lookup[i] = hashLookup(tenant, typ, e)
+	}
+	if slices.Sort(k.lookup); len(equal) > 1 {
+		k.lookup = slices.Compact(k.lookup)
 	}
 	return k
 }
@@ -362,20 +383,17 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 }
 
 // reindex moves a row from one set of keys to another, touching only what
-// differs. x names the attribute of a unique key that is taken.
-func (t *tx) reindex(n int64, from, to rowKeys, x *storage.Index) error {
+// differs. unique are the keys that to has the hashes of.
+func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 	k := &t.batch.keys
 	later := n > k.keyed
-	for i, u := range to.unique {
-		if slices.Contains(from.unique, u) {
-			continue
-		}
+	for i, u := range without(to.unique, from.unique) {
 		free, err := k.free(u)
 		if err != nil {
 			return err
 		}
 		if !free {
-			return &storage.UniqueError{Attr: x.Unique[i].Path}
+			return &storage.UniqueError{Attr: unique[i].Path}
 		}
 		if later {
 			k.note(keyChange{which: kindUnique, n: n, unique: u, add: true})
@@ -383,30 +401,21 @@ func (t *tx) reindex(n int64, from, to rowKeys, x *storage.Index) error {
 			return err
 		}
 	}
-	for _, u := range from.unique {
-		if slices.Contains(to.unique, u) {
-			continue
-		}
+	for _, u := range without(from.unique, to.unique) {
 		if later {
 			k.note(keyChange{which: kindUnique, n: n, unique: u})
 		} else if err := t.change(`DELETE FROM unique_key WHERE h = ? AND n = ?`, u[:], n); err != nil {
 			return err
 		}
 	}
-	for _, l := range to.lookup {
-		if slices.Contains(from.lookup, l) {
-			continue
-		}
+	for _, l := range without(to.lookup, from.lookup) {
 		if later {
 			k.note(keyChange{which: kindLookup, n: n, lookup: l, add: true})
 		} else if err := t.change(`INSERT OR IGNORE INTO lookup (h, n) VALUES (?, ?)`, int64(l), n); err != nil {
 			return err
 		}
 	}
-	for _, l := range from.lookup {
-		if slices.Contains(to.lookup, l) {
-			continue
-		}
+	for _, l := range without(from.lookup, to.lookup) {
 		if later {
 			k.note(keyChange{which: kindLookup, n: n, lookup: l})
 		} else if err := t.change(`DELETE FROM lookup WHERE h = ? AND n = ?`, int64(l), n); err != nil {
@@ -414,6 +423,26 @@ func (t *tx) reindex(n int64, from, to rowKeys, x *storage.Index) error {
 		}
 	}
 	return nil
+}
+
+// without yields the keys of a that are not in b. Most rows have a handful; one
+// with thousands must not hold up the writer.
+func without[K comparable](a, b []K) iter.Seq2[int, K] {
+	in := func(k K) bool { return slices.Contains(b, k) }
+	if len(b) > 16 {
+		set := make(map[K]bool, len(b))
+		for _, k := range b {
+			set[k] = true
+		}
+		in = func(k K) bool { return set[k] }
+	}
+	return func(yield func(int, K) bool) {
+		for i, k := range a {
+			if !in(k) && !yield(i, k) {
+				return
+			}
+		}
+	}
 }
 
 // stored returns the keys and the version of a live row of the tenant.

@@ -10,28 +10,28 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
+// display is how a row of membership m with the member x shows the member.
+const display = `iif(m.display <> '', m.display, x.name)`
+
 // memberTypes are the resource types a member may have, the usual one first.
 var memberTypes = []string{"User", "Group"}
 
-// find returns the row number and name of a live user or group.
-func find(c *sqlite.Conn, tenant, id string) (n int64, name string, err error) {
+// find returns the row number of a live user or group.
+func find(c *sqlite.Conn, tenant, id string) (n int64, err error) {
 	for _, typ := range memberTypes {
-		err := query(c, `SELECT n, name FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`,
-			func(st *sqlite.Stmt) error {
-				n, name = st.ColumnInt64(0), st.ColumnText(1)
-				return nil
-			}, tenant, typ, id)
+		err := query(c, `SELECT n FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`,
+			func(st *sqlite.Stmt) error { n = st.ColumnInt64(0); return nil }, tenant, typ, id)
 		if err != nil || n != 0 {
-			return n, name, err
+			return n, err
 		}
 	}
-	return 0, "", storage.ErrNotFound
+	return 0, storage.ErrNotFound
 }
 
 func (t *tx) AddMembers(group *storage.Resource, members []storage.Member) (int, error) {
 	added := 0
 	for i, m := range members {
-		n, err := t.member(i, &m)
+		n, err := t.member(i, m)
 		if err != nil {
 			return added, err
 		}
@@ -43,14 +43,11 @@ func (t *tx) AddMembers(group *storage.Resource, members []storage.Member) (int,
 	return added, nil
 }
 
-// member finds a member to be added and names it.
-func (t *tx) member(i int, m *storage.Member) (int64, error) {
-	n, name, err := find(t.conn, t.tenant, m.Value)
+// member finds a member to be added.
+func (t *tx) member(i int, m storage.Member) (int64, error) {
+	n, err := find(t.conn, t.tenant, m.Value)
 	if errors.Is(err, storage.ErrNotFound) {
 		return 0, &storage.UnknownMemberError{Index: i}
-	}
-	if m.Display == "" {
-		m.Display = name
 	}
 	return n, err
 }
@@ -58,7 +55,7 @@ func (t *tx) member(i int, m *storage.Member) (int64, error) {
 func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 	removed := 0
 	for _, id := range ids {
-		n, _, err := find(t.conn, t.tenant, id)
+		n, err := find(t.conn, t.tenant, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue
 		}
@@ -93,7 +90,7 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 		return 0, err
 	}
 	for i, m := range members {
-		n, err := t.member(i, &m)
+		n, err := t.member(i, m)
 		if err != nil {
 			return 0, err
 		}
@@ -112,7 +109,7 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 }
 
 func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {
-	return query(t.conn, `SELECT x.id, x.type, m.display FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
+	return query(t.conn, `SELECT x.id, x.type, `+display+` FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
 		WHERE m.grp = ? ORDER BY m.member`, func(st *sqlite.Stmt) error {
 		return fn(storage.Member{Value: st.ColumnText(0), Type: st.ColumnText(1), Display: st.ColumnText(2)})
 	}, group.Ref)
@@ -129,7 +126,7 @@ func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group stri
 		for {
 			members := make([]storage.Member, 0, membersAhead)
 			err := s.read(ctx, func(c *sqlite.Conn) error {
-				return query(c, `SELECT m.member, x.id, x.type, m.display FROM resource g
+				return query(c, `SELECT m.member, x.id, x.type, `+display+` FROM resource g
 					JOIN membership m ON m.grp = g.n
 					JOIN resource x ON x.n = m.member AND x.deleted IS NULL
 					WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL AND m.member > ?
@@ -177,7 +174,7 @@ func (s *Store) Groups(ctx context.Context, tenant storage.TenantID, members ...
 	out := make(map[string][]storage.Membership)
 	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
 		for _, id := range members {
-			n, _, err := find(c, string(tenant), id)
+			n, err := find(c, string(tenant), id)
 			if errors.Is(err, storage.ErrNotFound) {
 				continue
 			}

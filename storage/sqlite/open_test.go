@@ -325,7 +325,7 @@ func TestReopen(t *testing.T) {
 			tx.SetPassword(users[5], "hash"),
 			tx.CreateClient(newClient("c1", "client")),
 			tx.CreateToken(&storage.Token{ID: "k1", Client: "c1", Hash: []byte{0, 1}, Created: someday, Expires: someday}),
-			tx.Publish(storage.Event{At: someday, Action: "create", Type: "User", ID: "x", Version: 1}))
+			tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "create", Type: "User", ID: "x", Version: 1}))
 	}); err != nil {
 		t.Fatal(err)
 	}

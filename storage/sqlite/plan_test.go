@@ -367,7 +367,9 @@ func TestWritesAreSeeks(t *testing.T) {
 			},
 			func() error { return tx.ExpireToken("k", someday) },
 			func() error { return tx.RevokeClient("c", someday) },
-			func() error { return tx.Publish(storage.Event{At: someday, Action: "x", Type: "User", ID: a.ID}) },
+			func() error {
+				return tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "x", Type: "User", ID: a.ID})
+			},
 		} {
 			if err := fn(); err != nil {
 				return fmt.Errorf("step %d: %w", i, err)

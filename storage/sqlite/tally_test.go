@@ -112,7 +112,9 @@ func TestTallyOfOneCommit(t *testing.T) {
 	done := make(chan error)
 	go func() {
 		done <- s.Write(t.Context(), "acme", func(tx storage.Tx) error {
-			return errors.Join(tx.Create(newUser(1)), tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "x"}))
+			r := newUser(1)
+			r.Index = s.NewIndex("acme", userType, map[string]any{"userName": "user1"})
+			return errors.Join(tx.Create(r), tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "x"}))
 		})
 	}()
 	if err := errors.Join(together(t, s, fns...)...); err != nil {

@@ -99,15 +99,28 @@ func (t *tx) Create(r *storage.Resource) error {
 		return err
 	}
 	r.Ref = n
-	keys := hashKeys(t.tenant, r.Type, r.Index)
-	if err := t.reindex(n, rowKeys{}, keys, r.Index); err != nil {
+	x, err := t.index(r)
+	if err != nil {
+		return err
+	}
+	if err := t.reindex(n, rowKeys{}, x.keys, x.unique); err != nil {
 		return err
 	}
 	t.batch.keys.note(keyChange{which: kindRow, n: n})
 	t.batch.tally.add(t.tenant, r.Type, r.ID, +1)
 	return t.change(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, keys.pack(), string(r.Doc), r.Index.Shadow)
+		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, x.packed, string(r.Doc), x.shadow)
+}
+
+// index returns the index of a resource to be written. One made for another
+// tenant has the keys of that tenant.
+func (t *tx) index(r *storage.Resource) (*index, error) {
+	x, ok := r.Index.(*index)
+	if !ok || x.tenant != t.tenant {
+		return nil, fmt.Errorf("the index of %s %s was not made for this store and tenant", r.Type, r.ID)
+	}
+	return x, nil
 }
 
 func (t *tx) Update(prev, next *storage.Resource) error {
@@ -130,12 +143,15 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	if version != prev.Version {
 		return storage.ErrConflict
 	}
-	to := hashKeys(t.tenant, next.Type, next.Index)
-	if err := t.reindex(prev.Ref, from, to, next.Index); err != nil {
+	to, err := t.index(next)
+	if err != nil {
+		return err
+	}
+	if err := t.reindex(prev.Ref, from, to.keys, to.unique); err != nil {
 		return err
 	}
 	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = ?, shadow = ? WHERE n = ?`,
-		next.Version, next.LastModified, next.Name, to.pack(), string(next.Doc), next.Index.Shadow, prev.Ref)
+		next.Version, next.LastModified, next.Name, to.packed, string(next.Doc), to.shadow, prev.Ref)
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
@@ -213,15 +229,6 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, strings.Join(e.Attributes, " "))
-}
-
-func (t *tx) Publish(e storage.Event) error {
-	seq, err := t.batch.nextSeq()
-	if err != nil {
-		return err
-	}
-	return t.exec(`INSERT INTO outbox (seq, tenant, at, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		seq, t.tenant, e.At, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
+	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
 }

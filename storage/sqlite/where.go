@@ -109,7 +109,7 @@ func (c *compiler) elements(a *schemas.Attribute, s scope, inner func(scope)) {
 // member, satisfies what inner adds; its columns are v.id, v.type and v.display.
 func (c *compiler) relation(a *schemas.Attribute, inner func()) {
 	if a.Name == "members" {
-		c.add(`EXISTS (SELECT 1 FROM (SELECT x.id AS id, x.type AS type, m.display AS display
+		c.add(`EXISTS (SELECT 1 FROM (SELECT x.id AS id, x.type AS type, ` + display + ` AS display
 			FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL WHERE m.grp = r.n) v WHERE `)
 	} else {
 		c.add(`EXISTS (SELECT 1 FROM (WITH RECURSIVE up (n, direct) AS (

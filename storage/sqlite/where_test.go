@@ -164,7 +164,7 @@ func TestShadowIsJSONB(t *testing.T) {
 			return query(c, "SELECT json_valid(?1, 8), json(?1)", func(st *sqlite.Stmt) error {
 				valid, text = st.ColumnInt(0), st.ColumnText(1)
 				return nil
-			}, storage.NewIndex(userType, attrs).Shadow)
+			}, s.NewIndex(storage.DefaultTenant, userType, attrs).(*index).shadow)
 		}); err != nil || valid != 1 {
 			t.Errorf("size %d: valid %d, %v", size, valid, err)
 			continue

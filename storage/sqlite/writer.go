@@ -105,7 +105,7 @@ type batch struct {
 	// something: then the batch is begun again.
 	careful bool
 	lastRow int64 // the highest row number of resource, 0 while unknown
-	lastSeq int64 // the highest number in audit and outbox, 0 while unknown
+	lastSeq int64 // the highest number in audit, 0 while unknown
 }
 
 // run commits first and whatever else is waiting by then.
@@ -189,9 +189,9 @@ func (b *batch) nextRow() (int64, error) {
 	return b.lastRow, err
 }
 
-// nextSeq returns the next number of the audit trail and the outbox.
+// nextSeq returns the next number of the audit trail.
 func (b *batch) nextSeq() (int64, error) {
-	err := b.last(&b.lastSeq, `SELECT max(coalesce((SELECT max(seq) FROM audit), 0), coalesce((SELECT max(seq) FROM outbox), 0))`)
+	err := b.last(&b.lastSeq, `SELECT coalesce(max(seq), 0) FROM audit`)
 	b.lastSeq++
 	return b.lastSeq, err
 }

@@ -157,14 +157,14 @@ func increment(ctx context.Context, d *directory, u *storage.Resource, outside b
 		if err != nil {
 			return nil, err
 		}
-		prev.Index = storage.NewIndex(d.user, attrs)
+		prev.Index = d.NewIndex(d.tenant, d.user, attrs)
 		n, err := strconv.Atoi(attrs["title"].(string))
 		if err != nil {
 			return nil, err
 		}
 		attrs["title"] = strconv.Itoa(n + 1)
 		r := &storage.Resource{Type: u.Type, ID: u.ID, Version: prev.Version + 1, Created: prev.Created, LastModified: d.now()}
-		fill(d.user, r, attrs)
+		d.fill(d.user, r, attrs)
 		return r, nil
 	}
 	if !outside {
@@ -253,7 +253,7 @@ func wholeWrites(t *testing.T, d *directory) {
 		for _, u := range users {
 			v := *u
 			v.Version, v.LastModified = u.Version+1, d.now()
-			fill(d.user, &v, map[string]any{"userName": u.Name, "externalId": strconv.Itoa(i), "title": strconv.Itoa(i)})
+			d.fill(d.user, &v, map[string]any{"userName": u.Name, "externalId": strconv.Itoa(i), "title": strconv.Itoa(i)})
 			next = append(next, &v)
 		}
 		return next
@@ -367,7 +367,7 @@ func heardAndFound(t *testing.T, d *directory) {
 	var after int64
 	during(t, n, func(i int) error {
 		return d.try(func(tx storage.Tx) error {
-			return errors.Join(tx.Create(drafts[i]), tx.Publish(storage.Event{At: d.now(), Action: "create", Type: "User", ID: drafts[i].ID, Version: 1}))
+			return errors.Join(tx.Create(drafts[i]), tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: "create", Type: "User", ID: drafts[i].ID, Version: 1}))
 		})
 	}, func() error {
 		list, err := d.Events(t.Context(), d.tenant, after, 1)
@@ -431,7 +431,7 @@ func followEvents(t *testing.T, d *directory) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	type answer struct {
-		seen []storage.Event
+		seen []storage.AuditEntry
 		err  error
 	}
 	reader := make(chan answer)
@@ -467,7 +467,7 @@ func followEvents(t *testing.T, d *directory) {
 	errs := race(func(i int) error {
 		raw := map[string]any{"userName": fmt.Sprint("u", i)}
 		r := &storage.Resource{Type: "User", ID: newID(), Version: 1, Created: d.now(), LastModified: d.now()}
-		fill(d.user, r, raw)
+		d.fill(d.user, r, raw)
 		for v := range int64(each) {
 			err := d.try(func(tx storage.Tx) error {
 				var err error
@@ -476,7 +476,7 @@ func followEvents(t *testing.T, d *directory) {
 				} else {
 					err = tx.Update(&storage.Resource{Type: r.Type, ID: r.ID, Version: v, Ref: r.Ref}, &storage.Resource{Type: r.Type, ID: r.ID, Version: v + 1, LastModified: d.now()})
 				}
-				err = errors.Join(err, tx.Publish(storage.Event{At: d.now(), Action: fmt.Sprint(i), Type: "User", ID: r.ID, Version: v + 1}))
+				err = errors.Join(err, tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: fmt.Sprint(i), Type: "User", ID: r.ID, Version: v + 1}))
 				if i%16 == 3 && v%2 == 1 {
 					// Some fail first, so that their numbers are given up.
 					return errors.Join(err, errTest)
@@ -487,7 +487,7 @@ func followEvents(t *testing.T, d *directory) {
 				err = d.try(func(tx storage.Tx) error {
 					return errors.Join(
 						tx.Update(&storage.Resource{Type: r.Type, ID: r.ID, Version: v, Ref: r.Ref}, &storage.Resource{Type: r.Type, ID: r.ID, Version: v + 1, LastModified: d.now()}),
-						tx.Publish(storage.Event{At: d.now(), Action: fmt.Sprint(i), Type: "User", ID: r.ID, Version: v + 1}))
+						tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: fmt.Sprint(i), Type: "User", ID: r.ID, Version: v + 1}))
 				})
 			}
 			if err != nil {
@@ -510,7 +510,7 @@ func followEvents(t *testing.T, d *directory) {
 	if err != nil || len(whole) != racers*each {
 		t.Fatalf("Events: got %d, %v, want %d", len(whole), err, racers*each)
 	}
-	seqs := func(list []storage.Event) (s []int64) {
+	seqs := func(list []storage.AuditEntry) (s []int64) {
 		for _, e := range list {
 			s = append(s, e.Seq)
 		}

@@ -61,7 +61,7 @@ func differential(number uint64) func(*testing.T, *directory) {
 
 // explore compares store and model in a world of its own.
 func explore(t *testing.T, d *directory, seed uint64, changes, filters int) {
-	w := &world{directory: d, g: newGenerator(seed), model: newModel()}
+	w := &world{directory: d, g: newGenerator(seed), model: newModel(d.unique)}
 	w.fill(changes)
 	if t.Failed() {
 		return
@@ -112,7 +112,7 @@ func (w *world) make(rt *schemas.ResourceType, id string) *storage.Resource {
 	}
 	now := w.now()
 	r := &storage.Resource{Type: rt.Name, ID: id, Version: 1, Created: now, LastModified: now}
-	fill(rt, r, attrs)
+	w.directory.fill(rt, r, attrs)
 	return r
 }
 
@@ -160,7 +160,7 @@ func (w *world) fill(changes int) {
 			w.t.Fatalf("seed %d: write: %v", w.g.seed, err)
 		}
 		if w.g.chance(20) {
-			r := w.make(w.user, randomID(w.g.Rand))
+			r := acme.withID(w.make(w.user, randomID(w.g.Rand)), randomID(w.g.Rand))
 			if err := acme.try(func(tx storage.Tx) error { return tx.Create(r) }); err != nil {
 				if _, ok := errors.AsType[*storage.UniqueError](err); !ok {
 					w.t.Fatal(err)
@@ -172,7 +172,7 @@ func (w *world) fill(changes int) {
 
 // clone copies a model; resources in it are never changed in place.
 func (m *model) clone() *model {
-	c := newModel()
+	c := newModel(m.unique)
 	maps.Copy(c.live, m.live)
 	for g, members := range m.rows {
 		c.rows[g] = maps.Clone(members)
@@ -280,9 +280,7 @@ func (w *world) changeMembers(group *storage.Resource) func(storage.Tx) error {
 				continue
 			}
 			want++
-			if rows[e.Value] = e.Display; e.Display == "" {
-				rows[e.Value] = m.live[e.Value].Name
-			}
+			rows[e.Value] = e.Display
 		}
 	}
 	var do func(tx storage.Tx, g *storage.Resource) (int, error)
@@ -346,8 +344,8 @@ func (w *world) compare() {
 	}
 	for _, g := range w.model.ofType("Group") {
 		var want []storage.Member
-		for id, display := range w.model.rows[g.ID] {
-			want = append(want, storage.Member{Value: id, Type: w.model.live[id].Type, Display: display})
+		for id := range w.model.rows[g.ID] {
+			want = append(want, storage.Member{Value: id, Type: w.model.live[id].Type, Display: w.model.display(g.ID, id)})
 		}
 		if diff := cmp.Diff(want, w.members(g), byValue, cmpopts.EquateEmpty()); diff != "" {
 			w.t.Errorf("seed %d: members of %s (-model +store):\n%s", w.g.seed, g.ID, diff)

@@ -14,7 +14,7 @@ import (
 
 var memberPromises = []promise{
 	{"AddMembers adds users and groups and says how many were new", addMembers},
-	{"an empty Display becomes the member's name, a given one stays", addMembersDisplay},
+	{"a member without Display is shown by its name as it is now, a given Display stays", addMembersDisplay},
 	{"AddMembers tells which member does not exist", addMembersUnknown},
 	{"RemoveMembers removes members and says how many were", removeMembers},
 	{"SetMembers makes the given members the members and counts rows", setMembers},
@@ -88,6 +88,12 @@ func addMembersDisplay(t *testing.T, d *directory) {
 	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
 		t.Errorf("Members (-want +got):\n%s", diff)
 	}
+	d.replace(bob, `{"userName":"bob","displayName":"Bob"}`)
+	want[1].Display = "Bob"
+	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
+		t.Errorf("Members after a new name (-want +got):\n%s", diff)
+	}
+	d.wantFound(d.group, `members.display eq "bob"`, g)
 	d.wantFound(d.group, `members[type eq "Group" and display eq "sub"]`, g)
 	d.wantFound(d.group, `members[type eq "Group" and display eq "carl"]`)
 	d.wantFound(d.group, `members.display eq "robert"`)

@@ -16,13 +16,14 @@ import (
 // model is what a directory should hold, in plain maps.
 type model struct {
 	live map[string]*storage.Resource // by id
-	// rows are the members of each group with their displays. Those of what is
-	// deleted are taken out.
-	rows map[string]map[string]string
+	// rows are the members of each group with the displays given. Those of what
+	// is deleted are taken out.
+	rows   map[string]map[string]string
+	unique func(*storage.Resource) []storage.Key
 }
 
-func newModel() *model {
-	return &model{map[string]*storage.Resource{}, map[string]map[string]string{}}
+func newModel(unique func(*storage.Resource) []storage.Key) *model {
+	return &model{map[string]*storage.Resource{}, map[string]map[string]string{}, unique}
 }
 
 // ofType returns the live resources of a type, ordered by id.
@@ -42,13 +43,21 @@ func (m *model) taken(r *storage.Resource) bool {
 		if other.Type != r.Type || other.ID == r.ID {
 			continue
 		}
-		for _, k := range r.Index.Unique {
-			if slices.Contains(other.Index.Unique, k) {
+		for _, k := range m.unique(r) {
+			if slices.Contains(m.unique(other), k) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// display returns how a group shows a member.
+func (m *model) display(group, member string) string {
+	if given := m.rows[group][member]; given != "" {
+		return given
+	}
+	return m.live[member].Name
 }
 
 // remove deletes a resource as Tx.Delete should.
@@ -106,8 +115,8 @@ func (m *model) tree(rt *schemas.ResourceType, r *storage.Resource) (map[string]
 		}
 		groups = append(groups, map[string]any{"value": g, "display": m.live[g].Name, "type": typ})
 	}
-	for id, display := range m.rows[r.ID] {
-		members = append(members, map[string]any{"value": id, "display": display, "type": m.live[id].Type})
+	for id := range m.rows[r.ID] {
+		members = append(members, map[string]any{"value": id, "display": m.display(r.ID, id), "type": m.live[id].Type})
 	}
 	if rt.Top("groups") != nil && groups != nil {
 		tree["groups"] = groups

@@ -487,7 +487,7 @@ func everything(d *directory, s *scene) func(storage.Tx) error {
 			func() error { return tx.RevokeClient(s.client.ID, at) },
 			func() error { return tx.Audit(storage.AuditEntry{At: at, Actor: "operator", Action: "new"}) },
 			func() error {
-				return tx.Publish(storage.Event{At: at, Action: "new", Type: "User", ID: user.ID, Version: 1})
+				return tx.Audit(storage.AuditEntry{At: at, Actor: "operator", Action: "new", Type: "User", ID: user.ID, Version: 1})
 			},
 		}
 		for i, step := range steps {
@@ -517,7 +517,7 @@ func setScene(d *directory) *scene {
 	s.group = d.addGroup("Staff", s.user, s.gone)
 	d.do(func(tx storage.Tx) error {
 		return errors.Join(tx.SetPassword(s.user, "hash"), tx.CreateClient(s.client), tx.CreateToken(s.token),
-			tx.Publish(storage.Event{At: d.now(), Action: "create", Type: "User", ID: s.user.ID, Version: 1}))
+			tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: "create", Type: "User", ID: s.user.ID, Version: 1}))
 	})
 	return s
 }
@@ -530,7 +530,7 @@ type state struct {
 	Passwords               map[string]string
 	Clients                 []*storage.Client
 	Audit                   []storage.AuditEntry
-	Events                  []storage.Event
+	Events                  []storage.AuditEntry
 	FoundUsers, FoundGroups []string
 }
 

@@ -132,20 +132,42 @@ func (d *directory) draft(rt *schemas.ResourceType, body string) *storage.Resour
 	}
 	now := d.now()
 	r := &storage.Resource{Type: rt.Name, ID: newID(), Version: 1, Created: now, LastModified: now}
-	fill(rt, r, attrs)
+	d.fill(rt, r, attrs)
 	return r
 }
 
 // fill derives what is stored from an attribute tree.
-func fill(rt *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
+func (d *directory) fill(rt *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
 	attrs["id"] = r.ID
 	r.Name, _ = attrs["displayName"].(string)
 	if r.Name == "" {
 		r.Name, _ = attrs["userName"].(string)
 	}
 	r.Doc = rt.Document(attrs)
-	r.Index = storage.NewIndex(rt, attrs)
+	r.Index = d.NewIndex(d.tenant, rt, attrs)
 }
+
+// unique returns the unique keys of a resource.
+func (d *directory) unique(r *storage.Resource) []storage.Key {
+	d.t.Helper()
+	rt := d.typeOf(r)
+	attrs, err := rt.Parse(r.Doc)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	keys, _ := storage.Derive(rt, attrs, noShadow{})
+	return keys
+}
+
+// noShadow takes a shadow down nowhere.
+type noShadow struct{}
+
+func (noShadow) Text(string, string)   {}
+func (noShadow) Bool(string, bool)     {}
+func (noShadow) Int(string, int64)     {}
+func (noShadow) Float(string, float64) {}
+func (noShadow) Begin(string, bool)    {}
+func (noShadow) End()                  {}
 
 // withID gives a draft another id.
 func (d *directory) withID(r *storage.Resource, id string) *storage.Resource {
@@ -156,7 +178,7 @@ func (d *directory) withID(r *storage.Resource, id string) *storage.Resource {
 		d.t.Fatal(err)
 	}
 	r.ID = id
-	fill(rt, r, attrs)
+	d.fill(rt, r, attrs)
 	return r
 }
 
@@ -244,7 +266,7 @@ func (d *directory) hold(r *storage.Resource) *storage.Resource {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	held.Index = storage.NewIndex(rt, attrs)
+	held.Index = d.NewIndex(d.tenant, rt, attrs)
 	return held
 }
 

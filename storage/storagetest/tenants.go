@@ -14,6 +14,19 @@ var tenantPromises = []promise{
 	{"tenants with the same ids and keys do not meet", sameKeys},
 	{"no method shows one tenant to another", tenantsApart},
 	{"no write of one tenant changes another", tenantsWriteApart},
+	{"an index made for one tenant is refused in another", indexOfAnother},
+}
+
+func indexOfAnother(t *testing.T, d *directory) {
+	r := d.draft(d.user, `{"userName":"ana"}`)
+	if err := d.in(acme).try(func(tx storage.Tx) error { return tx.Create(r) }); err == nil {
+		t.Error("Create in acme took an index made for the default tenant")
+	}
+	stored := d.in(acme).addUser("ana")
+	next := d.revise(d.user, stored, `{"userName":"bob"}`)
+	if err := d.in(acme).try(func(tx storage.Tx) error { return tx.Update(stored, next) }); err == nil {
+		t.Error("Update in acme took an index made for the default tenant")
+	}
 }
 
 const acme storage.TenantID = "acme"

@@ -211,7 +211,7 @@ func (s *Server) Users(t testing.TB, n int) []string {
 		attrs := map[string]any{"schemas": []any{schemas.UserURI}, "id": ids[i], "userName": fmt.Sprint("u", i), "active": true}
 		resources[i] = &storage.Resource{
 			Type: user.Name, ID: ids[i], Version: 1, Created: now, LastModified: now, Name: fmt.Sprint("u", i),
-			Doc: user.Document(attrs), Index: storage.NewIndex(user, attrs),
+			Doc: user.Document(attrs), Index: s.Store.NewIndex(storage.DefaultTenant, user, attrs),
 		}
 	}
 	err := s.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
@@ -241,7 +241,7 @@ func (s *Server) Group(t testing.TB, name, display string, members []string) str
 	attrs := map[string]any{"schemas": []any{schemas.GroupURI}, "id": id.String(), "displayName": name}
 	r := &storage.Resource{
 		Type: group.Name, ID: id.String(), Version: 1, Created: now, LastModified: now, Name: name,
-		Doc: group.Document(attrs), Index: storage.NewIndex(group, attrs),
+		Doc: group.Document(attrs), Index: s.Store.NewIndex(storage.DefaultTenant, group, attrs),
 	}
 	rows := make([]storage.Member, len(members))
 	for i, m := range members {

@@ -55,7 +55,7 @@ CREATE TABLE tally (
 CREATE TABLE membership (
     grp     INTEGER NOT NULL,
     member  INTEGER NOT NULL,
-    display TEXT NOT NULL,
+    display TEXT NOT NULL, -- empty for the member's name
     PRIMARY KEY (grp, member)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX membership_member ON membership (member, grp);
@@ -91,6 +91,7 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX token_client ON token (tenant, client);
 
+-- The audit trail, which loses no row. Entries with a version are the outbox.
 CREATE TABLE audit (
     seq        INTEGER PRIMARY KEY,
     tenant     TEXT NOT NULL,
@@ -100,17 +101,8 @@ CREATE TABLE audit (
     action     TEXT NOT NULL,
     type       TEXT NOT NULL,
     id         TEXT NOT NULL,
+    version    INTEGER NOT NULL, -- 0 for what is no event
     attributes TEXT NOT NULL -- space-separated paths
-) STRICT;
-CREATE TABLE outbox (
-    seq        INTEGER PRIMARY KEY, -- from the same count as audit's, which never loses a row
-    tenant     TEXT NOT NULL,
-    at         INTEGER NOT NULL,
-    action     TEXT NOT NULL,
-    type       TEXT NOT NULL,
-    id         TEXT NOT NULL,
-    version    INTEGER NOT NULL,
-    attributes TEXT NOT NULL
 ) STRICT;
 
 INSERT INTO tenant (id, name, created) VALUES ('default', 'Default tenant', unixepoch() * 1000);
