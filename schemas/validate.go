@@ -56,7 +56,7 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	if !ok {
 		return nil, &ValueError{Kind: InvalidSyntax, Msg: "a resource is a JSON object"}
 	}
-	out := make(map[string]any, min(len(raw), len(t.attributes)))
+	out := make(map[string]any, min(len(raw), len(t.attributes))+additions)
 	var bad *ValueError
 	for name, v := range raw {
 		bad = first(bad, t.bindTop(out, name, v, mode))
@@ -76,6 +76,10 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 }
 
 // bindTop puts what a body gives for name into out.
+// additions is how many attributes are usually added to a tree after Bind, such
+// as id.
+const additions = 4
+
 func (t *ResourceType) bindTop(out map[string]any, name string, v any, mode Mode) *ValueError {
 	a := t.Top(name)
 	switch {

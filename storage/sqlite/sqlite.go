@@ -130,7 +130,12 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		}
 		s.readers <- r
 	}
-	go s.write(w)
+	k, err := newCheckpointer(s)
+	if err != nil {
+		w.Close()
+		return fail(err)
+	}
+	go s.write(w, k)
 	return s, nil
 }
 
