@@ -210,6 +210,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := p.allow(by, auth.Write, t); err != nil {
 		return nil, err
 	}
+	_, givenMembers := schemas.Field(body, "members")
 	bound, err := t.Bind(body, mode(by))
 	if err != nil {
 		return nil, err
@@ -220,7 +221,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	}
 	c := change{action: "replace", password: secret}
 	members := takeMembers(bound)
-	if _, given := schemas.Field(body, "members"); given && t.Top("members") != nil {
+	if givenMembers && t.Top("members") != nil {
 		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Members: members}}
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
