@@ -290,19 +290,20 @@ func (e *edit) writeList(m map[string]any, a *schemas.Attribute, value any) erro
 // already is merged into what is there (§3.5.2.1: no duplicates).
 func (e *edit) insert(a *schemas.Attribute, list, fresh []any) ([]any, error) {
 	at := make(map[string]int, len(list)+len(fresh))
+	was := make([]bool, len(list), len(list)+len(fresh)) // primary before
 	for i, v := range list {
-		at[identity(a, v)] = i
+		at[identity(a, v)], was[i] = i, isPrimary(v)
 	}
-	written := make([]bool, len(list), len(list)+len(fresh))
+	set := make([]bool, len(list), len(list)+len(fresh)) // primary by this request
 	for _, v := range fresh {
 		id := identity(a, v)
 		i, known := at[id]
 		if !known {
 			at[id] = len(list)
-			list, written = append(list, v), append(written, true)
+			list, was, set = append(list, v), append(was, false), append(set, isPrimary(v))
 			continue
 		}
-		written[i] = true
+		set[i] = set[i] || isPrimary(v)
 		if m, ok := v.(map[string]any); ok {
 			merged := copyOf(list[i])
 			for _, s := range a.SubAttributes {
@@ -315,8 +316,24 @@ func (e *edit) insert(a *schemas.Attribute, list, fresh []any) ([]any, error) {
 			list[i] = merged
 		}
 	}
-	demote(a, list, written)
+	if !e.strict() {
+		newest(was, set)
+	}
+	demote(a, list, set)
 	return list, nil
+}
+
+// newest takes the one that is primary already out of those that a request makes
+// primary, if there is another: a client that repeats what it knows of a list
+// means the one it adds.
+func newest(was, set []bool) {
+	another := false
+	for i := range set {
+		another = another || set[i] && !was[i]
+	}
+	for i := range set {
+		set[i] = set[i] && !(another && was[i])
+	}
 }
 
 // identity returns what makes an element one of its own: type and value (RFC
@@ -359,16 +376,11 @@ func appendKey(b []byte, a *schemas.Attribute, v any) []byte {
 	return append(b, ';')
 }
 
-// demote takes primary from the elements that were not written when one that
-// was written has it (§3.5.2: the server sets the others to false).
+// demote takes primary from the other elements when one of those that a request
+// wrote has it (§3.5.2: the server sets the others to false).
 func demote(a *schemas.Attribute, list []any, written []bool) {
 	if a.Sub("primary") == nil {
 		return
-	}
-	isPrimary := func(v any) bool {
-		m, _ := v.(map[string]any)
-		p, _ := m["primary"].(bool)
-		return p
 	}
 	won := false
 	for i, v := range list {
@@ -381,6 +393,12 @@ func demote(a *schemas.Attribute, list []any, written []bool) {
 			list[i] = m
 		}
 	}
+}
+
+func isPrimary(v any) bool {
+	m, _ := v.(map[string]any)
+	p, _ := m["primary"].(bool)
+	return p
 }
 
 // writeElements applies the operation to the elements a path selects, or to one
