@@ -77,8 +77,9 @@ func (e *edit) apply(o Operation) error {
 }
 
 // applyKeys applies an operation without a path, or one on a whole extension:
-// every key of the value is a path. A wider path comes before the narrower ones
-// that it is a prefix of, whatever order the client wrote them in.
+// every key of the value is a path, in Strict mode a name. A wider path comes
+// before the narrower ones that it is a prefix of, whatever order the client wrote
+// them in.
 func (e *edit) applyKeys(prefix string, value any) error {
 	obj, ok := e.one(value).(map[string]any)
 	if !ok {
@@ -91,6 +92,9 @@ func (e *edit) applyKeys(prefix string, value any) error {
 			err = e.applyKeys(e.rt.Schema.ID+":", obj[key])
 		case a == nil && e.strict():
 			err = e.fail(InvalidPath, attributeName(key), "is not an attribute of %s", e.rt.Name)
+		case e.strict() && !e.isName(prefix, key):
+			err = &Error{Index: e.index, Path: attributeName(prefix + key), Kind: InvalidPath, part: "value",
+				Msg: "a key of a value is a name, not a path"}
 		case a == nil: // unknown attributes are ignored
 		case readOnly(a) && !e.strict(): // vendor rows E14, O11, O13, K02, S07
 		default:
@@ -101,6 +105,17 @@ func (e *edit) applyKeys(prefix string, value any) error {
 		}
 	}
 	return nil
+}
+
+// isName reports whether a key of a value without a path is what a resource has
+// for a key (§3.5.2.1), and no path: below an extension's URN the name of one of
+// its attributes, else that of a core attribute or an extension's URN.
+func (e *edit) isName(prefix, key string) bool {
+	if prefix == "" {
+		return e.rt.Top(key) != nil
+	}
+	a := e.rt.Top(strings.TrimSuffix(prefix, ":"))
+	return a != nil && a.Sub(key) != nil
 }
 
 // named returns the attribute that a path is about, or nil when the schema has
