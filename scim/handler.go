@@ -29,12 +29,6 @@ const (
 // BodyLimits bound the JSON of a request.
 var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
 
-// Media types (RFC 7644 §3.1).
-const (
-	mediaSCIM = "application/scim+json"
-	mediaJSON = "application/json"
-)
-
 // Route is one row of a route table.
 type Route struct {
 	Method string
@@ -101,16 +95,6 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(body) // the client is gone if this fails
 	return e
-}
-
-// mediaType picks the response's media type: application/json for clients that
-// ask for it by name and not for application/scim+json, which is the default.
-func mediaType(r *http.Request) string {
-	accept := r.Header.Get("Accept")
-	if strings.Contains(accept, mediaJSON) && !strings.Contains(accept, mediaSCIM) {
-		return mediaJSON
-	}
-	return mediaSCIM
 }
 
 func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
