@@ -34,8 +34,9 @@ type Route struct {
 	Method string
 	Path   string // a mux template below the base path: "/Users/{id}"
 	Needs  auth.Need
-	// Serve answers a request of a principal that meets Needs. An error that
-	// it returns becomes the response; see WriteError.
+	// Serve answers a request of a principal that meets Needs. An error that it
+	// returns becomes the response (see WriteError), or, when part of a response
+	// is out already, whoever called Serve has to cut the connection.
 	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
 }
 
@@ -212,8 +213,6 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 	header.Set("Content-Type", mediaType(r))
 	s := newStream(w, status)
 	if err := h.write(r.Context(), s, by, v, res, groups[res.ID]); err != nil {
-		header.Del("Location")
-		header.Del("Content-Location")
 		return s.fail(err)
 	}
 	return s.close()
