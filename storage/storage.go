@@ -128,6 +128,15 @@ type Tx interface {
 	SetMembers(group *Resource, members []Member) (int, error)
 	// EachMember calls fn for every direct member.
 	EachMember(group *Resource, fn func(Member) error) error
+	// Ancestors returns the ids of the groups that a group belongs to, directly
+	// or through other groups, in no order; its own id is among them if it is in
+	// a cycle. What it costs depends on how many these are, not on how many
+	// members any of them has. The store does not refuse cycles itself. Whoever
+	// asks here first, and adds no member that is among the answer, makes none,
+	// even when others do the same at the same time: what Ancestors returned
+	// still holds when the write becomes durable, or else the write fails or
+	// runs again.
+	Ancestors(group *Resource) ([]string, error)
 
 	// SetPassword stores the user's password hash; an empty one removes it.
 	SetPassword(user *Resource, hash string) error

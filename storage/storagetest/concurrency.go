@@ -17,6 +17,7 @@ var concurrencyPromises = []promise{
 	{"of 64 that race for a userName exactly one wins", raceForName},
 	{"of 64 that race to update a version exactly one wins", raceForVersion},
 	{"64 that add a member to one group all succeed", raceForGroup},
+	{"64 that close a ring of groups and look first do not make a cycle", raceForCycle},
 	{"no update is lost to those who compare and set", noLostUpdate},
 	{"who is deleted while being added is no member", raceToDelete},
 	{"readers see a write whole or not at all", wholeWrites},
@@ -103,6 +104,47 @@ func raceForVersion(t *testing.T, d *directory) {
 		d.wantGone(held)
 	default:
 		d.wantStored(nexts[winner])
+	}
+}
+
+// raceForCycle lets each racer add the next group to its own, unless it can see
+// that this would close the ring.
+func raceForCycle(t *testing.T, d *directory) {
+	var ring [racers]*storage.Resource
+	for i := range ring {
+		ring[i] = d.addGroup(fmt.Sprint("Ring", i))
+	}
+	refused := 0
+	for i, err := range race(func(i int) error {
+		next := ring[(i+1)%racers]
+		return d.try(func(tx storage.Tx) error {
+			above, err := tx.Ancestors(ring[i])
+			if err != nil {
+				return err
+			}
+			if slices.Contains(above, next.ID) {
+				return errTest
+			}
+			_, err = tx.AddMembers(ring[i], asMembers(next))
+			return err
+		})
+	}) {
+		switch {
+		case errors.Is(err, errTest):
+			refused++
+		case err != nil:
+			t.Errorf("racer %d: %v", i, err)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d of %d saw that they would close the ring, want 1", refused, racers)
+	}
+	for _, g := range ring {
+		for _, m := range d.groupsOf(g) {
+			if m.Group == g.ID {
+				t.Fatalf("%s is above itself", g.Name)
+			}
+		}
 	}
 }
 
