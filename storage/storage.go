@@ -146,6 +146,11 @@ type Tx interface {
 	CreateClient(c *Client) error
 	// RevokeClient ends a client and all its tokens.
 	RevokeClient(id string, at time.Time) error
+	// Tokens returns the tokens of a client, those that have ended too, oldest
+	// first; none for an unknown client. What it returned still holds when the
+	// write becomes durable, or else the write fails or runs again: of two writes
+	// that look here and create a token, one sees the other's.
+	Tokens(client string) ([]*Token, error)
 	// CreateToken stores a token.
 	CreateToken(t *Token) error
 	// ExpireToken brings a token's expiry forward to at; it never extends it.

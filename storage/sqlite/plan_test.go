@@ -369,6 +369,7 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error {
 				return tx.CreateToken(&storage.Token{ID: "k", Client: "c", Hash: []byte{1}, Created: someday, Expires: someday})
 			},
+			func() error { _, err := tx.Tokens("c"); return err },
 			func() error { return tx.ExpireToken("k", someday) },
 			func() error { return tx.RevokeClient("c", someday) },
 			func() error { return tx.Publish(storage.Event{At: someday, Action: "x", Type: "User", ID: a.ID}) },

@@ -18,6 +18,7 @@ var concurrencyPromises = []promise{
 	{"of 64 that race to update a version exactly one wins", raceForVersion},
 	{"64 that add a member to one group all succeed", raceForGroup},
 	{"64 that close a ring of groups and look first do not make a cycle", raceForCycle},
+	{"64 that give a client a token and end all but one leave two", raceForToken},
 	{"no update is lost to those who compare and set", noLostUpdate},
 	{"who is deleted while being added is no member", raceToDelete},
 	{"readers see a write whole or not at all", wholeWrites},
@@ -145,6 +146,50 @@ func raceForCycle(t *testing.T, d *directory) {
 				t.Fatalf("%s is above itself", g.Name)
 			}
 		}
+	}
+}
+
+func raceForToken(t *testing.T, d *directory) {
+	d.store(newClient(d, "c1", "Entra"), newToken(d, "first", "c1"))
+	var tokens [racers]*storage.Token
+	for i := range tokens {
+		tokens[i] = newToken(d, fmt.Sprint("k", i), "c1")
+	}
+	at := d.now()
+	for i, err := range race(func(i int) error {
+		return d.try(func(tx storage.Tx) error {
+			old, err := tx.Tokens("c1")
+			if err != nil {
+				return err
+			}
+			kept := 0
+			for _, k := range old {
+				switch {
+				case !k.Expires.After(at):
+				case kept == 0:
+					kept++
+				default:
+					if err := tx.ExpireToken(k.ID, at); err != nil {
+						return err
+					}
+				}
+			}
+			return tx.CreateToken(tokens[i])
+		})
+	}) {
+		if err != nil {
+			t.Errorf("racer %d: %v", i, err)
+		}
+	}
+	active := 0
+	list := d.clients()
+	for _, k := range list[0].Tokens {
+		if k.Expires.After(at) {
+			active++
+		}
+	}
+	if active != 2 || len(list[0].Tokens) != racers+1 {
+		t.Errorf("%d of %d tokens are left, want 2 of %d", active, len(list[0].Tokens), racers+1)
 	}
 }
 
