@@ -124,12 +124,12 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 // unstored reports whether a is made up when a resource is written out, so that
 // no store can compare it.
 func unstored(a *schemas.Attribute) bool {
-	return a.Path == "meta.location" || a.Name == "$ref" && a.Top().Detached
+	return a.Path == "meta.location" || a.Path == "meta.version" || a.Name == "$ref" && a.Top().Detached
 }
 
 // computed rewrites the comparisons with meta.location into ones with id, which
 // is all a location says, and refuses those with other values that are made up
-// on the way out.
+// on the way out: meta.version depends on the groups that are shown.
 func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
 	switch e := e.(type) {
 	case filter.And:
@@ -145,7 +145,7 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 		inner, err := computed(e.Filter, t, location)
 		return filter.ValuePath{Attr: e.Attr, Filter: inner}, err
 	case filter.Present:
-		if e.Attr.Path == "meta.location" {
+		if e.Attr.Path == "meta.location" || e.Attr.Path == "meta.version" { // everything has these
 			return filter.Present{Attr: t.Top("id")}, nil
 		}
 		if unstored(e.Attr) {
@@ -162,7 +162,11 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 			}
 			return filter.Compare{Attr: t.Top("id"), Op: e.Op, Value: id, Text: id}, nil
 		}
-		return nil, &Error{Status: 400, Type: InvalidFilter, Detail: fmt.Sprintf("%s cannot be compared like this: compare the id instead", e.Attr.Path)}
+		instead := "the id"
+		if e.Attr.Path == "meta.version" {
+			instead = "meta.lastModified"
+		}
+		return nil, &Error{Status: 400, Type: InvalidFilter, Detail: fmt.Sprintf("%s cannot be compared like this: compare %s instead", e.Attr.Path, instead)}
 	}
 	return e, nil
 }
