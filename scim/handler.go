@@ -171,7 +171,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 			short = n > membersInPatchResponse
 		}
 		if short {
-			w.Header().Set("ETag", version(res, nil))
+			w.Header().Set("ETag", version(res, around{}))
 			w.Header().Set("Location", v.location(res.ID))
 			w.WriteHeader(204)
 			return nil
@@ -190,11 +190,15 @@ func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Princip
 
 // respond sends one resource, or 304 when a GET names its version.
 func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Principal, v view, status int, res *storage.Resource) error {
-	groups, err := h.groups(r.Context(), by, v.t, res)
+	list, err := h.around(r.Context(), by, v.t, res)
 	if err != nil {
 		return err
 	}
-	tag := version(res, groups[res.ID])
+	var with around
+	if list != nil {
+		with = list[0]
+	}
+	tag := version(res, with)
 	header := w.Header()
 	header.Set("ETag", tag)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -212,14 +216,38 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 	header.Set("Content-Location", location)
 	header.Set("Content-Type", mediaType(r))
 	s := newStream(w, status)
-	if err := h.write(r.Context(), s, by, v, res, groups[res.ID]); err != nil {
+	if err := h.write(r.Context(), s, by, v, res, with); err != nil {
 		return s.fail(err)
 	}
 	return s.close()
 }
 
+// around finds what each of the resources is shown with; nil when it is nothing
+// for all of them.
+func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) ([]around, error) {
+	groups, err := h.groups(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	managers, err := h.managers(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	if groups == nil && managers == nil {
+		return nil, nil
+	}
+	list := make([]around, len(resources))
+	for i, r := range resources {
+		list[i].groups = groups[r.ID]
+		if managers != nil {
+			list[i].manager = managers[i]
+		}
+	}
+	return list, nil
+}
+
 // groups finds the groups of those among resources that are in any.
-func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) (map[string][]storage.Membership, error) {
+func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources []*storage.Resource) (map[string][]storage.Membership, error) {
 	if t.Top("groups") == nil {
 		return nil, nil
 	}
@@ -236,9 +264,9 @@ func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 // write appends one resource to a response, members streamed.
-func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, groups []storage.Membership) error {
+func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, with around) error {
 	var err error
-	if s.buf, err = v.open(s.buf, res, groups); err != nil {
+	if s.buf, err = v.open(s.buf, res, with); err != nil {
 		return err
 	}
 	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
@@ -311,16 +339,20 @@ func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v
 		if err != nil || len(resources) == 0 {
 			return n, err
 		}
-		groups, err := h.groups(ctx, by, v.t, resources...)
+		list, err := h.around(ctx, by, v.t, resources...)
 		if err != nil {
 			return n, err
 		}
-		for _, res := range resources {
+		for i, res := range resources {
+			var with around
+			if list != nil {
+				with = list[i]
+			}
 			if n > 0 {
 				s.buf = append(s.buf, ',')
 			}
 			n++
-			if err := h.write(ctx, s, by, v, res, groups[res.ID]); err != nil {
+			if err := h.write(ctx, s, by, v, res, with); err != nil {
 				return n, err
 			}
 		}

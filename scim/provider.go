@@ -110,6 +110,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
+	dropManagerRef(t, attrs)
 	p.fill(t, r, attrs)
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
@@ -401,6 +402,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
+	dropManagerRef(u.t, u.change.attrs)
 	u.p.fill(u.t, next, u.change.attrs)
 	u.changed = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {

@@ -40,6 +40,9 @@ type Store interface {
 type Resources interface {
 	// Get returns one resource, or ErrNotFound.
 	Get(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
+	// Names returns what the resources with the given ids are called, see
+	// Resource.Name. Those that do not exist are absent from the result.
+	Names(ctx context.Context, tenant TenantID, typ string, ids ...string) (map[string]string, error)
 	// Query selects a page of resources; see Query and Page.
 	Query(ctx context.Context, tenant TenantID, q Query) (*Page, error)
 }
