@@ -29,19 +29,14 @@ const (
 // BodyLimits bound the JSON of a request.
 var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
 
-// Media types (RFC 7644 §3.1).
-const (
-	mediaSCIM = "application/scim+json"
-	mediaJSON = "application/json"
-)
-
 // Route is one row of a route table.
 type Route struct {
 	Method string
 	Path   string // a mux template below the base path: "/Users/{id}"
 	Needs  auth.Need
-	// Serve answers a request of a principal that meets Needs. An error that
-	// it returns becomes the response; see WriteError.
+	// Serve answers a request of a principal that meets Needs. An error that it
+	// returns becomes the response (see WriteError), or, when part of a response
+	// is out already, whoever called Serve has to cut the connection.
 	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
 }
 
@@ -101,16 +96,6 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(body) // the client is gone if this fails
 	return e
-}
-
-// mediaType picks the response's media type: application/json for clients that
-// ask for it by name and not for application/scim+json, which is the default.
-func mediaType(r *http.Request) string {
-	accept := r.Header.Get("Accept")
-	if strings.Contains(accept, mediaJSON) && !strings.Contains(accept, mediaSCIM) {
-		return mediaJSON
-	}
-	return mediaSCIM
 }
 
 func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -186,7 +171,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 			short = n > membersInPatchResponse
 		}
 		if short {
-			w.Header().Set("ETag", version(res, nil))
+			w.Header().Set("ETag", version(res, around{}))
 			w.Header().Set("Location", v.location(res.ID))
 			w.WriteHeader(204)
 			return nil
@@ -205,11 +190,15 @@ func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Princip
 
 // respond sends one resource, or 304 when a GET names its version.
 func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Principal, v view, status int, res *storage.Resource) error {
-	groups, err := h.groups(r.Context(), by, v.t, res)
+	list, err := h.around(r.Context(), by, v.t, res)
 	if err != nil {
 		return err
 	}
-	tag := version(res, groups[res.ID])
+	var with around
+	if list != nil {
+		with = list[0]
+	}
+	tag := version(res, with)
 	header := w.Header()
 	header.Set("ETag", tag)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -227,16 +216,38 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 	header.Set("Content-Location", location)
 	header.Set("Content-Type", mediaType(r))
 	s := newStream(w, status)
-	if err := h.write(r.Context(), s, by, v, res, groups[res.ID]); err != nil {
-		header.Del("Location")
-		header.Del("Content-Location")
+	if err := h.write(r.Context(), s, by, v, res, with); err != nil {
 		return s.fail(err)
 	}
 	return s.close()
 }
 
+// around finds what each of the resources is shown with; nil when it is nothing
+// for all of them.
+func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) ([]around, error) {
+	groups, err := h.groups(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	managers, err := h.managers(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	if groups == nil && managers == nil {
+		return nil, nil
+	}
+	list := make([]around, len(resources))
+	for i, r := range resources {
+		list[i].groups = groups[r.ID]
+		if managers != nil {
+			list[i].manager = managers[i]
+		}
+	}
+	return list, nil
+}
+
 // groups finds the groups of those among resources that are in any.
-func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) (map[string][]storage.Membership, error) {
+func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources []*storage.Resource) (map[string][]storage.Membership, error) {
 	if t.Top("groups") == nil {
 		return nil, nil
 	}
@@ -253,9 +264,9 @@ func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 // write appends one resource to a response, members streamed.
-func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, groups []storage.Membership) error {
+func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, with around) error {
 	var err error
-	if s.buf, err = v.open(s.buf, res, groups); err != nil {
+	if s.buf, err = v.open(s.buf, res, with); err != nil {
 		return err
 	}
 	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
@@ -328,16 +339,20 @@ func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v
 		if err != nil || len(resources) == 0 {
 			return n, err
 		}
-		groups, err := h.groups(ctx, by, v.t, resources...)
+		list, err := h.around(ctx, by, v.t, resources...)
 		if err != nil {
 			return n, err
 		}
-		for _, res := range resources {
+		for i, res := range resources {
+			var with around
+			if list != nil {
+				with = list[i]
+			}
 			if n > 0 {
 				s.buf = append(s.buf, ',')
 			}
 			n++
-			if err := h.write(ctx, s, by, v, res, groups[res.ID]); err != nil {
+			if err := h.write(ctx, s, by, v, res, with); err != nil {
 				return n, err
 			}
 		}

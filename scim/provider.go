@@ -110,6 +110,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
+	dropManagerRef(t, attrs)
 	p.fill(by.Tenant, t, r, attrs)
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
@@ -378,7 +379,8 @@ type update struct {
 
 	prev, next *storage.Resource
 	change     change
-	changed    []string // attribute paths
+	changed    []string        // attribute paths
+	above      map[string]bool // the groups that this one belongs to; nil until somebody asks
 }
 
 // prepare computes the next state from prev.
@@ -395,6 +397,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
+	dropManagerRef(u.t, u.change.attrs)
 	u.p.fill(u.by.Tenant, u.t, next, u.change.attrs)
 	u.changed = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
@@ -456,6 +459,11 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if c.Kind == patch.AddMembers || c.Kind == patch.ReplaceMembers {
+		if err := u.noCycle(tx, members); err != nil {
+			return 0, err
+		}
+	}
 	switch c.Kind {
 	case patch.AddMembers:
 		n, err := tx.AddMembers(u.prev, members)
@@ -479,6 +487,37 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 	return tx.RemoveMembers(u.prev, ids)
 }
 
+// noCycle refuses members that contain the group they would be in. It looks at
+// the groups above, of which there are few, and at no member of any. Changing
+// the members of a group does not change what is above it, so one look does for
+// all the operations of a PATCH.
+func (u *update) noCycle(tx storage.Tx, members []storage.Member) error {
+	if len(members) == 0 {
+		return nil
+	}
+	if u.above == nil {
+		ids, err := tx.Ancestors(u.prev)
+		if err != nil {
+			return err
+		}
+		u.above = make(map[string]bool, len(ids))
+		for _, id := range ids {
+			u.above[id] = true
+		}
+	}
+	for i, m := range members {
+		switch {
+		case m.Value == u.prev.ID:
+			return &schemas.ValueError{Path: memberPath(i), Msg: "a group cannot be a member of itself"}
+		case u.above[m.Value]:
+			return &schemas.ValueError{Path: memberPath(i), Msg: "this group contains the one it would become a member of"}
+		}
+	}
+	return nil
+}
+
+func memberPath(i int) string { return fmt.Sprintf("members[%d].value", i) }
+
 func memberIDs(members []storage.Member) []string {
 	ids := make([]string, len(members))
 	for i, m := range members {
@@ -490,7 +529,7 @@ func memberIDs(members []storage.Member) []string {
 // memberError says which of the given members does not exist.
 func memberError(err error) error {
 	if e, ok := errors.AsType[*storage.UnknownMemberError](err); ok {
-		return &schemas.ValueError{Path: fmt.Sprintf("members[%d].value", e.Index), Msg: "no user or group has this id"}
+		return &schemas.ValueError{Path: memberPath(e.Index), Msg: "no user or group has this id"}
 	}
 	return err
 }
@@ -523,7 +562,7 @@ func membersOf(elements []map[string]any) ([]storage.Member, error) {
 		m.Value, _ = e["value"].(string)
 		m.Display, _ = e["display"].(string)
 		if m.Value == "" {
-			return nil, &schemas.ValueError{Path: fmt.Sprintf("members[%d].value", i), Msg: "is required"}
+			return nil, &schemas.ValueError{Path: memberPath(i), Msg: "is required"}
 		}
 	}
 	return members, nil

@@ -101,24 +101,37 @@ func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 
 func (v view) location(id string) string { return v.base + v.t.Endpoint + "/" + id }
 
+// around is what a resource is shown with that is not in its document.
+type around struct {
+	groups  []storage.Membership
+	manager manager
+}
+
 // open appends everything of a resource except its members and the closing
 // brace.
-func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership) ([]byte, error) {
-	if v.fast {
+func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error) {
+	switch m := with.manager; {
+	case v.fast && m.id == "":
 		dst = append(dst, r.Doc[:len(r.Doc)-1]...)
-	} else {
+	case v.fast:
+		dst = v.manager(append(dst, r.Doc[:m.start]...), m)
+		dst = append(dst, r.Doc[m.end:len(r.Doc)-1]...)
+	default:
 		attrs, err := parseStored(v.t, r)
 		if err != nil {
 			return dst, err
 		}
+		if m.id != "" {
+			v.showManager(attrs, m)
+		}
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}
-	if a := v.t.Top("groups"); a != nil && a.Detached && len(groups) > 0 && v.keep(a) {
-		dst = v.groups(dst, a, groups)
+	if a := v.t.Top("groups"); a != nil && a.Detached && len(with.groups) > 0 && v.keep(a) {
+		dst = v.groups(dst, a, with.groups)
 	}
 	if a := v.t.Top("meta"); v.keep(a) {
-		dst = v.meta(dst, a, r, groups)
+		dst = v.meta(dst, a, r, with)
 	}
 	return dst, nil
 }
@@ -182,7 +195,7 @@ func (v view) reference(dst []byte, a *schemas.Attribute, id, endpoint, display,
 	return append(dst, '}')
 }
 
-func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, groups []storage.Membership) []byte {
+func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, with around) []byte {
 	dst = append(dst, `,"meta":{`...)
 	start := len(dst)
 	begin := func(name string) bool {
@@ -211,7 +224,7 @@ func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, groups
 	}
 	if begin("version") {
 		dst = append(dst, `W/\"`...)
-		dst = append(appendVersion(dst, r, groups), `\""`...)
+		dst = append(appendVersion(dst, r, with), `\""`...)
 	}
 	return append(dst, '}')
 }

@@ -226,8 +226,14 @@ func (s *clientSession) rotate(name, overlap, expires string) error {
 	if err != nil {
 		return err
 	}
-	ends := endings(client.Tokens, s.now, stay)
+	var ends []ending
 	err = s.write("client.rotate", client.ID, func(tx storage.Tx) error {
+		// Read in the write: somebody else may be giving the client a token too.
+		tokens, err := tx.Tokens(client.ID)
+		if err != nil {
+			return err
+		}
+		ends = endings(tokens, s.now, stay)
 		for _, e := range ends {
 			if err := tx.ExpireToken(e.token, e.at); err != nil {
 				return err

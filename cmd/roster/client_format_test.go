@@ -86,6 +86,15 @@ func (t clientTx) CreateToken(k *storage.Token) error {
 	return storage.ErrNotFound
 }
 
+func (t clientTx) Tokens(client string) ([]*storage.Token, error) {
+	for _, c := range t.s.clients {
+		if c.ID == client {
+			return c.Tokens, nil
+		}
+	}
+	return nil, nil
+}
+
 func (t clientTx) ExpireToken(id string, at time.Time) error {
 	for _, c := range t.s.clients {
 		for _, k := range c.Tokens {

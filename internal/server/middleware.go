@@ -31,6 +31,7 @@ type response struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	failed bool // to write to the client
 }
 
 func (w *response) WriteHeader(status int) {
@@ -46,6 +47,7 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
+	w.failed = w.failed || err != nil
 	return n, err
 }
 
@@ -72,12 +74,12 @@ func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
 			s.finish(c, route, id, start, err, aborted)
 		}()
 		err = s.guard(c, serve)
-		_, panicked := errors.AsType[*panicError](err)
 		switch {
 		case err != nil && c.w.status == 0:
 			err = answered{err, scim.WriteError(c.w, c.r, err)}
-		case panicked:
+		case err != nil:
 			// Part of a response is out. Cut the connection, or it looks whole.
+			s.metrics.cut.WithLabelValues(c.cutBy(err)).Inc()
 			panic(http.ErrAbortHandler)
 		}
 		aborted = false
@@ -88,6 +90,24 @@ var (
 	noStore = []string{"no-store"}
 	noSniff = []string{"nosniff"}
 )
+
+// The causes of a response that ends in its middle.
+const (
+	cutByClient = "client" // it left, or reads too slowly
+	cutByPanic  = "panic"
+	cutByError  = "error" // usually the store's
+)
+
+// cutBy names the cause of err, with which a response ended in its middle.
+func (c *call) cutBy(err error) string {
+	if _, ok := errors.AsType[*panicError](err); ok {
+		return cutByPanic
+	}
+	if c.w.failed || errors.Is(c.r.Context().Err(), context.Canceled) {
+		return cutByClient
+	}
+	return cutByError
+}
 
 // answered is an error and how it was told to the client.
 type answered struct {
@@ -161,13 +181,17 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
 
 	level := slog.LevelInfo
-	if status >= 500 || aborted {
+	cause := ""
+	if aborted && err != nil {
+		cause = c.cutBy(err)
+	}
+	if status >= 500 || aborted && cause != cutByClient {
 		level = slog.LevelError
 	}
 	if !s.opt.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs,
 		slog.String("request_id", id), slog.String("actor", c.by.Actor()), slog.String("method", method),
 		slog.String("route", route), slog.String("status", label), slog.Int64("bytes", c.w.bytes),
@@ -186,6 +210,9 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 			if told.Type != scim.InvalidFilter && told.Type != scim.InvalidPath {
 				attrs = append(attrs, slog.String("detail", told.Detail))
 			}
+		}
+		if cause != "" {
+			attrs = append(attrs, slog.String("cut_by", cause))
 		}
 		if level == slog.LevelError {
 			attrs = append(attrs, slog.String("error", text.Error()))

@@ -25,6 +25,25 @@ func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string
 	return r, err
 }
 
+// Names implements storage.Resources.
+func (s *Store) Names(ctx context.Context, tenant storage.TenantID, typ string, ids ...string) (map[string]string, error) {
+	names := make(map[string]string, len(ids))
+	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
+		for _, id := range ids {
+			err := query(c, `SELECT name FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`,
+				func(st *sqlite.Stmt) error {
+					names[id] = st.ColumnText(0)
+					return nil
+				}, string(tenant), typ, id)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return names, err
+}
+
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
 	for again := 0; ; again++ {

@@ -32,6 +32,8 @@ type Options struct {
 	QueryTimeout time.Duration
 	// Log gets what callers cannot see; slog.Default() if nil.
 	Log *slog.Logger
+
+	checkedAtOnce int64 // in tests, in the place of the constant
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -50,6 +52,7 @@ type Store struct {
 	closeOnce sync.Once
 	closeErr  error
 	broken    brokenFlag
+	checks    sync.WaitGroup
 }
 
 // ErrInUse is returned by Open when another process serves the store.
@@ -104,11 +107,26 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	}
 	fail := func(err error) (*Store, error) {
 		s.closeReaders()
+		if isDamage(err) {
+			err = fmt.Errorf("%w (%w)", ErrDamaged, err)
+		}
 		return nil, errors.Join(err, s.lock.Unlock())
+	}
+	if locked {
+		if err := noteSuddenEnd(path); err != nil {
+			return fail(err)
+		}
 	}
 	w, err := openConn(path, writer)
 	if err != nil {
 		return fail(err)
+	}
+	later := false
+	if !opt.Guest { // a short command leaves it to the server
+		if later, err = s.checkAtStart(w); err != nil {
+			w.Close()
+			return fail(err)
+		}
 	}
 	if err := migrate(ctx, w, locked); err != nil {
 		w.Close()
@@ -136,6 +154,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return fail(err)
 	}
 	go s.write(w, k)
+	if later {
+		s.checks.Go(s.checkMeanwhile)
+	}
 	return s, nil
 }
 
@@ -149,6 +170,9 @@ func prepareFile(path string) (string, error) {
 		path = filepath.Join(path, "roster.db")
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	if err := localDisk(filepath.Dir(path), fileSystem); err != nil {
 		return "", err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -207,6 +231,7 @@ func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closing)
 		<-s.done
+		s.checks.Wait()
 		s.closeReaders()
 		s.closeErr = s.lock.Unlock()
 	})
@@ -228,7 +253,7 @@ func (s *Store) closeReaders() {
 // Ping reports whether the writer and the readers answer.
 func (s *Store) Ping(ctx context.Context) error {
 	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
+		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })

@@ -43,7 +43,7 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 
 func (s *Store) submit(j *job) error {
 	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
+		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
 	}
 	select {
 	case <-s.closing:

@@ -28,6 +28,7 @@ var memberPromises = []promise{
 	{"Groups returns direct and indirect groups, and what is both is direct", nestedGroups},
 	{"Groups names a group as it is called now", groupsDisplay},
 	{"Groups answers for many ids and leaves out those without groups", manyGroups},
+	{"Ancestors are the groups above a group, deleted ones left out", ancestors},
 	{"cycles of groups end", cycles},
 	{"a group may be a member of itself and still be deleted", selfMember},
 	{"InGroups says whether a resource is a direct member of a group", inGroups},
@@ -363,6 +364,57 @@ func manyGroups(t *testing.T, d *directory) {
 	if none, err := d.Groups(t.Context(), d.tenant); err != nil || len(none) != 0 {
 		t.Errorf("Groups of nobody: got %v, %v", none, err)
 	}
+}
+
+// wantAncestors checks what Ancestors says in a write, whatever the order.
+func (d *directory) wantAncestors(g *storage.Resource, want ...*storage.Resource) {
+	d.t.Helper()
+	var got []string
+	d.do(func(tx storage.Tx) (err error) {
+		got, err = tx.Ancestors(g)
+		return err
+	})
+	if diff := cmp.Diff(idsOf(want...), got, anyOrder, cmpopts.EquateEmpty()); diff != "" {
+		d.t.Errorf("Ancestors of %s (-want +got):\n%s", g.Name, diff)
+	}
+}
+
+func ancestors(t *testing.T, d *directory) {
+	team := d.addGroup("Team", d.addUser("ana"))
+	d.wantAncestors(team)
+	unit := d.addGroup("Unit", team, d.addGroup("Sister"))
+	firm, club := d.addGroup("Firm", unit), d.addGroup("Club", team, unit)
+	d.addGroup("Empty")
+	d.wantAncestors(team, unit, firm, club)
+	d.wantAncestors(unit, firm, club)
+	d.wantAncestors(firm)
+	// A write sees what it has done so far.
+	var got []string
+	err := d.try(func(tx storage.Tx) error {
+		got = nil
+		top := d.draft(d.group, `{"displayName":"Top"}`)
+		if err := tx.Create(top); err != nil {
+			return err
+		}
+		_, err := tx.AddMembers(top, asMembers(firm))
+		_, err2 := tx.RemoveMembers(club, idsOf(unit))
+		list, err3 := tx.Ancestors(unit)
+		for _, id := range list {
+			if id == top.ID {
+				id = "top"
+			}
+			got = append(got, id)
+		}
+		return errors.Join(err, err2, err3, errTest)
+	})
+	wantError(t, "Write", err, errTest)
+	if diff := cmp.Diff([]string{firm.ID, "top"}, got, anyOrder); diff != "" {
+		t.Errorf("Ancestors in the middle of a write (-want +got):\n%s", diff)
+	}
+	d.remove(unit)
+	d.wantAncestors(team, club)
+	d.addMembers(team, club)
+	d.wantAncestors(team, team, club)
 }
 
 func cycles(_ *testing.T, d *directory) {
