@@ -28,6 +28,7 @@ func parseUpdate(raw bson.Raw) (*update, error) {
 	if err != nil {
 		return nil, err
 	}
+	var paths []string
 	for _, operator := range d {
 		if !updateOperators[operator.Key] {
 			return nil, errorf(failedToParse, "Unknown modifier: %s", operator.Key)
@@ -43,9 +44,20 @@ func parseUpdate(raw bson.Raw) (*update, error) {
 			if operator.Key == "$pull" && (classOf(f.Value) == classDocument || classOf(f.Value) == classRegex) {
 				return nil, refused("$pull by condition")
 			}
+			for _, p := range paths {
+				if within(p, f.Key) || within(f.Key, p) {
+					return nil, errorf(conflictingUpdateOperators, "Updating the path '%s' would create a conflict at '%s'", f.Key, p)
+				}
+			}
+			paths = append(paths, f.Key)
 		}
 	}
 	return &update{raw}, nil
+}
+
+// within reports whether a path is another one or leads below it.
+func within(path, other string) bool {
+	return path == other || strings.HasPrefix(path, other+".")
 }
 
 // apply returns the document after the update. inserting is set for the new
@@ -61,6 +73,9 @@ func (u *update) apply(doc bson.Raw, inserting bool) (bson.Raw, error) {
 	// An operator without fields does nothing; lungo wants at least one operator.
 	if len(operators) > 0 {
 		if _, err := mongokit.Apply(bsonkit.Doc(&d), &v1.D{}, &operators, inserting, nil); err != nil {
+			if strings.Contains(err.Error(), "is not a number") {
+				return nil, errorf(typeMismatch, "Cannot apply to a value of non-numeric type: %s", err)
+			}
 			return nil, errorf(badValue, "%s", err)
 		}
 	}
