@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"math/big"
 	"strings"
 
 	"github.com/256dpi/lungo/bsonkit"
@@ -72,7 +73,10 @@ func (u *update) apply(doc bson.Raw, inserting bool) (bson.Raw, error) {
 	}
 	// An operator without fields does nothing; lungo wants at least one operator.
 	if len(operators) > 0 {
-		if _, err := mongokit.Apply(bsonkit.Doc(&d), &v1.D{}, &operators, inserting, nil); err != nil {
+		if overflows(d, operators) {
+			return nil, refused("an overflow in $inc or $mul")
+		}
+		if _, err := mongokit.Apply(&d, &v1.D{}, &operators, inserting, nil); err != nil {
 			if strings.Contains(err.Error(), "is not a number") {
 				return nil, errorf(typeMismatch, "Cannot apply to a value of non-numeric type: %s", err)
 			}
@@ -80,6 +84,35 @@ func (u *update) apply(doc bson.Raw, inserting bool) (bson.Raw, error) {
 		}
 	}
 	return v1.Marshal(d)
+}
+
+// overflows reports whether an increment or a product leaves its integer type,
+// where MongoDB takes a wider one or fails, and lungo does neither.
+func overflows(d, operators v1.D) bool {
+	for _, operator := range operators {
+		if operator.Key != "$inc" && operator.Key != "$mul" {
+			continue
+		}
+		for _, f := range operator.Value.(v1.D) {
+			have, ok1 := integer(bsonkit.Get(&d, f.Key))
+			by, ok2 := integer(f.Value)
+			if !ok1 || !ok2 {
+				continue
+			}
+			exact := big.NewInt(have)
+			if operator.Key == "$inc" {
+				exact.Add(exact, big.NewInt(by))
+			} else {
+				exact.Mul(exact, big.NewInt(by))
+			}
+			_, narrow := bsonkit.Get(&d, f.Key).(int32)
+			_, narrowBy := f.Value.(int32)
+			if !exact.IsInt64() || narrow && narrowBy && int64(int32(exact.Int64())) != exact.Int64() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // upsertBase is the document an upsert begins with: the filter's equalities.
