@@ -110,7 +110,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
-	p.fill(by.Tenant, t, r, attrs)
+	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
+		return nil, err
+	}
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
 			return err
@@ -136,15 +138,22 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 // now is in whole milliseconds, as stored.
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
-// fill derives from the attribute tree what is stored.
-func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
+// fill derives from the attribute tree what is stored, unless that is too much.
+func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
+	if err := checkSize(t, attrs); err != nil {
+		return err
+	}
 	attrs["id"] = r.ID
 	r.Name, _ = attrs["displayName"].(string)
 	if r.Name == "" {
 		r.Name, _ = attrs["userName"].(string)
 	}
 	r.Doc = t.Document(attrs)
+	if err := checkDocument(t, attrs, r.Doc); err != nil {
+		return err
+	}
 	r.Index = p.Store.NewIndex(tenant, t, attrs)
+	return nil
 }
 
 // record writes the audit entry of a change, which is its event as well.
@@ -320,6 +329,18 @@ type change struct {
 	noPassword bool   // the password is removed
 }
 
+// A change of a resource that is larger than heavyDocument takes too long to be
+// computed inside a write, where everybody else waits for it: up to milliseconds
+// for each KiB, when a PATCH has as many operations with filters as it may. One
+// that was overtaken is begun again outside, attempts times in all.
+const (
+	heavyDocument = 16 << 10
+	attempts      = 5
+)
+
+// errOvertaken: a heavy resource has changed meanwhile.
+var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnavailable)
+
 // update reads a resource, computes its next state, and writes that unless the
 // resource changed meanwhile; then it computes again inside the write, where
 // nothing can come between.
@@ -329,6 +350,17 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, storage.ErrNotFound
 	}
 	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
+	for attempt := 1; ; attempt++ {
+		r, err := u.attempt(ctx, id)
+		if !errors.Is(err, errOvertaken) || attempt == attempts {
+			return r, err
+		}
+	}
+}
+
+// attempt reads, computes and writes.
+func (u update) attempt(ctx context.Context, id string) (*storage.Resource, error) {
+	p, t, by := u.p, u.t, u.by
 	read, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
 	if err != nil {
 		return nil, err
@@ -336,6 +368,7 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := u.prepare(read); err != nil {
 		return nil, err
 	}
+	heavy := max(len(read.Doc), len(u.next.Doc)) > heavyDocument
 	if u.nothing() {
 		return read, nil
 	}
@@ -347,6 +380,9 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 			if !errors.Is(err, storage.ErrConflict) {
 				return err
 			}
+			if heavy {
+				return errOvertaken
+			}
 		}
 		// The row is read again inside the write, where it stays as it is: to
 		// count what member changes do, or because it changed meanwhile.
@@ -355,6 +391,9 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 			return err
 		}
 		if now.Version != u.prev.Version {
+			if heavy {
+				return errOvertaken
+			}
 			if err := u.prepare(now); err != nil {
 				return err
 			}
@@ -394,7 +433,9 @@ func (u *update) prepare(prev *storage.Resource) error {
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
-	u.p.fill(u.by.Tenant, u.t, next, u.change.attrs)
+	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
+		return err
+	}
 	u.changed = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
