@@ -313,10 +313,23 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			return err
 		}
 		r.LastModified = p.now()
+		groups, err := tx.MemberOf(r)
+		if err != nil {
+			return err
+		}
 		if err := tx.Delete(r, r.LastModified); err != nil {
 			return err
 		}
-		return p.record(ctx, tx, by, "delete", r, nil)
+		if err := p.record(ctx, tx, by, "delete", r, nil); err != nil {
+			return err
+		}
+		for _, g := range groups {
+			g.Version, g.LastModified = g.Version+1, r.LastModified
+			if err := p.record(ctx, tx, by, "patch", g, []string{"members"}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
