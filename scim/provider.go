@@ -93,9 +93,6 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true
-	}
 	secret, err := p.takePassword(ctx, attrs)
 	if err != nil {
 		return nil, err
@@ -144,6 +141,9 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 		return err
 	}
 	attrs["id"] = r.ID
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
 	r.Name, _ = attrs["displayName"].(string)
 	if r.Name == "" {
 		r.Name, _ = attrs["userName"].(string)
@@ -230,7 +230,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	c := change{action: "replace", password: secret}
 	members := takeMembers(bound)
 	if _, given := schemas.Field(body, "members"); given && t.Top("members") != nil {
-		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Members: members}}
+		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Operation: -1, Members: members}}
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := make(map[string]any, len(bound)+1)
@@ -277,7 +277,11 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
 		switch pw, ok := c.attrs["password"].(string); {
 		case !ok && t.Top("password") != nil:
-			c.noPassword = true
+			_, err := p.Store.PasswordHash(ctx, by.Tenant, id)
+			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+				return change{}, err
+			}
+			c.noPassword = err == nil
 		case ok && pw != storedPassword:
 			if hashed[pw] == "" {
 				if hashed[pw], err = p.Hasher.Hash(ctx, pw); err != nil {
@@ -475,7 +479,10 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	for _, m := range u.change.members {
 		n, err := u.apply(tx, m)
 		if err != nil {
-			return err
+			return inOperation(m.Operation, err)
+		}
+		if n == 0 && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
+			return &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
 		}
 		rows += n
 	}
@@ -501,6 +508,14 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 		}
 	}
 	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed)
+}
+
+// inOperation says which operation of a PATCH brought a value that is wrong.
+func inOperation(index int, err error) error {
+	if v, ok := errors.AsType[*schemas.ValueError](err); ok && index >= 0 {
+		return &patch.Error{Index: index, Path: v.Path, Kind: patch.InvalidValue, Msg: v.Msg}
+	}
+	return err
 }
 
 // apply does one change of members and returns how many rows it touched.

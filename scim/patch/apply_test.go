@@ -184,7 +184,7 @@ func TestPaths(t *testing.T) {
 		{name: "brackets where none belong", ops: `{"op":"remove","path":"title[value eq \"x\"]"}`,
 			err: `invalidPath: Operations[0].path: "title" takes no filter in brackets`},
 		{name: "no attribute at all", ops: `{"op":"remove","path":" !"}`, err: "invalidPath: Operations[0].path: expected an attribute"},
-		{name: "a broken filter in a key", ops: `{"op":"add","value":{"emails[type is \"x\"].value":"x"}}`, err: "invalidFilter: Operations[0].path: expected an operator"},
+		{name: "a broken filter in a key", ops: `{"op":"add","value":{"emails[type is \"x\"].value":"x"}}`, err: "invalidFilter: Operations[0].value: emails: expected an operator"},
 	})
 	_, err := Apply(user, base(user), []Operation{{Remove, "shoeSize", nil}}, lenient)
 	var e *Error
