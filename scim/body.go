@@ -161,7 +161,7 @@ func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any) (
 	if err != nil {
 		return p, nil, err
 	}
-	if err := acceptable(r.Header.Get("Content-Type")); err != nil {
+	if err := acceptable(r.Header); err != nil {
 		return p, nil, err
 	}
 	b := h.bodies.open(by.Actor())
@@ -189,16 +189,26 @@ func tooLarge() error {
 	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
 }
 
-// acceptable checks the media type of a body. One that is not named is taken
-// for JSON.
-func acceptable(contentType string) error {
+// acceptable checks what a body says of itself. A media type that is not named is
+// taken for JSON.
+func acceptable(h http.Header) error {
+	unsupported := func(expected string) error {
+		return &Error{Status: http.StatusUnsupportedMediaType, Detail: expected}
+	}
+	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return unsupported("expected a body without Content-Encoding")
+	}
+	contentType := h.Get("Content-Type")
 	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {
 		return nil
 	}
 	media, params, err := mime.ParseMediaType(contentType)
-	charset := params["charset"]
-	if err != nil || media != mediaSCIM && media != mediaJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected Content-Type " + mediaSCIM + " or " + mediaJSON + ", in UTF-8"}
+	if err != nil || media != mediaSCIM && media != mediaJSON {
+		return unsupported("expected Content-Type " + mediaSCIM + " or " + mediaJSON)
 	}
-	return nil
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8": // the latter is no name of it, and cannot mean anything else
+		return nil
+	}
+	return unsupported("expected the charset utf-8")
 }

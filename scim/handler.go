@@ -79,6 +79,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	h := w.Header()
 	h.Set("Content-Type", mediaType(r))
 	h.Del("Content-Length")
+	if e.Status == http.StatusUnsupportedMediaType {
+		h.Set("Accept-Encoding", "identity") // RFC 9110 §15.5.16
+	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
