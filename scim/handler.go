@@ -2,32 +2,17 @@ package scim
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/gorilla/mux"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/storage"
 )
-
-// Limits of one request. ServiceProviderConfig and the documentation tell them.
-const (
-	MaxBody   = 1 << 20 // bytes
-	maxBodies = 64 << 20
-)
-
-// BodyLimits bound the JSON of a request.
-var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
 
 // Route is one row of a route table.
 type Route struct {
@@ -43,7 +28,7 @@ type Route struct {
 // Handler is the protocol (RFC 7644) over a Provider.
 type Handler struct {
 	provider *Provider
-	bodies   *semaphore.Weighted // bytes of request bodies in memory
+	bodies   *bodies
 	base     func(*http.Request) string
 }
 
@@ -51,7 +36,7 @@ type Handler struct {
 // a request found the routes, without a slash at the end:
 // "https://roster.example/scim/v2".
 func NewHandler(p *Provider, base func(*http.Request) string) *Handler {
-	return &Handler{provider: p, bodies: semaphore.NewWeighted(maxBodies), base: base}
+	return &Handler{provider: p, bodies: newBodies(), base: base}
 }
 
 // Routes returns the route table: every route of the protocol with what it
@@ -88,6 +73,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	h := w.Header()
 	h.Set("Content-Type", mediaType(r))
 	h.Del("Content-Length")
+	if e.Status == http.StatusUnsupportedMediaType {
+		h.Set("Accept-Encoding", "identity") // RFC 9110 §15.5.16
+	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
@@ -115,12 +103,9 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	p, body, done, err := h.request(r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	res, err := h.provider.Create(r.Context(), by, t, body)
+	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		return h.provider.Create(r.Context(), by, t, body)
+	})
 	if err != nil {
 		return err
 	}
@@ -128,12 +113,9 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	p, body, done, err := h.request(r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	res, err := h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
+	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
+	})
 	if err != nil {
 		return err
 	}
@@ -147,16 +129,13 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 const membersInPatchResponse = 20
 
 func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	p, body, done, err := h.request(r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
-	if err != nil {
-		return err
-	}
-	res, err := h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
+	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
+		if err != nil {
+			return nil, err
+		}
+		return h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
+	})
 	if err != nil {
 		return err
 	}
@@ -357,82 +336,6 @@ func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v
 			}
 		}
 	}
-}
-
-// request reads the parameters and the body of a POST, PUT or PATCH. done gives
-// back the memory set aside for the body.
-func (h *Handler) request(r *http.Request) (p projectionRequest, body any, done func(), err error) {
-	q, err := parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return p, nil, nil, err
-	}
-	if p, err = parseProjection(q); err != nil {
-		return p, nil, nil, err
-	}
-	if err := acceptable(r.Header.Get("Content-Type")); err != nil {
-		return p, nil, nil, err
-	}
-	size := r.ContentLength
-	if size > MaxBody {
-		return p, nil, nil, tooLarge()
-	}
-	if size < 0 {
-		size = MaxBody
-	}
-	if err := h.bodies.Acquire(r.Context(), size); err != nil {
-		return p, nil, nil, fmt.Errorf("%w: too many request bodies", storage.ErrUnavailable)
-	}
-	done = func() { h.bodies.Release(size) }
-	raw, err := readBody(r, size)
-	if err == nil {
-		body, err = schemas.Decode(raw, BodyLimits)
-	}
-	if err != nil {
-		done()
-		return p, nil, nil, err
-	}
-	return p, body, done, nil
-}
-
-func readBody(r *http.Request, size int64) ([]byte, error) {
-	if r.ContentLength >= 0 {
-		raw := make([]byte, size)
-		_, err := io.ReadFull(r.Body, raw)
-		return raw, unreadable(err)
-	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
-	if len(raw) > MaxBody {
-		return nil, tooLarge()
-	}
-	return raw, unreadable(err)
-}
-
-func unreadable(err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body could not be read to its end"}
-}
-
-func tooLarge() error {
-	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
-}
-
-// acceptable checks the media type of a body. One that is not named is taken
-// for JSON.
-func acceptable(contentType string) error {
-	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {
-		return nil
-	}
-	media, params, err := mime.ParseMediaType(contentType)
-	charset := params["charset"]
-	if err != nil || media != mediaSCIM && media != mediaJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected Content-Type " + mediaSCIM + " or " + mediaJSON + ", in UTF-8"}
-	}
-	return nil
 }
 
 // The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.

@@ -93,9 +93,6 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true
-	}
 	secret, err := p.takePassword(ctx, attrs)
 	if err != nil {
 		return nil, err
@@ -111,7 +108,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
 	dropManagerRef(t, attrs)
-	p.fill(by.Tenant, t, r, attrs)
+	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
+		return nil, err
+	}
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
 			return err
@@ -137,15 +136,25 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 // now is in whole milliseconds, as stored.
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
-// fill derives from the attribute tree what is stored.
-func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
+// fill derives from the attribute tree what is stored, unless that is too much.
+func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
+	if err := checkSize(t, attrs); err != nil {
+		return err
+	}
 	attrs["id"] = r.ID
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
 	r.Name, _ = attrs["displayName"].(string)
 	if r.Name == "" {
 		r.Name, _ = attrs["userName"].(string)
 	}
 	r.Doc = t.Document(attrs)
+	if err := checkDocument(t, attrs, r.Doc); err != nil {
+		return err
+	}
 	r.Index = p.Store.NewIndex(tenant, t, attrs)
+	return nil
 }
 
 // record writes the audit entry of a change, which is its event as well.
@@ -223,7 +232,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	c := change{action: "replace", password: secret}
 	members := takeMembers(bound)
 	if givenMembers && t.Top("members") != nil {
-		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Members: members}}
+		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Operation: -1, Members: members}}
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := make(map[string]any, len(bound)+1)
@@ -270,7 +279,11 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
 		switch pw, ok := c.attrs["password"].(string); {
 		case !ok && t.Top("password") != nil:
-			c.noPassword = true
+			_, err := p.Store.PasswordHash(ctx, by.Tenant, id)
+			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+				return change{}, err
+			}
+			c.noPassword = err == nil
 		case ok && pw != storedPassword:
 			if hashed[pw] == "" {
 				if hashed[pw], err = p.Hasher.Hash(ctx, pw); err != nil {
@@ -306,10 +319,23 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			return err
 		}
 		r.LastModified = p.now()
+		groups, err := tx.MemberOf(r)
+		if err != nil {
+			return err
+		}
 		if err := tx.Delete(r, r.LastModified); err != nil {
 			return err
 		}
-		return p.record(ctx, tx, by, "delete", r, nil)
+		if err := p.record(ctx, tx, by, "delete", r, nil); err != nil {
+			return err
+		}
+		for _, g := range groups {
+			g.Version, g.LastModified = g.Version+1, r.LastModified
+			if err := p.record(ctx, tx, by, "patch", g, []string{"members"}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -322,6 +348,18 @@ type change struct {
 	noPassword bool   // the password is removed
 }
 
+// A change of a resource that is larger than heavyDocument takes too long to be
+// computed inside a write, where everybody else waits for it: up to milliseconds
+// for each KiB, when a PATCH has as many operations with filters as it may. One
+// that was overtaken is begun again outside, attempts times in all.
+const (
+	heavyDocument = 16 << 10
+	attempts      = 5
+)
+
+// errOvertaken: a heavy resource has changed meanwhile.
+var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnavailable)
+
 // update reads a resource, computes its next state, and writes that unless the
 // resource changed meanwhile; then it computes again inside the write, where
 // nothing can come between.
@@ -331,6 +369,17 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, storage.ErrNotFound
 	}
 	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
+	for attempt := 1; ; attempt++ {
+		r, err := u.attempt(ctx, id)
+		if !errors.Is(err, errOvertaken) || attempt == attempts {
+			return r, err
+		}
+	}
+}
+
+// attempt reads, computes and writes.
+func (u update) attempt(ctx context.Context, id string) (*storage.Resource, error) {
+	p, t, by := u.p, u.t, u.by
 	read, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
 	if err != nil {
 		return nil, err
@@ -338,6 +387,7 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := u.prepare(read); err != nil {
 		return nil, err
 	}
+	heavy := max(len(read.Doc), len(u.next.Doc)) > heavyDocument
 	if u.nothing() {
 		return read, nil
 	}
@@ -349,6 +399,9 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 			if !errors.Is(err, storage.ErrConflict) {
 				return err
 			}
+			if heavy {
+				return errOvertaken
+			}
 		}
 		// The row is read again inside the write, where it stays as it is: to
 		// count what member changes do, or because it changed meanwhile.
@@ -357,6 +410,9 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 			return err
 		}
 		if now.Version != u.prev.Version {
+			if heavy {
+				return errOvertaken
+			}
 			if err := u.prepare(now); err != nil {
 				return err
 			}
@@ -398,7 +454,9 @@ func (u *update) prepare(prev *storage.Resource) error {
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
 	dropManagerRef(u.t, u.change.attrs)
-	u.p.fill(u.by.Tenant, u.t, next, u.change.attrs)
+	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
+		return err
+	}
 	u.changed = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
@@ -425,7 +483,10 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	for _, m := range u.change.members {
 		n, err := u.apply(tx, m)
 		if err != nil {
-			return err
+			return inOperation(m.Operation, err)
+		}
+		if n == 0 && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
+			return &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
 		}
 		rows += n
 	}
@@ -451,6 +512,14 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 		}
 	}
 	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed)
+}
+
+// inOperation says which operation of a PATCH brought a value that is wrong.
+func inOperation(index int, err error) error {
+	if v, ok := errors.AsType[*schemas.ValueError](err); ok && index >= 0 {
+		return &patch.Error{Index: index, Path: v.Path, Kind: patch.InvalidValue, Msg: v.Msg}
+	}
+	return err
 }
 
 // apply does one change of members and returns how many rows it touched.

@@ -2,6 +2,8 @@ package scim
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -21,20 +23,49 @@ func (r projectionRequest) projection(t *schemas.ResourceType) projection {
 	if len(r.attributes) > 0 {
 		p.include = map[*schemas.Attribute]bool{}
 		for _, name := range r.attributes {
-			if a := t.Lookup(name); a != nil {
-				p.include[a] = true
-			}
+			mark(t, name, p.include)
 		}
 	}
 	if len(r.excluded) > 0 {
 		p.exclude = map[*schemas.Attribute]bool{}
 		for _, name := range r.excluded {
-			if a := t.Lookup(name); a != nil {
-				p.exclude[a] = true
-			}
+			mark(t, name, p.exclude)
 		}
 	}
 	return p
+}
+
+// mark adds to set the attribute with this name, or all of the core schema for
+// its URN.
+func mark(t *schemas.ResourceType, name string, set map[*schemas.Attribute]bool) {
+	if strings.EqualFold(name, t.Schema.ID) {
+		for _, a := range t.Schema.Attributes {
+			set[t.Top(a.Name)] = true
+		}
+		return
+	}
+	if a := t.Lookup(name); a != nil {
+		set[a] = true
+	}
+}
+
+// schemas takes out of attrs the URIs of extensions that are not part of the
+// response (RFC 7643 §3: those of the attributes present).
+func (p projection) schemas(t *schemas.ResourceType, attrs map[string]any) {
+	uris, _ := attrs["schemas"].([]any)
+	attrs["schemas"] = slices.DeleteFunc(slices.Clone(uris), func(uri any) bool {
+		s, _ := uri.(string)
+		a := t.Top(s)
+		return a != nil && a.Extension && !p.shows(a, attrs)
+	})
+}
+
+// shows reports whether anything of an extension is part of the response.
+func (p projection) shows(extension *schemas.Attribute, attrs map[string]any) bool {
+	values, _ := attrs[extension.Name].(map[string]any)
+	return p.keep(extension) && slices.ContainsFunc(extension.SubAttributes, func(s *schemas.Attribute) bool {
+		return values[s.Name] != nil && p.keep(s)
+	})
 }
 
 // full reports whether a stored document can go out as it is.
@@ -124,6 +155,7 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		if m.id != "" {
 			v.showManager(attrs, m)
 		}
+		v.projection.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}

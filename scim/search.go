@@ -32,7 +32,8 @@ type SearchRequest struct {
 type projectionRequest struct{ attributes, excluded []string }
 
 // parseQuery reads a query string as form data, where "+" is a space. Unknown
-// parameters are ignored (vendor row E03); of one given twice the first counts.
+// parameters are ignored (vendor row E03); of one given twice the first counts,
+// except for the filter: whoever means less than everything must not get more.
 func parseQuery(raw string) (url.Values, error) {
 	if raw == "" {
 		return nil, nil
@@ -40,6 +41,14 @@ func parseQuery(raw string) (url.Values, error) {
 	v, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, &Error{Status: 400, Type: InvalidSyntax, Detail: "the query string is not valid: check the percent-encoding"}
+	}
+	for name, values := range v {
+		switch {
+		case name == "filter" && len(values) > 1:
+			return nil, &Error{Status: 400, Type: InvalidFilter, Detail: "there is more than one filter: join them with and, or with or"}
+		case name != "filter" && strings.EqualFold(name, "filter"):
+			return nil, &Error{Status: 400, Type: InvalidFilter, Detail: "the parameter is called filter, in lower case"}
+		}
 	}
 	return v, nil
 }
@@ -99,15 +108,18 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 		}
 	}
 	if s.SortBy != "" {
-		a := t.Lookup(s.SortBy)
-		if a != nil && a.Type == schemas.Complex {
+		named := t.Lookup(s.SortBy)
+		a := named
+		if a != nil {
 			a = a.Leaf()
 		}
 		switch {
-		case a == nil:
+		case named == nil:
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: no such attribute"}
+		case a == nil:
+			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: " + named.Path + " is made of sub-attributes: name one of them"}
 		case !a.Readable() || a.Top().Detached || unstored(a):
-			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: lists cannot be ordered by " + a.Path}
+			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: lists cannot be ordered by " + named.Path}
 		}
 		q.SortBy = a
 	}

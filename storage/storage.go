@@ -127,7 +127,8 @@ type Tx interface {
 	Update(prev, next *Resource) error
 	// Delete hides the resource with its memberships and frees its unique keys,
 	// unless prev's version is no longer the stored one (ErrConflict). Groups
-	// that lose a member get a new version and at as lastModified.
+	// that lose a member, those that MemberOf returns, get the next version and at
+	// as lastModified; their audit entries are the caller's.
 	Delete(prev *Resource, at time.Time) error
 
 	// AddMembers adds to a group those members it does not have yet and
@@ -152,6 +153,10 @@ type Tx interface {
 	// still holds when the write becomes durable, or else the write fails or
 	// runs again.
 	Ancestors(group *Resource) ([]string, error)
+	// MemberOf returns the groups that r is a direct member of, in a stable order,
+	// with all but Doc. What it returned still holds when the write becomes
+	// durable, or else the write fails or runs again.
+	MemberOf(r *Resource) ([]*Resource, error)
 
 	// SetPassword stores the user's password hash; an empty one removes it.
 	SetPassword(user *Resource, hash string) error

@@ -148,20 +148,42 @@ func acceptableURL(r *http.Request) error {
 		return &scim.Error{Status: http.StatusRequestURITooLong, Detail: fmt.Sprintf("the URL is longer than %d bytes", maxURL)}
 	}
 	p := r.URL.EscapedPath()
-	bad := strings.Contains(p, "//") || strings.Contains(p, "/.") || strings.ContainsAny(p, `\;`)
-	if strings.Contains(p, "%") {
-		low := strings.ToLower(p)
-		for _, e := range []string{"%2e", "%2f", "%5c", "%00", "%3b"} {
-			bad = bad || strings.Contains(low, e)
-		}
-	}
-	if bad {
+	if strings.Contains(p, "//") || strings.ContainsAny(p, `\;`) || dotSegment(p) || badEscape(p) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
 	}
 	if strings.ContainsFunc(r.Host, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the Host header is not a host"}
 	}
 	return nil
+}
+
+// dotSegment reports whether a segment of the path stands for another one.
+func dotSegment(p string) bool {
+	for p != "" {
+		var segment string
+		segment, p, _ = strings.Cut(p, "/")
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// badEscape reports whether a path has something escaped that would mean more if
+// it were not, or that need not be (RFC 3986 §2.3, §6.2.2.2): two spellings of
+// one address.
+func badEscape(p string) bool {
+	for {
+		i := strings.IndexByte(p, '%')
+		if i < 0 || i+2 >= len(p) {
+			return false
+		}
+		n, err := strconv.ParseUint(p[i+1:i+3], 16, 8)
+		if err != nil || alphanumeric(rune(n)) || strings.IndexByte("-._~/\\;\x00", byte(n)) >= 0 {
+			return true
+		}
+		p = p[i+3:]
+	}
 }
 
 // finish leaves the log line and the metrics. Personal data is in neither: not
@@ -257,8 +279,8 @@ func (s *Server) remote(r *http.Request) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		a, ok := hop(strings.TrimSpace(hops[i]))
+		if !ok {
 			break
 		}
 		if addr = a.Unmap(); !s.trusted(addr) {
@@ -266,6 +288,15 @@ func (s *Server) remote(r *http.Request) netip.Addr {
 		}
 	}
 	return addr
+}
+
+// hop reads an address in X-Forwarded-For. Some gateways write the port as well.
+func hop(s string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a, true
+	}
+	a, err := netip.ParseAddrPort(s)
+	return a.Addr(), err == nil
 }
 
 func connAddr(r *http.Request) netip.Addr {

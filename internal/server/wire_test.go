@@ -83,9 +83,11 @@ func TestPathForms(t *testing.T) {
 		"/scim/v2/Users;a=b", "/scim/v2/Users;/"+id, "/scim/v2/Users/"+id+";x", "/scim/v2/Groups;/../Users", "/scim/v2/Users%3bx",
 		`/scim/v2\Users`, `/scim/v2/Users\`+id, `/scim/v2/Groups/..\Users`, "/scim/v2/Groups/..%5cUsers", "/scim/v2/Users%5C"+id,
 		"/scim/v2/Users%00", "/scim/v2/Users/"+id+"%00",
+		"/scim/v2/%55sers", "/%73cim/v2/Users", "/scim/v2/Users/"+strings.Replace(id, "-", "%2d", 1), "/scim/v2/Users%7e", "/scim/v2/Schemas/%61",
 	)
 	check(404,
-		"/scim/v2/Groups/%252e%252e/Users", "/scim/v2/%55sers", "/%73cim/v2/Users", "/scim/v2/Users/"+strings.Replace(id, "-", "%2d", 1),
+		"/scim/v2/Groups/%252e%252e/Users",
+		"/scim/v2/.search", "/scim/v2/Users/.search", "/scim/v2/Users/..x", "/.well-known/x", "/scim/v2/...",
 		"/scim/v2/Users/"+id+"%20", "/scim/v2/Users/"+id+"%0a", "/scim/v2/Users/%09"+id,
 		"/SCIM/v2/Users", "/scim/V2/Users", "/scim/v2/users", "/scim/v2/Users/"+strings.ToUpper(id), "/scim/v2/Users.json", "/scim/v2/Users/"+id+".json",
 		"/scim/v2", "/scim/v2/", "/", "/metrics", "/healthz", "/debug/pprof/", "/scim/v2/Users/"+id+"/x",
@@ -276,6 +278,9 @@ func TestClientAddress(t *testing.T) {
 		{"with what is no address", trusting, "203.0.113.0/24", []string{"203.0.113.5, unknown"}, 401},
 		{"the proxy itself", trusting, "203.0.113.0/24", nil, 401},
 		{"in IPv6", trusting, "2001:db8::/32", []string{"2001:db8::17"}, 200},
+		{"with its port", trusting, "203.0.113.0/24", []string{"203.0.113.5:4711"}, 200},
+		{"in IPv6 with its port", trusting, "2001:db8::/32", []string{"[2001:db8::17]:4711, 10.1.2.3:80"}, 200},
+		{"from elsewhere with a port", trusting, "203.0.113.0/24", []string{"198.51.100.1:4711"}, 401},
 		{"in IPv4 written as IPv6", trusting, "203.0.113.0/24", []string{"::ffff:203.0.113.5"}, 200},
 	} {
 		token := test.s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: test.name, Scopes: []string{"users"}, Networks: []string{test.from}})

@@ -64,7 +64,7 @@ func TestVendorRows(t *testing.T) {
 			want: `{"title":"x","name":{"givenName":"y"},"nickName":"z"}`},
 		{name: "E14 a wider key comes first", ops: `{"op":"replace","value":{"emails[type eq \"work\"].display":"A","Emails":[{"value":"n@example.com","type":"work"}]}}`,
 			want: `{"emails":[{"value":"n@example.com","type":"work","display":"A"}]}`},
-		{name: "E14 a broken filter in a key", ops: `{"op":"add","value":{"emails[type is \"x\"].value":"x"}}`, err: "invalidFilter: Operations[0].path: expected an operator"},
+		{name: "E14 a broken filter in a key", ops: `{"op":"add","value":{"emails[type is \"x\"].value":"x"}}`, err: "invalidFilter: Operations[0].value: emails: expected an operator"},
 		{name: "E14 no object there", ops: `{"op":"add","path":"` + enterprise + `","value":"x"}`,
 			err: "invalidValue: Operations[0]: " + enterprise + ": expected an object of attributes and their values"},
 		{name: "E14 unknown attributes and schemas are ignored", ops: `{"op":"add","value":{"shoeSize":44,"urn:example:2.0:Shoe":{"size":44},"emails[type eq \"work\"].colour":"x","nosuch[a eq 1]":2,"title":"x"}}`,

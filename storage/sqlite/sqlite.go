@@ -28,7 +28,8 @@ type Options struct {
 	// OnCommit is told of every commit: how many writes shared it and how long
 	// it took. It must be fast.
 	OnCommit func(writes int, took time.Duration)
-	// QueryTimeout bounds one query that cannot use an index; 2 s if zero.
+	// QueryTimeout bounds one query that cannot use an index, and how long it
+	// waits for its turn; 2 s if zero.
 	QueryTimeout time.Duration
 	// Log gets what callers cannot see; slog.Default() if nil.
 	Log *slog.Logger
@@ -42,8 +43,9 @@ type Store struct {
 	opt     Options
 	lock    *flock.Flock
 	readers chan *sqlite.Conn
-	size    int  // of readers
-	guest   bool // a server runs on the store
+	size    int           // of readers
+	scans   chan struct{} // holds one for every scan under way
+	guest   bool          // a server runs on the store
 	recent  recent
 
 	jobs      chan *job
@@ -140,6 +142,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		}
 	}
 	s.readers = make(chan *sqlite.Conn, s.size)
+	// A scan computes all the time. With two readers to a processor, a quarter of
+	// them leaves half of the processors to everybody else.
+	s.scans = make(chan struct{}, max(1, s.size/4))
 	for range s.size {
 		r, err := openConn(path, reader)
 		if err != nil {

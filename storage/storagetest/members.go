@@ -35,6 +35,7 @@ var memberPromises = []promise{
 	{"a deleted member is nowhere among the members", deletedMember},
 	{"a deleted group is nowhere among the groups", deletedGroup},
 	{"groups that lose a deleted member get a new version and its time", groupsOfDeleted},
+	{"MemberOf finds the groups that a deletion changes", memberOf},
 	{"SetMembers neither counts nor keeps deleted members", setMembersDeleted},
 }
 
@@ -556,6 +557,67 @@ func groupsOfDeleted(t *testing.T, d *directory) {
 	wantError(t, "Update", d.try(func(tx storage.Tx) error {
 		return tx.Update(g, d.revise(d.group, g, `{"displayName":"G2"}`))
 	}), storage.ErrConflict)
+}
+
+func memberOf(t *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	g, h := d.addGroup("G", ana, bob), d.addGroup("H", ana)
+	gone, parent := d.addGroup("Gone", ana), d.addGroup("Parent", g)
+	d.remove(gone)
+	want := func(r *storage.Resource, groups ...*storage.Resource) {
+		t.Helper()
+		held := d.hold(r)
+		d.do(func(tx storage.Tx) error {
+			got, err := tx.MemberOf(held)
+			if err != nil {
+				return err
+			}
+			var ids, wanted []string
+			for _, g := range got {
+				ids = append(ids, g.ID)
+				now, err := tx.Get("Group", g.ID)
+				if err != nil {
+					return err
+				}
+				if g.Type != "Group" || g.Version != now.Version || !g.LastModified.Equal(now.LastModified) || !g.Created.Equal(now.Created) {
+					t.Errorf("MemberOf(%s): %+v, which is stored as %+v", r.Name, g, now)
+				}
+			}
+			for _, g := range groups {
+				wanted = append(wanted, g.ID)
+			}
+			slices.Sort(ids)
+			slices.Sort(wanted)
+			if !slices.Equal(ids, wanted) {
+				t.Errorf("MemberOf(%s): %v, want %v", r.Name, ids, wanted)
+			}
+			return nil
+		})
+	}
+	want(ana, g, h)
+	want(bob, g)
+	want(g, parent)
+	want(parent)
+	// It sees what the write has done so far, and a deletion changes those groups.
+	d.do(func(tx storage.Tx) error {
+		if _, err := tx.RemoveMembers(h, []string{ana.ID}); err != nil {
+			return err
+		}
+		held, err := tx.Get("User", ana.ID)
+		if err != nil {
+			return err
+		}
+		got, err := tx.MemberOf(held)
+		if err != nil || len(got) != 1 || got[0].ID != g.ID {
+			t.Errorf("MemberOf after a removal: %v, %v, want G", got, err)
+		}
+		return nil
+	})
+	before := d.hold(g).Version
+	d.remove(ana)
+	if after := d.hold(g).Version; after != before+1 {
+		t.Errorf("the deletion made version %d of G into %d", before, after)
+	}
 }
 
 func setMembersDeleted(_ *testing.T, d *directory) {
