@@ -142,7 +142,7 @@ func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership)
 		if err != nil {
 			return dst, err
 		}
-		v.projection.schemas(v.t, attrs)
+		v.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}

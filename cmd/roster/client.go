@@ -40,7 +40,7 @@ func newClientCommand(create, open openFunc) *cobra.Command {
 		Long: "Manage provisioning clients: the identity providers and HR systems that push users and groups\n" +
 			"into Roster. Each client has one or two bearer tokens, which are shown once when they are made.",
 		Args: cobra.NoArgs, // a mistyped subcommand is an argument
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(*cobra.Command, []string) error {
 			return errors.New("which of create, list, rotate and revoke? See roster help client")
 		},
 	}
