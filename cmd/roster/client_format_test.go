@@ -131,7 +131,7 @@ func (s *clientStore) roster(t *testing.T, args ...string) (stdout, stderr strin
 func (s *clientStore) execute(t *testing.T, out, say io.Writer, args ...string) error {
 	t.Helper()
 	root := &cobra.Command{Use: "roster", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(newClientCommand(s.open))
+	root.AddCommand(newClientCommand(s.open, s.open))
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(say)

@@ -36,13 +36,22 @@ func openStore(ctx context.Context, location string, log *slog.Logger, onCommit 
 }
 
 // openBeside opens the store for a short command, whether or not a server runs
-// on it.
+// on it. Where there is none it makes one.
 func openBeside(ctx context.Context, location string) (storage.Store, error) {
+	return openGuest(ctx, location, sqlite.Options{Guest: true})
+}
+
+// openExisting is openBeside for commands that are about what is there.
+func openExisting(ctx context.Context, location string) (storage.Store, error) {
+	return openGuest(ctx, location, sqlite.Options{Guest: true, MustExist: true})
+}
+
+func openGuest(ctx context.Context, location string, opt sqlite.Options) (storage.Store, error) {
 	path, err := storePath(location)
 	if err != nil {
 		return nil, err
 	}
-	return sqlite.Open(ctx, path, sqlite.Options{Guest: true})
+	return sqlite.Open(ctx, path, opt)
 }
 
 // storePath returns the path of an embedded store.
