@@ -86,19 +86,32 @@ type request struct {
 	writeConcern  *writeConcern // nil when none was given
 }
 
-// answer runs a command and returns its reply, which may be an error.
+// answer runs a command and returns its reply, which may be an error, or nil
+// when the connection is to end instead.
 func (c *connection) answer(body bson.Raw, sequences map[string][]bson.Raw) bson.D {
 	r, err := c.request(body, sequences)
-	if err == nil {
-		var reply bson.D
-		if reply, err = r.perform(); err == nil {
-			if e := r.concernError(); e != nil {
-				reply = append(reply, bson.E{Key: "writeConcernError", Value: e})
-			}
-			return append(reply, bson.E{Key: "ok", Value: 1.0})
-		}
+	if err != nil {
+		return asCommandError(err).reply()
 	}
-	return asCommandError(err).reply()
+	failure := c.double.failure(r.name)
+	var reply bson.D
+	if failure == nil || failure.After {
+		reply, err = r.perform()
+	}
+	switch {
+	case failure != nil && failure.Code == 0:
+		return nil
+	case failure != nil:
+		e := errorf(failure.Code, "failure arranged by the test")
+		e.labels = failure.Labels
+		return e.reply()
+	case err != nil:
+		return asCommandError(err).reply()
+	}
+	if e := r.concernError(); e != nil {
+		reply = append(reply, bson.E{Key: "writeConcernError", Value: e})
+	}
+	return append(reply, bson.E{Key: "ok", Value: 1.0})
 }
 
 func (c *connection) request(body bson.Raw, sequences map[string][]bson.Raw) (*request, error) {
@@ -197,6 +210,7 @@ func (r *request) perform() (reply bson.D, err error) {
 
 // settle ends the transaction when a command in it failed, in whole or in part.
 func (r *request) settle(reply bson.D, err error) error {
+	r.session.used = time.Now()
 	if err == nil {
 		if _, failed := lookup(reply, "writeErrors"); failed && r.txn != nil {
 			r.session.abort(r.engine)

@@ -53,6 +53,7 @@ type Double struct {
 	stop     context.CancelCauseFunc
 	listener net.Listener
 	conns    map[*connection]bool
+	failures []*Failure
 	running  sync.WaitGroup
 }
 
@@ -191,6 +192,9 @@ func (c *connection) serve() {
 			return
 		}
 		reply := c.answer(m.body, m.sequences)
+		if reply == nil {
+			return
+		}
 		if m.silent {
 			continue
 		}

@@ -3,6 +3,7 @@ package mongotest
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -44,7 +45,7 @@ func (f *filter) document(d bson.D, conjunct bool) (func(bson.D) bool, error) {
 		case e.Key == "$comment":
 			continue
 		case e.Key == "$and" || e.Key == "$or" || e.Key == "$nor":
-			match, err = f.logical(e.Key, e.Value, conjunct && e.Key == "$and")
+			match, err = f.logical(e.Key, e.Value, conjunct)
 		case e.Key == "$expr" || e.Key == "$where" || e.Key == "$text" || e.Key == "$jsonSchema":
 			err = refused(e.Key)
 		case strings.HasPrefix(e.Key, "$"):
@@ -76,6 +77,7 @@ func (f *filter) logical(operator string, v any, conjunct bool) (func(bson.D) bo
 	if !ok || len(list) == 0 {
 		return nil, errorf(badValue, "%s must be a nonempty array", operator)
 	}
+	conjunct = conjunct && (operator == "$and" || operator == "$or" && len(list) == 1)
 	branches := make([]func(bson.D) bool, len(list))
 	for i, e := range list {
 		d, ok := e.(bson.D)
@@ -177,9 +179,16 @@ func (f *filter) operators(d bson.D, note func(operator string, operand any)) (p
 		if err != nil {
 			return predicate{}, err
 		}
-		switch e.Key {
-		case "$eq", "$in", "$gt", "$gte", "$lt", "$lte":
+		switch list, _ := e.Value.(bson.A); {
+		case slices.Contains([]string{"$eq", "$gt", "$gte", "$lt", "$lte"}, e.Key):
 			note(e.Key, e.Value)
+		case e.Key == "$in" && len(list) != 1:
+			note(e.Key, e.Value)
+		case e.Key == "$in" || e.Key == "$all" && len(list) == 1:
+			// One of one is that one, also for an upsert.
+			if c := classOf(list[0]); c != classRegex && c != classDocument {
+				note("$eq", list[0])
+			}
 		}
 		all = append(all, p)
 	}
@@ -339,14 +348,28 @@ func (f *filter) elemMatch(v any) (predicate, error) {
 			return predicate{}, err
 		}
 		match = func(v any) bool {
-			d, ok := v.(bson.D)
-			return ok && matchDocument(d)
+			switch v := v.(type) {
+			case bson.D:
+				return matchDocument(v)
+			case bson.A:
+				return matchDocument(byPosition(v))
+			}
+			return false
 		}
 	}
 	return leaf(true, func(v any, _ bool) bool {
 		a, ok := v.(bson.A)
 		return ok && slices.ContainsFunc(a, match)
 	}), nil
+}
+
+// byPosition is an array as BSON writes it: a document of its elements.
+func byPosition(a bson.A) bson.D {
+	d := make(bson.D, len(a))
+	for i, v := range a {
+		d[i] = bson.E{Key: strconv.Itoa(i), Value: v}
+	}
+	return d
 }
 
 func (f *filter) all(v any) (predicate, error) {

@@ -346,6 +346,9 @@ func createIndexes(r *request) (bson.D, error) {
 	if err := r.done(); err != nil {
 		return nil, err
 	}
+	if c := r.engine.current()[ns]; c != nil && c.hasAll(specs) {
+		return createdIndexes(len(c.indexes), len(c.indexes), false), nil // without waiting for anybody
+	}
 	var before, after int
 	created := false
 	err = r.engine.define(r.ctx, ns.is, func(s state) (map[namespace]*collection, error) {
@@ -374,9 +377,17 @@ func createIndexes(r *request) (bson.D, error) {
 		after = len(c.indexes)
 		return map[namespace]*collection{ns: c}, nil
 	})
-	if err != nil {
-		return nil, err
-	}
+	return createdIndexes(before, after, created), err
+}
+
+func (c *collection) hasAll(specs []indexSpec) bool {
+	return !slices.ContainsFunc(specs, func(s indexSpec) bool {
+		exists, err := s.conflict(c.indexes)
+		return err != nil || !exists
+	})
+}
+
+func createdIndexes(before, after int, created bool) bson.D {
 	reply := bson.D{
 		{Key: "numIndexesBefore", Value: int32(before)},
 		{Key: "numIndexesAfter", Value: int32(after)},
@@ -385,7 +396,7 @@ func createIndexes(r *request) (bson.D, error) {
 	if before == after {
 		reply = append(reply, bson.E{Key: "note", Value: "all indexes already exist"})
 	}
-	return reply, nil
+	return reply
 }
 
 func buildIndex(ns namespace, spec indexSpec, c *collection) (*index, error) {

@@ -19,7 +19,8 @@ type session struct {
 	// txn is the transaction of that number while it is open.
 	txn   *txn
 	state txnState
-	idle  *time.Timer
+	used  time.Time   // when a command of the transaction ended
+	idle  *time.Timer // looks whether that is too long ago
 }
 
 type txnState int
@@ -120,10 +121,17 @@ func (s *session) begin(d *Double, number int64) error {
 	s.advance(d.engine, number)
 	t := d.engine.begin()
 	s.txn, s.state = t, inProgress
-	s.idle = time.AfterFunc(d.config.TransactionIdle, func() {
+	s.used = time.Now()
+	limit := d.config.TransactionIdle
+	s.idle = time.AfterFunc(limit, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.txn == t {
+		if s.txn != t {
+			return
+		}
+		if rest := limit - time.Since(s.used); rest > 0 {
+			s.idle.Reset(rest)
+		} else {
 			s.abort(d.engine)
 		}
 	})
@@ -146,7 +154,7 @@ func (s *session) resume(number int64) error {
 }
 
 // transaction attaches the request to its session's transaction, which begins
-// with the first command and whose idle time begins anew with each.
+// with the first command.
 func (r *request) transaction(number int64, start bool) error {
 	if !r.command.transactional {
 		return errorf(notSupportedInTransaction, "Cannot run '%s' in a multi-document transaction.", r.name)
@@ -173,7 +181,6 @@ func (r *request) transaction(number int64, start bool) error {
 		}
 		return nil
 	}
-	s.idle.Reset(r.double.config.TransactionIdle)
 	r.txn = s.txn
 	return nil
 }
