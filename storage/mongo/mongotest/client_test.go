@@ -3,7 +3,6 @@ package mongotest_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -37,8 +36,7 @@ func text(t testing.TB, d bson.D) string {
 
 func connect(t testing.TB, uri string, opts ...*options.ClientOptions) *mongo.Client {
 	t.Helper()
-	base := options.Client().ApplyURI(uri).SetServerSelectionTimeout(10 * time.Second)
-	c, err := mongo.Connect(append([]*options.ClientOptions{base}, opts...)...)
+	c, err := mongo.Connect(append([]*options.ClientOptions{options.Client().ApplyURI(uri)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -210,7 +210,7 @@ func (r *request) perform() (reply bson.D, err error) {
 
 // settle ends the transaction when a command in it failed, in whole or in part.
 func (r *request) settle(reply bson.D, err error) error {
-	r.session.used = time.Now()
+	r.session.idle = 0
 	if err == nil {
 		if _, failed := lookup(reply, "writeErrors"); failed && r.txn != nil {
 			r.session.abort(r.engine)

@@ -130,9 +130,9 @@ func (e *engine) write(ctx context.Context, t *txn, fn func(*txn) error) error {
 		defer e.mu.Unlock()
 		return fn(t)
 	}
-	deadline := time.NewTimer(e.lockWait)
-	defer deadline.Stop()
-	for {
+	ticker := time.NewTicker(tick(e.lockWait))
+	defer ticker.Stop()
+	for waited := 0; ; {
 		busy, err := e.attempt(fn)
 		if busy == nil {
 			return err
@@ -141,8 +141,10 @@ func (e *engine) write(ctx context.Context, t *txn, fn func(*txn) error) error {
 		case <-busy:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-deadline.C:
-			return err
+		case <-ticker.C:
+			if waited++; waited == ticks {
+				return err
+			}
 		}
 	}
 }

@@ -32,6 +32,20 @@ func startMongod(tb testing.TB) *Server {
 	if err := cmd.Start(); err != nil {
 		tb.Fatalf("mongotest: %s: %v", program, err)
 	}
+	ended := supervise(tb, cmd)
+	if err := initiate(addr, ended); err != nil {
+		_ = cmd.Process.Kill()
+		<-ended
+		tb.Fatalf("mongotest: %s did not become a replica set: %v\n%s", program, err, log.Bytes())
+	}
+	s := &Server{Kind: KindMongod, address: url.URL{Scheme: "mongodb", Host: addr, RawQuery: "replicaSet=" + replicaSet}}
+	s.Version = s.version(tb)
+	return s
+}
+
+// supervise returns a channel that is closed when a program has ended, and ends
+// it with the test.
+func supervise(tb testing.TB, cmd *exec.Cmd) <-chan struct{} {
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
@@ -46,14 +60,7 @@ func startMongod(tb testing.TB) *Server {
 			<-ended
 		}
 	})
-	if err := initiate(addr, ended); err != nil {
-		_ = cmd.Process.Kill()
-		<-ended
-		tb.Fatalf("mongotest: %s did not become a replica set: %v\n%s", program, err, log.Bytes())
-	}
-	s := &Server{Kind: KindMongod, address: url.URL{Scheme: "mongodb", Host: addr, RawQuery: "replicaSet=" + replicaSet}}
-	s.Version = s.version(tb)
-	return s
+	return ended
 }
 
 // initiate makes a server the primary of a new replica set.

@@ -25,9 +25,10 @@ type Kind string
 
 // The kinds of servers.
 const (
-	KindURI    Kind = "uri"    // somebody else runs it; EnvURI names it
-	KindMongod Kind = "mongod" // a mongod on the PATH, started for the test
-	KindDouble Kind = "double" // the double of this package
+	KindURI      Kind = "uri"      // somebody else runs it; EnvURI names it
+	KindMongod   Kind = "mongod"   // a mongod on the PATH, started for the test
+	KindDouble   Kind = "double"   // the double of this package
+	KindFerretDB Kind = "ferretdb" // see StartFerretDB
 )
 
 // Server is a running MongoDB server.
@@ -119,6 +120,8 @@ func (s *Server) String() string {
 	switch s.Kind {
 	case KindDouble:
 		return "the test double, as MongoDB " + s.Version
+	case KindFerretDB:
+		return "FerretDB, as MongoDB " + s.Version
 	case KindMongod:
 		return "mongod " + s.Version + " from the PATH"
 	}

@@ -19,9 +19,15 @@ type session struct {
 	// txn is the transaction of that number while it is open.
 	txn   *txn
 	state txnState
-	used  time.Time   // when a command of the transaction ended
-	idle  *time.Timer // looks whether that is too long ago
+	idle  int         // how many ticks it has waited for its next command
+	tick  *time.Timer // the next tick
 }
+
+// ticks are what a time to wait is cut into. Time is counted in ticks so that a
+// machine that stood still for a while does not end what nobody abandoned.
+const ticks = 8
+
+func tick(wait time.Duration) time.Duration { return max(wait/ticks, time.Millisecond) }
 
 type txnState int
 
@@ -81,7 +87,7 @@ func (s *session) abort(e *engine) {
 	if s.state != inProgress {
 		return
 	}
-	s.idle.Stop()
+	s.tick.Stop()
 	e.abort(s.txn)
 	s.txn, s.state = nil, aborted
 }
@@ -121,16 +127,16 @@ func (s *session) begin(d *Double, number int64) error {
 	s.advance(d.engine, number)
 	t := d.engine.begin()
 	s.txn, s.state = t, inProgress
-	s.used = time.Now()
-	limit := d.config.TransactionIdle
-	s.idle = time.AfterFunc(limit, func() {
+	s.idle = 0
+	every := tick(d.config.TransactionIdle)
+	s.tick = time.AfterFunc(every, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.txn != t {
 			return
 		}
-		if rest := limit - time.Since(s.used); rest > 0 {
-			s.idle.Reset(rest)
+		if s.idle++; s.idle < ticks {
+			s.tick.Reset(every)
 		} else {
 			s.abort(d.engine)
 		}
@@ -197,7 +203,7 @@ func commitTransaction(r *request) (bson.D, error) {
 		return bson.D{}, nil
 	}
 	s := r.session
-	s.idle.Stop()
+	s.tick.Stop()
 	s.txn = nil
 	if err := r.engine.commit(r.txn); err != nil {
 		s.state = aborted
