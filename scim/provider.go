@@ -322,13 +322,21 @@ type change struct {
 
 // update reads a resource, computes its next state, and writes that unless the
 // resource changed meanwhile; then it computes again inside the write, where
-// nothing can come between.
+// nothing can come between. A resource with members is only read inside: what its
+// member changes come to is counted there in any case, and its document is small.
 func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
 	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
 	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
+	if m := t.Top("members"); m != nil && m.Detached {
+		err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error { return u.inside(ctx, tx, id) })
+		if err != nil {
+			return nil, err
+		}
+		return u.next, nil
+	}
 	read, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
 	if err != nil {
 		return nil, err
@@ -342,24 +350,11 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	first := u
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		u = first
-		if len(u.change.members) == 0 {
-			err := u.write(ctx, tx)
-			if !errors.Is(err, storage.ErrConflict) {
-				return err
-			}
+		err := u.write(ctx, tx)
+		if errors.Is(err, storage.ErrConflict) {
+			return u.inside(ctx, tx, id)
 		}
-		// The row is read again inside the write, where it stays as it is: to
-		// count what member changes do, or because it changed meanwhile.
-		now, err := tx.Get(t.Name, id)
-		if err != nil {
-			return err
-		}
-		if now.Version != u.prev.Version {
-			if err := u.prepare(now); err != nil {
-				return err
-			}
-		}
-		return u.write(ctx, tx)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -378,6 +373,19 @@ type update struct {
 	prev, next *storage.Resource
 	change     change
 	changed    []string // attribute paths
+}
+
+// inside reads the resource in the write, where it stays as it is, computes its
+// next state and writes that.
+func (u *update) inside(ctx context.Context, tx storage.Tx, id string) error {
+	prev, err := tx.Get(u.t.Name, id)
+	if err != nil {
+		return err
+	}
+	if err := u.prepare(prev); err != nil {
+		return err
+	}
+	return u.write(ctx, tx)
 }
 
 // prepare computes the next state from prev.
