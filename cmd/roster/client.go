@@ -21,17 +21,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/storage"
 )
 
 // newClientCommand makes `roster client`, which manages provisioning clients and
-// their tokens. open opens a store by its path or URL.
+// their tokens. open opens a store.
 //
 // A token is the only thing ever printed to standard output by create and
 // rotate, so that a script can put it where it belongs; whatever there is to say
 // to people goes to standard error.
-func newClientCommand(open func(ctx context.Context, store string) (storage.Store, error)) *cobra.Command {
+func newClientCommand(open func(context.Context, place) (storage.Store, error)) *cobra.Command {
 	c := &clientCommand{open: open, getenv: os.Getenv, now: time.Now}
 	cmd := &cobra.Command{
 		Use:   "client",
@@ -39,7 +38,7 @@ func newClientCommand(open func(ctx context.Context, store string) (storage.Stor
 		Long: "Manage provisioning clients: the identity providers and HR systems that push users and groups\n" +
 			"into Roster. Each client has one or two bearer tokens, which are shown once when they are made.",
 	}
-	cmd.PersistentFlags().StringVar(&c.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
+	c.store.add(cmd)
 	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the client")
 	cmd.AddCommand(c.createCommand(), c.listCommand(), c.rotateCommand(), c.revokeCommand())
 	return cmd
@@ -47,11 +46,12 @@ func newClientCommand(open func(ctx context.Context, store string) (storage.Stor
 
 // clientCommand is what the subcommands have in common.
 type clientCommand struct {
-	open   func(ctx context.Context, store string) (storage.Store, error)
+	open   func(context.Context, place) (storage.Store, error)
 	getenv func(string) string
 	now    func() time.Time
 
-	store, tenant string
+	store  storeFlags
+	tenant string
 }
 
 func (c *clientCommand) createCommand() *cobra.Command {
@@ -135,14 +135,12 @@ func (c *clientCommand) revokeCommand() *cobra.Command {
 
 // run opens the store and hands it to fn.
 func (c *clientCommand) run(cmd *cobra.Command, fn func(*clientSession) error) (err error) {
-	path := c.store
-	// The environment is no flag default, because help prints defaults and a
-	// store's URL may hold a password.
-	if env := c.getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
-		path = env
+	p, err := c.store.place(cmd, c.getenv)
+	if err != nil {
+		return err
 	}
 	ctx := cmd.Context()
-	store, err := c.open(ctx, path)
+	store, err := c.open(ctx, p)
 	if err != nil {
 		return err
 	}

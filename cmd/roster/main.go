@@ -36,6 +36,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServeCommand(), newClientCommand(openBeside), newBenchCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newClientCommand(openBeside), newMigrateCommand(), newBenchCommand(), newVersionCommand())
 	return root
 }
