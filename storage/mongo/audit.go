@@ -147,7 +147,7 @@ func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
 		inOrder(entries)
 		models := make([]mongo.WriteModel, n)
 		for i, e := range entries {
-			models[i] = mongo.NewUpdateOneModel().SetFilter(d(fID, e.id, fKind, waiting)).
+			models[i] = mongo.NewUpdateOneModel().SetFilter(append(byID(tenant, e.id), bson.E{Key: fKind, Value: waiting})).
 				SetUpdate(d("$set", d(fKind, numbered, fNumber, last+int64(i)+1)))
 		}
 		r, err := list.BulkWrite(ctx, models)

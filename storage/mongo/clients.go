@@ -35,7 +35,7 @@ func (s *Store) Token(ctx context.Context, id string) (*storage.Token, *storage.
 		return nil, nil, found(err)
 	}
 	k := tokenFrom(raw)
-	raw, err = s.db.Collection(clients).FindOne(ctx, d(fID, key(text(raw, fTenant), k.Client))).Raw()
+	raw, err = s.db.Collection(clients).FindOne(ctx, byID(text(raw, fTenant), key(text(raw, fTenant), k.Client))).Raw()
 	if err != nil {
 		return nil, nil, found(err)
 	}
@@ -93,7 +93,7 @@ func (s *Store) ListTenants(ctx context.Context) ([]*storage.Tenant, error) {
 
 // PasswordHash implements storage.Credentials.
 func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user string) (string, error) {
-	raw, err := s.db.Collection(resources).FindOne(ctx, d(fID, key(string(tenant), user), fType, "User"), options.FindOne().SetProjection(only(fPassword))).Raw()
+	raw, err := s.db.Collection(resources).FindOne(ctx, liveByID(string(tenant), user, "User"), options.FindOne().SetProjection(only(fPassword))).Raw()
 	if err != nil {
 		return "", found(err)
 	}
@@ -113,7 +113,7 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	}
 	name := clientName(t.tenant, c.Name)
 	err := t.do(func(ctx context.Context) error {
-		return t.store.db.Collection(keys).FindOne(ctx, d(fID, name)).Err()
+		return t.store.db.Collection(keys).FindOne(ctx, byID(t.tenant, name)).Err()
 	})
 	if err == nil {
 		return &storage.UniqueError{Attr: "name"}
@@ -123,7 +123,7 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	}
 	t.changed = true
 	return t.do(func(ctx context.Context) error {
-		if _, err := t.store.db.Collection(keys).InsertOne(ctx, d(fID, name, fOwner, c.ID)); err != nil {
+		if _, err := t.store.db.Collection(keys).InsertOne(ctx, append(byID(t.tenant, name), bson.E{Key: fOwner, Value: c.ID})); err != nil {
 			return taken(err)
 		}
 		_, err := t.store.db.Collection(clients).InsertOne(ctx, d(fID, key(t.tenant, c.ID), fTenant, t.tenant, fResource, c.ID, fName, c.Name,
@@ -168,7 +168,7 @@ func (t *tx) RevokeClient(id string, at time.Time) error {
 	}
 	var raw bson.Raw
 	err := t.do(func(ctx context.Context) (err error) {
-		raw, err = t.store.db.Collection(clients).FindOneAndUpdate(ctx, d(fID, key(t.tenant, id), fRevoked, int64(0)), d("$set", d(fRevoked, at.UnixMilli()))).Raw()
+		raw, err = t.store.db.Collection(clients).FindOneAndUpdate(ctx, append(byID(t.tenant, key(t.tenant, id)), bson.E{Key: fRevoked, Value: int64(0)}), d("$set", d(fRevoked, at.UnixMilli()))).Raw()
 		return err
 	})
 	if errors.Is(err, mongo.ErrNoDocuments) {

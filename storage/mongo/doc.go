@@ -10,11 +10,12 @@
 //
 // # Documents
 //
-// Every _id and every index begins with the tenant, so one tenant's request
-// touches one shard when the collections are sharded by _id; tokens are the
-// exception, for a token says whose it is. An _id is the parts it is made of
-// with a slash between them (see key), so it can be built without asking, and
-// nothing else needs to be unique. fields.go lists the fields.
+// Every _id, every index and every query begins with the tenant; tokens are the
+// exception, for a token says whose it is. So one tenant's request touches one
+// shard when the collections are sharded by {t: 1, _id: 1}. An _id is the parts it
+// is made of with a slash between them (see key), so it can be built without
+// asking, and nothing else needs to be unique: that holds on a sharded cluster
+// too, where equal _ids are on one shard. fields.go lists the fields.
 //
 //	resources  tenant/id                          a SCIM resource with its search shadow
 //	keys       tenant/type/attribute=value        a unique value and whose it is

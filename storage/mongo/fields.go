@@ -110,12 +110,23 @@ func rowsOf(tenant, group string) string { return key(tenant, "m", group, "") }
 
 // within selects the _ids that begin with a prefix ending in a slash and are
 // greater than after, which begins with it too or is empty.
-func within(prefix, after string) bson.D {
+func within(tenant, prefix, after string) bson.D {
 	end := prefix[:len(prefix)-1] + "0" // the character after the slash
 	if after == "" {
 		after = prefix
 	}
-	return bson.D{{Key: fID, Value: bson.D{{Key: "$gt", Value: after}, {Key: "$lt", Value: end}}}}
+	return d(fTenant, tenant, fID, d("$gt", after, "$lt", end))
+}
+
+// byID selects a document. The tenant in it says nothing that the _id does not; it
+// leads a sharded cluster to one shard.
+func byID(tenant, id string) bson.D { return d(fID, id, fTenant, tenant) }
+
+func byIDs(tenant string, ids bson.A) bson.D { return d(fID, d("$in", ids), fTenant, tenant) }
+
+// liveByID selects a resource of a type, or of one of several.
+func liveByID(tenant, id string, types any) bson.D {
+	return d(fID, key(tenant, id), fTenant, tenant, fType, types)
 }
 
 // clientName is the unique key of a client's name. No resource type begins with

@@ -28,7 +28,7 @@ func (s *Store) infos(ctx context.Context, tenant string, types any, ids []strin
 		for i, id := range portion {
 			in[i] = key(tenant, id)
 		}
-		err := s.each(ctx, resources, d(fID, d("$in", in), fType, types), func(raw bson.Raw) error {
+		err := s.each(ctx, resources, append(byIDs(tenant, in), bson.E{Key: fType, Value: types}), func(raw bson.Raw) error {
 			found[text(raw, fResource)] = resourceInfo{text(raw, fType), text(raw, fName)}
 			return nil
 		}, options.Find().SetProjection(only(fResource, fType, fName)).SetBatchSize(inPortion+1))
@@ -46,7 +46,7 @@ var members = d("$in", memberTypes)
 // members is there. Without the group there are none.
 func (s *Store) portionOf(ctx context.Context, tenant, group, after string, n int) (list []storage.Member, last string, err error) {
 	var ids []string
-	err = s.each(ctx, rows, within(rowsOf(tenant, group), after), func(raw bson.Raw) error {
+	err = s.each(ctx, rows, within(tenant, rowsOf(tenant, group), after), func(raw bson.Raw) error {
 		list = append(list, storage.Member{Value: text(raw, fKind), Display: text(raw, fDisplay)})
 		ids = append(ids, list[len(list)-1].Value)
 		last = text(raw, fID)
@@ -255,7 +255,7 @@ func (s *Store) below(ctx context.Context, tenant, group string, most int) (ids 
 	for len(level) > 0 {
 		var found []string
 		for _, g := range level {
-			err := s.each(ctx, rows, within(rowsOf(tenant, g), ""), func(raw bson.Raw) error {
+			err := s.each(ctx, rows, within(tenant, rowsOf(tenant, g), ""), func(raw bson.Raw) error {
 				if m := text(raw, fKind); !seen[m] {
 					seen[m] = true
 					found = append(found, m)
@@ -305,7 +305,7 @@ func distinct(ids []string) []string {
 // member is a change that proves that a member exists. Whoever is to be added is
 // marked as one who has been in a group.
 func (t *tx) member(id string) change {
-	return change{filter: d(fID, key(t.tenant, id), fType, members), update: d("$set", d(fGrouped, true))}
+	return change{filter: liveByID(t.tenant, id, members), update: d("$set", d(fGrouped, true))}
 }
 
 func (t *tx) row(group *storage.Resource, m storage.Member) change {
@@ -388,7 +388,7 @@ func (t *tx) rowsAmong(group *storage.Resource, ids []string) (map[string]bool, 
 			for i, id := range portion {
 				in[i] = t.rowID(group, id)
 			}
-			err := t.store.each(ctx, rows, d(fID, d("$in", in)), func(raw bson.Raw) error {
+			err := t.store.each(ctx, rows, byIDs(t.tenant, in), func(raw bson.Raw) error {
 				there[text(raw, fKind)] = true
 				return nil
 			}, options.Find().SetProjection(only(fKind)).SetBatchSize(inPortion+1))
@@ -477,7 +477,7 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]storage.Member) (gone []string, visible int, last string, err error) {
 	n := 0
 	err = t.do(func(ctx context.Context) error {
-		err := t.store.each(ctx, rows, within(rowsOf(t.tenant, group.ID), after), func(raw bson.Raw) error {
+		err := t.store.each(ctx, rows, within(t.tenant, rowsOf(t.tenant, group.ID), after), func(raw bson.Raw) error {
 			n, last = n+1, text(raw, fID)
 			id := text(raw, fKind)
 			if _, ok := wanted[id]; ok {

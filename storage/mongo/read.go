@@ -37,7 +37,7 @@ func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string
 }
 
 func (s *Store) get(ctx context.Context, tenant, typ, id string) (*storage.Resource, error) {
-	raw, err := s.db.Collection(resources).FindOne(ctx, d(fID, key(tenant, id), fType, typ), options.FindOne().SetProjection(resourceFields)).Raw()
+	raw, err := s.db.Collection(resources).FindOne(ctx, liveByID(tenant, id, typ), options.FindOne().SetProjection(resourceFields)).Raw()
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (p *page) byID(ctx context.Context, ids []string) ([]*storage.Resource, err
 		in[i] = key(p.tenant, id)
 	}
 	found := make(map[string]*storage.Resource, len(ids))
-	err := p.store.each(ctx, resources, d(fID, d("$in", in), fType, p.typ), func(raw bson.Raw) error {
+	err := p.store.each(ctx, resources, append(byIDs(p.tenant, in), bson.E{Key: fType, Value: p.typ}), func(raw bson.Raw) error {
 		r := resourceFrom(p.typ, raw)
 		found[r.ID] = r
 		p.note(len(r.Doc))

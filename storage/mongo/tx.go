@@ -48,7 +48,7 @@ const (
 type changes []change
 
 type change struct {
-	insert bson.D // or
+	insert bson.D // beginning with _id and tenant, or
 	delete string // an _id, of a document that is there, or
 	filter bson.D // of one document that is there, and
 	update bson.D
@@ -116,7 +116,7 @@ func (t *tx) flush() error {
 			continue
 		}
 		t.pending[i] = nil
-		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i])) })
+		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i]), t.tenant) })
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (t *tx) flush() error {
 	return nil
 }
 
-func (list changes) send(ctx context.Context, c *mongo.Collection) error {
+func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string) error {
 	var inserts, updates, deletes int64
 	for _, x := range list {
 		switch {
@@ -142,9 +142,9 @@ func (list changes) send(ctx context.Context, c *mongo.Collection) error {
 		case x.insert != nil && updates == 0:
 			models[i] = mongo.NewInsertOneModel().SetDocument(x.insert)
 		case x.insert != nil: // as an update, so that it goes with the others in one command
-			models[i] = mongo.NewUpdateOneModel().SetFilter(x.insert[:1]).SetUpdate(d("$setOnInsert", x.insert[1:])).SetUpsert(true)
+			models[i] = mongo.NewUpdateOneModel().SetFilter(x.insert[:2]).SetUpdate(d("$setOnInsert", x.insert[2:])).SetUpsert(true)
 		case x.delete != "":
-			filter := d(fID, x.delete)
+			filter := byID(tenant, x.delete)
 			if x.owner != "" {
 				filter = append(filter, bson.E{Key: fOwner, Value: x.owner})
 			}
@@ -167,7 +167,7 @@ func (list changes) send(ctx context.Context, c *mongo.Collection) error {
 }
 
 // live selects a resource that is not deleted.
-func (t *tx) live(typ, id string) bson.D { return d(fID, key(t.tenant, id), fType, typ) }
+func (t *tx) live(typ, id string) bson.D { return liveByID(t.tenant, id, typ) }
 
 func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
 	if err := t.flush(); err != nil {
@@ -193,7 +193,12 @@ func (t *tx) index(r *storage.Resource) (*index, error) {
 	return x, nil
 }
 
-func (t *tx) uniqueKey(typ string, text string) string { return key(t.tenant, typ, text) }
+func (t *tx) uniqueKey(typ, text string) string { return key(t.tenant, typ, text) }
+
+// own takes a unique key for a resource.
+func (t *tx) own(typ, text, id string) change {
+	return change{insert: append(byID(t.tenant, t.uniqueKey(typ, text)), bson.E{Key: fOwner, Value: id})}
+}
 
 func (t *tx) Create(r *storage.Resource) error {
 	x, err := t.index(r)
@@ -207,7 +212,7 @@ func (t *tx) Create(r *storage.Resource) error {
 	}
 	t.changed = true
 	for i := range x.unique {
-		t.add(ofKeys, change{insert: d(fID, t.uniqueKey(r.Type, x.keys[i]), fOwner, r.ID)})
+		t.add(ofKeys, t.own(r.Type, x.keys[i], r.ID))
 	}
 	t.add(ofResources, change{insert: d(fID, key(t.tenant, r.ID), fTenant, t.tenant, fType, r.Type, fResource, r.ID, fVersion, r.Version,
 		fCreated, r.Created.UnixMilli(), fModified, r.LastModified.UnixMilli(), fName, r.Name,
@@ -231,7 +236,7 @@ func (t *tx) free(typ string, unique []storage.Key) error {
 	}
 	taken := ""
 	err := t.do(func(ctx context.Context) error {
-		return t.store.each(ctx, keys, d(fID, d("$in", ids)), func(raw bson.Raw) error {
+		return t.store.each(ctx, keys, byIDs(t.tenant, ids), func(raw bson.Raw) error {
 			taken = attr[text(raw, fID)]
 			return nil
 		}, options.Find().SetProjection(only(fID)))
@@ -281,7 +286,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 		}
 	}
 	for _, k := range coming {
-		t.add(ofKeys, change{insert: d(fID, t.uniqueKey(prev.Type, keyText(k)), fOwner, prev.ID)})
+		t.add(ofKeys, t.own(prev.Type, keyText(k), prev.ID))
 	}
 	t.add(ofResources, change{filter: filter, update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fName, next.Name,
 		fKeys, to.keys, fUnique, len(to.unique), fShadow, to.shadow, fDoc, string(next.Doc)))})
@@ -385,7 +390,7 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 			return err
 		}
 		for portion := range slices.Chunk(groups, inPortion) {
-			_, err := t.store.db.Collection(resources).UpdateMany(ctx, d(fID, d("$in", portion), fType, groupType),
+			_, err := t.store.db.Collection(resources).UpdateMany(ctx, append(byIDs(t.tenant, portion), bson.E{Key: fType, Value: groupType}),
 				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli())))
 			if err != nil {
 				return err
