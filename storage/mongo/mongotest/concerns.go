@@ -24,7 +24,7 @@ func (r *request) concerns() error {
 		level := c.text("level")
 		c.ignore("afterClusterTime", "atClusterTime", "provenance")
 		if level != "" && !slices.Contains([]string{"local", "available", "majority", "linearizable", "snapshot"}, level) {
-			return errorf(failedToParse, "Enumeration value '%s' for field 'readConcern.level' is not a valid value.", level)
+			return errorf(badValue, "Enumeration value '%s' for field 'readConcern.level' is not a valid value.", level)
 		}
 		if err := c.done(); err != nil {
 			return err

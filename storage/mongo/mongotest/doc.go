@@ -2,7 +2,14 @@
 //
 // [Start] takes the first it finds: the server that ROSTER_TEST_MONGODB_URI
 // names, a mongod on the PATH, or the double, and says in the log which one it
-// was. Begin with mongotest.go; everything else is the double.
+// was:
+//
+//	server := mongotest.Start(t)
+//	database := server.NewDatabase(t)
+//	client, err := mongo.Connect(options.Client().ApplyURI(server.URI(database)))
+//
+// Begin with mongotest.go; mongod.go and ferretdb.go start other servers, and
+// everything else is the double.
 //
 // # The double
 //
@@ -11,7 +18,10 @@
 // becomes a request (commands.go), which finds its session and its transaction
 // (transactions.go) and ends in the function for its command: write.go,
 // query.go and cursors.go for documents, catalog.go and indexes.go for where
-// they are, explain.go, concerns.go, handshake.go and auth.go.
+// they are, explain.go, concerns.go, handshake.go and auth.go. What it takes from
+// a command it takes by name (arguments.go), and a name it does not know is an
+// error. A test can stop and restart the double, cut its connections, and let
+// commands fail or lose their answers (failure.go).
 //
 // The data is kept by an engine (engine.go) whose states do not change: a read
 // looks at one of them without a lock, a commit puts a new one in its place that

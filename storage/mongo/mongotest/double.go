@@ -78,16 +78,16 @@ func StartDouble(tb testing.TB, c Config) *Double {
 	}
 	d.Restart(tb)
 	tb.Cleanup(d.Stop)
-	d.Server = Server{Kind: KindDouble, Version: c.Version, address: url.URL{Scheme: "mongodb", Host: d.address}}
+	d.Server = Server{Kind: KindDouble, Version: c.Version, address: address{before: "mongodb://" + d.address}}
+	options := url.Values{}
 	if !c.Standalone {
-		d.Server.address.RawQuery = url.Values{"replicaSet": {replicaSet}}.Encode()
+		options.Set("replicaSet", replicaSet)
 	}
 	if c.Username != "" {
-		d.Server.address.User = url.UserPassword(c.Username, c.Password)
-		q := d.Server.address.Query()
-		q.Set("authSource", "admin")
-		d.Server.address.RawQuery = q.Encode()
+		d.Server.address.before = "mongodb://" + url.UserPassword(c.Username, c.Password).String() + "@" + d.address
+		options.Set("authSource", "admin")
 	}
+	d.Server.address.options = options.Encode()
 	return d
 }
 

@@ -2,7 +2,9 @@ package mongotest_test
 
 import (
 	"context"
+	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,25 @@ import (
 
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
+
+// TestNamedServer uses a double as the server that the environment names.
+func TestNamedServer(t *testing.T) {
+	d := mongotest.StartDouble(t, mongotest.Config{Username: "roster", Password: "p"})
+	t.Setenv(mongotest.EnvURI, d.URI(""))
+	var database string
+	t.Run("test", func(t *testing.T) {
+		s := mongotest.Start(t)
+		if s.Kind != mongotest.KindURI || s.Version != "7.0.0" {
+			t.Errorf("started %s", s)
+		}
+		c := collection(t, s, `{"_id": 1}`)
+		database = c.Database().Name()
+	})
+	names, err := connect(t, d.URI("admin")).ListDatabaseNames(t.Context(), bson.D{})
+	if err != nil || slices.Contains(names, database) {
+		t.Errorf("after the test there are %q, %v", names, err)
+	}
+}
 
 // TestRefusals shows that what the double does not support is an error.
 func TestRefusals(t *testing.T) {
@@ -258,7 +279,7 @@ func TestFailures(t *testing.T) {
 	}
 	d.Fail(mongotest.Failure{Command: "commitTransaction", After: true, Times: 10})
 	err := session.CommitTransaction(ctx)
-	if e, ok := err.(mongo.LabeledError); !ok || !e.HasErrorLabel("UnknownTransactionCommitResult") {
+	if e, ok := errors.AsType[mongo.LabeledError](err); !ok || !e.HasErrorLabel("UnknownTransactionCommitResult") {
 		t.Errorf("a commit without an answer: %v", err)
 	}
 }

@@ -42,13 +42,14 @@ const (
 	noSuchTransaction            = 251
 	transactionCommitted         = 256
 	notSupportedInTransaction    = 263
+	badSortOrder                 = 15975
 	regexInvalid                 = 51091
 	notSupportedOnStandalone     = 51300
 	bsonObjectTooLarge           = 10334
 	duplicateKey                 = 11000
 	interruptedAtShutdown        = 11600
-	projectionExcludesInsideKeep = 31253
-	projectionKeepsInsideExclude = 31254
+	projectionExcludesInsideKeep = 31254
+	projectionKeepsInsideExclude = 31253
 	projectionPathCollision      = 31249
 	unknownField                 = 40415
 )

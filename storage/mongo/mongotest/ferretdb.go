@@ -3,7 +3,6 @@ package mongotest
 import (
 	"bufio"
 	"bytes"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,11 +48,7 @@ func StartFerretDB(tb testing.TB) *Server {
 		<-ended
 		tb.Fatalf("mongotest: FerretDB does not start: %v\n%s", err, log.Bytes())
 	}
-	u, err := url.Parse(strings.TrimSpace(line))
-	if err != nil {
-		tb.Fatalf("mongotest: FerretDB names a strange address: %v", err)
-	}
-	s := &Server{Kind: KindFerretDB, address: *u}
+	s := &Server{Kind: KindFerretDB, address: parseAddress(strings.TrimSpace(line))}
 	s.Version = s.version(tb)
 	announce(tb, s)
 	return s

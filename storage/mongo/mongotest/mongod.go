@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -38,7 +37,7 @@ func startMongod(tb testing.TB) *Server {
 		<-ended
 		tb.Fatalf("mongotest: %s did not become a replica set: %v\n%s", program, err, log.Bytes())
 	}
-	s := &Server{Kind: KindMongod, address: url.URL{Scheme: "mongodb", Host: addr, RawQuery: "replicaSet=" + replicaSet}}
+	s := &Server{Kind: KindMongod, address: address{before: "mongodb://" + addr, options: "replicaSet=" + replicaSet}}
 	s.Version = s.version(tb)
 	return s
 }

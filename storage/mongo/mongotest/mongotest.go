@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -36,7 +35,18 @@ type Server struct {
 	Kind Kind
 	// Version is what the server says of itself.
 	Version string
-	address url.URL
+	address address
+}
+
+// address is a connection string in parts: any number of hosts, so that it is
+// no URL.
+type address struct{ before, database, options string }
+
+func parseAddress(uri string) address {
+	head, options, _ := strings.Cut(uri, "?")
+	scheme, rest, _ := strings.Cut(head, "://")
+	hosts, database, _ := strings.Cut(rest, "/")
+	return address{scheme + "://" + hosts, database, options}
 }
 
 // Start returns a server to test on: the one EnvURI names, else a mongod from
@@ -52,11 +62,7 @@ func Start(tb testing.TB) *Server {
 func start(tb testing.TB) *Server {
 	tb.Helper()
 	if uri := os.Getenv(EnvURI); uri != "" {
-		u, err := url.Parse(uri)
-		if err != nil {
-			tb.Fatalf("mongotest: %s is not a connection string", EnvURI) // it may hold a password
-		}
-		s := &Server{Kind: KindURI, address: *u}
+		s := &Server{Kind: KindURI, address: parseAddress(uri)}
 		s.Version = s.version(tb)
 		return s
 	}
@@ -68,14 +74,12 @@ func start(tb testing.TB) *Server {
 
 // URI is the connection string for a database.
 func (s *Server) URI(database string) string {
-	u := s.address
-	u.Path = "/" + database
-	if s.address.User != nil && !u.Query().Has("authSource") && strings.Trim(s.address.Path, "/") != "" {
-		q := u.Query()
-		q.Set("authSource", strings.Trim(s.address.Path, "/"))
-		u.RawQuery = q.Encode()
+	options := s.address.options
+	if s.address.database != "" && !strings.Contains(strings.ToLower(options), "authsource=") {
+		// It was also where to authenticate.
+		options = strings.TrimPrefix(options+"&authSource="+s.address.database, "&")
 	}
-	return u.String()
+	return strings.TrimSuffix(s.address.before+"/"+database+"?"+options, "?")
 }
 
 // NewDatabase returns the name of a database nobody else has, which is dropped

@@ -322,7 +322,7 @@ func parseSort(d bson.D) ([]keyField, error) {
 			return nil, refused("a sort by expression")
 		}
 		if n != 1 && n != -1 {
-			return nil, errorf(badValue, "$sort key ordering must be 1 (for ascending) or -1 (for descending)")
+			return nil, errorf(badSortOrder, "$sort key ordering must be 1 (for ascending) or -1 (for descending)")
 		}
 		by = append(by, keyField{strings.Split(e.Key, "."), n < 0})
 	}

@@ -119,8 +119,11 @@ func parsePipeline(stages []bson.Raw) (*pipeline, error) {
 }
 
 func (p *pipeline) stage(name string, v any, first bool) (ended bool, err error) {
-	d, _ := v.(bson.D)
+	d, isDocument := v.(bson.D)
 	n, isNumber := integer(v)
+	if !isDocument && slices.Contains([]string{"$match", "$sort", "$project", "$group"}, name) {
+		return false, errorf(badValue, "the %s stage takes an object", name)
+	}
 	switch name {
 	case "$match":
 		f, err := parseFilter(d)
@@ -133,8 +136,11 @@ func (p *pipeline) stage(name string, v any, first bool) (ended bool, err error)
 		})
 	case "$sort":
 		by, err := parseSort(d)
-		if err != nil || len(by) == 0 {
-			return false, firstError(err, errorf(badValue, "$sort stage must have at least one sort key"))
+		if err != nil {
+			return false, err
+		}
+		if len(by) == 0 {
+			return false, errorf(badValue, "$sort stage must have at least one sort key")
 		}
 		p.step(func(rs []*record) ([]*record, error) { return sorted(rs, by) })
 	case "$skip", "$limit":
@@ -150,8 +156,11 @@ func (p *pipeline) stage(name string, v any, first bool) (ended bool, err error)
 		})
 	case "$project":
 		projection, err := parseProjection(d)
-		if err != nil || projection == nil {
-			return false, firstError(err, errorf(badValue, "$project specification must have at least one field"))
+		if err != nil {
+			return false, err
+		}
+		if projection == nil {
+			return false, errorf(badValue, "$project specification must have at least one field")
 		}
 		p.finish = func(rs []*record) []any {
 			docs := make([]any, len(rs))
@@ -179,13 +188,6 @@ func (p *pipeline) stage(name string, v any, first bool) (ended bool, err error)
 		return false, refused("aggregation stage " + name)
 	}
 	return false, nil
-}
-
-func firstError(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 func (p *pipeline) step(fn func([]*record) ([]*record, error)) { p.steps = append(p.steps, fn) }

@@ -2,6 +2,7 @@ package mongotest
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -423,6 +424,9 @@ func findAndModify(r *request) (bson.D, error) {
 		return nil, err
 	}
 	remove, wantNew := r.flag("remove"), r.flag("new")
+	if remove && wantNew {
+		return nil, errorf(failedToParse, "Cannot specify both new=true and remove=true; 'remove' always returns the deleted document")
+	}
 	var m *modification
 	if remove {
 		m = &modification{}
@@ -442,32 +446,32 @@ func findAndModify(r *request) (bson.D, error) {
 	if err := r.done(); err != nil {
 		return nil, err
 	}
-	o, again, err := r.once(id, func(t *txn) (o outcome, err error) {
+	o, again, err := r.once(id, func(t *txn) (outcome, error) {
 		found, err := newPlan(t.collection(ns), m.filter, sort).find(r.ctx, 0, 1)
 		if err != nil {
-			return o, err
+			return outcome{}, err
 		}
-		shown := (*record)(nil)
-		result := bson.D{}
-		if remove {
-			if len(found) > 0 {
-				shown = found[0]
-				err = t.put(ns, shown, nil)
+		var before, after *record
+		if len(found) > 0 {
+			before = found[0]
+		}
+		var o outcome
+		result := bson.D{{Key: "n", Value: int32(len(found))}}
+		switch {
+		case !remove:
+			if o, after, err = m.modify(t, ns, found); o.inserted {
+				result[0].Value = int32(1)
 			}
-			result = append(result, bson.E{Key: "n", Value: int32(len(found))})
-		} else {
-			var last *record
-			if o, last, err = m.modify(t, ns, found); wantNew {
-				shown = last
-			} else if len(found) > 0 {
-				shown = found[0]
-			}
-			result = append(result,
-				bson.E{Key: "n", Value: int32(min(1, len(found)+boolCount(o.inserted)))},
-				bson.E{Key: "updatedExisting", Value: len(found) > 0})
+			result = append(result, bson.E{Key: "updatedExisting", Value: before != nil})
 			if o.inserted {
 				result = append(result, bson.E{Key: "upserted", Value: o.upserted})
 			}
+		case before != nil:
+			err = t.put(ns, before, nil)
+		}
+		shown := before
+		if wantNew {
+			shown = after
 		}
 		o.reply = bson.D{{Key: "lastErrorObject", Value: result}, {Key: "value", Value: project(shown, fields)}}
 		return o, err
@@ -475,16 +479,8 @@ func findAndModify(r *request) (bson.D, error) {
 	if err != nil {
 		return nil, err
 	}
-	reply := o.reply
 	if again {
-		reply = append(bson.D{{Key: "retriedStmtId", Value: id}}, reply...)
+		return append(bson.D{{Key: "retriedStmtId", Value: id}}, o.reply...), nil
 	}
-	return reply, nil
-}
-
-func boolCount(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+	return slices.Clone(o.reply), nil // the caller appends to it
 }
