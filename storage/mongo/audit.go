@@ -77,7 +77,7 @@ func (s *Store) auditTrail(ctx context.Context, tenant string, after int64, limi
 		err := s.each(ctx, rows, filter, func(raw bson.Raw) error {
 			list = append(list, entryFrom(raw))
 			return nil
-		}, options.Find().SetSort(d(fNumber, 1)).SetLimit(int64(limit-len(list))))
+		}, look().sort(d(fNumber, 1)).limit(int64(limit-len(list))))
 		if err != nil {
 			return nil, explain(err)
 		}
@@ -135,7 +135,7 @@ func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
 		err := s.each(ctx, rows, waits, func(raw bson.Raw) error {
 			entries = append(entries, entry{text(raw, fID), text(raw, fType) + "/" + text(raw, fResource), number(raw, fVersion)})
 			return nil
-		}, options.Find().SetSort(d(fNumber, 1, fID, 1)).SetLimit(numberedAtOnce).SetProjection(only(fType, fResource, fVersion)))
+		}, look().sort(d(fNumber, 1, fID, 1)).limit(numberedAtOnce).fields(only(fType, fResource, fVersion)))
 		n = len(entries)
 		if err != nil || n == 0 {
 			return true, err

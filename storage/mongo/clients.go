@@ -60,7 +60,7 @@ func (s *Store) ListClients(ctx context.Context, tenant storage.TenantID) ([]*st
 			c := clientFrom(raw)
 			list, byID[c.ID] = append(list, c), c
 			return nil
-		}, options.Find().SetSort(d(fName, 1, fID, 1)))
+		}, look().sort(d(fName, 1, fID, 1)))
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func (s *Store) ListClients(ctx context.Context, tenant storage.TenantID) ([]*st
 				c.Tokens = append(c.Tokens, k)
 			}
 			return nil
-		}, options.Find().SetSort(d(fBegan, 1, fID, 1)))
+		}, look().sort(d(fBegan, 1, fID, 1)))
 	})
 	return list, explain(err)
 }
@@ -87,7 +87,7 @@ func (s *Store) ListTenants(ctx context.Context) ([]*storage.Tenant, error) {
 	err := s.each(ctx, tenants, bson.D{}, func(raw bson.Raw) error {
 		list = append(list, &storage.Tenant{ID: storage.TenantID(text(raw, fID)), Name: text(raw, fName), Created: moment(raw, fCreated)})
 		return nil
-	}, options.Find().SetSort(d(fID, 1)))
+	}, look().sort(d(fID, 1)))
 	return list, explain(err)
 }
 

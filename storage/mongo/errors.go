@@ -73,6 +73,12 @@ func explain(err error) error {
 	return err
 }
 
+// going reports whether a read met a server that is stopping or no longer primary,
+// or lost its connection, so that the next one may find another.
+func going(err error) bool {
+	return mongo.IsNetworkError(err) && !mongo.IsTimeout(err) || hasCode(err, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436)
+}
+
 // unreachable reports whether no server was found to send a command to.
 func unreachable(err error) bool {
 	_, ok := errors.AsType[topology.ServerSelectionError](err)

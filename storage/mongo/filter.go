@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
@@ -415,7 +414,7 @@ func (c *compiler) related(name, id string) (ids []string, ok bool) {
 				return errTooMany
 			}
 			return nil
-		}, options.Find().SetProjection(only(fGroup)).SetBatchSize(mostInGroup))
+		}, look().fields(only(fGroup)).batch(mostInGroup))
 	}
 	if err == errTooMany {
 		return nil, false

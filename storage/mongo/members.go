@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -31,7 +30,7 @@ func (s *Store) infos(ctx context.Context, tenant string, types any, ids []strin
 		err := s.each(ctx, resources, append(byIDs(tenant, in), bson.E{Key: fType, Value: types}), func(raw bson.Raw) error {
 			found[text(raw, fResource)] = resourceInfo{text(raw, fType), text(raw, fName)}
 			return nil
-		}, options.Find().SetProjection(only(fResource, fType, fName)).SetBatchSize(inPortion+1))
+		}, look().fields(only(fResource, fType, fName)).batch(inPortion+1))
 		if err != nil {
 			return nil, err
 		}
@@ -51,7 +50,7 @@ func (s *Store) portionOf(ctx context.Context, tenant, group, after string, n in
 		ids = append(ids, list[len(list)-1].Value)
 		last = text(raw, fID)
 		return nil
-	}, options.Find().SetSort(d(fID, 1)).SetLimit(int64(n)).SetBatchSize(int32(n)+1).SetProjection(only(fKind, fDisplay)))
+	}, look().sort(d(fID, 1)).limit(int64(n)).batch(int32(n)+1).fields(only(fKind, fDisplay)))
 	if err != nil || len(list) == 0 {
 		return nil, "", err
 	}
@@ -201,7 +200,7 @@ func (s *Store) parents(ctx context.Context, tenant string, ids []string, up map
 			up[m] = append(up[m], g)
 			groups = append(groups, g)
 			return nil
-		}, options.Find().SetProjection(only(fKind, fGroup)).SetBatchSize(10*inPortion))
+		}, look().fields(only(fKind, fGroup)).batch(10*inPortion))
 		if err != nil {
 			return nil, err
 		}
@@ -264,7 +263,7 @@ func (s *Store) below(ctx context.Context, tenant, group string, most int) (ids 
 					return errTooMany
 				}
 				return nil
-			}, options.Find().SetProjection(only(fKind)).SetBatchSize(inPortion))
+			}, look().fields(only(fKind)).batch(inPortion))
 			if err == errTooMany {
 				return nil, false, nil
 			}
@@ -391,7 +390,7 @@ func (t *tx) rowsAmong(group *storage.Resource, ids []string) (map[string]bool, 
 			err := t.store.each(ctx, rows, byIDs(t.tenant, in), func(raw bson.Raw) error {
 				there[text(raw, fKind)] = true
 				return nil
-			}, options.Find().SetProjection(only(fKind)).SetBatchSize(inPortion+1))
+			}, look().fields(only(fKind)).batch(inPortion+1))
 			if err != nil {
 				return err
 			}
@@ -486,7 +485,7 @@ func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]s
 				gone = append(gone, id)
 			}
 			return nil
-		}, options.Find().SetSort(d(fID, 1)).SetLimit(inPortion).SetBatchSize(inPortion+1).SetProjection(only(fKind)))
+		}, look().sort(d(fID, 1)).limit(inPortion).batch(inPortion+1).fields(only(fKind)))
 		if err != nil || len(gone) == 0 {
 			return err
 		}

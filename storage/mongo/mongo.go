@@ -125,10 +125,26 @@ func (s *Store) inSnapshot(ctx context.Context, fn func(context.Context) error) 
 	return fn(mongo.NewSessionContext(ctx, session))
 }
 
+// looking is how each looks for documents.
+type looking struct{ command bson.D }
+
+func look() *looking { return &looking{} }
+
+func (l *looking) set(name string, value any) *looking {
+	l.command = append(l.command, bson.E{Key: name, Value: value})
+	return l
+}
+
+func (l *looking) sort(by bson.D) *looking     { return l.set("sort", by) }
+func (l *looking) fields(keep bson.D) *looking { return l.set("projection", keep) }
+func (l *looking) skip(n int64) *looking       { return l.set("skip", n) }
+func (l *looking) limit(n int64) *looking      { return l.set("limit", n) }
+func (l *looking) batch(n int32) *looking      { return l.set("batchSize", n) }
+
 // each runs fn on every document that a query finds. The document is valid until
 // fn returns.
-func (s *Store) each(ctx context.Context, collection string, filter bson.D, fn func(bson.Raw) error, opts ...options.Lister[options.FindOptions]) error {
-	cursor, err := s.db.Collection(collection).Find(ctx, filter, opts...)
+func (s *Store) each(ctx context.Context, collection string, filter bson.D, fn func(bson.Raw) error, how *looking) error {
+	cursor, err := s.find(ctx, collection, filter, how)
 	if err != nil {
 		return err
 	}
@@ -139,6 +155,31 @@ func (s *Store) each(ctx context.Context, collection string, filter bson.D, fn f
 		}
 	}
 	return cursor.Err()
+}
+
+// find runs the command of this name. The driver's own Find leaves maxTimeMS out,
+// and a server that is never told when a request is over goes on scanning for
+// nobody. Like Find, it tries a second time when the first met a server that was
+// going.
+func (s *Store) find(ctx context.Context, collection string, filter bson.D, how *looking) (*mongo.Cursor, error) {
+	command := append(d("find", collection, "filter", filter), how.command...)
+	session := mongo.SessionFromContext(ctx)
+	if session == nil { // transactions and snapshots have a read concern already
+		command = append(command, bson.E{Key: "readConcern", Value: d("level", "majority")})
+	}
+	cursor, err := s.db.RunCommandCursor(ctx, command)
+	if inTransaction := session != nil && session.TransactionRunning(); err != nil && !inTransaction && ctx.Err() == nil && going(err) {
+		cursor, err = s.db.RunCommandCursor(ctx, command)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range how.command {
+		if n, ok := e.Value.(int32); ok && e.Key == "batchSize" {
+			cursor.SetBatchSize(n)
+		}
+	}
+	return cursor, nil
 }
 
 // only is a projection to some fields.

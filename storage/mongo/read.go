@@ -101,7 +101,7 @@ func (p *page) query(ctx context.Context, q storage.Query) (int, error) {
 			got++
 			p.take(raw)
 			return nil
-		}, find(sort, skip, limit).SetProjection(resourceFields))
+		}, find(sort, skip, limit).fields(resourceFields))
 		if err != nil {
 			return 0, err
 		}
@@ -110,7 +110,7 @@ func (p *page) query(ctx context.Context, q storage.Query) (int, error) {
 				got++
 				p.rest = append(p.rest, text(raw, fResource))
 				return nil
-			}, find(sort, skip+limit, count-limit).SetProjection(only(fResource)))
+			}, find(sort, skip+limit, count-limit).fields(only(fResource)))
 			if err != nil {
 				return 0, err
 			}
@@ -126,8 +126,8 @@ func (p *page) query(ctx context.Context, q storage.Query) (int, error) {
 
 // find begins the options of a find. A batch has room for one more than is
 // wanted, which tells the server that the cursor need not stay open.
-func find(sort bson.D, skip, limit int) *options.FindOptionsBuilder {
-	return options.Find().SetSort(sort).SetSkip(int64(skip)).SetLimit(int64(limit)).SetBatchSize(int32(min(limit, 1<<20) + 1))
+func find(sort bson.D, skip, limit int) *looking {
+	return look().sort(sort).skip(int64(skip)).limit(int64(limit)).batch(int32(min(limit, 1<<20) + 1))
 }
 
 // take keeps a resource, or only its id once enough is held.
@@ -182,7 +182,7 @@ func (p *page) byID(ctx context.Context, ids []string) ([]*storage.Resource, err
 		found[r.ID] = r
 		p.note(len(r.Doc))
 		return nil
-	}, options.Find().SetProjection(resourceFields).SetBatchSize(int32(len(ids)+1)))
+	}, look().fields(resourceFields).batch(int32(len(ids)+1)))
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,10 @@ import (
 type commands struct {
 	mu    sync.Mutex
 	names []string
+	// unbounded are commands that would run on when nobody waits for them any more.
+	unbounded []string
+	// weak are commands that ask for less than a majority with its journals.
+	weak []string
 }
 
 func (c *commands) monitor() *event.CommandMonitor {
@@ -36,6 +40,27 @@ func (c *commands) monitor() *event.CommandMonitor {
 			name += " " + collection
 		}
 		c.names = append(c.names, name)
+		if e.Command.Lookup("maxTimeMS").IsZero() {
+			c.unbounded = append(c.unbounded, name)
+		}
+		w, _ := e.Command.Lookup("writeConcern", "w").StringValueOK()
+		j, _ := e.Command.Lookup("writeConcern", "j").BooleanOK()
+		level, _ := e.Command.Lookup("readConcern", "level").StringValueOK()
+		_, inTransaction := e.Command.Lookup("autocommit").BooleanOK()
+		switch e.CommandName {
+		case "find", "aggregate":
+			if level != "majority" && level != "snapshot" && !inTransaction {
+				c.weak = append(c.weak, name)
+			}
+		case "insert", "update", "delete", "findAndModify":
+			if !inTransaction && (w != "majority" || !j) {
+				c.weak = append(c.weak, name)
+			}
+		case "commitTransaction":
+			if w != "majority" || !j {
+				c.weak = append(c.weak, name)
+			}
+		}
 	}}
 }
 
@@ -48,7 +73,8 @@ func (c *commands) take() []string {
 	return names
 }
 
-// TestRoundTrips counts what requests cost: the commands that each waits for.
+// TestRoundTrips counts what requests cost: the commands that each waits for. All
+// of them end with the request.
 func TestRoundTrips(t *testing.T) {
 	server := mongotest.Start(t)
 	sent := &commands{}
@@ -57,6 +83,9 @@ func TestRoundTrips(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	sent.unbounded = nil // Open has no deadline
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	set, err := schemas.Load()
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +96,7 @@ func TestRoundTrips(t *testing.T) {
 
 	create := func(rt *schemas.ResourceType, body string) *storage.Resource {
 		t.Helper()
-		r, err := p.Create(t.Context(), by, rt, decode(t, body))
+		r, err := p.Create(ctx, by, rt, decode(t, body))
 		if err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}
@@ -78,7 +107,7 @@ func TestRoundTrips(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = p.Patch(t.Context(), by, rt, id, scim.Precondition{}, list)
+		_, err = p.Patch(ctx, by, rt, id, scim.Precondition{}, list)
 		return err
 	}
 	query := func(rt *schemas.ResourceType, text string, count int) error {
@@ -90,11 +119,11 @@ func TestRoundTrips(t *testing.T) {
 			}
 			q.Filter = e
 		}
-		page, err := p.Query(t.Context(), by, rt, q)
+		page, err := p.Query(ctx, by, rt, q)
 		if err != nil {
 			return err
 		}
-		_, err = page.Next(t.Context())
+		_, err = page.Next(ctx)
 		return err
 	}
 
@@ -116,7 +145,7 @@ func TestRoundTrips(t *testing.T) {
 		do   func() error
 		want []string
 	}{
-		{"get by id", func() error { _, err := p.Get(t.Context(), by, user, ana.ID); return err },
+		{"get by id", func() error { _, err := p.Get(ctx, by, user, ana.ID); return err },
 			[]string{"find resources"}},
 		{"filter by userName", func() error { return query(user, `userName eq "ana"`, 100) },
 			[]string{"find resources"}},
@@ -129,7 +158,7 @@ func TestRoundTrips(t *testing.T) {
 		{"list, all on one page", func() error { return query(user, "", 100) },
 			[]string{"find resources"}},
 		{"create", func() error {
-			_, err := p.Create(t.Context(), by, user, decode(t, `{"userName":"new","externalId":"1"}`))
+			_, err := p.Create(ctx, by, user, decode(t, `{"userName":"new","externalId":"1"}`))
 			return err
 		},
 			[]string{"insert keys", "insert resources", "insert rows", "commitTransaction"}},
@@ -147,10 +176,10 @@ func TestRoundTrips(t *testing.T) {
 			return change(group, large.ID, `{"op":"remove","path":"members[value eq \"`+others[0].ID+`\"]"}`)
 		},
 			[]string{"find resources", "update resources", "delete rows", "insert rows", "commitTransaction"}},
-		{"groups of a member", func() error { _, err := store.Groups(t.Context(), by.Tenant, ana.ID); return err },
+		{"groups of a member", func() error { _, err := store.Groups(ctx, by.Tenant, ana.ID); return err },
 			[]string{"find rows", "find resources", "find rows"}},
 		{"members of a group", func() error {
-			for _, err := range store.Members(t.Context(), by.Tenant, large.ID) {
+			for _, err := range store.Members(ctx, by.Tenant, large.ID) {
 				if err != nil {
 					return err
 				}
@@ -160,9 +189,9 @@ func TestRoundTrips(t *testing.T) {
 			[]string{"find rows", "find resources"}},
 		{"groups with a member", func() error { return query(group, `members.value eq "`+ana.ID+`"`, 100) },
 			[]string{"find resources", "find rows", "find resources"}},
-		{"delete", func() error { return p.Delete(t.Context(), by, user, others[5].ID, scim.Precondition{}) },
+		{"delete", func() error { return p.Delete(ctx, by, user, others[5].ID, scim.Precondition{}) },
 			[]string{"find resources", "findAndModify resources", "find rows", "update resources", "delete keys", "insert rows", "commitTransaction"}},
-		{"find a token", func() error { _, _, err := store.Token(t.Context(), "nobody's"); return ignoreNotFound(err) },
+		{"find a token", func() error { _, _, err := store.Token(ctx, "nobody's"); return ignoreNotFound(err) },
 			[]string{"find tokens"}},
 	} {
 		sent.take()
@@ -174,6 +203,18 @@ func TestRoundTrips(t *testing.T) {
 		} else {
 			t.Logf("%-34s %d: %s", c.what, len(got), strings.Join(got, ", "))
 		}
+	}
+	if err := store.Ping(ctx); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+	if err := store.TokenUsed(ctx, by.Tenant, "nobody's", time.Now()); err != nil {
+		t.Errorf("TokenUsed: %v", err)
+	}
+	if len(sent.weak) > 0 {
+		t.Errorf("weaker than w: majority and j: true, or read concern majority: %q", sent.weak)
+	}
+	if len(sent.unbounded) > 0 {
+		t.Errorf("without maxTimeMS: %q", sent.unbounded)
 	}
 }
 

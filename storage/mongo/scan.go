@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
@@ -71,7 +70,7 @@ func (p *page) scan(ctx context.Context, q storage.Query, cond condition, sort b
 			return nil
 		}
 		return flush()
-	}, options.Find().SetSort(sort).SetProjection(fields).SetBatchSize(10*scanAtOnce))
+	}, look().sort(sort).fields(fields).batch(10*scanAtOnce))
 	if err == nil {
 		err = flush()
 	}

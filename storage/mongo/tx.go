@@ -239,7 +239,7 @@ func (t *tx) free(typ string, unique []storage.Key) error {
 		return t.store.each(ctx, keys, byIDs(t.tenant, ids), func(raw bson.Raw) error {
 			taken = attr[text(raw, fID)]
 			return nil
-		}, options.Find().SetProjection(only(fID)))
+		}, look().fields(only(fID)))
 	})
 	if err == nil && taken != "" {
 		err = &storage.UniqueError{Attr: taken}
@@ -385,7 +385,7 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 		err := t.store.each(ctx, rows, d(fTenant, t.tenant, fKind, member), func(raw bson.Raw) error {
 			groups = append(groups, key(t.tenant, text(raw, fGroup)))
 			return nil
-		}, options.Find().SetProjection(only(fGroup)))
+		}, look().fields(only(fGroup)))
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -103,7 +105,7 @@ func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, err
 		defer cancel()
 		session.EndSession(ctx)
 	}()
-	if err := session.StartTransaction(); err != nil {
+	if err := session.StartTransaction(options.Transaction().SetReadConcern(readconcern.Snapshot())); err != nil {
 		return err
 	}
 	sent, err := fn(mongo.NewSessionContext(ctx, session))
