@@ -127,7 +127,7 @@ func (t *tx) CreateClient(c *storage.Client) error {
 			return taken(err)
 		}
 		_, err := t.store.db.Collection(clients).InsertOne(ctx, d(fID, key(t.tenant, c.ID), fTenant, t.tenant, fResource, c.ID, fName, c.Name,
-			fScopes, list(c.Scopes), fProfile, c.Profile, fNetworks, list(c.Networks), fBegan, millis(c.Created), fRevoked, int64(0)))
+			fScopes, notNull(c.Scopes), fProfile, c.Profile, fNetworks, notNull(c.Networks), fBegan, millis(c.Created), fRevoked, int64(0)))
 		return err
 	})
 }
@@ -141,15 +141,15 @@ func taken(err error) error {
 	return err
 }
 
-// list keeps an empty list from being stored as null.
-func list(s []string) []string {
+// notNull keeps an empty list from being stored as null.
+func notNull(s []string) []string {
 	if s == nil {
 		return []string{}
 	}
 	return s
 }
 
-// change runs one update and returns how many documents it found.
+// update runs one update and returns how many documents it found.
 func (t *tx) update(collection string, filter, update bson.D) (n int64, err error) {
 	err = t.do(func(ctx context.Context) error {
 		r, err := t.store.db.Collection(collection).UpdateMany(ctx, filter, update)

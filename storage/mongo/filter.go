@@ -113,15 +113,15 @@ func (c *compiler) and(list ...condition) condition {
 
 func or(list []condition) condition {
 	out := condition{exact: true}
-	any := make(bson.A, 0, len(list))
+	terms := make(bson.A, 0, len(list))
 	for _, t := range list {
 		if t.query == nil {
 			return t
 		}
 		out.exact = out.exact && t.exact
-		any = append(any, t.query)
+		terms = append(terms, t.query)
 	}
-	out.query = d("$or", any)
+	out.query = d("$or", terms)
 	return out
 }
 
@@ -407,7 +407,7 @@ func (c *compiler) related(name, id string) (ids []string, ok bool) {
 		ids, ok, c.err = c.store.below(c.ctx, c.tenant, id, mostInGroup)
 		return ids, ok && c.err == nil
 	}
-	info, err := c.store.infos(c.ctx, c.tenant, members, []string{id})
+	info, err := c.store.infos(c.ctx, c.tenant, usersAndGroups, []string{id})
 	if err == nil && info[id].typ != "" {
 		err = c.store.each(c.ctx, rows, d(fTenant, c.tenant, fKind, id), func(raw bson.Raw) error {
 			if ids = append(ids, text(raw, fGroup)); len(ids) > mostInGroup {
@@ -416,7 +416,7 @@ func (c *compiler) related(name, id string) (ids []string, ok bool) {
 			return nil
 		}, look().fields(only(fGroup)).batch(mostInGroup))
 	}
-	if err == errTooMany {
+	if errors.Is(err, errTooMany) {
 		return nil, false
 	}
 	c.err = err

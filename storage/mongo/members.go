@@ -3,6 +3,7 @@ package mongo
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -38,8 +39,8 @@ func (s *Store) infos(ctx context.Context, tenant string, types any, ids []strin
 	return found, nil
 }
 
-// members is users and groups, to select by.
-var members = d("$in", memberTypes)
+// usersAndGroups is what a member can be, to select by.
+var usersAndGroups = d("$in", memberTypes)
 
 // portionOf reads up to n memberships of a group after a row, and who of the
 // members is there. Without the group there are none.
@@ -57,7 +58,7 @@ func (s *Store) portionOf(ctx context.Context, tenant, group, after string, n in
 	if len(list) < n {
 		last = "" // there are no more
 	}
-	info, err := s.infos(ctx, tenant, members, append(ids, group))
+	info, err := s.infos(ctx, tenant, usersAndGroups, append(ids, group))
 	if err != nil || info[group].typ != groupType {
 		return nil, "", err
 	}
@@ -167,7 +168,7 @@ func (s *Store) groups(ctx context.Context, tenant string, ids []string) (map[st
 		if first { // what is deleted is in no group
 			lookFor = append(slices.Clone(next), level...)
 		}
-		info, err := s.infos(ctx, tenant, members, lookFor)
+		info, err := s.infos(ctx, tenant, usersAndGroups, lookFor)
 		if err != nil {
 			return nil, err
 		}
@@ -264,7 +265,7 @@ func (s *Store) below(ctx context.Context, tenant, group string, most int) (ids 
 				}
 				return nil
 			}, look().fields(only(fKind)).batch(inPortion))
-			if err == errTooMany {
+			if errors.Is(err, errTooMany) {
 				return nil, false, nil
 			}
 			if err != nil {
@@ -304,7 +305,7 @@ func distinct(ids []string) []string {
 // member is a change that proves that a member exists. Whoever is to be added is
 // marked as one who has been in a group.
 func (t *tx) member(id string) change {
-	return change{filter: liveByID(t.tenant, id, members), update: d("$set", d(fGrouped, true))}
+	return change{filter: liveByID(t.tenant, id, usersAndGroups), update: d("$set", d(fGrouped, true))}
 }
 
 func (t *tx) row(group *storage.Resource, m storage.Member) change {
@@ -368,7 +369,7 @@ func (t *tx) infos(ids []string) (info map[string]resourceInfo, err error) {
 		return nil, err
 	}
 	err = t.do(func(ctx context.Context) (err error) {
-		info, err = t.store.infos(ctx, t.tenant, members, distinct(ids))
+		info, err = t.store.infos(ctx, t.tenant, usersAndGroups, distinct(ids))
 		return err
 	})
 	return info, err
@@ -489,7 +490,7 @@ func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]s
 		if err != nil || len(gone) == 0 {
 			return err
 		}
-		info, err := t.store.infos(ctx, t.tenant, members, gone)
+		info, err := t.store.infos(ctx, t.tenant, usersAndGroups, gone)
 		visible = len(info)
 		return err
 	})
