@@ -21,13 +21,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/storage"
 )
 
 // newClientCommand makes `roster client`, which manages provisioning clients and
-// their tokens. create and open open a store by its path or URL, and create makes
-// one where there is none.
+// their tokens. create and open open a store, and create makes one where there is
+// none.
 //
 // A token is the only thing ever printed to standard output by create and
 // rotate, so that a script can put it where it belongs; whatever there is to say
@@ -44,13 +43,13 @@ func newClientCommand(create, open openFunc) *cobra.Command {
 			return errors.New("which of create, list, rotate and revoke? See roster help client")
 		},
 	}
-	cmd.PersistentFlags().StringVar(&c.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
+	c.store.add(cmd)
 	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the client")
 	cmd.AddCommand(c.createCommand(), c.listCommand(), c.rotateCommand(), c.revokeCommand())
 	return cmd
 }
 
-type openFunc func(ctx context.Context, store string) (storage.Store, error)
+type openFunc func(context.Context, place) (storage.Store, error)
 
 // clientCommand is what the subcommands have in common.
 type clientCommand struct {
@@ -59,7 +58,8 @@ type clientCommand struct {
 	getenv func(string) string
 	now    func() time.Time
 
-	store, tenant string
+	store  storeFlags
+	tenant string
 }
 
 func (c *clientCommand) createCommand() *cobra.Command {
@@ -143,14 +143,12 @@ func (c *clientCommand) revokeCommand() *cobra.Command {
 
 // run opens the store and hands it to fn.
 func (c *clientCommand) run(cmd *cobra.Command, open openFunc, fn func(*clientSession) error) (err error) {
-	path := c.store
-	// The environment is no flag default, because help prints defaults and a
-	// store's URL may hold a password.
-	if env := c.getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
-		path = env
+	p, err := c.store.place(cmd, c.getenv)
+	if err != nil {
+		return err
 	}
 	ctx := cmd.Context()
-	store, err := open(ctx, path)
+	store, err := open(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ type clientStore struct {
 	err     error // of the next write
 }
 
-func (s *clientStore) open(_ context.Context, location string) (storage.Store, error) {
-	s.opened = append(s.opened, location)
+func (s *clientStore) open(_ context.Context, p place) (storage.Store, error) {
+	s.opened = append(s.opened, p.location)
 	return s, nil
 }
 

@@ -57,7 +57,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	store, err := openStore(ctx, c.Store.Reveal(), log, server.NewStoreMetrics(registry).Committed)
+	p, err := findPlace(c.Store.Reveal(), c.AllowStandalone)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, p, log, server.NewStoreMetrics(registry, p.kind).Committed)
 	if err != nil {
 		return fmt.Errorf("open the store %s: %w", c.Store, err)
 	}

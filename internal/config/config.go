@@ -19,6 +19,7 @@ import (
 // what its field means.
 type Config struct {
 	Store               StoreURL
+	AllowStandalone     bool
 	Listen              string
 	OpsListen           string
 	PublicURL           string // without a trailing slash; "" if not known

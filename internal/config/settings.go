@@ -45,8 +45,11 @@ func Settings() []Setting {
 
 var settings = []Setting{
 	text("store", DefaultStore,
-		"where data is kept: the `path` of a file, or of a folder that is to hold it",
+		"where data is kept: the `path` of a file, or of a folder that is to hold it; or the URL of a MongoDB database, mongodb://host1,host2/name",
 		func(c *Config) *StoreURL { return &c.Store }),
+	boolean("allow-standalone",
+		"accept a MongoDB server that belongs to no replica set, where writes are neither atomic nor replicated; for trying things out",
+		func(c *Config) *bool { return &c.AllowStandalone }),
 	text("listen", "127.0.0.1:8080",
 		"`address` to serve SCIM on",
 		func(c *Config) *string { return &c.Listen }),
