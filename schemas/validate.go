@@ -49,17 +49,18 @@ const (
 
 // Bind fits a decoded body to the resource type: names get the schema's
 // spelling, values its types; null, empty lists and readOnly attributes are
-// dropped (RFC 7643 §2.5, RFC 7644 §3.3). The result shares no memory with
-// body. Errors are *[ValueError].
+// dropped (RFC 7643 §2.5, RFC 7644 §3.3). body becomes the result's, whose parts
+// it is made of: nobody may use it afterwards, whatever Bind returns. Errors are
+// *[ValueError].
 func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	raw, ok := body.(map[string]any)
 	if !ok {
 		return nil, &ValueError{Kind: InvalidSyntax, Msg: "a resource is a JSON object"}
 	}
-	out := make(map[string]any, min(len(raw), len(t.attributes)))
+	out := make(map[string]any, min(len(raw), len(t.attributes))+additions)
 	var bad *ValueError
 	for name, v := range raw {
-		bad = first(bad, t.bindTop(out, name, v, mode))
+		bad = first(bad, t.bindTop(out, name, v, binding{mode, true}))
 	}
 	if bad != nil {
 		return nil, bad
@@ -76,17 +77,28 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 }
 
 // bindTop puts what a body gives for name into out.
-func (t *ResourceType) bindTop(out map[string]any, name string, v any, mode Mode) *ValueError {
+// binding says how values are bound.
+type binding struct {
+	mode Mode
+	// own allows to change what is bound, instead of making copies of it.
+	own bool
+}
+
+// additions is how many attributes are usually added to a tree after Bind, such
+// as id.
+const additions = 4
+
+func (t *ResourceType) bindTop(out map[string]any, name string, v any, how binding) *ValueError {
 	a := t.Top(name)
 	switch {
-	case a == nil && mode == Strict:
+	case a == nil && how.mode == Strict:
 		return &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines"}
 	case a == nil || a.Mutability == ReadOnly:
 		return nil
 	case a.Name == "schemas":
-		return t.checkSchemas(v, mode)
+		return t.checkSchemas(v, how.mode)
 	}
-	bound, err := a.bind(v, mode)
+	bound, err := a.bind(v, how)
 	if err != nil {
 		err.Path = a.Path + err.Path
 		return err
@@ -370,15 +382,16 @@ func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]
 
 // Bind fits a value of a to its definition; see [ResourceType.Bind]. The result
 // is nil when the value means "unset", a []any for a multi-valued attribute,
-// and otherwise a single value. Errors are *[ValueError].
+// and otherwise a single value; it shares no memory with v. Errors are
+// *[ValueError].
 func (a *Attribute) Bind(v any, mode Mode) (any, error) {
-	b, err := a.bind(v, mode)
+	b, err := a.bind(v, binding{mode: mode})
 	return b, err.under(a.Path)
 }
 
 // BindElement fits one value of a multi-valued attribute; see [Attribute.Bind].
 func (a *Attribute) BindElement(v any, mode Mode) (any, error) {
-	b, err := a.bindOne(v, mode)
+	b, err := a.bindOne(v, binding{mode: mode})
 	return b, err.under(a.Path)
 }
 
@@ -396,7 +409,7 @@ func (a *Attribute) wrong(instead string) *ValueError {
 	return &ValueError{Msg: "expected " + a.expected() + instead}
 }
 
-func (a *Attribute) bind(v any, mode Mode) (any, *ValueError) {
+func (a *Attribute) bind(v any, how binding) (any, *ValueError) {
 	if v == nil {
 		return nil, nil
 	}
@@ -406,15 +419,15 @@ func (a *Attribute) bind(v any, mode Mode) (any, *ValueError) {
 			if len(list) == 0 {
 				return nil, nil
 			}
-			if len(list) != 1 || mode == Strict {
+			if len(list) != 1 || how.mode == Strict {
 				return nil, a.wrong(", not a list")
 			}
 			v = list[0]
 		}
-		return a.bindOne(v, mode)
+		return a.bindOne(v, how)
 	}
 	if !isList {
-		if mode == Strict {
+		if how.mode == Strict {
 			return nil, &ValueError{Msg: "expected a list"}
 		}
 		if s, ok := v.(string); ok && s == "" {
@@ -422,9 +435,12 @@ func (a *Attribute) bind(v any, mode Mode) (any, *ValueError) {
 		}
 		list = []any{v}
 	}
-	out := make([]any, 0, len(list))
+	out := list[:0]
+	if !how.own {
+		out = make([]any, 0, len(list))
+	}
 	for i, e := range list {
-		b, err := a.bindOne(e, mode)
+		b, err := a.bindOne(e, how)
 		if err != nil {
 			err.Path = "[" + strconv.Itoa(i) + "]" + err.Path
 			return nil, err
@@ -456,23 +472,23 @@ func (a *Attribute) expected() string {
 	return "a " + a.Type.String()
 }
 
-func (a *Attribute) bindOne(v any, mode Mode) (any, *ValueError) {
+func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 	if v == nil {
 		return nil, nil
 	}
 	if s, ok := v.(string); ok && s == "" {
-		if mode == Strict {
+		if how.mode == Strict {
 			return nil, &ValueError{Msg: "expected a value, or null to clear it"}
 		}
 		return nil, nil // vendor rows E22, E33, H07: "" clears
 	}
 	switch a.Type {
 	case Complex:
-		return a.bindComplex(v, mode)
+		return a.bindComplex(v, how)
 	case Boolean:
-		return a.bindBoolean(v, mode)
+		return a.bindBoolean(v, how.mode)
 	case Integer, Decimal:
-		return a.bindNumber(v, mode)
+		return a.bindNumber(v, how.mode)
 	}
 	s, ok := v.(string)
 	if ok {
@@ -563,20 +579,23 @@ func isBase64(s string) bool {
 	return len(s)%4 == 0 && len(s)-len(data) <= 2
 }
 
-func (a *Attribute) bindComplex(v any, mode Mode) (any, *ValueError) {
+func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	raw, ok := v.(map[string]any)
 	if !ok {
 		// A bare value stands for the value sub-attribute: Entra sends the
 		// manager so (vendor rows E19, E20).
-		if _, isList := v.([]any); mode == Strict || isList || a.Sub("value") == nil {
+		if _, isList := v.([]any); how.mode == Strict || isList || a.Sub("value") == nil {
 			return nil, a.wrong("")
 		}
 		raw = map[string]any{"value": v}
 	}
-	out := make(map[string]any, min(len(raw), len(a.SubAttributes)))
+	out := raw
+	if !how.own || !a.spelt(raw) {
+		out = make(map[string]any, min(len(raw), len(a.SubAttributes)))
+	}
 	var bad *ValueError
 	for name, sv := range raw {
-		bad = first(bad, a.bindSub(out, name, sv, mode))
+		bad = first(bad, a.bindSub(out, name, sv, how))
 	}
 	if bad != nil {
 		return nil, bad
@@ -588,21 +607,34 @@ func (a *Attribute) bindComplex(v any, mode Mode) (any, *ValueError) {
 }
 
 // bindSub puts what an object gives for name into out.
-func (a *Attribute) bindSub(out map[string]any, name string, v any, mode Mode) *ValueError {
+// spelt reports whether all names of an object are sub-attributes in the schema's
+// spelling, and none of them is read-only.
+func (a *Attribute) spelt(m map[string]any) bool {
+	for name := range m {
+		if s := a.Sub(name); s == nil || s.Name != name || s.Mutability == ReadOnly {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *Attribute) bindSub(out map[string]any, name string, v any, how binding) *ValueError {
 	s := a.Sub(name)
 	switch {
-	case s == nil && mode == Strict:
+	case s == nil && how.mode == Strict:
 		return &ValueError{Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define"}
 	case s == nil || s.Mutability == ReadOnly:
 		return nil
 	}
-	bound, err := s.bind(v, mode)
+	bound, err := s.bind(v, how)
 	if err != nil {
 		err.Path = a.separator() + s.Name + err.Path
 		return err
 	}
 	if bound != nil {
 		out[s.Name] = bound
+	} else {
+		delete(out, s.Name) // out may be where v comes from
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -228,5 +229,38 @@ func TestBurst(t *testing.T) {
 	wg.Wait()
 	if n := other.Load(); n > 0 {
 		t.Errorf("%d of 400 requests had another answer than 200", n)
+	}
+}
+
+// TestParallelCycle: of many who would together close a ring of groups, one is
+// refused.
+func TestParallelCycle(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	ring := make([]string, 12)
+	for i := range ring {
+		ring[i] = s.Group(t, fmt.Sprint("Ring", i), "", nil)
+	}
+	var refused atomic.Int64
+	var g errgroup.Group
+	for i, id := range ring {
+		g.Go(func() error {
+			r, err := s.Try(t.Context(), "PATCH", "/Groups/"+id, patchOp(`{"op":"add","path":"members","value":[{"value":%q}]}`, ring[(i+1)%len(ring)]))
+			switch {
+			case err != nil:
+				return err
+			case r.Status == 400 && strings.Contains(r.Body, "members[0].value"):
+				refused.Add(1)
+			case r.Status != 200:
+				return fmt.Errorf("%d %s", r.Status, r.Body)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := refused.Load(); n != 1 {
+		t.Errorf("%d of %d were refused, want 1", n, len(ring))
 	}
 }

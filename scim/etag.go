@@ -10,24 +10,25 @@ import (
 )
 
 // A version is a weak entity tag (RFC 7644 §3.14): W/"7" for the seventh state
-// of a resource's own attributes, W/"7.1c9d20ef" when groups it belongs to are
-// shown with it. Preconditions of a write look at the first part only, since a
-// change of membership is no change of the user.
+// of a resource's own attributes, W/"7.1c9d20ef" when groups it belongs to or the
+// name of its manager are shown with it. Preconditions of a write look at the first
+// part only, since a change of these is no change of the user.
 
 // version returns the entity tag of a resource.
-func version(r *storage.Resource, groups []storage.Membership) string {
+func version(r *storage.Resource, with around) string {
 	b := append(make([]byte, 0, 32), `W/"`...)
-	return string(append(appendVersion(b, r, groups), '"'))
+	return string(append(appendVersion(b, r, with), '"'))
 }
 
 // appendVersion appends what stands between the quotes of the entity tag.
-func appendVersion(dst []byte, r *storage.Resource, groups []storage.Membership) []byte {
+func appendVersion(dst []byte, r *storage.Resource, with around) []byte {
 	dst = strconv.AppendInt(dst, r.Version, 10)
-	if len(groups) == 0 {
+	if len(with.groups) == 0 && with.manager.id == "" {
 		return dst
 	}
 	h := fnv.New32a()
-	for _, g := range groups {
+	h.Write([]byte(with.manager.name))
+	for _, g := range with.groups {
 		h.Write([]byte(g.Group))
 		h.Write([]byte(g.Display))
 		h.Write(strconv.AppendBool(nil, g.Direct))

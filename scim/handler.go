@@ -2,17 +2,11 @@ package scim
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/gorilla/mux"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -20,35 +14,21 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Limits of one request. ServiceProviderConfig and the documentation tell them.
-const (
-	MaxBody   = 1 << 20 // bytes
-	maxBodies = 64 << 20
-)
-
-// BodyLimits bound the JSON of a request.
-var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
-
-// Media types (RFC 7644 §3.1).
-const (
-	mediaSCIM = "application/scim+json"
-	mediaJSON = "application/json"
-)
-
 // Route is one row of a route table.
 type Route struct {
 	Method string
 	Path   string // a mux template below the base path: "/Users/{id}"
 	Needs  auth.Need
-	// Serve answers a request of a principal that meets Needs. An error that
-	// it returns becomes the response; see WriteError.
+	// Serve answers a request of a principal that meets Needs. An error that it
+	// returns becomes the response (see WriteError), or, when part of a response
+	// is out already, whoever called Serve has to cut the connection.
 	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
 }
 
 // Handler is the protocol (RFC 7644) over a Provider.
 type Handler struct {
 	provider *Provider
-	bodies   *semaphore.Weighted // bytes of request bodies in memory
+	bodies   *bodies
 	base     func(*http.Request) string
 }
 
@@ -56,7 +36,7 @@ type Handler struct {
 // a request found the routes, without a slash at the end:
 // "https://roster.example/scim/v2".
 func NewHandler(p *Provider, base func(*http.Request) string) *Handler {
-	return &Handler{provider: p, bodies: semaphore.NewWeighted(maxBodies), base: base}
+	return &Handler{provider: p, bodies: newBodies(), base: base}
 }
 
 // Routes returns the route table: every route of the protocol with what it
@@ -93,6 +73,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	h := w.Header()
 	h.Set("Content-Type", mediaType(r))
 	h.Del("Content-Length")
+	if e.Status == http.StatusUnsupportedMediaType {
+		h.Set("Accept-Encoding", "identity") // RFC 9110 §15.5.16
+	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
@@ -101,16 +84,6 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	w.WriteHeader(e.Status)
 	_, _ = w.Write(body) // the client is gone if this fails
 	return e
-}
-
-// mediaType picks the response's media type: application/json for clients that
-// ask for it by name and not for application/scim+json, which is the default.
-func mediaType(r *http.Request) string {
-	accept := r.Header.Get("Accept")
-	if strings.Contains(accept, mediaJSON) && !strings.Contains(accept, mediaSCIM) {
-		return mediaJSON
-	}
-	return mediaSCIM
 }
 
 func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -130,12 +103,9 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	p, body, done, err := h.request(r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	res, err := h.provider.Create(r.Context(), by, t, body)
+	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		return h.provider.Create(r.Context(), by, t, body)
+	})
 	if err != nil {
 		return err
 	}
@@ -143,12 +113,9 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	p, body, done, err := h.request(r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	res, err := h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
+	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
+	})
 	if err != nil {
 		return err
 	}
@@ -162,16 +129,13 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 const membersInPatchResponse = 20
 
 func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	p, body, done, err := h.request(r)
-	if err != nil {
-		return err
-	}
-	defer done()
-	ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
-	if err != nil {
-		return err
-	}
-	res, err := h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
+	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
+		if err != nil {
+			return nil, err
+		}
+		return h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
+	})
 	if err != nil {
 		return err
 	}
@@ -186,7 +150,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 			short = n > membersInPatchResponse
 		}
 		if short {
-			w.Header().Set("ETag", version(res, nil))
+			w.Header().Set("ETag", version(res, around{}))
 			w.Header().Set("Location", v.location(res.ID))
 			w.WriteHeader(204)
 			return nil
@@ -205,11 +169,15 @@ func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Princip
 
 // respond sends one resource, or 304 when a GET names its version.
 func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Principal, v view, status int, res *storage.Resource) error {
-	groups, err := h.groups(r.Context(), by, v.t, res)
+	list, err := h.around(r.Context(), by, v.t, res)
 	if err != nil {
 		return err
 	}
-	tag := version(res, groups[res.ID])
+	var with around
+	if list != nil {
+		with = list[0]
+	}
+	tag := version(res, with)
 	header := w.Header()
 	header.Set("ETag", tag)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -227,16 +195,38 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 	header.Set("Content-Location", location)
 	header.Set("Content-Type", mediaType(r))
 	s := newStream(w, status)
-	if err := h.write(r.Context(), s, by, v, res, groups[res.ID]); err != nil {
-		header.Del("Location")
-		header.Del("Content-Location")
+	if err := h.write(r.Context(), s, by, v, res, with); err != nil {
 		return s.fail(err)
 	}
 	return s.close()
 }
 
+// around finds what each of the resources is shown with; nil when it is nothing
+// for all of them.
+func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) ([]around, error) {
+	groups, err := h.groups(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	managers, err := h.managers(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	if groups == nil && managers == nil {
+		return nil, nil
+	}
+	list := make([]around, len(resources))
+	for i, r := range resources {
+		list[i].groups = groups[r.ID]
+		if managers != nil {
+			list[i].manager = managers[i]
+		}
+	}
+	return list, nil
+}
+
 // groups finds the groups of those among resources that are in any.
-func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) (map[string][]storage.Membership, error) {
+func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources []*storage.Resource) (map[string][]storage.Membership, error) {
 	if t.Top("groups") == nil {
 		return nil, nil
 	}
@@ -253,9 +243,9 @@ func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 // write appends one resource to a response, members streamed.
-func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, groups []storage.Membership) error {
+func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v view, res *storage.Resource, with around) error {
 	var err error
-	if s.buf, err = v.open(s.buf, res, groups); err != nil {
+	if s.buf, err = v.open(s.buf, res, with); err != nil {
 		return err
 	}
 	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
@@ -328,96 +318,24 @@ func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v
 		if err != nil || len(resources) == 0 {
 			return n, err
 		}
-		groups, err := h.groups(ctx, by, v.t, resources...)
+		list, err := h.around(ctx, by, v.t, resources...)
 		if err != nil {
 			return n, err
 		}
-		for _, res := range resources {
+		for i, res := range resources {
+			var with around
+			if list != nil {
+				with = list[i]
+			}
 			if n > 0 {
 				s.buf = append(s.buf, ',')
 			}
 			n++
-			if err := h.write(ctx, s, by, v, res, groups[res.ID]); err != nil {
+			if err := h.write(ctx, s, by, v, res, with); err != nil {
 				return n, err
 			}
 		}
 	}
-}
-
-// request reads the parameters and the body of a POST, PUT or PATCH. done gives
-// back the memory set aside for the body.
-func (h *Handler) request(r *http.Request) (p projectionRequest, body any, done func(), err error) {
-	q, err := parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return p, nil, nil, err
-	}
-	if p, err = parseProjection(q); err != nil {
-		return p, nil, nil, err
-	}
-	if err := acceptable(r.Header.Get("Content-Type")); err != nil {
-		return p, nil, nil, err
-	}
-	size := r.ContentLength
-	if size > MaxBody {
-		return p, nil, nil, tooLarge()
-	}
-	if size < 0 {
-		size = MaxBody
-	}
-	if err := h.bodies.Acquire(r.Context(), size); err != nil {
-		return p, nil, nil, fmt.Errorf("%w: too many request bodies", storage.ErrUnavailable)
-	}
-	done = func() { h.bodies.Release(size) }
-	raw, err := readBody(r, size)
-	if err == nil {
-		body, err = schemas.Decode(raw, BodyLimits)
-	}
-	if err != nil {
-		done()
-		return p, nil, nil, err
-	}
-	return p, body, done, nil
-}
-
-func readBody(r *http.Request, size int64) ([]byte, error) {
-	if r.ContentLength >= 0 {
-		raw := make([]byte, size)
-		_, err := io.ReadFull(r.Body, raw)
-		return raw, unreadable(err)
-	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
-	if len(raw) > MaxBody {
-		return nil, tooLarge()
-	}
-	return raw, unreadable(err)
-}
-
-func unreadable(err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body could not be read to its end"}
-}
-
-func tooLarge() error {
-	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
-}
-
-// acceptable checks the media type of a body. One that is not named is taken
-// for JSON.
-func acceptable(contentType string) error {
-	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {
-		return nil
-	}
-	media, params, err := mime.ParseMediaType(contentType)
-	charset := params["charset"]
-	if err != nil || media != mediaSCIM && media != mediaJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected Content-Type " + mediaSCIM + " or " + mediaJSON + ", in UTF-8"}
-	}
-	return nil
 }
 
 // The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
 )
 
 // userOfSize returns a user whose JSON is exactly this many bytes, nearly all of
@@ -202,70 +204,179 @@ func TestCountLimits(t *testing.T) {
 	}
 }
 
-// TestBodiesInMemory: bodies of requests under way take 64 MiB and no more; who
-// comes then waits for room, is told to come again when there is none, and finds
-// room when the others are gone.
-func TestBodiesInMemory(t *testing.T) {
-	t.Parallel()
+// uploads are POST requests to a handler without a server, so that time is the
+// test's own.
+type uploads struct {
+	create scim.Route
+}
+
+func newUploads(t *testing.T) uploads {
+	t.Helper()
 	set, err := schemas.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
+	h := scim.NewHandler(&scim.Provider{Schemas: set, Now: time.Now}, func(*http.Request) string { return "" })
+	for _, r := range h.Routes() {
+		if r.Method == "POST" && r.Path == "/Users" {
+			return uploads{r}
+		}
+	}
+	t.Fatal("no route creates users")
+	return uploads{}
+}
+
+// send posts a body, of unknown length unless size is given, and returns the
+// status. Bodies in these tests are no JSON, so the best there is is 400.
+func (u uploads) send(t *testing.T, client string, body io.Reader, size ...int64) int {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	req := httptest.NewRequestWithContext(ctx, "POST", "/Users", body)
+	for _, n := range size {
+		req.ContentLength = n
+	}
+	by := auth.Principal{Kind: auth.Client, Tenant: "default", ID: client, Scopes: 15}
+	w := httptest.NewRecorder()
+	e := scim.WriteError(w, req, u.create.Serve(httptest.NewRecorder(), req, by))
+	if e.Status == 503 && w.Header().Get("Retry-After") == "" {
+		t.Error("the 503 does not say when to come again")
+	}
+	return e.Status
+}
+
+// begin starts an upload that has sent the first n bytes and nothing since. end
+// ends it, early, and returns its status.
+func (u uploads) begin(t *testing.T, client string, n int, size ...int64) (end func() int) {
+	r, w := io.Pipe()
+	status := make(chan int, 1)
+	go func() { status <- u.send(t, client, r, size...) }()
+	go func() { _, _ = w.Write(make([]byte, n)) }()
+	synctest.Wait()
+	return func() int {
+		w.CloseWithError(io.ErrUnexpectedEOF)
+		return <-status
+	}
+}
+
+// TestSlowUploads: what a client announces and does not send keeps nobody waiting,
+// however many connections do that.
+func TestSlowUploads(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := scim.NewHandler(&scim.Provider{Schemas: set, Now: time.Now}, func(*http.Request) string { return "" })
-		var create scim.Route
-		for _, r := range h.Routes() {
-			if r.Method == "POST" && r.Path == "/Users" {
-				create = r
+		u := newUploads(t)
+		var ends []func() int
+		for range 500 {
+			ends = append(ends, u.begin(t, "slow", 1, scim.MaxBody), u.begin(t, "slow", 1))
+		}
+		for _, client := range []string{"slow", "other"} {
+			start := time.Now()
+			if got := u.send(t, client, strings.NewReader(strings.Repeat("x", scim.MaxBody))); got != 400 || time.Since(start) > 0 {
+				t.Errorf("a megabyte of the client %s: %d after %s, want 400 at once", client, got, time.Since(start))
 			}
 		}
-		by := auth.Principal{Kind: auth.Operator, Tenant: "default"}
-		send := func(body io.Reader) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			req := httptest.NewRequestWithContext(ctx, "POST", "/Users", body)
-			return create.Serve(httptest.NewRecorder(), req, by)
+		for _, end := range ends {
+			if got := end(); got != 400 {
+				t.Errorf("a body that ends early: got %d, want 400", got)
+			}
 		}
-		status := func(err error) int {
-			w := httptest.NewRecorder()
-			return scim.WriteError(w, httptest.NewRequest("POST", "/Users", nil), err).Status
-		}
+	})
+}
 
-		var slow []*io.PipeWriter
-		ended := make(chan error)
-		for range 64 {
-			r, w := io.Pipe()
-			slow = append(slow, w)
-			go func() { ended <- send(r) }()
+// TestBodiesInMemory: bodies under way take 64 MiB and no more, those of one
+// client 16 MiB; who comes then waits for room, is told to come again when there
+// is none, and finds room when the others are gone.
+func TestBodiesInMemory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUploads(t)
+		const most = scim.MaxBody - 1
+		small := func() io.Reader { return strings.NewReader("x") }
+		var ends []func() int
+		for i := range 64 {
+			client := fmt.Sprint("c", i/16)
+			ends = append(ends, u.begin(t, client, most, scim.MaxBody))
+			if i == 15 {
+				if got := u.send(t, "c0", small()); got != 503 {
+					t.Errorf("a client with 16 MiB of bodies under way: got %d, want 503", got)
+				}
+				if got := u.send(t, "c1", small()); got != 400 {
+					t.Errorf("another client: got %d, want 400", got)
+				}
+			}
 		}
-		synctest.Wait() // all 64 have their megabyte and wait for its first byte
-		err := send(strings.NewReader("x"))
-		if got := status(err); got != 503 {
-			t.Errorf("with 64 MiB of bodies under way: got %d (%v), want 503", got, err)
+		start := time.Now()
+		if got := u.send(t, "other", small()); got != 503 {
+			t.Errorf("with 64 MiB of bodies under way: got %d, want 503", got)
 		}
-		w := httptest.NewRecorder()
-		if scim.WriteError(w, httptest.NewRequest("POST", "/", nil), err); w.Header().Get("Retry-After") == "" {
-			t.Error("the 503 does not say when to come again")
+		if took := time.Since(start); took != 5*time.Second {
+			t.Errorf("refused after %s, want 5 s", took)
 		}
-
-		waiting := make(chan error)
-		go func() { waiting <- send(strings.NewReader("x")) }()
+		waiting := make(chan int)
+		go func() { waiting <- u.send(t, "other", small()) }()
 		synctest.Wait()
-		slow[0].CloseWithError(io.ErrUnexpectedEOF)
-		if got := status(<-ended); got != 400 {
+		if got := ends[0](); got != 400 {
 			t.Errorf("a body that ends early: got %d, want 400", got)
 		}
-		if got := status(<-waiting); got != 400 {
-			t.Errorf("one that waited for room, with a body that is no JSON: got %d, want 400", got)
+		if got := <-waiting; got != 400 {
+			t.Errorf("one that waited for room: got %d, want 400", got)
 		}
-		for _, w := range slow[1:] {
-			w.CloseWithError(io.ErrUnexpectedEOF)
-			<-ended
+		for _, end := range ends[1:] {
+			end()
 		}
 		for range 64 {
-			if got := status(send(strings.NewReader("x"))); got != 400 {
+			if got := u.send(t, "other", strings.NewReader(strings.Repeat("x", scim.MaxBody))); got != 400 {
 				t.Errorf("when all is over: got %d, want 400", got)
 			}
 		}
 	})
+}
+
+// TestSlowReadersHoldNoBody: the room of a body is free as soon as the change is
+// made, not when the answer has been read.
+func TestSlowReadersHoldNoBody(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	h := scim.NewHandler(s.Provider, func(*http.Request) string { return "" })
+	var create scim.Route
+	for _, r := range h.Routes() {
+		if r.Method == "POST" && r.Path == "/Users" {
+			create = r
+		}
+	}
+	by := auth.Principal{Kind: auth.Client, Tenant: storage.DefaultTenant, ID: "c", Scopes: 15}
+	send := func(i int, w http.ResponseWriter) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		body := strings.NewReader(userOfSize(fmt.Sprint("u", i), scim.MaxBody))
+		return create.Serve(w, httptest.NewRequestWithContext(ctx, "POST", "/Users", body), by)
+	}
+	read := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 20 {
+		answering := make(chan struct{})
+		wg.Go(func() {
+			if err := send(i, &slowReader{ResponseRecorder: httptest.NewRecorder(), begun: answering, read: read}); err != nil {
+				t.Error(err)
+			}
+		})
+		select {
+		case <-answering:
+		case <-time.After(3 * time.Second):
+			t.Errorf("request %d waits for the readers of the others", i)
+		}
+	}
+	close(read)
+	wg.Wait()
+}
+
+// slowReader is a client that begins to read its answer when read is closed.
+type slowReader struct {
+	*httptest.ResponseRecorder
+	begun, read chan struct{}
+}
+
+func (s *slowReader) Write(b []byte) (int, error) {
+	close(s.begun)
+	<-s.read
+	return s.ResponseRecorder.Write(b)
 }

@@ -93,9 +93,6 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true
-	}
 	secret, err := p.takePassword(ctx, attrs)
 	if err != nil {
 		return nil, err
@@ -110,7 +107,10 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
-	p.fill(by.Tenant, t, r, attrs)
+	dropManagerRef(t, attrs)
+	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
+		return nil, err
+	}
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
 			return err
@@ -136,15 +136,25 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 // now is in whole milliseconds, as stored.
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
-// fill derives from the attribute tree what is stored.
-func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
+// fill derives from the attribute tree what is stored, unless that is too much.
+func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
+	if err := checkSize(t, attrs); err != nil {
+		return err
+	}
 	attrs["id"] = r.ID
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
 	r.Name, _ = attrs["displayName"].(string)
 	if r.Name == "" {
 		r.Name, _ = attrs["userName"].(string)
 	}
 	r.Doc = t.Document(attrs)
+	if err := checkDocument(t, attrs, r.Doc); err != nil {
+		return err
+	}
 	r.Index = p.Store.NewIndex(tenant, t, attrs)
+	return nil
 }
 
 // record writes the audit entry of a change, which is its event as well.
@@ -210,6 +220,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := p.allow(by, auth.Write, t); err != nil {
 		return nil, err
 	}
+	_, givenMembers := schemas.Field(body, "members")
 	bound, err := t.Bind(body, mode(by))
 	if err != nil {
 		return nil, err
@@ -220,8 +231,8 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	}
 	c := change{action: "replace", password: secret}
 	members := takeMembers(bound)
-	if _, given := schemas.Field(body, "members"); given && t.Top("members") != nil {
-		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Members: members}}
+	if givenMembers && t.Top("members") != nil {
+		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Operation: -1, Members: members}}
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := make(map[string]any, len(bound)+1)
@@ -268,7 +279,11 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
 		switch pw, ok := c.attrs["password"].(string); {
 		case !ok && t.Top("password") != nil:
-			c.noPassword = true
+			_, err := p.Store.PasswordHash(ctx, by.Tenant, id)
+			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+				return change{}, err
+			}
+			c.noPassword = err == nil
 		case ok && pw != storedPassword:
 			if hashed[pw] == "" {
 				if hashed[pw], err = p.Hasher.Hash(ctx, pw); err != nil {
@@ -304,10 +319,23 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			return err
 		}
 		r.LastModified = p.now()
+		groups, err := tx.MemberOf(r)
+		if err != nil {
+			return err
+		}
 		if err := tx.Delete(r, r.LastModified); err != nil {
 			return err
 		}
-		return p.record(ctx, tx, by, "delete", r, nil)
+		if err := p.record(ctx, tx, by, "delete", r, nil); err != nil {
+			return err
+		}
+		for _, g := range groups {
+			g.Version, g.LastModified = g.Version+1, r.LastModified
+			if err := p.record(ctx, tx, by, "patch", g, []string{"members"}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
@@ -320,6 +348,18 @@ type change struct {
 	noPassword bool   // the password is removed
 }
 
+// A change of a resource that is larger than heavyDocument takes too long to be
+// computed inside a write, where everybody else waits for it: up to milliseconds
+// for each KiB, when a PATCH has as many operations with filters as it may. One
+// that was overtaken is begun again outside, attempts times in all.
+const (
+	heavyDocument = 16 << 10
+	attempts      = 5
+)
+
+// errOvertaken: a heavy resource has changed meanwhile.
+var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnavailable)
+
 // update reads a resource, computes its next state, and writes that unless the
 // resource changed meanwhile; then it computes again inside the write, where
 // nothing can come between. A resource with members is only read inside: what its
@@ -330,8 +370,23 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, storage.ErrNotFound
 	}
 	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
+	for attempt := 1; ; attempt++ {
+		r, err := u.attempt(ctx, id)
+		if !errors.Is(err, errOvertaken) || attempt == attempts {
+			return r, err
+		}
+	}
+}
+
+// attempt reads, computes and writes.
+func (u update) attempt(ctx context.Context, id string) (*storage.Resource, error) {
+	p, t, by := u.p, u.t, u.by
 	if m := t.Top("members"); m != nil && m.Detached {
-		err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error { return u.inside(ctx, tx, id) })
+		first := u
+		err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			u = first
+			return u.inside(ctx, tx, id)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -344,6 +399,7 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := u.prepare(read); err != nil {
 		return nil, err
 	}
+	heavy := max(len(read.Doc), len(u.next.Doc)) > heavyDocument
 	if u.nothing() {
 		return read, nil
 	}
@@ -351,10 +407,13 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		u = first
 		err := u.write(ctx, tx)
-		if errors.Is(err, storage.ErrConflict) {
-			return u.inside(ctx, tx, id)
+		switch {
+		case !errors.Is(err, storage.ErrConflict):
+			return err
+		case heavy:
+			return errOvertaken
 		}
-		return err
+		return u.inside(ctx, tx, id)
 	})
 	if err != nil {
 		return nil, err
@@ -372,7 +431,8 @@ type update struct {
 
 	prev, next *storage.Resource
 	change     change
-	changed    []string // attribute paths
+	changed    []string        // attribute paths
+	above      map[string]bool // the groups that this one belongs to; nil until somebody asks
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -402,7 +462,10 @@ func (u *update) prepare(prev *storage.Resource) error {
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
-	u.p.fill(u.by.Tenant, u.t, next, u.change.attrs)
+	dropManagerRef(u.t, u.change.attrs)
+	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
+		return err
+	}
 	u.changed = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
@@ -429,7 +492,10 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	for _, m := range u.change.members {
 		n, err := u.apply(tx, m)
 		if err != nil {
-			return err
+			return inOperation(m.Operation, err)
+		}
+		if n == 0 && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
+			return &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
 		}
 		rows += n
 	}
@@ -457,11 +523,24 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed)
 }
 
+// inOperation says which operation of a PATCH brought a value that is wrong.
+func inOperation(index int, err error) error {
+	if v, ok := errors.AsType[*schemas.ValueError](err); ok && index >= 0 {
+		return &patch.Error{Index: index, Path: v.Path, Kind: patch.InvalidValue, Msg: v.Msg}
+	}
+	return err
+}
+
 // apply does one change of members and returns how many rows it touched.
 func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 	members, err := membersOf(c.Members)
 	if err != nil {
 		return 0, err
+	}
+	if c.Kind == patch.AddMembers || c.Kind == patch.ReplaceMembers {
+		if err := u.noCycle(tx, members); err != nil {
+			return 0, err
+		}
 	}
 	switch c.Kind {
 	case patch.AddMembers:
@@ -486,6 +565,37 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 	return tx.RemoveMembers(u.prev, ids)
 }
 
+// noCycle refuses members that contain the group they would be in. It looks at
+// the groups above, of which there are few, and at no member of any. Changing
+// the members of a group does not change what is above it, so one look does for
+// all the operations of a PATCH.
+func (u *update) noCycle(tx storage.Tx, members []storage.Member) error {
+	if len(members) == 0 {
+		return nil
+	}
+	if u.above == nil {
+		ids, err := tx.Ancestors(u.prev)
+		if err != nil {
+			return err
+		}
+		u.above = make(map[string]bool, len(ids))
+		for _, id := range ids {
+			u.above[id] = true
+		}
+	}
+	for i, m := range members {
+		switch {
+		case m.Value == u.prev.ID:
+			return &schemas.ValueError{Path: memberPath(i), Msg: "a group cannot be a member of itself"}
+		case u.above[m.Value]:
+			return &schemas.ValueError{Path: memberPath(i), Msg: "this group contains the one it would become a member of"}
+		}
+	}
+	return nil
+}
+
+func memberPath(i int) string { return fmt.Sprintf("members[%d].value", i) }
+
 func memberIDs(members []storage.Member) []string {
 	ids := make([]string, len(members))
 	for i, m := range members {
@@ -497,7 +607,7 @@ func memberIDs(members []storage.Member) []string {
 // memberError says which of the given members does not exist.
 func memberError(err error) error {
 	if e, ok := errors.AsType[*storage.UnknownMemberError](err); ok {
-		return &schemas.ValueError{Path: fmt.Sprintf("members[%d].value", e.Index), Msg: "no user or group has this id"}
+		return &schemas.ValueError{Path: memberPath(e.Index), Msg: "no user or group has this id"}
 	}
 	return err
 }
@@ -530,7 +640,7 @@ func membersOf(elements []map[string]any) ([]storage.Member, error) {
 		m.Value, _ = e["value"].(string)
 		m.Display, _ = e["display"].(string)
 		if m.Value == "" {
-			return nil, &schemas.ValueError{Path: fmt.Sprintf("members[%d].value", i), Msg: "is required"}
+			return nil, &schemas.ValueError{Path: memberPath(i), Msg: "is required"}
 		}
 	}
 	return members, nil

@@ -116,7 +116,10 @@ func TestAudit(t *testing.T) {
 	change("both", "PATCH", "/Groups/"+group, patchOp(`{"op":"remove","path":"members"},{"op":"replace","path":"displayName","value":"Other"}`), 200)
 	change("refused", "PATCH", "/Groups/"+group, patchOp(`{"op":"replace","path":"displayName","value":"Another"},{"op":"add","path":"members","value":[{"value":"nobody"}]}`), 400)
 	change("stale", "DELETE", "/Groups/00000000-0000-7000-8000-000000000000", "", 404)
+	outer := create("/Groups", `{"schemas":["`+schemas.GroupURI+`"],"displayName":"Outer","members":[{"value":"`+group+`"},{"value":"`+user+`"}]}`)
+	change("back", "PATCH", "/Groups/"+group, patchOp(`{"op":"add","path":"members","value":[{"value":%q}]}`, user), 200)
 	change("delete", "DELETE", "/Users/"+user, "", 204)
+	change("delete-group", "DELETE", "/Groups/"+group, "", 204)
 
 	entries, err := s.Store.AuditEntries(ctx, storage.DefaultTenant, before[len(before)-1].Seq, 100)
 	if err != nil {
@@ -136,7 +139,13 @@ func TestAudit(t *testing.T) {
 		{"no-password", actor, "user.patch", "User", user, "password"},
 		{"member", actor, "group.patch", "Group", group, "members"},
 		{"both", actor, "group.patch", "Group", group, "displayName members"},
+		{"create", actor, "group.create", "Group", outer, ""},
+		{"back", actor, "group.patch", "Group", group, "members"},
 		{"delete", actor, "user.delete", "User", user, ""},
+		{"delete", actor, "group.patch", "Group", group, "members"}, // what a deletion does to groups
+		{"delete", actor, "group.patch", "Group", outer, "members"},
+		{"delete-group", actor, "group.delete", "Group", group, ""},
+		{"delete-group", actor, "group.patch", "Group", outer, "members"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the audit trail (-want +got):\n%s", diff)
@@ -152,6 +161,9 @@ func TestAudit(t *testing.T) {
 		if w := want[i]; e.Action != w.Action || e.Version == 0 || e.ID != w.ID || strings.Join(e.Attributes, " ") != w.Attributes {
 			t.Errorf("event %d is %+v, the audit trail has %+v", i, e, w)
 		}
+	}
+	if last, r := events[len(events)-1], s.Do(t, "GET", "/Groups/"+outer, ""); r.Header.Get("ETag") != fmt.Sprintf(`W/"%d"`, last.Version) {
+		t.Errorf("the last event of a group has version %d, the group %s", last.Version, r.Header.Get("ETag"))
 	}
 	if all := fmt.Sprint(entries, events); strings.Contains(all, "ecretive") || strings.Contains(all, "Mate") || strings.Contains(all, "example.com") {
 		t.Errorf("there are values in the audit trail or the outbox: %s", all)

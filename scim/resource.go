@@ -2,6 +2,8 @@ package scim
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -21,20 +23,49 @@ func (r projectionRequest) projection(t *schemas.ResourceType) projection {
 	if len(r.attributes) > 0 {
 		p.include = map[*schemas.Attribute]bool{}
 		for _, name := range r.attributes {
-			if a := t.Lookup(name); a != nil {
-				p.include[a] = true
-			}
+			mark(t, name, p.include)
 		}
 	}
 	if len(r.excluded) > 0 {
 		p.exclude = map[*schemas.Attribute]bool{}
 		for _, name := range r.excluded {
-			if a := t.Lookup(name); a != nil {
-				p.exclude[a] = true
-			}
+			mark(t, name, p.exclude)
 		}
 	}
 	return p
+}
+
+// mark adds to set the attribute with this name, or all of the core schema for
+// its URN.
+func mark(t *schemas.ResourceType, name string, set map[*schemas.Attribute]bool) {
+	if strings.EqualFold(name, t.Schema.ID) {
+		for _, a := range t.Schema.Attributes {
+			set[t.Top(a.Name)] = true
+		}
+		return
+	}
+	if a := t.Lookup(name); a != nil {
+		set[a] = true
+	}
+}
+
+// schemas takes out of attrs the URIs of extensions that are not part of the
+// response (RFC 7643 §3: those of the attributes present).
+func (p projection) schemas(t *schemas.ResourceType, attrs map[string]any) {
+	uris, _ := attrs["schemas"].([]any)
+	attrs["schemas"] = slices.DeleteFunc(slices.Clone(uris), func(uri any) bool {
+		s, _ := uri.(string)
+		a := t.Top(s)
+		return a != nil && a.Extension && !p.shows(a, attrs)
+	})
+}
+
+// shows reports whether anything of an extension is part of the response.
+func (p projection) shows(extension *schemas.Attribute, attrs map[string]any) bool {
+	values, _ := attrs[extension.Name].(map[string]any)
+	return p.keep(extension) && slices.ContainsFunc(extension.SubAttributes, func(s *schemas.Attribute) bool {
+		return values[s.Name] != nil && p.keep(s)
+	})
 }
 
 // full reports whether a stored document can go out as it is.
@@ -101,24 +132,38 @@ func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 
 func (v view) location(id string) string { return v.base + v.t.Endpoint + "/" + id }
 
+// around is what a resource is shown with that is not in its document.
+type around struct {
+	groups  []storage.Membership
+	manager manager
+}
+
 // open appends everything of a resource except its members and the closing
 // brace.
-func (v view) open(dst []byte, r *storage.Resource, groups []storage.Membership) ([]byte, error) {
-	if v.fast {
+func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error) {
+	switch m := with.manager; {
+	case v.fast && m.id == "":
 		dst = append(dst, r.Doc[:len(r.Doc)-1]...)
-	} else {
+	case v.fast:
+		dst = v.manager(append(dst, r.Doc[:m.start]...), m)
+		dst = append(dst, r.Doc[m.end:len(r.Doc)-1]...)
+	default:
 		attrs, err := parseStored(v.t, r)
 		if err != nil {
 			return dst, err
 		}
+		if m.id != "" {
+			v.showManager(attrs, m)
+		}
+		v.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}
-	if a := v.t.Top("groups"); a != nil && a.Detached && len(groups) > 0 && v.keep(a) {
-		dst = v.groups(dst, a, groups)
+	if a := v.t.Top("groups"); a != nil && a.Detached && len(with.groups) > 0 && v.keep(a) {
+		dst = v.groups(dst, a, with.groups)
 	}
 	if a := v.t.Top("meta"); v.keep(a) {
-		dst = v.meta(dst, a, r, groups)
+		dst = v.meta(dst, a, r, with)
 	}
 	return dst, nil
 }
@@ -182,7 +227,7 @@ func (v view) reference(dst []byte, a *schemas.Attribute, id, endpoint, display,
 	return append(dst, '}')
 }
 
-func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, groups []storage.Membership) []byte {
+func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, with around) []byte {
 	dst = append(dst, `,"meta":{`...)
 	start := len(dst)
 	begin := func(name string) bool {
@@ -211,7 +256,7 @@ func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, groups
 	}
 	if begin("version") {
 		dst = append(dst, `W/\"`...)
-		dst = append(appendVersion(dst, r, groups), `\""`...)
+		dst = append(appendVersion(dst, r, with), `\""`...)
 	}
 	return append(dst, '}')
 }

@@ -32,7 +32,8 @@ type SearchRequest struct {
 type projectionRequest struct{ attributes, excluded []string }
 
 // parseQuery reads a query string as form data, where "+" is a space. Unknown
-// parameters are ignored (vendor row E03); of one given twice the first counts.
+// parameters are ignored (vendor row E03); of one given twice the first counts,
+// except for the filter: whoever means less than everything must not get more.
 func parseQuery(raw string) (url.Values, error) {
 	if raw == "" {
 		return nil, nil
@@ -40,6 +41,14 @@ func parseQuery(raw string) (url.Values, error) {
 	v, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, &Error{Status: 400, Type: InvalidSyntax, Detail: "the query string is not valid: check the percent-encoding"}
+	}
+	for name, values := range v {
+		switch {
+		case name == "filter" && len(values) > 1:
+			return nil, &Error{Status: 400, Type: InvalidFilter, Detail: "there is more than one filter: join them with and, or with or"}
+		case name != "filter" && strings.EqualFold(name, "filter"):
+			return nil, &Error{Status: 400, Type: InvalidFilter, Detail: "the parameter is called filter, in lower case"}
+		}
 	}
 	return v, nil
 }
@@ -99,15 +108,18 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 		}
 	}
 	if s.SortBy != "" {
-		a := t.Lookup(s.SortBy)
-		if a != nil && a.Type == schemas.Complex {
+		named := t.Lookup(s.SortBy)
+		a := named
+		if a != nil {
 			a = a.Leaf()
 		}
 		switch {
-		case a == nil:
+		case named == nil:
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: no such attribute"}
+		case a == nil:
+			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: " + named.Path + " is made of sub-attributes: name one of them"}
 		case !a.Readable() || a.Top().Detached || unstored(a):
-			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: lists cannot be ordered by " + a.Path}
+			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: lists cannot be ordered by " + named.Path}
 		}
 		q.SortBy = a
 	}
@@ -124,12 +136,18 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 // unstored reports whether a is made up when a resource is written out, so that
 // no store can compare it.
 func unstored(a *schemas.Attribute) bool {
-	return a.Path == "meta.location" || a.Name == "$ref" && a.Top().Detached
+	return a.Path == "meta.location" || a.Path == "meta.version" || a.Name == "$ref" && a.Top().Detached || ofManager(a)
+}
+
+// ofManager reports whether a is what is made up of a manager.
+func ofManager(a *schemas.Attribute) bool {
+	return a.Path == schemas.EnterpriseUserURI+":manager.$ref" || a.Path == schemas.EnterpriseUserURI+":manager.displayName"
 }
 
 // computed rewrites the comparisons with meta.location into ones with id, which
 // is all a location says, and refuses those with other values that are made up
-// on the way out.
+// on the way out: meta.version depends on the groups that are shown, and a manager
+// has a name and an address if it exists.
 func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
 	switch e := e.(type) {
 	case filter.And:
@@ -145,8 +163,11 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 		inner, err := computed(e.Filter, t, location)
 		return filter.ValuePath{Attr: e.Attr, Filter: inner}, err
 	case filter.Present:
-		if e.Attr.Path == "meta.location" {
+		if e.Attr.Path == "meta.location" || e.Attr.Path == "meta.version" { // everything has these
 			return filter.Present{Attr: t.Top("id")}, nil
+		}
+		if ofManager(e.Attr) { // whether a manager exists is not known to the user
+			return nil, incomparable(e.Attr, e.Attr.Parent.Path+".value")
 		}
 		if unstored(e.Attr) {
 			return filter.Present{Attr: e.Attr.Parent.Sub("value")}, nil
@@ -162,9 +183,19 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 			}
 			return filter.Compare{Attr: t.Top("id"), Op: e.Op, Value: id, Text: id}, nil
 		}
-		return nil, &Error{Status: 400, Type: InvalidFilter, Detail: fmt.Sprintf("%s cannot be compared like this: compare the id instead", e.Attr.Path)}
+		switch {
+		case e.Attr.Path == "meta.version":
+			return nil, incomparable(e.Attr, "meta.lastModified")
+		case ofManager(e.Attr):
+			return nil, incomparable(e.Attr, e.Attr.Parent.Path+".value")
+		}
+		return nil, incomparable(e.Attr, "the id")
 	}
 	return e, nil
+}
+
+func incomparable(a *schemas.Attribute, instead string) error {
+	return &Error{Status: 400, Type: InvalidFilter, Detail: fmt.Sprintf("%s cannot be compared like this: compare %s instead", a.Path, instead)}
 }
 
 func computedAll(terms []filter.Expr, t *schemas.ResourceType, location string) ([]filter.Expr, error) {

@@ -63,13 +63,15 @@ func (s *stream) release() {
 }
 
 // fail ends a response that cannot be completed. Before anything was sent the
-// error is returned and becomes the response; afterwards the connection is cut,
-// so that half a body is never taken for a whole one.
+// error becomes the response, without what described the resource; afterwards the
+// server cuts the connection, so that half a body is never taken for a whole one
+// (see Route.Serve).
 func (s *stream) fail(err error) error {
 	s.release()
 	if !s.sent {
-		s.w.Header().Del("ETag")
-		return err
+		for _, name := range []string{"ETag", "Location", "Content-Location"} {
+			s.w.Header().Del(name)
+		}
 	}
-	panic(http.ErrAbortHandler)
+	return err
 }

@@ -1,17 +1,22 @@
 package scim_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -131,24 +136,37 @@ func (f *faultyStore) Members(ctx context.Context, tenant storage.TenantID, grou
 }
 
 // TestBrokenStream: when the store fails in the middle of an answer, what was
-// sent must not look complete. When nothing was sent yet, the answer is an error.
+// sent must not look complete, and operators are told why. When nothing was sent
+// yet, the answer is an error.
 func TestBrokenStream(t *testing.T) {
 	t.Parallel()
 	faults := &faultyStore{after: 1}
-	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store {
-		faults.Store = inner
-		return faults
-	}})
+	var log lockedBuffer
+	s := testserver.Start(t, testserver.Options{
+		Log: slog.New(slog.NewJSONHandler(&log, nil)),
+		Store: func(inner storage.Store) storage.Store {
+			faults.Store = inner
+			return faults
+		},
+	})
 	group := s.Group(t, "Everyone", strings.Repeat("x", 200), s.Users(t, 2000))
-	for _, path := range []string{"/Groups/" + group, "/Groups"} {
+	for i, path := range []string{"/Groups/" + group, "/Groups"} {
 		faults.after = 1
 		r := s.Do(t, "GET", path, "")
-		if r.Status != 503 || r.Header.Get("ETag") != "" || r.Header.Get("Location") != "" || !strings.Contains(r.Body, scim.ErrorURI) {
+		if r.Status != 503 || r.Header.Get("ETag") != "" || r.Header.Get("Location") != "" || r.Header.Get("Content-Location") != "" || !strings.Contains(r.Body, scim.ErrorURI) {
 			t.Errorf("GET %s, failing at once: %d %v %s", path, r.Status, r.Header, r.Body)
 		}
 		faults.after = 1900
-		if r, err := s.Try(t.Context(), "GET", path, ""); err == nil {
+		id := fmt.Sprint("half-", i)
+		if r, err := s.Try(t.Context(), "GET", path, "", "X-Request-Id", id); err == nil {
 			t.Errorf("GET %s, failing at the end: %d and %d bytes that look complete", path, r.Status, len(r.Body))
+		}
+		line := log.line(t, id)
+		if text, _ := line["error"].(string); line["level"] != "ERROR" || line["status"] != "aborted" || line["cut_by"] != "error" || !strings.Contains(text, "the disk is gone") {
+			t.Errorf("GET %s, failing at the end, is logged as %v", path, line)
+		}
+		if want := fmt.Sprintf(`roster_http_responses_cut_total{cause="error"} %d`, i+1); !strings.Contains(s.Metrics(t), want) {
+			t.Errorf("GET %s, failing at the end: the metrics lack %s", path, want)
 		}
 	}
 	if r := s.Do(t, "GET", "/Groups/"+group+"?excludedAttributes=members", ""); r.Status != 200 {
@@ -156,8 +174,39 @@ func TestBrokenStream(t *testing.T) {
 	}
 }
 
-// TestGoneClient: writing to a client that is gone ends the answer and nothing
-// else.
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+// line waits for the log line of a request, which is written when its connection
+// is cut or just after.
+func (l *lockedBuffer) line(t *testing.T, requestID string) map[string]any {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		text := l.b.String()
+		l.mu.Unlock()
+		for s := range strings.Lines(text) {
+			var line map[string]any
+			if err := json.Unmarshal([]byte(s), &line); err == nil && line["request_id"] == requestID {
+				return line
+			}
+		}
+	}
+	t.Fatalf("nothing was logged about request %s", requestID)
+	return nil
+}
+
+// TestGoneClient: writing to a client that is gone ends the answer with an error,
+// and nothing else.
 func TestGoneClient(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
@@ -168,15 +217,11 @@ func TestGoneClient(t *testing.T) {
 		if r.Method != "GET" || r.Path != "/Groups" {
 			continue
 		}
-		func() {
-			defer func() {
-				if p := recover(); p != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
-					t.Errorf("got the panic %v, want the one that cuts the connection", p)
-				}
-			}()
-			w := &goneWriter{ResponseRecorder: httptest.NewRecorder()}
-			_ = r.Serve(w, httptest.NewRequestWithContext(t.Context(), "GET", "/Groups?filter=id%20eq%20%22"+group+"%22", nil), by)
-		}()
+		w := &goneWriter{ResponseRecorder: httptest.NewRecorder()}
+		err := r.Serve(w, httptest.NewRequestWithContext(t.Context(), "GET", "/Groups?filter=id%20eq%20%22"+group+"%22", nil), by)
+		if !errors.Is(err, io.ErrClosedPipe) || w.writes != 2 {
+			t.Errorf("got the error %v after %d writes, want that of the second", err, w.writes)
+		}
 	}
 	if _, err := s.Provider.Get(t.Context(), by, s.Provider.Schemas.Type("Group"), group); err != nil {
 		t.Error(err)

@@ -53,6 +53,9 @@ type Indexer interface {
 type Resources interface {
 	// Get returns one resource, or ErrNotFound.
 	Get(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
+	// Names returns what the resources with the given ids are called, see
+	// Resource.Name. Those that do not exist are absent from the result.
+	Names(ctx context.Context, tenant TenantID, typ string, ids ...string) (map[string]string, error)
 	// Query selects a page of resources; see Query and Page.
 	Query(ctx context.Context, tenant TenantID, q Query) (*Page, error)
 }
@@ -126,7 +129,8 @@ type Tx interface {
 	Update(prev, next *Resource) error
 	// Delete hides the resource with its memberships and frees its unique keys,
 	// unless prev's version is no longer the stored one (ErrConflict). Groups
-	// that lose a member get a new version and at as lastModified.
+	// that lose a member, those that MemberOf returns, get the next version and at
+	// as lastModified; their audit entries are the caller's.
 	Delete(prev *Resource, at time.Time) error
 
 	// AddMembers adds to a group those members it does not have yet and
@@ -142,6 +146,19 @@ type Tx interface {
 	SetMembers(group *Resource, members []Member) (int, error)
 	// EachMember calls fn for every direct member.
 	EachMember(group *Resource, fn func(Member) error) error
+	// Ancestors returns the ids of the groups that a group belongs to, directly
+	// or through other groups, in no order; its own id is among them if it is in
+	// a cycle. What it costs depends on how many these are, not on how many
+	// members any of them has. The store does not refuse cycles itself. Whoever
+	// asks here first, and adds no member that is among the answer, makes none,
+	// even when others do the same at the same time: what Ancestors returned
+	// still holds when the write becomes durable, or else the write fails or
+	// runs again.
+	Ancestors(group *Resource) ([]string, error)
+	// MemberOf returns the groups that r is a direct member of, in a stable order,
+	// with all but Doc. What it returned still holds when the write becomes
+	// durable, or else the write fails or runs again.
+	MemberOf(r *Resource) ([]*Resource, error)
 
 	// SetPassword stores the user's password hash; an empty one removes it.
 	SetPassword(user *Resource, hash string) error
@@ -151,6 +168,11 @@ type Tx interface {
 	CreateClient(c *Client) error
 	// RevokeClient ends a client and all its tokens.
 	RevokeClient(id string, at time.Time) error
+	// Tokens returns the tokens of a client, those that have ended too, oldest
+	// first; none for an unknown client. What it returned still holds when the
+	// write becomes durable, or else the write fails or runs again: of two writes
+	// that look here and create a token, one sees the other's.
+	Tokens(client string) ([]*Token, error)
 	// CreateToken stores a token.
 	CreateToken(t *Token) error
 	// ExpireToken brings a token's expiry forward to at; it never extends it.

@@ -86,6 +86,15 @@ func (t clientTx) CreateToken(k *storage.Token) error {
 	return storage.ErrNotFound
 }
 
+func (t clientTx) Tokens(client string) ([]*storage.Token, error) {
+	for _, c := range t.s.clients {
+		if c.ID == client {
+			return c.Tokens, nil
+		}
+	}
+	return nil, nil
+}
+
 func (t clientTx) ExpireToken(id string, at time.Time) error {
 	for _, c := range t.s.clients {
 		for _, k := range c.Tokens {
@@ -122,7 +131,7 @@ func (s *clientStore) roster(t *testing.T, args ...string) (stdout, stderr strin
 func (s *clientStore) execute(t *testing.T, out, say io.Writer, args ...string) error {
 	t.Helper()
 	root := &cobra.Command{Use: "roster", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(newClientCommand(s.open))
+	root.AddCommand(newClientCommand(s.open, s.open))
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(say)

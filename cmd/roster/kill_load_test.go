@@ -33,9 +33,8 @@ type user struct {
 
 // group has members of all workers, or it is one worker's own.
 type group struct {
-	id    string
-	mark  string       // as in user; a shared group keeps its first one
-	bumps atomic.Int64 // how often it lost a member that was deleted
+	id   string
+	mark string // as in user; a shared group keeps its first one
 }
 
 // change is something that a worker asks for.
@@ -303,9 +302,6 @@ func (w *worker) delete() *change {
 			w.users = slices.DeleteFunc(w.users, func(other *user) bool { return other == u })
 			w.gone = append(w.gone, u)
 			w.giveUp(u.name)
-			for g := range u.groups {
-				g.bumps.Add(1)
-			}
 		},
 		undone: func() {},
 	}

@@ -237,7 +237,10 @@ func (k *killTest) history(path string) (entries, events []storage.AuditEntry) {
 func (k *killTest) decide(entries []storage.AuditEntry) {
 	trail := map[string]storage.AuditEntry{}
 	for _, e := range entries {
-		if _, twice := trail[e.RequestID]; twice {
+		if first, twice := trail[e.RequestID]; twice {
+			if first.Action == "user.delete" && e.Action == "group.patch" {
+				continue // a group that lost somebody who was deleted
+			}
 			k.t.Errorf("request %s has two audit entries", e.RequestID)
 		}
 		trail[e.RequestID] = e
@@ -317,11 +320,6 @@ func (k *killTest) compareVersions(path string, entries []storage.AuditEntry) {
 	count := map[string]int64{}
 	for _, e := range entries {
 		count[e.ID]++
-	}
-	for _, g := range k.groups {
-		// Somebody who is deleted leaves a group with a new version and no entry
-		// of its own.
-		count[g.id] += g.bumps.Load()
 	}
 	err = sqlitex.ExecuteTransient(c, `SELECT id, type, version, deleted IS NOT NULL FROM resource`, &sqlitex.ExecOptions{ResultFunc: func(st *zombiezen.Stmt) error {
 		id, want := st.ColumnText(0), st.ColumnInt64(2)

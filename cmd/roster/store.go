@@ -69,12 +69,21 @@ func openStore(ctx context.Context, p place, log *slog.Logger, onCommit func(int
 }
 
 // openBeside opens the store for a short command, whether or not a server runs
-// on it.
+// on it. Where there is none it makes one.
 func openBeside(ctx context.Context, p place) (storage.Store, error) {
+	return openGuest(ctx, p, sqlite.Options{Guest: true})
+}
+
+// openExisting is openBeside for commands that are about what is there.
+func openExisting(ctx context.Context, p place) (storage.Store, error) {
+	return openGuest(ctx, p, sqlite.Options{Guest: true, MustExist: true})
+}
+
+func openGuest(ctx context.Context, p place, opt sqlite.Options) (storage.Store, error) {
 	if p.kind == mongodb {
 		return openMongo(ctx, p, mongo.Options{})
 	}
-	store, err := sqlite.Open(ctx, p.location, sqlite.Options{Guest: true})
+	store, err := sqlite.Open(ctx, p.location, opt)
 	if err != nil {
 		return nil, err
 	}

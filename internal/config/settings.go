@@ -169,8 +169,10 @@ func networks(s string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
+const envPrefix = "ROSTER_"
+
 func envName(name string) string {
-	return "ROSTER_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
 // AddFlags adds a flag for each setting. Values are read by Load, so that it can

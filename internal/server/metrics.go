@@ -12,6 +12,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
+	cut      *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -26,8 +27,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roster_tokens_refused_total", Help: "Requests refused for their credentials, by reason.",
 		}, []string{"reason"}),
+		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roster_http_responses_cut_total", Help: "Responses that ended in their middle, by who ended them: client, error or panic.",
+		}, []string{"cause"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.refused)
+	for _, cause := range []string{cutByClient, cutByError, cutByPanic} { // there from the start, so that alerts see the first one
+		m.cut.WithLabelValues(cause)
+	}
+	r.MustRegister(m.requests, m.duration, m.refused, m.cut)
 	return m
 }
 

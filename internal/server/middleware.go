@@ -31,6 +31,7 @@ type response struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	failed bool // to write to the client
 }
 
 func (w *response) WriteHeader(status int) {
@@ -46,6 +47,7 @@ func (w *response) Write(b []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
+	w.failed = w.failed || err != nil
 	return n, err
 }
 
@@ -72,12 +74,12 @@ func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
 			s.finish(c, route, id, start, err, aborted)
 		}()
 		err = s.guard(c, serve)
-		_, panicked := errors.AsType[*panicError](err)
 		switch {
 		case err != nil && c.w.status == 0:
 			err = answered{err, scim.WriteError(c.w, c.r, err)}
-		case panicked:
+		case err != nil:
 			// Part of a response is out. Cut the connection, or it looks whole.
+			s.metrics.cut.WithLabelValues(c.cutBy(err)).Inc()
 			panic(http.ErrAbortHandler)
 		}
 		aborted = false
@@ -88,6 +90,24 @@ var (
 	noStore = []string{"no-store"}
 	noSniff = []string{"nosniff"}
 )
+
+// The causes of a response that ends in its middle.
+const (
+	cutByClient = "client" // it left, or reads too slowly
+	cutByPanic  = "panic"
+	cutByError  = "error" // usually the store's
+)
+
+// cutBy names the cause of err, with which a response ended in its middle.
+func (c *call) cutBy(err error) string {
+	if _, ok := errors.AsType[*panicError](err); ok {
+		return cutByPanic
+	}
+	if c.w.failed || errors.Is(c.r.Context().Err(), context.Canceled) {
+		return cutByClient
+	}
+	return cutByError
+}
 
 // answered is an error and how it was told to the client.
 type answered struct {
@@ -128,20 +148,42 @@ func acceptableURL(r *http.Request) error {
 		return &scim.Error{Status: http.StatusRequestURITooLong, Detail: fmt.Sprintf("the URL is longer than %d bytes", maxURL)}
 	}
 	p := r.URL.EscapedPath()
-	bad := strings.Contains(p, "//") || strings.Contains(p, "/.") || strings.ContainsAny(p, `\;`)
-	if strings.Contains(p, "%") {
-		low := strings.ToLower(p)
-		for _, e := range []string{"%2e", "%2f", "%5c", "%00", "%3b"} {
-			bad = bad || strings.Contains(low, e)
-		}
-	}
-	if bad {
+	if strings.Contains(p, "//") || strings.ContainsAny(p, `\;`) || dotSegment(p) || badEscape(p) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
 	}
 	if strings.ContainsFunc(r.Host, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the Host header is not a host"}
 	}
 	return nil
+}
+
+// dotSegment reports whether a segment of the path stands for another one.
+func dotSegment(p string) bool {
+	for p != "" {
+		var segment string
+		segment, p, _ = strings.Cut(p, "/")
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// badEscape reports whether a path has something escaped that would mean more if
+// it were not, or that need not be (RFC 3986 §2.3, §6.2.2.2): two spellings of
+// one address.
+func badEscape(p string) bool {
+	for {
+		i := strings.IndexByte(p, '%')
+		if i < 0 || i+2 >= len(p) {
+			return false
+		}
+		n, err := strconv.ParseUint(p[i+1:i+3], 16, 8)
+		if err != nil || alphanumeric(rune(n)) || strings.IndexByte("-._~/\\;\x00", byte(n)) >= 0 {
+			return true
+		}
+		p = p[i+3:]
+	}
 }
 
 // finish leaves the log line and the metrics. Personal data is in neither: not
@@ -161,13 +203,17 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
 
 	level := slog.LevelInfo
-	if status >= 500 || aborted {
+	cause := ""
+	if aborted && err != nil {
+		cause = c.cutBy(err)
+	}
+	if status >= 500 || aborted && cause != cutByClient {
 		level = slog.LevelError
 	}
 	if !s.opt.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs,
 		slog.String("request_id", id), slog.String("actor", c.by.Actor()), slog.String("method", method),
 		slog.String("route", route), slog.String("status", label), slog.Int64("bytes", c.w.bytes),
@@ -186,6 +232,9 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 			if told.Type != scim.InvalidFilter && told.Type != scim.InvalidPath {
 				attrs = append(attrs, slog.String("detail", told.Detail))
 			}
+		}
+		if cause != "" {
+			attrs = append(attrs, slog.String("cut_by", cause))
 		}
 		if level == slog.LevelError {
 			attrs = append(attrs, slog.String("error", text.Error()))
@@ -230,8 +279,8 @@ func (s *Server) remote(r *http.Request) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		a, ok := hop(strings.TrimSpace(hops[i]))
+		if !ok {
 			break
 		}
 		if addr = a.Unmap(); !s.trusted(addr) {
@@ -239,6 +288,15 @@ func (s *Server) remote(r *http.Request) netip.Addr {
 		}
 	}
 	return addr
+}
+
+// hop reads an address in X-Forwarded-For. Some gateways write the port as well.
+func hop(s string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a, true
+	}
+	a, err := netip.ParseAddrPort(s)
+	return a.Addr(), err == nil
 }
 
 func connAddr(r *http.Request) netip.Addr {

@@ -278,3 +278,62 @@ func TestOperators(t *testing.T) {
 		}
 	}
 }
+
+// TestCut: an answer that fails in its middle is cut, and the log says by whom: a
+// client that leaves is no fault of the server's.
+func TestCut(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	left := make(chan struct{})
+	s := testserver.Start(t, testserver.Options{Log: log.logger(), Server: with(
+		scim.Route{Method: "GET", Path: "/fails", Needs: auth.Public(), Serve: func(w http.ResponseWriter, _ *http.Request, _ auth.Principal) error {
+			_, _ = io.WriteString(w, `{"half":`)
+			_ = http.NewResponseController(w).Flush()
+			return errors.New("the disk is gone")
+		}},
+		scim.Route{Method: "GET", Path: "/leaves", Needs: auth.Public(), Serve: func(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+			defer close(left)
+			for r.Context().Err() == nil {
+				if _, err := io.WriteString(w, strings.Repeat("x", 1<<20)); err != nil {
+					return err
+				}
+			}
+			return r.Context().Err()
+		}},
+	)})
+	if resp, err := get(t, s, "/test/fails"); err == nil {
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err == nil {
+			t.Errorf("GET /test/fails: %d %q looks complete", resp.StatusCode, b)
+		}
+	}
+	resp, err := get(t, s, "/test/leaves")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	<-left
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for route, want := range map[string][3]string{"/test/fails": {"ERROR", "error", "the disk is gone"}, "/test/leaves": {"INFO", "client", ""}} {
+		found := false
+		for text := range strings.Lines(log.String()) {
+			var line map[string]any
+			if err := json.Unmarshal([]byte(text), &line); err != nil {
+				t.Fatal(err)
+			}
+			if line["route"] != route {
+				continue
+			}
+			found = true
+			if text, _ := line["error"].(string); line["level"] != want[0] || line["status"] != "aborted" || line["cut_by"] != want[1] || text != want[2] {
+				t.Errorf("%s is logged as %v", route, line)
+			}
+		}
+		if !found {
+			t.Errorf("%s is not logged", route)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -83,9 +85,11 @@ func TestPathForms(t *testing.T) {
 		"/scim/v2/Users;a=b", "/scim/v2/Users;/"+id, "/scim/v2/Users/"+id+";x", "/scim/v2/Groups;/../Users", "/scim/v2/Users%3bx",
 		`/scim/v2\Users`, `/scim/v2/Users\`+id, `/scim/v2/Groups/..\Users`, "/scim/v2/Groups/..%5cUsers", "/scim/v2/Users%5C"+id,
 		"/scim/v2/Users%00", "/scim/v2/Users/"+id+"%00",
+		"/scim/v2/%55sers", "/%73cim/v2/Users", "/scim/v2/Users/"+strings.Replace(id, "-", "%2d", 1), "/scim/v2/Users%7e", "/scim/v2/Schemas/%61",
 	)
 	check(404,
-		"/scim/v2/Groups/%252e%252e/Users", "/scim/v2/%55sers", "/%73cim/v2/Users", "/scim/v2/Users/"+strings.Replace(id, "-", "%2d", 1),
+		"/scim/v2/Groups/%252e%252e/Users",
+		"/scim/v2/.search", "/scim/v2/Users/.search", "/scim/v2/Users/..x", "/.well-known/x", "/scim/v2/...",
 		"/scim/v2/Users/"+id+"%20", "/scim/v2/Users/"+id+"%0a", "/scim/v2/Users/%09"+id,
 		"/SCIM/v2/Users", "/scim/V2/Users", "/scim/v2/users", "/scim/v2/Users/"+strings.ToUpper(id), "/scim/v2/Users.json", "/scim/v2/Users/"+id+".json",
 		"/scim/v2", "/scim/v2/", "/", "/metrics", "/healthz", "/debug/pprof/", "/scim/v2/Users/"+id+"/x",
@@ -276,6 +280,9 @@ func TestClientAddress(t *testing.T) {
 		{"with what is no address", trusting, "203.0.113.0/24", []string{"203.0.113.5, unknown"}, 401},
 		{"the proxy itself", trusting, "203.0.113.0/24", nil, 401},
 		{"in IPv6", trusting, "2001:db8::/32", []string{"2001:db8::17"}, 200},
+		{"with its port", trusting, "203.0.113.0/24", []string{"203.0.113.5:4711"}, 200},
+		{"in IPv6 with its port", trusting, "2001:db8::/32", []string{"[2001:db8::17]:4711, 10.1.2.3:80"}, 200},
+		{"from elsewhere with a port", trusting, "203.0.113.0/24", []string{"198.51.100.1:4711"}, 401},
 		{"in IPv4 written as IPv6", trusting, "203.0.113.0/24", []string{"::ffff:203.0.113.5"}, 200},
 	} {
 		token := test.s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: test.name, Scopes: []string{"users"}, Networks: []string{test.from}})
@@ -361,6 +368,29 @@ func TestTLS(t *testing.T) {
 	_, err = tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}) //nolint:gosec // to be refused
 	if err == nil {
 		t.Error("TLS 1.1 is spoken")
+	}
+}
+
+// TestKeysOthersMayRead: the private key is for the server and perhaps a group.
+func TestKeysOthersMayRead(t *testing.T) {
+	t.Parallel()
+	cert, key, _ := certificate(t)
+	for mode, refused := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: false, 0o644: true, 0o604: true, 0o602: true} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		o := server.Options{TLSCert: cert, TLSKey: key, Listen: "127.0.0.1:0", Registry: registry(), Log: slog.New(slog.DiscardHandler)}
+		srv, err := server.New(o)
+		if (err != nil) != refused || refused && (!strings.Contains(err.Error(), "tls-key: ") || !strings.Contains(err.Error(), "chmod")) {
+			t.Errorf("mode %o: got %v, refused is %v", mode, err, refused)
+		}
+		if srv != nil {
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := srv.Run(ended, ended); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

@@ -77,8 +77,9 @@ func (e *edit) apply(o Operation) error {
 }
 
 // applyKeys applies an operation without a path, or one on a whole extension:
-// every key of the value is a path. A wider path comes before the narrower ones
-// that it is a prefix of, whatever order the client wrote them in.
+// every key of the value is a path, in Strict mode a name. A wider path comes
+// before the narrower ones that it is a prefix of, whatever order the client wrote
+// them in.
 func (e *edit) applyKeys(prefix string, value any) error {
 	obj, ok := e.one(value).(map[string]any)
 	if !ok {
@@ -91,6 +92,9 @@ func (e *edit) applyKeys(prefix string, value any) error {
 			err = e.applyKeys(e.rt.Schema.ID+":", obj[key])
 		case a == nil && e.strict():
 			err = e.fail(InvalidPath, attributeName(key), "is not an attribute of %s", e.rt.Name)
+		case e.strict() && !e.isName(prefix, key):
+			err = &Error{Index: e.index, Path: attributeName(prefix + key), Kind: InvalidPath, part: "value",
+				Msg: "a key of a value is a name, not a path"}
 		case a == nil: // unknown attributes are ignored
 		case readOnly(a) && !e.strict(): // vendor rows E14, O11, O13, K02, S07
 		default:
@@ -101,6 +105,17 @@ func (e *edit) applyKeys(prefix string, value any) error {
 		}
 	}
 	return nil
+}
+
+// isName reports whether a key of a value without a path is what a resource has
+// for a key (§3.5.2.1), and no path: below an extension's URN the name of one of
+// its attributes, else that of a core attribute or an extension's URN.
+func (e *edit) isName(prefix, key string) bool {
+	if prefix == "" {
+		return e.rt.Top(key) != nil
+	}
+	a := e.rt.Top(strings.TrimSuffix(prefix, ":"))
+	return a != nil && a.Sub(key) != nil
 }
 
 // named returns the attribute that a path is about, or nil when the schema has
@@ -290,19 +305,20 @@ func (e *edit) writeList(m map[string]any, a *schemas.Attribute, value any) erro
 // already is merged into what is there (§3.5.2.1: no duplicates).
 func (e *edit) insert(a *schemas.Attribute, list, fresh []any) ([]any, error) {
 	at := make(map[string]int, len(list)+len(fresh))
+	was := make([]bool, len(list), len(list)+len(fresh)) // primary before
 	for i, v := range list {
-		at[identity(a, v)] = i
+		at[identity(a, v)], was[i] = i, isPrimary(v)
 	}
-	written := make([]bool, len(list), len(list)+len(fresh))
+	set := make([]bool, len(list), len(list)+len(fresh)) // primary by this request
 	for _, v := range fresh {
 		id := identity(a, v)
 		i, known := at[id]
 		if !known {
 			at[id] = len(list)
-			list, written = append(list, v), append(written, true)
+			list, was, set = append(list, v), append(was, false), append(set, isPrimary(v))
 			continue
 		}
-		written[i] = true
+		set[i] = set[i] || isPrimary(v)
 		if m, ok := v.(map[string]any); ok {
 			merged := copyOf(list[i])
 			for _, s := range a.SubAttributes {
@@ -315,8 +331,24 @@ func (e *edit) insert(a *schemas.Attribute, list, fresh []any) ([]any, error) {
 			list[i] = merged
 		}
 	}
-	demote(a, list, written)
+	if !e.strict() {
+		newest(was, set)
+	}
+	demote(a, list, set)
 	return list, nil
+}
+
+// newest takes the one that is primary already out of those that a request makes
+// primary, if there is another: a client that repeats what it knows of a list
+// means the one it adds.
+func newest(was, set []bool) {
+	another := false
+	for i := range set {
+		another = another || set[i] && !was[i]
+	}
+	for i := range set {
+		set[i] = set[i] && (!another || !was[i])
+	}
 }
 
 // identity returns what makes an element one of its own: type and value (RFC
@@ -359,16 +391,11 @@ func appendKey(b []byte, a *schemas.Attribute, v any) []byte {
 	return append(b, ';')
 }
 
-// demote takes primary from the elements that were not written when one that
-// was written has it (§3.5.2: the server sets the others to false).
+// demote takes primary from the other elements when one of those that a request
+// wrote has it (§3.5.2: the server sets the others to false).
 func demote(a *schemas.Attribute, list []any, written []bool) {
 	if a.Sub("primary") == nil {
 		return
-	}
-	isPrimary := func(v any) bool {
-		m, _ := v.(map[string]any)
-		p, _ := m["primary"].(bool)
-		return p
 	}
 	won := false
 	for i, v := range list {
@@ -381,6 +408,12 @@ func demote(a *schemas.Attribute, list []any, written []bool) {
 			list[i] = m
 		}
 	}
+}
+
+func isPrimary(v any) bool {
+	m, _ := v.(map[string]any)
+	p, _ := m["primary"].(bool)
+	return p
 }
 
 // writeElements applies the operation to the elements a path selects, or to one

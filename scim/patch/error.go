@@ -99,6 +99,9 @@ func (e *edit) unfinished(err error) error {
 // wrong between the brackets, invalidPath for everything else.
 func (e *edit) badPath(path string, err error) error {
 	out := &Error{Index: e.index, Path: attributeName(path), Kind: InvalidPath, Msg: "not a valid path", part: "path"}
+	if e.pathless { // the path is a key
+		out.part = "value"
+	}
 	var syn *filter.SyntaxError
 	if errors.As(err, &syn) {
 		out.Msg = syn.Msg

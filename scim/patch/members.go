@@ -27,13 +27,14 @@ func (k MemberChangeKind) String() string { return memberChangeNames[k] }
 // their own and may be a million: an operation says what becomes of them
 // without looking at any.
 type MemberChange struct {
-	Kind    MemberChangeKind
-	Members []map[string]any // bound elements, each with a value
-	Where   filter.Expr      // for RemoveWhere; matches one element
+	Kind      MemberChangeKind
+	Operation int              // that asks for it, counted from 0; -1 outside of a PATCH
+	Members   []map[string]any // bound elements, each with a value
+	Where     filter.Expr      // for RemoveWhere; matches one element by value, type and display
 }
 
 func (e *edit) change(kind MemberChangeKind, members []map[string]any) {
-	e.members = append(e.members, MemberChange{Kind: kind, Members: members})
+	e.members = append(e.members, MemberChange{Kind: kind, Operation: e.index, Members: members})
 }
 
 // changeMembers turns an operation on a detached attribute into changes of its
@@ -44,9 +45,12 @@ func (e *edit) changeMembers(t target, value any) error {
 		return e.memberValues(t, value)
 	case t.filter != nil:
 		return e.filteredMembers(t, value)
-	case e.op == Remove && e.unset(value) && !isList(value):
+	case e.op == Remove && value == nil:
 		e.change(ReplaceMembers, nil)
 		return nil
+	case e.op == Remove && e.unset(value) && !isList(value):
+		// What a client that filled in nothing sends, and all is too many.
+		return e.fail(InvalidValue, t.attr.Path, "expected a list of members, or no value to remove all")
 	case e.op == Remove && e.strict():
 		// Whether this means all or these cannot be told, and all is too many.
 		return e.fail(InvalidValue, t.attr.Path, "a remove takes no value; select with a filter")
@@ -97,12 +101,15 @@ func (e *edit) memberValues(t target, value any) error {
 // that the filter names, as for any other attribute; whether it is one already
 // is not known here, so in Strict mode they have no target.
 func (e *edit) filteredMembers(t target, value any) error {
+	if a := addressed(t.filter); a != nil {
+		return &Error{Index: e.index, Path: a.Path, Kind: InvalidFilter, Msg: "is made for each answer: compare " + t.attr.Path + ".value instead"}
+	}
 	value = e.one(value)
 	if e.op == Remove || e.op == Replace && e.unset(value) {
 		if list, ok := memberIDs(t.filter, t.attr); ok {
 			e.change(RemoveMembers, list)
 		} else {
-			e.members = append(e.members, MemberChange{Kind: RemoveWhere, Where: t.filter})
+			e.members = append(e.members, MemberChange{Kind: RemoveWhere, Operation: e.index, Where: t.filter})
 		}
 		return nil
 	}
@@ -133,6 +140,38 @@ func (e *edit) filteredMembers(t target, value any) error {
 		e.change(RemoveMembers, []map[string]any{{"value": seed["value"]}})
 	}
 	e.change(AddMembers, []map[string]any{member})
+	return nil
+}
+
+// addressed returns the $ref that a filter looks at. The address of a member
+// depends on how a request reached the server, and is not known here.
+func addressed(f filter.Expr) *schemas.Attribute {
+	first := func(terms []filter.Expr) *schemas.Attribute {
+		for _, t := range terms {
+			if a := addressed(t); a != nil {
+				return a
+			}
+		}
+		return nil
+	}
+	ref := func(a *schemas.Attribute) *schemas.Attribute {
+		if a.Name == "$ref" {
+			return a
+		}
+		return nil
+	}
+	switch f := f.(type) {
+	case filter.And:
+		return first(f)
+	case filter.Or:
+		return first(f)
+	case filter.Not:
+		return addressed(f.Expr)
+	case filter.Present:
+		return ref(f.Attr)
+	case filter.Compare:
+		return ref(f.Attr)
+	}
 	return nil
 }
 

@@ -186,6 +186,22 @@ func (t *tx) RevokeClient(id string, at time.Time) error {
 	return err
 }
 
+// Tokens implements storage.Tx. Whoever asks writes to the client too, so that
+// two who do so at once meet.
+func (t *tx) Tokens(client string) (list []*storage.Token, err error) {
+	err = t.do(func(ctx context.Context) error {
+		_, err := t.store.db.Collection(clients).UpdateOne(ctx, byID(t.tenant, key(t.tenant, client)), d("$inc", d(fMeeting, int64(1))))
+		if err != nil {
+			return err
+		}
+		return t.store.each(ctx, tokens, d(fTenant, t.tenant, fClient, client), func(raw bson.Raw) error {
+			list = append(list, tokenFrom(raw))
+			return nil
+		}, look().sort(d(fBegan, 1, fID, 1)))
+	})
+	return list, err
+}
+
 func (t *tx) CreateToken(k *storage.Token) error {
 	t.changed = true
 	return t.do(func(ctx context.Context) error {

@@ -37,6 +37,7 @@ const (
 	fGrouped  = "g" // true once it has been a direct member of a group
 	fPassword = "p" // the hash
 	fDeleted  = "x" // when
+	fLock     = "l" // moves so that two writes meet here; see tx.lock
 
 	// Of a key.
 	fOwner = "r" // the resource's id
@@ -64,6 +65,7 @@ const (
 	fBegan    = "b"
 	fExpires  = "e"
 	fUsed     = "l"
+	fMeeting  = "m" // moves so that two writes meet here
 
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"

@@ -302,10 +302,102 @@ func distinct(ids []string) []string {
 	})
 }
 
-// member is a change that proves that a member exists. Whoever is to be added is
-// marked as one who has been in a group.
+// member is a change that proves that a member exists, and meets every lock on
+// it. Whoever is to be added is marked as one who has been in a group.
 func (t *tx) member(id string) change {
-	return change{filter: liveByID(t.tenant, id, usersAndGroups), update: d("$set", d(fGrouped, true))}
+	delete(t.roots, id)
+	return change{filter: liveByID(t.tenant, id, usersAndGroups), update: d("$set", d(fGrouped, true), "$inc", d(fLock, int64(1)))}
+}
+
+// Ancestors implements storage.Tx. A group that has never been in another, as
+// most, has none, and nothing has to be asked. All that were found are locked, and
+// so is the group: one of them may be about to become a member elsewhere.
+func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
+	if !t.roots[group.ID] {
+		if err := t.flush(); err != nil {
+			return nil, err
+		}
+		err = t.do(func(ctx context.Context) (err error) {
+			ids, err = t.store.above(ctx, t.tenant, group.ID)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	t.lock(groupType, group.ID)
+	for _, id := range ids {
+		if id != group.ID {
+			t.lock(groupType, id)
+		}
+	}
+	return ids, nil
+}
+
+// above returns the ids of the live groups above a group; its own is among them if
+// it is in a circle.
+func (s *Store) above(ctx context.Context, tenant, group string) (ids []string, err error) {
+	seen := map[string]bool{}
+	for level := []string{group}; len(level) > 0; {
+		next, err := s.parents(ctx, tenant, level, map[string][]string{})
+		if err != nil {
+			return nil, err
+		}
+		next = slices.DeleteFunc(next, func(id string) bool { return seen[id] })
+		if len(next) == 0 {
+			break
+		}
+		live, err := s.infos(ctx, tenant, groupType, next)
+		if err != nil {
+			return nil, err
+		}
+		level = level[:0:0]
+		for _, id := range next {
+			seen[id] = true
+			if live[id].typ != "" {
+				level = append(level, id)
+			}
+		}
+		ids = append(ids, level...)
+	}
+	return ids, nil
+}
+
+// MemberOf implements storage.Tx. Who has never been in a group need not be looked
+// for. The lock keeps others from adding the resource to
+// a group meanwhile.
+func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
+	if t.roots[r.ID] {
+		t.lock(r.Type, r.ID)
+		return nil, nil
+	}
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	err = t.do(func(ctx context.Context) error {
+		parents, err := t.store.parents(ctx, t.tenant, []string{r.ID}, map[string][]string{})
+		if err != nil {
+			return err
+		}
+		for portion := range slices.Chunk(parents, inPortion) {
+			in := make(bson.A, len(portion))
+			for i, id := range portion {
+				in[i] = key(t.tenant, id)
+			}
+			err := t.store.each(ctx, resources, append(byIDs(t.tenant, in), bson.E{Key: fType, Value: groupType}), func(raw bson.Raw) error {
+				g := resourceFrom(groupType, raw)
+				g.Doc, g.Name = nil, text(raw, fName)
+				groups = append(groups, g)
+				return nil
+			}, look().sort(d(fID, 1)).fields(only(fResource, fVersion, fCreated, fModified, fGrouped, fName)).batch(inPortion+1))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	t.lock(r.Type, r.ID)
+	return groups, err
 }
 
 func (t *tx) row(group *storage.Resource, m storage.Member) change {

@@ -44,6 +44,19 @@ func (s *Store) get(ctx context.Context, tenant, typ, id string) (*storage.Resou
 	return resourceFrom(typ, raw), nil
 }
 
+// Names implements storage.Resources.
+func (s *Store) Names(ctx context.Context, tenant storage.TenantID, typ string, ids ...string) (map[string]string, error) {
+	info, err := s.infos(ctx, string(tenant), typ, ids)
+	if err != nil {
+		return nil, explain(err)
+	}
+	names := make(map[string]string, len(info))
+	for id, i := range info {
+		names[id] = i.name
+	}
+	return names, nil
+}
+
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
 	inner := ctx

@@ -25,11 +25,12 @@ type tx struct {
 	careful bool
 
 	turn    *turn
-	writes  []string   // the ids of the resources it changes
-	pending [3]changes // by collection; see pendingOf
-	sent    bool       // some command
-	guessed bool       // an answer was given that is not certain
-	changed bool       // something other than the audit trail
+	writes  []string        // the ids of the resources it changes
+	pending [3]changes      // by collection; see pendingOf
+	roots   map[string]bool // groups that are in no group, as this write knows
+	sent    bool            // some command
+	guessed bool            // an answer was given that is not certain
+	changed bool            // something other than the audit trail
 	audited bool
 	over    bool
 	failed  error // the first error of the driver; nothing can follow it
@@ -216,7 +217,25 @@ func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		err = storage.ErrNotFound
 	}
+	if err == nil && !r.InGroups {
+		t.root(r.ID)
+	}
 	return r, err
+}
+
+// root notes that a resource is in no group.
+func (t *tx) root(id string) {
+	if t.roots == nil {
+		t.roots = map[string]bool{}
+	}
+	t.roots[id] = true
+}
+
+// lock makes two writes that both do this, or add the resource to a group, meet:
+// the later one runs again. Transactions see a snapshot, so what one of them only
+// reads another may change.
+func (t *tx) lock(typ any, id string) {
+	t.add(ofResources, change{filter: liveByID(t.tenant, id, typ), update: d("$inc", d(fLock, int64(1)))})
 }
 
 // index returns the index of a resource to be written. One made for another
@@ -247,6 +266,7 @@ func (t *tx) Create(r *storage.Resource) error {
 		}
 	}
 	t.changed = true
+	t.root(r.ID)
 	for i := range x.unique {
 		t.add(ofKeys, t.own(r.Type, x.keys[i], r.ID))
 	}

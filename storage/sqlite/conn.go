@@ -42,9 +42,7 @@ func pragmas(r role) []pragma {
 	if r == writer {
 		return append(ps,
 			pragma{"cache_size", "-64000", "-64000"},
-			// Frequently changed pages are copied into the file once per 32 MB of
-			// log instead of once per 4 MB.
-			pragma{"wal_autocheckpoint", "8000", "8000"},
+			pragma{"wal_autocheckpoint", "0", "0"}, // see checkpointer
 			pragma{"journal_size_limit", "67108864", "67108864"})
 	}
 	return append(ps, pragma{"cache_size", "-4000", "-4000"}, pragma{"query_only", "ON", "1"})

@@ -24,7 +24,7 @@ import (
 // sorted sweep. What is in memory can be rebuilt from the rows beyond keyed.n.
 
 // mergeRows is how many new rows wait for a merge.
-const mergeRows = 8192
+const mergeRows = 32768
 
 // uniqueKey is a key of unique_key, lookupKey one of lookup.
 type (
@@ -119,28 +119,84 @@ func unpackKeys(b []byte) (k rowKeys) {
 	return k
 }
 
-// recent holds the keys of committed rows that are not merged yet. Readers ask it
-// before they look into the database. The writer adds keys before a commit and
-// takes keys away after it, so that whoever asks finds at least what the database
-// holds then: a key too many is harmless, since every row found is compared with
-// the whole filter. Who asked before the keys of a commit were added and looked
-// after it asks again (Store.Query).
+// recent holds the keys of rows that are not merged yet. Readers ask it before
+// they look into the database. The writer adds keys before a commit and takes keys
+// away after it, so that whoever asks finds at least what the database holds then:
+// a key too many is harmless, since every row found is compared with the whole
+// filter. Who asked before the keys of a commit were added and looked after it
+// asks again (Store.Query).
 type recent struct {
 	mu     sync.RWMutex
 	keyed  int64 // rows up to here are merged
-	rows   int
+	rows   int   // committed ones beyond that
 	unique map[uniqueKey]int64
-	lookup map[lookupKey][]int64
-	// What the commit under way adds.
-	comingUnique map[uniqueKey]int64
-	comingLookup map[lookupKey][]int64
-	commits      atomic.Int64 // those that added keys, counted before they are made
+	lookup rowLists
+	// leaving are those rows of unique whose keys the commit under way gives to
+	// another row: until it is made, both may be the right one.
+	leaving map[uniqueKey]int64
+	commits atomic.Int64 // those that added keys, counted before they are made
+}
+
+// rowLists maps keys to the rows that have them. It is made of three blocks
+// without pointers, because the garbage collector would look at every list of its
+// own again and again.
+type rowLists struct {
+	heads map[lookupKey]int32 // the first link, counted from 1
+	links []rowLink
+	free  int32 // a link to be used again, 0 for none
+}
+
+type rowLink struct {
+	n    int64
+	next int32 // 0 at the end
+}
+
+func (l *rowLists) clear() { *l = rowLists{heads: make(map[lookupKey]int32), links: l.links[:0]} }
+
+func (l *rowLists) add(k lookupKey, n int64) {
+	link := rowLink{n, l.heads[k]}
+	at := l.free
+	if at == 0 {
+		l.links = append(l.links, link)
+		at = int32(len(l.links)) //nolint:gosec // a few per row, and rows are merged by the thousand
+	} else {
+		l.free, l.links[at-1] = l.links[at-1].next, link
+	}
+	l.heads[k] = at
+}
+
+func (l *rowLists) remove(k lookupKey, n int64) {
+	for at, before := l.heads[k], int32(0); at != 0; before, at = at, l.links[at-1].next {
+		link := &l.links[at-1]
+		if link.n != n {
+			continue
+		}
+		switch {
+		case before != 0:
+			l.links[before-1].next = link.next
+		case link.next != 0:
+			l.heads[k] = link.next
+		default:
+			delete(l.heads, k)
+		}
+		*link = rowLink{next: l.free}
+		l.free = at
+		return
+	}
+}
+
+// all yields the rows that have a key.
+func (l *rowLists) all(k lookupKey) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		for at := l.heads[k]; at != 0 && yield(l.links[at-1].n); at = l.links[at-1].next {
+		}
+	}
 }
 
 func (r *recent) clear() {
 	r.rows = 0
 	r.unique = make(map[uniqueKey]int64)
-	r.lookup = make(map[lookupKey][]int64)
+	r.lookup.clear()
 }
 
 // load rebuilds the keys in memory from the rows that are not merged.
@@ -167,7 +223,7 @@ func (r *recent) load(c *sqlite.Conn) error {
 			r.unique[u] = n
 		}
 		for _, l := range k.lookup {
-			r.lookup[l] = append(r.lookup[l], n)
+			r.lookup.add(l, n)
 		}
 		return nil
 	}, r.keyed)
@@ -177,11 +233,10 @@ func (r *recent) load(c *sqlite.Conn) error {
 func (r *recent) findUnique(k uniqueKey) (rows []int64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if n, ok := r.unique[k]; ok {
-		rows = append(rows, n)
-	}
-	if n, ok := r.comingUnique[k]; ok {
-		rows = append(rows, n)
+	for _, m := range []map[uniqueKey]int64{r.unique, r.leaving} {
+		if n, ok := m[k]; ok {
+			rows = append(rows, n)
+		}
 	}
 	return rows
 }
@@ -189,7 +244,7 @@ func (r *recent) findUnique(k uniqueKey) (rows []int64) {
 func (r *recent) findLookup(k lookupKey) []int64 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return slices.Concat(r.lookup[k], r.comingLookup[k])
+	return slices.Collect(r.lookup.all(k))
 }
 
 // keyChange is one change to the keys in memory that a batch will make.
@@ -245,8 +300,8 @@ func (k *keys) merge() error {
 	}
 	type entry struct{ h, n int64 }
 	entries := make([]entry, 0, 4*len(uniques))
-	for l, rows := range r.lookup {
-		for _, n := range rows {
+	for l := range r.lookup.heads {
+		for n := range r.lookup.all(l) {
 			entries = append(entries, entry{int64(l), n})
 		}
 	}
@@ -294,24 +349,30 @@ func (k *keys) announce() {
 	r := k.recent
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.comingUnique, r.comingLookup = make(map[uniqueKey]int64), make(map[lookupKey][]int64)
 	for _, c := range k.log {
 		switch {
-		case c.which == kindUnique && c.add:
-			r.comingUnique[c.unique] = c.n
-		case c.which == kindLookup && c.add:
-			r.comingLookup[c.lookup] = append(r.comingLookup[c.lookup], c.n)
+		case !c.add:
+		case c.which == kindUnique:
+			if n, ok := r.unique[c.unique]; ok && n != c.n {
+				if r.leaving == nil {
+					r.leaving = make(map[uniqueKey]int64)
+				}
+				r.leaving[c.unique] = n
+			}
+			r.unique[c.unique] = c.n
+		case c.which == kindLookup:
+			r.lookup.add(c.lookup, c.n)
 		}
 	}
 	r.commits.Add(1)
 }
 
-// failed takes back what was announced.
-func (k *keys) failed() {
-	r := k.recent
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.comingUnique, r.comingLookup = nil, nil
+// failed takes back what was announced: the rows say what holds.
+func (k *keys) failed() error {
+	k.recent.mu.Lock()
+	k.recent.leaving = nil
+	k.recent.mu.Unlock()
+	return k.recent.load(k.conn)
 }
 
 // committed brings memory up to the commit that has just been made.
@@ -319,8 +380,9 @@ func (k *keys) committed() {
 	r := k.recent
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.comingUnique, r.comingLookup = nil, nil
+	r.leaving = nil
 	if k.merged {
+		// What was there is in the tables now, and the rest begins anew.
 		r.keyed = k.keyed
 		r.clear()
 	}
@@ -329,16 +391,19 @@ func (k *keys) committed() {
 		case c.which == kindRow:
 			r.rows++
 		case c.which == kindUnique && c.add:
-			r.unique[c.unique] = c.n
-		case c.which == kindUnique:
-			delete(r.unique, c.unique)
-		case c.add:
-			r.lookup[c.lookup] = append(r.lookup[c.lookup], c.n)
-		default:
-			rows := slices.DeleteFunc(r.lookup[c.lookup], func(n int64) bool { return n == c.n })
-			if r.lookup[c.lookup] = rows; len(rows) == 0 {
-				delete(r.lookup, c.lookup)
+			if k.merged {
+				r.unique[c.unique] = c.n
 			}
+		case c.which == kindUnique:
+			if !k.taken[c.unique] { // nor given to another since
+				delete(r.unique, c.unique)
+			}
+		case c.add:
+			if k.merged {
+				r.lookup.add(c.lookup, c.n)
+			}
+		default:
+			r.lookup.remove(c.lookup, c.n)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -207,7 +208,8 @@ func TestKeysOfACommitThatFails(t *testing.T) {
 	b := &batch{store: s, keys: keys{recent: &s.recent}}
 	k := hashUnique("default", "User", storage.Key{Path: "userName", Value: "x"})
 	l := hashLookup("default", "User", storage.Key{Path: "externalId", Value: "x"})
-	onWriter(t, s, func(*sqlite.Conn) error {
+	onWriter(t, s, func(c *sqlite.Conn) error {
+		b.keys.conn = c
 		b.keys.undo(0)
 		b.keys.note(keyChange{which: kindUnique, n: 7, unique: k, add: true})
 		b.keys.note(keyChange{which: kindLookup, n: 7, lookup: l, add: true})
@@ -222,7 +224,9 @@ func TestKeysOfACommitThatFails(t *testing.T) {
 		if s.recent.commits.Load() == before {
 			t.Error("the commit was not counted")
 		}
-		b.keys.failed()
+		if err := b.keys.failed(); err != nil {
+			t.Error(err)
+		}
 		if got := s.recent.findUnique(k); len(got) > 0 {
 			t.Errorf("taken back: %v", got)
 		}
@@ -231,4 +235,85 @@ func TestKeysOfACommitThatFails(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestRowLists compares lists of rows with a model.
+func TestRowLists(t *testing.T) {
+	var l rowLists
+	l.clear()
+	model := map[lookupKey][]int64{}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 20_000 {
+		k, n := lookupKey(r.IntN(20)), int64(r.IntN(30))
+		if r.IntN(2) == 0 {
+			l.add(k, n)
+			model[k] = append(model[k], n)
+		} else {
+			l.remove(k, n)
+			if at := slices.Index(model[k], n); at >= 0 {
+				model[k] = slices.Delete(model[k], at, at+1)
+			}
+		}
+		if i%5000 == 4999 {
+			l.clear()
+			clear(model)
+		}
+		got := slices.Sorted(l.all(k))
+		if want := slices.Sorted(slices.Values(model[k])); !slices.Equal(got, want) {
+			t.Fatalf("step %d: key %d has the rows %v, want %v", i, k, got, want)
+		}
+	}
+	if len(l.links) > 30*20*20 {
+		t.Errorf("%d links: freed ones are not used again", len(l.links))
+	}
+}
+
+// TestKeysWithinACommit gives names away and takes them back in one commit, before
+// and after the rows are merged.
+func TestKeysWithinACommit(t *testing.T) {
+	for _, merged := range []bool{false, true} {
+		t.Run(fmt.Sprint("merged ", merged), func(t *testing.T) {
+			s := openNew(t, Options{})
+			create(t, s, newUser(1), newUser(2))
+			if merged {
+				mergeNow(t, s)
+			}
+			rename := func(tx storage.Tx, n int, name string) error {
+				prev := held(t, tx, n)
+				next := newResource(userType, n, map[string]any{"userName": name, "externalId": name})
+				next.Version = prev.Version + 1
+				return tx.Update(prev, next)
+			}
+			if err := write(s, func(tx storage.Tx) error {
+				// One goes and comes back, and the other takes its place in between.
+				return errors.Join(rename(tx, 1, "away"), rename(tx, 2, "user1"), rename(tx, 2, "user2"), rename(tx, 1, "user1"))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if err := write(s, func(tx storage.Tx) error {
+				return errors.Join(rename(tx, 1, "away"), rename(tx, 2, "user1"), rename(tx, 1, "user2"))
+			}); err != nil {
+				t.Fatal(err)
+			}
+			check := func() {
+				t.Helper()
+				for name, want := range map[string]int{"user1": 1, "user2": 1, "away": 0} {
+					for _, attr := range []string{"userName", "externalId"} {
+						if n := count(t, s, userType, fmt.Sprintf(`%s eq %q`, attr, name)); n != want {
+							t.Errorf("%s eq %s finds %d, want %d", attr, name, n, want)
+						}
+					}
+					err := write(s, func(tx storage.Tx) error {
+						return errors.Join(tx.Create(newResource(userType, 3, map[string]any{"userName": name})), errRolledBack)
+					})
+					if _, taken := errors.AsType[*storage.UniqueError](err); taken != (want > 0) {
+						t.Errorf("creating %s: %v", name, err)
+					}
+				}
+			}
+			check()
+			mergeNow(t, s)
+			check()
+		})
+	}
 }

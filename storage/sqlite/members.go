@@ -115,6 +115,33 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 	}, group.Ref)
 }
 
+// Ancestors implements storage.Tx. There is one writer, so nothing that it
+// returns changes before the write is over.
+func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
+	err = query(t.conn, `WITH RECURSIVE up (n) AS (
+			SELECT m.grp FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ?
+			UNION
+			SELECT m.grp FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
+		SELECT g.id FROM up CROSS JOIN resource g ON g.n = up.n`,
+		func(st *sqlite.Stmt) error {
+			ids = append(ids, st.ColumnText(0))
+			return nil
+		}, group.Ref)
+	return ids, err
+}
+
+// MemberOf implements storage.Tx; see Ancestors.
+func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
+	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM membership m
+		JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ? ORDER BY g.n`, func(st *sqlite.Stmt) error {
+		g := &storage.Resource{ID: st.ColumnText(1), Type: st.ColumnText(5), Name: st.ColumnText(6)}
+		scan(st, g)
+		groups = append(groups, g)
+		return nil
+	}, r.Ref)
+	return groups, err
+}
+
 // membersAhead is how many members one visit to the database reads.
 const membersAhead = 1000
 

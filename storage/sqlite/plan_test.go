@@ -317,6 +317,9 @@ func TestAddingAMemberReadsNoMembers(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		if _, err := tx.Ancestors(held); err != nil {
+			return err
+		}
 		if _, err := tx.AddMembers(held, []storage.Member{{Value: u.ID}}); err != nil {
 			return err
 		}
@@ -355,8 +358,10 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error { return tx.Create(b) },
 			func() error { return tx.Create(g) },
 			func() error { _, err := tx.AddMembers(g, []storage.Member{{Value: a.ID}, {Value: b.ID}}); return err },
+			func() error { _, err := tx.Ancestors(g); return err },
 			func() error { _, err := tx.RemoveMembers(g, []string{a.ID}); return err },
 			func() error { return tx.EachMember(g, func(storage.Member) error { return nil }) },
+			func() error { _, err := tx.MemberOf(b); return err },
 			func() error { return tx.Update(a, next) },
 			func() error { return tx.SetPassword(a, "hash") },
 			func() error { return tx.SetPassword(a, "") },
@@ -365,6 +370,7 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error {
 				return tx.CreateToken(&storage.Token{ID: "k", Client: "c", Hash: []byte{1}, Created: someday, Expires: someday})
 			},
+			func() error { _, err := tx.Tokens("c"); return err },
 			func() error { return tx.ExpireToken("k", someday) },
 			func() error { return tx.RevokeClient("c", someday) },
 			func() error {

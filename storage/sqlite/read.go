@@ -25,6 +25,25 @@ func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string
 	return r, err
 }
 
+// Names implements storage.Resources.
+func (s *Store) Names(ctx context.Context, tenant storage.TenantID, typ string, ids ...string) (map[string]string, error) {
+	names := make(map[string]string, len(ids))
+	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
+		for _, id := range ids {
+			err := query(c, `SELECT name FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`,
+				func(st *sqlite.Stmt) error {
+					names[id] = st.ColumnText(0)
+					return nil
+				}, string(tenant), typ, id)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return names, err
+}
+
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
 	for again := 0; ; again++ {
@@ -46,18 +65,57 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 
 // query reads what the page begins with, and the total.
 func (p *page) query(ctx context.Context, tenant string, q storage.Query) (total int, err error) {
-	err = p.store.snapshot(ctx, func(c *sqlite.Conn) (err error) {
-		if q.Filter == nil && q.SortBy == nil && !q.Descending {
-			total, err = p.list(c, tenant, q)
-		} else {
-			total, err = p.search(ctx, c, tenant, q)
-		}
+	if q.Filter == nil && q.SortBy == nil && !q.Descending {
+		err = p.store.snapshot(ctx, func(c *sqlite.Conn) error {
+			if total, err = p.list(c, tenant, q); err != nil {
+				return err
+			}
+			return p.read.finish(c)
+		})
+		return total, err
+	}
+	sel := p.store.compile(tenant, q)
+	p.asked = sel.asked
+	if sel.wide {
+		leave, err := p.store.enterScan(ctx)
 		if err != nil {
+			return 0, err
+		}
+		defer leave()
+	}
+	if sel.slow() {
+		// One budget for the page and the total.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.store.opt.QueryTimeout)
+		defer cancel()
+	}
+	err = p.store.snapshot(ctx, func(c *sqlite.Conn) error {
+		if total, err = p.search(ctx, c, sel, q); err != nil {
 			return err
 		}
 		return p.read.finish(c)
 	})
 	return total, err
+}
+
+// enterScan waits until a scan may begin. There are fewer places than readers, so
+// that scans, however many clients ask for them, leave readers to what an index
+// answers.
+func (s *Store) enterScan(ctx context.Context) (leave func(), err error) {
+	select {
+	case s.scans <- struct{}{}:
+	default:
+		wait, cancel := context.WithTimeout(ctx, s.opt.QueryTimeout)
+		defer cancel()
+		select {
+		case s.scans <- struct{}{}:
+		case <-wait.Done():
+			return nil, fmt.Errorf("%w: too many queries without an index", storage.ErrUnavailable)
+		case <-s.closing:
+			return nil, fmt.Errorf("%w: closed", storage.ErrUnavailable)
+		}
+	}
+	return func() { <-s.scans }, nil
 }
 
 // page is the result of a query: a portion read ahead, and the row numbers of
@@ -217,9 +275,7 @@ func (p *page) list(c *sqlite.Conn, tenant string, q storage.Query) (int, error)
 
 // search reads a page of what a filter selects, or of everything in another
 // order.
-func (p *page) search(ctx context.Context, c *sqlite.Conn, tenant string, q storage.Query) (int, error) {
-	sel := p.store.compile(tenant, q)
-	p.asked = sel.asked
+func (p *page) search(ctx context.Context, c *sqlite.Conn, sel selection, q storage.Query) (int, error) {
 	run := func(sql string, args []any, row func(*sqlite.Stmt)) error {
 		return p.store.bounded(ctx, c, sel, sql, args, row)
 	}
@@ -254,8 +310,13 @@ type selection struct {
 	single bool // at most one row
 	common bool // one of few texts, worth keeping prepared
 	seeks  bool // starts from an index
+	wide   bool // may look at any number of rows: what clients can make slow at will
 	asked  bool // for keys in memory
 }
+
+// slow reports whether the query may take long, if only because it is as
+// complicated as a client made it.
+func (s selection) slow() bool { return s.wide || !s.common }
 
 // compile asks for the keys in memory, so it comes before the database is read.
 func (s *Store) compile(tenant string, q storage.Query) selection {
@@ -264,9 +325,9 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 		c.recent = &s.recent
 	}
 	if q.Filter == nil {
-		return selection{from: "resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", args: []any{tenant, q.Type}}
+		return selection{from: "resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", args: []any{tenant, q.Type}, wide: true}
 	}
-	from, single, ok := c.seek(q.Filter)
+	from, rank, ok := c.seek(q.Filter)
 	if !ok {
 		from.add("resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", tenant, q.Type)
 	}
@@ -274,33 +335,43 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 	_, simple := q.Filter.(filter.Compare)
 	return selection{
 		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...),
-		single: single, seeks: ok, asked: c.asked, common: ok && simple && q.SortBy == nil && !q.Descending,
+		single: rank >= oneRow, seeks: ok, wide: rank < fewRows, asked: c.asked, common: ok && simple && q.SortBy == nil && !q.Descending,
 	}
 }
 
-// bounded runs a compiled query. What may scan is interrupted when its time is
-// over; only the few common texts stay prepared, since clients can make up any
-// number of others.
+// bounded runs a compiled query. What may take long is interrupted when ctx ends;
+// only the few common texts stay prepared, since clients can make up any number of
+// others.
 func (s *Store) bounded(ctx context.Context, c *sqlite.Conn, sel selection, sql string, args []any, row func(*sqlite.Stmt)) error {
 	each := func(st *sqlite.Stmt) error { row(st); return nil }
-	if sel.common {
+	if !sel.slow() {
 		return query(c, sql, each, args...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opt.QueryTimeout)
-	defer cancel()
+	start := time.Now()
 	c.SetInterrupt(ctx.Done())
 	defer c.SetInterrupt(nil)
-	start := time.Now()
-	st, _, err := c.PrepareTransient(sql)
-	if err == nil {
-		bind(st, args)
-		err = rows(st, each)
-		if ferr := st.Finalize(); err == nil {
-			err = ferr
-		}
+	var err error
+	if sel.common {
+		err = query(c, sql, each, args...)
+	} else {
+		err = transient(c, sql, each, args)
 	}
 	if sqlite.ErrCode(err) == sqlite.ResultInterrupt {
 		return fmt.Errorf("%w: stopped after %s", storage.ErrTooExpensive, time.Since(start).Round(time.Millisecond))
+	}
+	return err
+}
+
+// transient is query for a statement that is not kept.
+func transient(c *sqlite.Conn, sql string, row func(*sqlite.Stmt) error, args []any) error {
+	st, _, err := c.PrepareTransient(sql)
+	if err != nil {
+		return err
+	}
+	bind(st, args)
+	err = rows(st, row)
+	if ferr := st.Finalize(); err == nil {
+		err = ferr
 	}
 	return err
 }

@@ -25,13 +25,18 @@ type Options struct {
 	// Guest opens the store beside a running server if there is one, for short
 	// commands. Without Guest, a store that another process serves is refused.
 	Guest bool
+	// MustExist refuses to create a store where there is none.
+	MustExist bool
 	// OnCommit is told of every commit: how many writes shared it and how long
 	// it took. It must be fast.
 	OnCommit func(writes int, took time.Duration)
-	// QueryTimeout bounds one query that cannot use an index; 2 s if zero.
+	// QueryTimeout bounds one query that cannot use an index, and how long it
+	// waits for its turn; 2 s if zero.
 	QueryTimeout time.Duration
 	// Log gets what callers cannot see; slog.Default() if nil.
 	Log *slog.Logger
+
+	checkedAtOnce int64 // in tests, in the place of the constant
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -40,8 +45,9 @@ type Store struct {
 	opt     Options
 	lock    *flock.Flock
 	readers chan *sqlite.Conn
-	size    int  // of readers
-	guest   bool // a server runs on the store
+	size    int           // of readers
+	scans   chan struct{} // holds one for every scan under way
+	guest   bool          // a server runs on the store
 	recent  recent
 
 	jobs      chan *job
@@ -50,6 +56,7 @@ type Store struct {
 	closeOnce sync.Once
 	closeErr  error
 	broken    brokenFlag
+	checks    sync.WaitGroup
 }
 
 // ErrInUse is returned by Open when another process serves the store.
@@ -86,7 +93,7 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
-	path, err := prepareFile(path)
+	path, err := prepareFile(path, opt.MustExist)
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +111,26 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	}
 	fail := func(err error) (*Store, error) {
 		s.closeReaders()
+		if isDamage(err) {
+			err = fmt.Errorf("%w (%w)", ErrDamaged, err)
+		}
 		return nil, errors.Join(err, s.lock.Unlock())
+	}
+	if locked {
+		if err := noteSuddenEnd(path); err != nil {
+			return fail(err)
+		}
 	}
 	w, err := openConn(path, writer)
 	if err != nil {
 		return fail(err)
+	}
+	later := false
+	if !opt.Guest { // a short command leaves it to the server
+		if later, err = s.checkAtStart(w); err != nil {
+			w.Close()
+			return fail(err)
+		}
 	}
 	if err := migrate(ctx, w, locked); err != nil {
 		w.Close()
@@ -122,6 +144,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		}
 	}
 	s.readers = make(chan *sqlite.Conn, s.size)
+	// A scan computes all the time. With two readers to a processor, a quarter of
+	// them leaves half of the processors to everybody else.
+	s.scans = make(chan struct{}, max(1, s.size/4))
 	for range s.size {
 		r, err := openConn(path, reader)
 		if err != nil {
@@ -130,20 +155,36 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		}
 		s.readers <- r
 	}
-	go s.write(w)
+	k, err := newCheckpointer(s)
+	if err != nil {
+		w.Close()
+		return fail(err)
+	}
+	go s.write(w, k)
+	if later {
+		s.checks.Go(s.checkMeanwhile)
+	}
 	return s, nil
 }
 
-// prepareFile creates the file and its folder for the owner alone, and refuses
-// a file that others may read.
-func prepareFile(path string) (string, error) {
+// prepareFile creates the file and its folder for the owner alone, unless it must
+// exist, and refuses a file that others may read.
+func prepareFile(path string, mustExist bool) (string, error) {
 	if path == "" {
 		return "", errors.New("the path of the store is empty")
 	}
 	if fi, err := os.Stat(path); (err == nil && fi.IsDir()) || os.IsPathSeparator(path[len(path)-1]) {
 		path = filepath.Join(path, "roster.db")
 	}
+	if mustExist {
+		if _, err := os.Stat(path); err != nil {
+			return "", fmt.Errorf("there is no store: %w", err)
+		}
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	if err := localDisk(filepath.Dir(path), fileSystem); err != nil {
 		return "", err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -202,6 +243,7 @@ func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closing)
 		<-s.done
+		s.checks.Wait()
 		s.closeReaders()
 		s.closeErr = s.lock.Unlock()
 	})
@@ -223,7 +265,7 @@ func (s *Store) closeReaders() {
 // Ping reports whether the writer and the readers answer.
 func (s *Store) Ping(ctx context.Context) error {
 	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
+		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })

@@ -109,8 +109,8 @@ func (t *tx) Create(r *storage.Resource) error {
 	t.batch.keys.note(keyChange{which: kindRow, n: n})
 	t.batch.tally.add(t.tenant, r.Type, r.ID, +1)
 	return t.change(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, x.packed, string(r.Doc), x.shadow)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`,
+		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, x.packed, r.Doc, x.shadow)
 }
 
 // index returns the index of a resource to be written. One made for another
@@ -150,8 +150,8 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	if err := t.reindex(prev.Ref, from, to.keys, to.unique); err != nil {
 		return err
 	}
-	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = ?, shadow = ? WHERE n = ?`,
-		next.Version, next.LastModified, next.Name, to.packed, string(next.Doc), to.shadow, prev.Ref)
+	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = CAST(? AS TEXT), shadow = ? WHERE n = ?`,
+		next.Version, next.LastModified, next.Name, to.packed, next.Doc, to.shadow, prev.Ref)
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {

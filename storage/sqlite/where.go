@@ -280,14 +280,19 @@ func (c *compiler) operator(col string, op filter.Op, v any) {
 	}
 }
 
+// What the rank of an index promises, see seek.
+const (
+	fewRows = 70 // and above: as many as have the same value
+	oneRow  = 90
+)
+
 // seek finds the index that narrows a filter down most. It returns a FROM
-// clause that yields r for a superset of what the filter selects, and whether
-// at most one row can come. Without a seek, ok is false.
-func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
-	best := 0
-	consider := func(rank int, single1 bool, build func(*condition)) {
-		if rank > best {
-			best, single = rank, single1
+// clause that yields r for a superset of what the filter selects, and how well it
+// narrows. Without a seek, ok is false.
+func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
+	consider := func(r int, build func(*condition)) {
+		if r > rank {
+			rank = r
 			from = condition{}
 			build(&from)
 		}
@@ -303,11 +308,11 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 		}
 		switch {
 		case cmp.Op == filter.Equal && path == "id":
-			consider(100, true, func(f *condition) {
+			consider(100, func(f *condition) {
 				f.add("resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL", c.tenant, c.typ, text)
 			})
 		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr) && c.recent != nil:
-			consider(90, true, func(f *condition) {
+			consider(oneRow, func(f *condition) {
 				k := hashUnique(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(strings.TrimSpace(text))})
 				c.asked = true
 				f.add(byRow+"SELECT n FROM unique_key WHERE h = ?", k[:])
@@ -317,7 +322,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 				f.add(") AND r.deleted IS NULL")
 			})
 		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr) && c.recent != nil:
-			consider(80, false, func(f *condition) {
+			consider(80, func(f *condition) {
 				k := hashLookup(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(text)})
 				c.asked = true
 				f.add(byRow+"SELECT n FROM lookup WHERE h = ?", int64(k))
@@ -327,14 +332,14 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 				f.add(") AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL", c.tenant, c.typ)
 			})
 		case cmp.Op == filter.Equal && path == "members.value":
-			consider(70, false, func(f *condition) {
+			consider(fewRows, func(f *condition) {
 				inner := compiler{tenant: c.tenant}
 				inner.memberRow(text)
 				f.add(`membership k CROSS JOIN resource r ON r.n = k.grp WHERE k.member = (`+inner.sql.String()+`)
 					AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL`, append(inner.args, c.tenant, c.typ)...)
 			})
 		case cmp.Op == filter.Equal && path == "groups.value":
-			consider(60, false, func(f *condition) {
+			consider(60, func(f *condition) {
 				f.add(`(WITH RECURSIVE down (n) AS (
 						SELECT n FROM resource WHERE tenant = ? AND type = 'Group' AND id = ? AND deleted IS NULL
 						UNION
@@ -344,17 +349,17 @@ func (c *compiler) seek(e filter.Expr) (from condition, single, ok bool) {
 			})
 		case path == "meta.lastModified" && cmp.Op >= filter.Greater || path == "meta.lastModified" && cmp.Op == filter.Equal:
 			at, _ := cmp.Value.(time.Time)
-			rank := 20
+			r := 20
 			if cmp.Op == filter.Equal {
-				rank = 50
+				r = 50
 			}
-			consider(rank, false, func(f *condition) {
+			consider(r, func(f *condition) {
 				f.add("resource r INDEXED BY resource_modified WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND r.modified "+
 					sqlOrder[cmp.Op]+" ?", c.tenant, c.typ, instant(cmp.Attr, at))
 			})
 		}
 	}
-	return from, single, best > 0
+	return from, rank, rank > 0
 }
 
 // byRow looks rows up by their numbers. Left to itself, SQLite may rather walk an

@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,13 +120,7 @@ type unknown struct{ filter.Expr }
 // TestAScanIsStopped gives a query a moment for many rows.
 func TestAScanIsStopped(t *testing.T) {
 	s := openNew(t, Options{QueryTimeout: 2 * time.Millisecond})
-	create(t, s, newUser(1))
-	const rows = 10_000
-	onWriter(t, s, func(c *sqlite.Conn) error {
-		return exec(c, `WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < ?)
-			INSERT INTO resource (tenant, type, id, version, created, modified, name, keys, doc, shadow)
-			SELECT 'default', 'User', printf('ffffffff-0000-7000-8000-%012d', i), 1, 0, 0, '', x'0000', '{}', jsonb('{"title":"abc"}') FROM k`, rows)
-	})
+	heavy(t, s, 10_000)
 	slow := storage.Query{Type: "User", Filter: parse(t, userType, `title co "x" and title ew "y" and not (title sw "z")`), StartIndex: 1, Count: 1}
 	for range 3 * s.size { // no reader is the worse for it
 		begin := time.Now()
@@ -145,6 +141,137 @@ func TestAScanIsStopped(t *testing.T) {
 	}
 	if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", newUser(1).ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// heavy fills a store with users that filters below take long over.
+func heavy(t *testing.T, s *Store, rows int) {
+	t.Helper()
+	create(t, s, newUser(1))
+	onWriter(t, s, func(c *sqlite.Conn) error {
+		return exec(c, `WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < ?)
+			INSERT INTO resource (tenant, type, id, version, created, modified, name, keys, doc, shadow)
+			SELECT 'default', 'User', printf('ffffffff-0000-7000-8000-%012d', i), 1, 0, 0, '', x'0000', '{}', jsonb('{"title":"abc"}') FROM k`, rows)
+	})
+}
+
+const slowFilter = `title co "x" and title ew "y" and not (title sw "z")`
+
+// TestScansLeaveReaders: however many scans are asked for, what an index answers
+// finds a reader.
+func TestScansLeaveReaders(t *testing.T) {
+	const budget = 2 * time.Second
+	s := openNew(t, Options{QueryTimeout: budget})
+	heavy(t, s, 50_000)
+	text := slowFilter
+	for i := range 20 {
+		text += fmt.Sprintf(` and not (title co "x%d")`, i)
+	}
+	slow := storage.Query{Type: "User", Filter: parse(t, userType, "("+text+`) or title co "q"`), StartIndex: 1, Count: 1}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 * s.size {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_, err := s.Query(t.Context(), storage.DefaultTenant, slow)
+				if err != nil && !errors.Is(err, storage.ErrTooExpensive) && !errors.Is(err, storage.ErrUnavailable) {
+					t.Errorf("a scan: %v", err)
+				}
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond)
+	for range 5 {
+		begin := time.Now()
+		if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", newUser(1).ID); err != nil {
+			t.Error(err)
+		}
+		for _, f := range []string{`userName eq "user1"`, `userName eq "user1" and title eq "x"`} {
+			if n := count(t, s, userType, f); n != 1 {
+				t.Errorf("%s finds %d, want 1", f, n)
+			}
+		}
+		if took := time.Since(begin); took > budget/2 {
+			t.Errorf("beside scans a get and two look-ups take %s", took)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// TestScansWaitForTheirTurn: beyond the places there are, a scan waits, and is
+// told to come again when there is none in time. The next one is none the worse.
+func TestScansWaitForTheirTurn(t *testing.T) {
+	s := openNew(t, Options{QueryTimeout: 50 * time.Millisecond})
+	create(t, s, newUser(1), newGroup(2))
+	ask := func(rt *schemas.ResourceType, f string, sortBy string) error {
+		q := storage.Query{Type: rt.Name, SortBy: rt.Lookup(sortBy), StartIndex: 1, Count: 1}
+		if f != "" {
+			q.Filter = parse(t, rt, f)
+		}
+		_, err := s.Query(t.Context(), storage.DefaultTenant, q)
+		return err
+	}
+	for range cap(s.scans) {
+		s.scans <- struct{}{}
+	}
+	for _, f := range []string{`title co "x"`, `title pr`, `meta.lastModified gt "2020-01-01T00:00:00Z"`, `groups.value eq "x"`, `id sw "0"`} {
+		if err := ask(userType, f, ""); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("%s, with no place free: got %v, want ErrUnavailable", f, err)
+		}
+	}
+	if err := ask(userType, "", "title"); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("sorted, with no place free: got %v, want ErrUnavailable", err)
+	}
+	for _, f := range []string{`id eq "x"`, `userName eq "x"`, `externalId eq "x" and title co "y"`, `emails[type eq "work" and value eq "x"]`} {
+		if err := ask(userType, f, "userName"); err != nil {
+			t.Errorf("%s waits for scans: %v", f, err)
+		}
+	}
+	if err := ask(groupType, `members.value eq "x"`, ""); err != nil {
+		t.Errorf("members.value waits for scans: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Query(ended, storage.DefaultTenant, storage.Query{Type: "User", Filter: parse(t, userType, `title pr`), Count: 1}); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("a request that ended: got %v, want ErrUnavailable", err)
+	}
+	<-s.scans
+	for range 3 {
+		if err := ask(userType, `title co "x"`, ""); err != nil {
+			t.Errorf("with a place free: %v", err)
+		}
+	}
+	if len(s.scans) != cap(s.scans)-1 {
+		t.Errorf("%d of %d places are taken, want all but one", len(s.scans), cap(s.scans))
+	}
+	for range len(s.scans) {
+		<-s.scans
+	}
+}
+
+// TestOneBudgetForAPage: the page and the total share the time of a query, so
+// neither has one of its own.
+func TestOneBudgetForAPage(t *testing.T) {
+	s := openNew(t, Options{})
+	create(t, s, newUser(1))
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, count := range []int{0, 1} { // the total first, the page first
+		q := storage.Query{Type: "User", Filter: parse(t, userType, slowFilter), StartIndex: 1, Count: count}
+		err := s.snapshot(t.Context(), func(c *sqlite.Conn) error {
+			p := &page{store: s, typ: q.Type, read: new(portion)}
+			_, err := p.search(over, c, s.compile("default", q), q)
+			return err
+		})
+		if !errors.Is(err, storage.ErrTooExpensive) {
+			t.Errorf("count=%d when the time is over: got %v, want ErrTooExpensive", count, err)
+		}
 	}
 }
 

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,9 @@ import (
 // maxBatch bounds how many writes share a commit, so that a long queue does not
 // make its first writer wait for its last.
 const maxBatch = 256
+
+// yields is how often a batch makes way for others before it commits.
+const yields = 3
 
 type job struct {
 	ctx    context.Context
@@ -38,7 +43,7 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 
 func (s *Store) submit(j *job) error {
 	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed", storage.ErrUnavailable)
+		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
 	}
 	select {
 	case <-s.closing:
@@ -67,14 +72,17 @@ func (s *Store) submit(j *job) error {
 }
 
 // write is the one goroutine that changes the database.
-func (s *Store) write(c *sqlite.Conn) {
+func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 	defer close(s.done)
 	defer c.Close()
 	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}}
-	for {
+	for commits := 1; ; commits++ {
 		select {
 		case j := <-s.jobs:
 			w.run(j)
+			if err := k.tend(c, commits); err != nil {
+				s.opt.Log.Warn("the log could not be moved into the file", "error", s.explain(err))
+			}
 		case <-s.closing:
 			for {
 				select {
@@ -85,6 +93,7 @@ func (s *Store) write(c *sqlite.Conn) {
 				}
 				break
 			}
+			k.close()
 			if err := sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(TRUNCATE)", nil); err != nil {
 				s.opt.Log.Warn("checkpoint at close failed; the next start will do it", "error", err)
 			}
@@ -121,14 +130,14 @@ func (b *batch) run(first *job) {
 			_ = exec(b.conn, "ROLLBACK") // there is nothing left to lose
 		}
 	}
+	if f := b.store.opt.OnCommit; f != nil && err == nil {
+		f(len(b.jobs), time.Since(start))
+	}
 	for _, j := range b.jobs {
 		if err != nil {
 			j.err = fmt.Errorf("%w: commit failed", storage.ErrUnavailable)
 		}
 		close(j.done)
-	}
-	if f := b.store.opt.OnCommit; f != nil && err == nil {
-		f(len(b.jobs), time.Since(start))
 	}
 }
 
@@ -143,13 +152,8 @@ func (b *batch) attempt() error {
 		return err
 	}
 	for i := 0; i < maxBatch; i++ {
-		if i == len(b.jobs) {
-			select {
-			case j := <-b.store.jobs:
-				b.jobs = append(b.jobs, j)
-			default:
-				return b.commit()
-			}
+		if i == len(b.jobs) && !b.more() {
+			return b.commit()
 		}
 		if undone := b.do(b.jobs[i]); undone {
 			b.careful = true
@@ -165,6 +169,22 @@ func (b *batch) attempt() error {
 	return b.commit()
 }
 
+// more takes another waiting job. When there is none, it lets those goroutines run
+// first that could: a commit costs as much as several writes, so whoever is about
+// to write had better come along.
+func (b *batch) more() bool {
+	for range yields {
+		select {
+		case j := <-b.store.jobs:
+			b.jobs = append(b.jobs, j)
+			return true
+		default:
+			runtime.Gosched()
+		}
+	}
+	return false
+}
+
 func (b *batch) commit() error {
 	if b.conn.AutocommitEnabled() {
 		return errGivenUp
@@ -174,8 +194,7 @@ func (b *batch) commit() error {
 	}
 	b.keys.announce()
 	if err := exec(b.conn, "COMMIT"); err != nil {
-		b.keys.failed()
-		return err
+		return errors.Join(err, b.keys.failed())
 	}
 	b.keys.committed()
 	return nil

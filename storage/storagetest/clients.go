@@ -22,6 +22,7 @@ var clientPromises = []promise{
 	{"RevokeClient does not extend a token that ended before", revokeNeverExtends},
 	{"ExpireToken brings the end of one token forward and never extends it", expireToken},
 	{"ExpireToken of an unknown token is ErrNotFound", expireUnknown},
+	{"Tokens are those of one client, as the write sees them", tokensInWrite},
 	{"TokenUsed notes the last use to the minute and needs no audit entry", tokenUsed},
 }
 
@@ -211,6 +212,37 @@ func expireUnknown(t *testing.T, d *directory) {
 	for _, id := range []string{"k1", "c1", ""} {
 		wantError(t, "ExpireToken "+id, d.try(func(tx storage.Tx) error { return tx.ExpireToken(id, d.now()) }), storage.ErrNotFound)
 	}
+}
+
+func tokensInWrite(t *testing.T, d *directory) {
+	k1, k2, other := newToken(d, "k9", "c1"), newToken(d, "k1", "c1"), newToken(d, "k3", "c2")
+	k1.Expires = birth.Add(-time.Hour) // over
+	d.store(newClient(d, "c1", "Entra"), k1, k2)
+	d.store(newClient(d, "c2", "Okta"), other)
+	err := d.try(func(tx storage.Tx) error {
+		check := func(when, client string, want ...*storage.Token) {
+			t.Helper()
+			got, err := tx.Tokens(client)
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+				t.Errorf("%s: Tokens of %s: %v (-want +got):\n%s", when, client, err, diff)
+			}
+		}
+		check("at first", "c1", k1, k2)
+		check("at first", "c2", other)
+		check("at first", "nobody")
+		k4, ended := newToken(d, "k4", "c1"), *k2
+		ended.Expires = d.now()
+		err := errors.Join(tx.CreateToken(k4), tx.ExpireToken("k1", ended.Expires))
+		check("afterwards", "c1", k1, &ended, k4)
+		return errors.Join(err, errTest)
+	})
+	wantError(t, "Write", err, errTest)
+	d.in(acme).do(func(tx storage.Tx) error {
+		if got, err := tx.Tokens("c1"); err != nil || len(got) != 0 {
+			t.Errorf("Tokens of another tenant's client: got %v, %v", got, err)
+		}
+		return nil
+	})
 }
 
 func tokenUsed(t *testing.T, d *directory) {

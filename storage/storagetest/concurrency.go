@@ -17,6 +17,8 @@ var concurrencyPromises = []promise{
 	{"of 64 that race for a userName exactly one wins", raceForName},
 	{"of 64 that race to update a version exactly one wins", raceForVersion},
 	{"64 that add a member to one group all succeed", raceForGroup},
+	{"64 that close a ring of groups and look first do not make a cycle", raceForCycle},
+	{"64 that give a client a token and end all but one leave two", raceForToken},
 	{"no update is lost to those who compare and set", noLostUpdate},
 	{"who is deleted while being added is no member", raceToDelete},
 	{"readers see a write whole or not at all", wholeWrites},
@@ -103,6 +105,91 @@ func raceForVersion(t *testing.T, d *directory) {
 		d.wantGone(held)
 	default:
 		d.wantStored(nexts[winner])
+	}
+}
+
+// raceForCycle lets each racer add the next group to its own, unless it can see
+// that this would close the ring.
+func raceForCycle(t *testing.T, d *directory) {
+	var ring [racers]*storage.Resource
+	for i := range ring {
+		ring[i] = d.addGroup(fmt.Sprint("Ring", i))
+	}
+	refused := 0
+	for i, err := range race(func(i int) error {
+		next := ring[(i+1)%racers]
+		return d.try(func(tx storage.Tx) error {
+			above, err := tx.Ancestors(ring[i])
+			if err != nil {
+				return err
+			}
+			if slices.Contains(above, next.ID) {
+				return errTest
+			}
+			_, err = tx.AddMembers(ring[i], asMembers(next))
+			return err
+		})
+	}) {
+		switch {
+		case errors.Is(err, errTest):
+			refused++
+		case err != nil:
+			t.Errorf("racer %d: %v", i, err)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d of %d saw that they would close the ring, want 1", refused, racers)
+	}
+	for _, g := range ring {
+		for _, m := range d.groupsOf(g) {
+			if m.Group == g.ID {
+				t.Fatalf("%s is above itself", g.Name)
+			}
+		}
+	}
+}
+
+func raceForToken(t *testing.T, d *directory) {
+	d.store(newClient(d, "c1", "Entra"), newToken(d, "first", "c1"))
+	var tokens [racers]*storage.Token
+	for i := range tokens {
+		tokens[i] = newToken(d, fmt.Sprint("k", i), "c1")
+	}
+	at := d.now()
+	for i, err := range race(func(i int) error {
+		return d.try(func(tx storage.Tx) error {
+			old, err := tx.Tokens("c1")
+			if err != nil {
+				return err
+			}
+			kept := 0
+			for _, k := range old {
+				switch {
+				case !k.Expires.After(at):
+				case kept == 0:
+					kept++
+				default:
+					if err := tx.ExpireToken(k.ID, at); err != nil {
+						return err
+					}
+				}
+			}
+			return tx.CreateToken(tokens[i])
+		})
+	}) {
+		if err != nil {
+			t.Errorf("racer %d: %v", i, err)
+		}
+	}
+	active := 0
+	list := d.clients()
+	for _, k := range list[0].Tokens {
+		if k.Expires.After(at) {
+			active++
+		}
+	}
+	if active != 2 || len(list[0].Tokens) != racers+1 {
+		t.Errorf("%d of %d tokens are left, want 2 of %d", active, len(list[0].Tokens), racers+1)
 	}
 }
 

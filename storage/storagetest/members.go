@@ -28,12 +28,14 @@ var memberPromises = []promise{
 	{"Groups returns direct and indirect groups, and what is both is direct", nestedGroups},
 	{"Groups names a group as it is called now", groupsDisplay},
 	{"Groups answers for many ids and leaves out those without groups", manyGroups},
+	{"Ancestors are the groups above a group, deleted ones left out", ancestors},
 	{"cycles of groups end", cycles},
 	{"a group may be a member of itself and still be deleted", selfMember},
 	{"InGroups is true for a direct member of a group, and false for what never was one", inGroups},
 	{"a deleted member is nowhere among the members", deletedMember},
 	{"a deleted group is nowhere among the groups", deletedGroup},
 	{"groups that lose a deleted member get a new version and its time", groupsOfDeleted},
+	{"MemberOf finds the groups that a deletion changes", memberOf},
 	{"SetMembers neither counts nor keeps deleted members", setMembersDeleted},
 }
 
@@ -365,6 +367,57 @@ func manyGroups(t *testing.T, d *directory) {
 	}
 }
 
+// wantAncestors checks what Ancestors says in a write, whatever the order.
+func (d *directory) wantAncestors(g *storage.Resource, want ...*storage.Resource) {
+	d.t.Helper()
+	var got []string
+	d.do(func(tx storage.Tx) (err error) {
+		got, err = tx.Ancestors(g)
+		return err
+	})
+	if diff := cmp.Diff(idsOf(want...), got, anyOrder, cmpopts.EquateEmpty()); diff != "" {
+		d.t.Errorf("Ancestors of %s (-want +got):\n%s", g.Name, diff)
+	}
+}
+
+func ancestors(t *testing.T, d *directory) {
+	team := d.addGroup("Team", d.addUser("ana"))
+	d.wantAncestors(team)
+	unit := d.addGroup("Unit", team, d.addGroup("Sister"))
+	firm, club := d.addGroup("Firm", unit), d.addGroup("Club", team, unit)
+	d.addGroup("Empty")
+	d.wantAncestors(team, unit, firm, club)
+	d.wantAncestors(unit, firm, club)
+	d.wantAncestors(firm)
+	// A write sees what it has done so far.
+	var got []string
+	err := d.try(func(tx storage.Tx) error {
+		got = nil
+		top := d.draft(d.group, `{"displayName":"Top"}`)
+		if err := tx.Create(top); err != nil {
+			return err
+		}
+		_, err := tx.AddMembers(top, asMembers(firm))
+		_, err2 := tx.RemoveMembers(club, idsOf(unit))
+		list, err3 := tx.Ancestors(unit)
+		for _, id := range list {
+			if id == top.ID {
+				id = "top"
+			}
+			got = append(got, id)
+		}
+		return errors.Join(err, err2, err3, errTest)
+	})
+	wantError(t, "Write", err, errTest)
+	if diff := cmp.Diff([]string{firm.ID, "top"}, got, anyOrder); diff != "" {
+		t.Errorf("Ancestors in the middle of a write (-want +got):\n%s", diff)
+	}
+	d.remove(unit)
+	d.wantAncestors(team, club)
+	d.addMembers(team, club)
+	d.wantAncestors(team, team, club)
+}
+
 func cycles(_ *testing.T, d *directory) {
 	ana := d.addUser("ana")
 	a := d.addGroup("A", ana)
@@ -506,6 +559,67 @@ func groupsOfDeleted(t *testing.T, d *directory) {
 	wantError(t, "Update", d.try(func(tx storage.Tx) error {
 		return tx.Update(g, d.revise(d.group, g, `{"displayName":"G2"}`))
 	}), storage.ErrConflict)
+}
+
+func memberOf(t *testing.T, d *directory) {
+	ana, bob := d.addUser("ana"), d.addUser("bob")
+	g, h := d.addGroup("G", ana, bob), d.addGroup("H", ana)
+	gone, parent := d.addGroup("Gone", ana), d.addGroup("Parent", g)
+	d.remove(gone)
+	want := func(r *storage.Resource, groups ...*storage.Resource) {
+		t.Helper()
+		held := d.hold(r)
+		d.do(func(tx storage.Tx) error {
+			got, err := tx.MemberOf(held)
+			if err != nil {
+				return err
+			}
+			var ids, wanted []string
+			for _, g := range got {
+				ids = append(ids, g.ID)
+				now, err := tx.Get("Group", g.ID)
+				if err != nil {
+					return err
+				}
+				if g.Type != "Group" || g.Version != now.Version || !g.LastModified.Equal(now.LastModified) || !g.Created.Equal(now.Created) {
+					t.Errorf("MemberOf(%s): %+v, which is stored as %+v", r.Name, g, now)
+				}
+			}
+			for _, g := range groups {
+				wanted = append(wanted, g.ID)
+			}
+			slices.Sort(ids)
+			slices.Sort(wanted)
+			if !slices.Equal(ids, wanted) {
+				t.Errorf("MemberOf(%s): %v, want %v", r.Name, ids, wanted)
+			}
+			return nil
+		})
+	}
+	want(ana, g, h)
+	want(bob, g)
+	want(g, parent)
+	want(parent)
+	// It sees what the write has done so far, and a deletion changes those groups.
+	d.do(func(tx storage.Tx) error {
+		if _, err := tx.RemoveMembers(h, []string{ana.ID}); err != nil {
+			return err
+		}
+		held, err := tx.Get("User", ana.ID)
+		if err != nil {
+			return err
+		}
+		got, err := tx.MemberOf(held)
+		if err != nil || len(got) != 1 || got[0].ID != g.ID {
+			t.Errorf("MemberOf after a removal: %v, %v, want G", got, err)
+		}
+		return nil
+	})
+	before := d.hold(g).Version
+	d.remove(ana)
+	if after := d.hold(g).Version; after != before+1 {
+		t.Errorf("the deletion made version %d of G into %d", before, after)
+	}
 }
 
 func setMembersDeleted(_ *testing.T, d *directory) {

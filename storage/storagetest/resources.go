@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -18,6 +19,8 @@ var resourcePromises = []promise{
 	{"a new store has the default tenant", defaultTenant},
 	{"Get returns what Create stored: bytes, version, times to the millisecond", createGet},
 	{"Get of an unknown id or of another type is ErrNotFound", getUnknown},
+
+	{"Names says what the resources that exist are called", names},
 
 	{"Update puts next in the place of prev", update},
 	{"Update with Doc nil changes only version and lastModified", updateWithoutDoc},
@@ -108,6 +111,25 @@ func getUnknown(t *testing.T, d *directory) {
 			return nil
 		})
 	}
+}
+
+func names(t *testing.T, d *directory) {
+	ana, bob := d.add(d.user, `{"userName":"ana","displayName":"Ana Ng"}`), d.addUser("bob")
+	gone, g := d.addUser("gone"), d.addGroup("Staff")
+	d.remove(gone)
+	check := func(d *directory, typ string, want map[string]string, ids ...string) {
+		t.Helper()
+		got, err := d.Names(t.Context(), d.tenant, typ, ids...)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
+			t.Errorf("Names: %v (-want +got):\n%s", err, diff)
+		}
+	}
+	check(d, "User", map[string]string{ana.ID: "Ana Ng", bob.ID: "bob"}, ana.ID, gone.ID, newID(), bob.ID, g.ID, "", ana.ID)
+	check(d, "Group", map[string]string{g.ID: "Staff"}, ana.ID, g.ID)
+	check(d, "User", nil)
+	check(d.in(acme), "User", nil, ana.ID)
+	d.replace(ana, `{"userName":"ana"}`)
+	check(d, "User", map[string]string{ana.ID: "ana"}, ana.ID)
 }
 
 func update(t *testing.T, d *directory) {

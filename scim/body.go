@@ -1,0 +1,214 @@
+package scim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// Limits of request bodies. ServiceProviderConfig and the documentation tell them.
+const (
+	// MaxBody is the size of one body in bytes.
+	MaxBody = 1 << 20
+	// maxBodies is what all bodies in memory take together, maxClientBodies those
+	// of one client, so that no client can keep the others waiting.
+	maxBodies       = 64 << 20
+	maxClientBodies = 16 << 20
+	// bodyStep is what a body takes before its first byte has arrived. Most need
+	// no more; what needs more takes it as it comes.
+	bodyStep = 8 << 10
+	// bodyWait bounds how long a body waits for room: those that hold some and
+	// wait for more could wait for each other.
+	bodyWait = 5 * time.Second
+)
+
+// BodyLimits bound the JSON of a request.
+var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
+
+// bodies is the memory that request bodies take.
+type bodies struct {
+	all *semaphore.Weighted
+	mu  sync.Mutex
+	of  map[string]*clientBodies // clients that have any
+}
+
+type clientBodies struct {
+	*semaphore.Weighted
+	users int // requests of the client that are under way
+}
+
+func newBodies() *bodies {
+	return &bodies{all: semaphore.NewWeighted(maxBodies), of: map[string]*clientBodies{}}
+}
+
+// body is the share of one request.
+type body struct {
+	*bodies
+	client string
+	own    *clientBodies
+	size   int64
+}
+
+func (b *bodies) open(client string) *body {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	own := b.of[client]
+	if own == nil {
+		own = &clientBodies{Weighted: semaphore.NewWeighted(maxClientBodies)}
+		b.of[client] = own
+	}
+	own.users++
+	return &body{bodies: b, client: client, own: own}
+}
+
+// take sets n bytes more aside. A client waits for its own before it takes from
+// what is everybody's.
+func (b *body) take(ctx context.Context, n int64) error {
+	if b.own.TryAcquire(n) {
+		if b.all.TryAcquire(n) {
+			b.size += n
+			return nil
+		}
+		b.own.Release(n)
+	}
+	wait, cancel := context.WithTimeout(ctx, bodyWait)
+	defer cancel()
+	err := b.own.Acquire(wait, n)
+	if err == nil {
+		if err = b.all.Acquire(wait, n); err != nil {
+			b.own.Release(n)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: too many request bodies", storage.ErrUnavailable)
+	}
+	b.size += n
+	return nil
+}
+
+// close gives everything back. It may be called twice.
+func (b *body) close() {
+	if b.own == nil {
+		return
+	}
+	b.own.Release(b.size)
+	b.all.Release(b.size)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.own.users--; b.own.users == 0 {
+		delete(b.of, b.client)
+	}
+	b.own = nil
+}
+
+// read reads a body as it arrives and sets memory aside as it grows. What a
+// client announces and does not send takes no room.
+func (b *body) read(r *http.Request) ([]byte, error) {
+	limit := int64(MaxBody + 1) // one more tells that it is too large
+	if r.ContentLength > MaxBody {
+		return nil, tooLarge()
+	}
+	if r.ContentLength >= 0 {
+		limit = r.ContentLength
+	}
+	var raw []byte
+	for int64(len(raw)) < limit {
+		if len(raw) == cap(raw) {
+			size := min(limit, max(bodyStep, 2*int64(cap(raw))))
+			if err := b.take(r.Context(), size-b.size); err != nil {
+				return nil, err
+			}
+			grown := make([]byte, len(raw), size)
+			copy(grown, raw)
+			raw = grown
+		}
+		n, err := r.Body.Read(raw[len(raw):cap(raw)])
+		raw = raw[:len(raw)+n]
+		if err == io.EOF && (r.ContentLength < 0 || int64(len(raw)) == limit) {
+			break
+		}
+		if err != nil {
+			return nil, unreadable(err)
+		}
+	}
+	if len(raw) > MaxBody {
+		return nil, tooLarge()
+	}
+	return raw, nil
+}
+
+// change reads the parameters and the body of a POST, PUT or PATCH and hands the
+// body to do. The memory set aside for the body is given back when that is done,
+// and not after the answer, which takes as long as the client likes.
+func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any) (*storage.Resource, error)) (projectionRequest, *storage.Resource, error) {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return projectionRequest{}, nil, err
+	}
+	p, err := parseProjection(q)
+	if err != nil {
+		return p, nil, err
+	}
+	if err := acceptable(r.Header); err != nil {
+		return p, nil, err
+	}
+	b := h.bodies.open(by.Actor())
+	defer b.close()
+	raw, err := b.read(r)
+	if err != nil {
+		return p, nil, err
+	}
+	tree, err := schemas.Decode(raw, BodyLimits)
+	if err != nil {
+		return p, nil, err
+	}
+	res, err := do(tree)
+	return p, res, err
+}
+
+func unreadable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body could not be read to its end"}
+}
+
+func tooLarge() error {
+	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
+}
+
+// acceptable checks what a body says of itself. A media type that is not named is
+// taken for JSON.
+func acceptable(h http.Header) error {
+	unsupported := func(expected string) error {
+		return &Error{Status: http.StatusUnsupportedMediaType, Detail: expected}
+	}
+	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return unsupported("expected a body without Content-Encoding")
+	}
+	contentType := h.Get("Content-Type")
+	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil || media != mediaSCIM && media != mediaJSON {
+		return unsupported("expected Content-Type " + mediaSCIM + " or " + mediaJSON)
+	}
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8": // the latter is no name of it, and cannot mean anything else
+		return nil
+	}
+	return unsupported("expected the charset utf-8")
+}
