@@ -30,7 +30,7 @@ if (!admin.getRole("readDefaults")) {
 }
 const roster = client.getDB("roster");
 const user = {
-  pwd: secret("roster_db_password"),
+  pwd: secret("db_password"),
   roles: [
     { role: "readWrite", db: "roster" },
     { role: "readDefaults", db: "admin" },
