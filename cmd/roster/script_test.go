@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
 // TestScripts replays the sessions in testdata. Beside the commands of
@@ -18,6 +20,7 @@ import (
 //	signal INT|TERM|KILL                         send the server a signal and wait for a clean end (or a sudden one)
 //	http STATUS METHOD URL [TOKEN|-] [BODYFILE]  send a request, expect the status; stdout is the body
 //	token NAME                                   expect stdout to be one line with a token, and keep it in $NAME
+//	mongodb [standalone]                         start a MongoDB server; $MONGODB is the URL of an empty database
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -25,6 +28,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": scriptServe, "signal": scriptSignal, "http": scriptHTTP, "token": scriptToken,
+			"mongodb": func(ts *testscript.TestScript, neg bool, args []string) { scriptMongoDB(t, ts, neg, args) },
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Values[running{}] = &running{}
@@ -44,7 +48,7 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("use ! exec roster serve for a server that does not start")
 	}
 	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), quickExit}
-	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT"} {
+	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT", "ROSTER_LISTN", "ROSTER_ALLOW_STANDALONE"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
@@ -95,4 +99,17 @@ func scriptToken(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("stdout is %q; want one line with a token", out)
 	}
 	ts.Setenv(args[0], strings.TrimSpace(out))
+}
+
+func scriptMongoDB(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
+	switch {
+	case !neg && len(args) == 0:
+		s := mongotest.Start(t)
+		ts.Setenv("MONGODB", s.URI(s.NewDatabase(t)))
+	case !neg && len(args) == 1 && args[0] == "standalone":
+		s := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
+		ts.Setenv("MONGODB", s.URI(s.NewDatabase(t)))
+	default:
+		ts.Fatalf("usage: mongodb [standalone]")
+	}
 }

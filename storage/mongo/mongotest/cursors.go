@@ -95,7 +95,7 @@ func (r *request) cursorOptions() (batch int) {
 	if !r.has("cursor") {
 		return firstBatch
 	}
-	a, err := parseArguments("cursor", r.arguments.raw("cursor"))
+	a, err := parseArguments("cursor", r.raw("cursor"))
 	if err != nil {
 		r.fail(err)
 		return 0
