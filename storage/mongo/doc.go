@@ -6,7 +6,8 @@
 // read is one find, or a few in one snapshot: read.go for resources, filter.go
 // for what a SCIM filter becomes, scan.go for what MongoDB cannot answer alone,
 // members.go for groups, audit.go, clients.go. A write is a multi-document
-// transaction: write.go runs it and repeats it, tx.go says what it may do.
+// transaction: write.go runs it and repeats it, turns.go keeps writers out of each
+// other's way, tx.go says what it may do.
 //
 // # Documents
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
 	"github.com/roster-id/roster/storage"
@@ -61,7 +62,7 @@ func explain(err error) error {
 	switch {
 	case err == nil, errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrTooExpensive):
 		return err
-	case errors.Is(err, context.Canceled), mongo.IsTimeout(err), mongo.IsNetworkError(err), errors.Is(err, mongo.ErrClientDisconnected), unreachable(err),
+	case errors.Is(err, context.Canceled), mongo.IsTimeout(err), disconnected(err), errors.Is(err, mongo.ErrClientDisconnected), unreachable(err),
 		hasLabel(err, transientTransaction):
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
@@ -76,7 +77,18 @@ func explain(err error) error {
 // going reports whether a read met a server that is stopping or no longer primary,
 // or lost its connection, so that the next one may find another.
 func going(err error) bool {
-	return mongo.IsNetworkError(err) && !mongo.IsTimeout(err) || hasCode(err, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436)
+	return disconnected(err) && !mongo.IsTimeout(err) || hasCode(err, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436)
+}
+
+// disconnected reports whether a connection was lost, or one waited for was not
+// made because others had been lost.
+func disconnected(err error) bool {
+	var pool driver.RetryablePoolError
+	if errors.As(err, &pool) && pool.Retryable() {
+		return true
+	}
+	_, lost := errors.AsType[topology.ConnectionError](err)
+	return lost || mongo.IsNetworkError(err)
 }
 
 // unreachable reports whether no server was found to send a command to.

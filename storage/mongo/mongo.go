@@ -44,6 +44,7 @@ type Store struct {
 	// atomic: the server has transactions and snapshots.
 	atomic bool
 	stamps stamps
+	turns  *turns
 
 	// alone keeps writes apart on a server without transactions.
 	alone sync.Mutex

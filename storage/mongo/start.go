@@ -43,7 +43,7 @@ func Open(ctx context.Context, uri string, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opt: opt, client: client, db: client.Database(database)}
+	s := &Store{opt: opt, client: client, db: client.Database(database), turns: newTurns()}
 	if err := s.start(ctx); err != nil {
 		_ = client.Disconnect(context.WithoutCancel(ctx)) // the first error tells more
 		return nil, err

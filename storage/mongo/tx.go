@@ -24,6 +24,8 @@ type tx struct {
 	tenant  string
 	careful bool
 
+	turn    *turn
+	writes  []string        // the ids of the resources it changes
 	pending [3]changes      // by collection; see pendingOf
 	roots   map[string]bool // groups that are in no group, as this write knows
 	sent    bool            // some command
@@ -90,6 +92,30 @@ func (t *tx) do(fn func(context.Context) error) error {
 	return err
 }
 
+// await waits for the turn of a write that is going to change a resource, before
+// its transaction begins: what that sees is then as the last one left it.
+func (t *tx) await(id string) error {
+	if t.sent || t.failed != nil {
+		return nil
+	}
+	if err := t.turn.await(t.ctx, t.store.turns.of(key(t.tenant, id))); err != nil {
+		t.failed = err
+	}
+	return t.failed
+}
+
+// contended are the resources that other writes are likely to be after, too. Of
+// a write that changes many, the first few stand for all: to queue for each would
+// hold up everybody.
+func (t *tx) contended() []string { return t.writes[:min(8, len(t.writes))] }
+
+// conflict notes that another write was in the way.
+func (t *tx) conflict() {
+	for _, id := range t.contended() {
+		t.store.turns.of(key(t.tenant, id)).conflict()
+	}
+}
+
 func (t *tx) add(which int, c change) {
 	if t.over {
 		panic("storage.Tx used after Write returned")
@@ -111,6 +137,20 @@ func (t *tx) guess() error {
 // change that follows another kind. The error is errAgain when something was not
 // as expected.
 func (t *tx) flush() error {
+	if len(t.pending[ofResources]) > 0 {
+		held := t.turn.held
+		for _, id := range t.contended() {
+			if err := t.await(id); err != nil {
+				return err
+			}
+		}
+		if held != t.turn.held && !t.careful {
+			// Whoever had to wait was told of the resource before, and is probably
+			// wrong by now: asking costs less than being refused.
+			t.failed = errAgain
+			return errAgain
+		}
+	}
 	for i := range t.pending {
 		list := t.pending[i]
 		if len(list) == 0 {
@@ -171,6 +211,9 @@ func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string
 func (t *tx) live(typ, id string) bson.D { return liveByID(t.tenant, id, typ) }
 
 func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
+	if err := t.await(id); err != nil {
+		return nil, err
+	}
 	if err := t.flush(); err != nil {
 		return nil, err
 	}
@@ -199,6 +242,7 @@ func (t *tx) root(id string) {
 // the later one runs again. Transactions see a snapshot, so what one of them only
 // reads another may change.
 func (t *tx) lock(typ any, id string) {
+	t.writes = append(t.writes, id)
 	t.add(ofResources, change{filter: liveByID(t.tenant, id, typ), update: d("$inc", d(fLock, int64(1)))})
 }
 
@@ -268,6 +312,12 @@ func (t *tx) free(typ string, unique []storage.Key) error {
 }
 
 func (t *tx) Update(prev, next *storage.Resource) error {
+	t.writes = append(t.writes, prev.ID)
+	if t.careful {
+		if err := t.await(prev.ID); err != nil {
+			return err
+		}
+	}
 	if next.Doc == nil {
 		return t.touch(prev, next)
 	}
@@ -368,6 +418,10 @@ func uniqueOf(raw bson.Raw) []string {
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
+	t.writes = append(t.writes, prev.ID)
+	if err := t.await(prev.ID); err != nil {
+		return err
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}

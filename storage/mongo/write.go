@@ -50,11 +50,16 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 		s.alone.Lock()
 		defer s.alone.Unlock()
 	}
+	var turn turn
+	defer turn.end()
 	err := s.transact(ctx, func(ctx context.Context) (bool, error) {
-		t := &tx{store: s, ctx: ctx, tenant: string(tenant), careful: careful}
+		t := &tx{store: s, ctx: ctx, tenant: string(tenant), careful: careful, turn: &turn}
 		err := t.run(fn)
 		if errors.Is(err, errAgain) {
 			careful = true
+		}
+		if hasLabel(err, transientTransaction) {
+			t.conflict()
 		}
 		return t.sent, err
 	})
@@ -75,8 +80,12 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, errAgain) && attempt == 0:
+			continue // nobody was in the way
 		case errors.Is(err, errAgain):
-		case !hasLabel(err, transientTransaction) || errors.Is(err, storage.ErrUnavailable) || unreachable(err):
+		case errors.Is(err, storage.ErrUnavailable) || unreachable(err):
+			return explain(err)
+		case !hasLabel(err, transientTransaction) && !(s.atomic && disconnected(err)):
 			return explain(err)
 		}
 		// Those who were in each other's way would be again if all waited equally long.
@@ -132,7 +141,7 @@ func (s *Store) commit(ctx context.Context, session *mongo.Session) error {
 		if hasLabel(err, transientTransaction) && !hasLabel(err, unknownCommit) {
 			return err // certainly not committed
 		}
-		if !hasLabel(err, unknownCommit) && !mongo.IsTimeout(err) && !mongo.IsNetworkError(err) && !unreachable(err) {
+		if !hasLabel(err, unknownCommit) && !mongo.IsTimeout(err) && !disconnected(err) && !unreachable(err) {
 			return explain(err)
 		}
 		select {
