@@ -138,8 +138,8 @@ func clientName(tenant, name string) string { return key(tenant, "#client", "nam
 // d is a document written as names and values in turn.
 func d(pairs ...any) bson.D {
 	out := make(bson.D, 0, len(pairs)/2)
-	for i := 0; i < len(pairs); i += 2 {
-		out = append(out, bson.E{Key: pairs[i].(string), Value: pairs[i+1]})
+	for i := 1; i < len(pairs); i += 2 {
+		out = append(out, bson.E{Key: pairs[i-1].(string), Value: pairs[i]})
 	}
 	return out
 }

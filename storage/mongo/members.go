@@ -306,6 +306,7 @@ func distinct(ids []string) []string {
 // it. Whoever is to be added is marked as one who has been in a group.
 func (t *tx) member(id string) change {
 	delete(t.roots, id)
+	t.writes = append(t.writes, id)
 	return change{filter: liveByID(t.tenant, id, usersAndGroups), update: d("$set", d(fGrouped, true), "$inc", d(fLock, int64(1)))}
 }
 

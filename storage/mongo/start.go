@@ -66,11 +66,17 @@ func connection(uri string, opt Options) (*options.ClientOptions, string, error)
 	o.SetWriteConcern(&writeconcern.WriteConcern{W: "majority", Journal: &journaled}).
 		SetReadConcern(readconcern.Majority()).
 		SetReadPreference(readpref.Primary()).
-		SetServerSelectionTimeout(5 * time.Second).
-		SetConnectTimeout(5 * time.Second).
-		SetMaxPoolSize(maxConnections).
 		SetMonitor(opt.Monitor).
 		SetAppName("roster")
+	if o.ServerSelectionTimeout == nil {
+		o.SetServerSelectionTimeout(5 * time.Second)
+	}
+	if o.ConnectTimeout == nil {
+		o.SetConnectTimeout(5 * time.Second)
+	}
+	if o.MaxPoolSize == nil {
+		o.SetMaxPoolSize(maxConnections)
+	}
 	return o, databaseOf(uri), nil
 }
 

@@ -104,9 +104,14 @@ func (t *tx) await(id string) error {
 	return t.failed
 }
 
+// contended are the resources that other writes are likely to be after, too. Of
+// a write that changes many, the first few stand for all: to queue for each would
+// hold up everybody.
+func (t *tx) contended() []string { return t.writes[:min(8, len(t.writes))] }
+
 // conflict notes that another write was in the way.
 func (t *tx) conflict() {
-	for _, id := range t.writes {
+	for _, id := range t.contended() {
 		t.store.turns.of(key(t.tenant, id)).conflict()
 	}
 }
@@ -132,10 +137,12 @@ func (t *tx) guess() error {
 // change that follows another kind. The error is errAgain when something was not
 // as expected.
 func (t *tx) flush() error {
-	if len(t.writes) > 0 && len(t.pending[ofResources]) > 0 {
+	if len(t.pending[ofResources]) > 0 {
 		held := t.turn.held
-		if err := t.await(t.writes[0]); err != nil {
-			return err
+		for _, id := range t.contended() {
+			if err := t.await(id); err != nil {
+				return err
+			}
 		}
 		if held != t.turn.held && !t.careful {
 			// Whoever had to wait was told of the resource before, and is probably
@@ -235,6 +242,7 @@ func (t *tx) root(id string) {
 // the later one runs again. Transactions see a snapshot, so what one of them only
 // reads another may change.
 func (t *tx) lock(typ any, id string) {
+	t.writes = append(t.writes, id)
 	t.add(ofResources, change{filter: liveByID(t.tenant, id, typ), update: d("$inc", d(fLock, int64(1)))})
 }
 
