@@ -377,7 +377,7 @@ func (y *toy) pause() {
 	}
 }
 
-var quoted = regexp.MustCompile(`"([^"]*)"`)
+var inQuotes = regexp.MustCompile(`"([^"]*)"`)
 
 func (y *toy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	y.mu.Lock()
@@ -388,7 +388,7 @@ func (y *toy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			list = y.before
 		}
 		var found []object
-		for _, u := range named(list, quoted.FindStringSubmatch(r.FormValue("filter"))[1]) {
+		for _, u := range named(list, inQuotes.FindStringSubmatch(r.FormValue("filter"))[1]) {
 			found = append(found, object{"id": u.id, "externalId": u.external, "meta": object{"version": fmt.Sprint(u.version)}})
 		}
 		fmt.Fprint(w, marshal(object{"totalResults": len(found), "Resources": found}))
