@@ -321,7 +321,7 @@ func TestHistories(t *testing.T) {
 				histories: newHistories(), prefix: "toy", ledger: newLedger(), errorf: t.Errorf,
 				pick: func(*rand.Rand) *process { return p }, step: func() {},
 			}
-			l.run(80)
+			l.run(50)
 			illegal, err := l.check()
 			if err != nil {
 				t.Error(err)

@@ -423,7 +423,9 @@ func (c *outageClient) patch(u *user, mark string) {
 }
 
 func (c *outageClient) delete(u *user) {
-	c.change("DELETE", "/Users/"+u.id, "", "user.delete", 204, 404)
+	if status, _ := c.change("DELETE", "/Users/"+u.id, "", "user.delete", 204, 404); status == 0 {
+		return
+	}
 	delete(c.users, u.id)
 	c.ask("GET", "/Users/"+u.id, "", "", 404)
 }
