@@ -139,10 +139,7 @@ func (d *directory) draft(rt *schemas.ResourceType, body string) *storage.Resour
 // fill derives what is stored from an attribute tree.
 func (d *directory) fill(rt *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
 	attrs["id"] = r.ID
-	r.Name, _ = attrs["displayName"].(string)
-	if r.Name == "" {
-		r.Name, _ = attrs["userName"].(string)
-	}
+	r.Name = storage.NameOf(attrs)
 	r.Doc = rt.Document(attrs)
 	r.Index = d.NewIndex(d.tenant, rt, attrs)
 }
