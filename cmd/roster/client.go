@@ -135,14 +135,8 @@ func (c *clientCommand) revokeCommand() *cobra.Command {
 
 // run opens the store and hands it to fn.
 func (c *clientCommand) run(cmd *cobra.Command, fn func(*clientSession) error) (err error) {
-	path := c.store
-	// The environment is no flag default, because help prints defaults and a
-	// store's URL may hold a password.
-	if env := c.getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
-		path = env
-	}
 	ctx := cmd.Context()
-	store, err := c.open(ctx, path)
+	store, err := c.open(ctx, storeOf(cmd, c.store, c.getenv))
 	if err != nil {
 		return err
 	}

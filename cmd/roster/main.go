@@ -42,6 +42,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServeCommand(), newClientCommand(openBeside), newBenchCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newClientCommand(openBeside), newDumpCommand(), newLoadCommand(), newBenchCommand(), newVersionCommand())
 	return root
 }

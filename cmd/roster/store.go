@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -43,6 +46,32 @@ func openBeside(ctx context.Context, location string) (storage.Store, error) {
 		return nil, err
 	}
 	return sqlite.Open(ctx, path, sqlite.Options{Guest: true})
+}
+
+// openExisting is openBeside for commands that have nothing to do where there is
+// no store.
+func openExisting(ctx context.Context, location string) (storage.Store, error) {
+	path, err := storePath(location)
+	if err != nil {
+		return nil, err
+	}
+	store, err := sqlite.Open(ctx, path, sqlite.Options{Guest: true, Existing: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no store at %s", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// storeOf returns the store that a command is to use. The environment is no flag
+// default, because help prints defaults and a store's URL may hold a password.
+func storeOf(cmd *cobra.Command, flag string, getenv func(string) string) string {
+	if env := getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
+		return env
+	}
+	return flag
 }
 
 // storePath returns the path of an embedded store.

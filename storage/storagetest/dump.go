@@ -43,9 +43,9 @@ func Move(t *testing.T, from, to func(t *testing.T) storage.Store) {
 			t.Parallel()
 			a, b, c := newDirectory(t, from), newDirectory(t, to), newDirectory(t, from)
 			w := newWorld(a, seed+100)
-			w.fill(200)
+			w.fill(100)
 			w.move(b, false)
-			w.fill(100) // what was moved goes on
+			w.fill(50) // what was moved goes on
 			w.move(c, false)
 			furnish(c, 20)
 			there, back := b.in("second"), a.in("second")
@@ -425,7 +425,7 @@ func dumpUnknown(t *testing.T, d *directory) {
 
 func loadedIsTheSame(t *testing.T, d *directory) {
 	w := newWorld(d, 7)
-	w.fill(150)
+	w.fill(60)
 	furnish(d, 20)
 	// furnish is not in the model, so that is compared by what can be read.
 	dump, to := d.dump(), d.another()
@@ -449,9 +449,9 @@ func loadedIsTheSame(t *testing.T, d *directory) {
 	}
 	// The loaded store goes on as the first one would, and the model with it.
 	w2 := newWorld(d.another(), 8)
-	w2.fill(100)
+	w2.fill(60)
 	w2.move(w2.another(), true)
-	w2.fill(100)
+	w2.fill(60)
 	w2.compare()
 }
 
