@@ -8,6 +8,7 @@
 // from stored documents and streamed.
 //
 //   - provider.go: create, get, query, replace, patch, delete
+//   - body.go: bodies within their limits; limits.go: those of what is stored
 //   - search.go: what a list was asked for (§3.4.2, §3.4.3)
 //   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)
 //   - manager.go: where a user's manager is and what it is called (RFC 7643 §4.3)

@@ -97,6 +97,8 @@ func errorFor(err error) *Error {
 		return &Error{Status: 400, Type: InvalidValue, Detail: "password: expected at least one character"}
 	case errors.Is(err, auth.ErrPasswordTooLong):
 		return &Error{Status: 400, Type: InvalidValue, Detail: "password: expected at most 128 characters"}
+	case errors.Is(err, storage.ErrOutcomeUnknown):
+		return &Error{Status: 503, Detail: "temporarily unavailable, and whether the change was made is not known: read the resource, or try again", RetryAfter: 2}
 	case errors.Is(err, auth.ErrBusy), errors.Is(err, storage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Status: 503, Detail: "temporarily unavailable, nothing was changed: try again", RetryAfter: 2}
 	}

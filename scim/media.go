@@ -56,7 +56,7 @@ func prefersJSON(accept string) bool {
 // consider notes what a range says, if it covers the media type and is more
 // specific than those before it; of two alike the higher quality counts.
 func (p *preference) consider(media, name string, quality float64) {
-	specificity := 0
+	var specificity int
 	switch name {
 	case media:
 		specificity = 3

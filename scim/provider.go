@@ -359,7 +359,8 @@ var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnava
 
 // update reads a resource, computes its next state, and writes that unless the
 // resource changed meanwhile; then it computes again inside the write, where
-// nothing can come between.
+// nothing can come between. A resource with members is only read inside: what its
+// member changes come to is counted there in any case, and its document is small.
 func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
 	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
 	if !ours(id) {
@@ -377,6 +378,17 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 // attempt reads, computes and writes.
 func (u update) attempt(ctx context.Context, id string) (*storage.Resource, error) {
 	p, t, by := u.p, u.t, u.by
+	if m := t.Top("members"); m != nil && m.Detached {
+		first := u
+		err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			u = first
+			return u.inside(ctx, tx, id)
+		})
+		if err != nil {
+			return nil, err
+		}
+		return u.next, nil
+	}
 	read, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
 	if err != nil {
 		return nil, err
@@ -391,30 +403,14 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 	first := u
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		u = first
-		if len(u.change.members) == 0 {
-			err := u.write(ctx, tx)
-			if !errors.Is(err, storage.ErrConflict) {
-				return err
-			}
-			if heavy {
-				return errOvertaken
-			}
-		}
-		// The row is read again inside the write, where it stays as it is: to
-		// count what member changes do, or because it changed meanwhile.
-		now, err := tx.Get(t.Name, id)
-		if err != nil {
+		err := u.write(ctx, tx)
+		switch {
+		case !errors.Is(err, storage.ErrConflict):
 			return err
+		case heavy:
+			return errOvertaken
 		}
-		if now.Version != u.prev.Version {
-			if heavy {
-				return errOvertaken
-			}
-			if err := u.prepare(now); err != nil {
-				return err
-			}
-		}
-		return u.write(ctx, tx)
+		return u.inside(ctx, tx, id)
 	})
 	if err != nil {
 		return nil, err
@@ -434,6 +430,19 @@ type update struct {
 	change     change
 	changed    []string        // attribute paths
 	above      map[string]bool // the groups that this one belongs to; nil until somebody asks
+}
+
+// inside reads the resource in the write, where it stays as it is, computes its
+// next state and writes that.
+func (u *update) inside(ctx context.Context, tx storage.Tx, id string) error {
+	prev, err := tx.Get(u.t.Name, id)
+	if err != nil {
+		return err
+	}
+	if err := u.prepare(prev); err != nil {
+		return err
+	}
+	return u.write(ctx, tx)
 }
 
 // prepare computes the next state from prev.

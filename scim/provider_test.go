@@ -365,6 +365,7 @@ func TestStoreThatFails(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: filepath.Join("secretive", "roster.db"), Err: fs.ErrPermission}, 500, "", false},
 		{fmt.Errorf("%w: secretive", storage.ErrUnaudited), 500, "", false},
 		{fmt.Errorf("%w: secretive", storage.ErrUnavailable), 503, "", true},
+		{fmt.Errorf("%w: secretive", storage.ErrOutcomeUnknown), 503, "", true},
 		{fmt.Errorf("secretive: %w", context.DeadlineExceeded), 503, "", true},
 		{fmt.Errorf("secretive: %w", auth.ErrBusy), 503, "", true},
 		{fmt.Errorf("%w: secretive", storage.ErrTooExpensive), 400, "tooMany", false},
@@ -379,6 +380,9 @@ func TestStoreThatFails(t *testing.T) {
 			}
 			if r.Status != fault.status || e.Status != fmt.Sprint(fault.status) || e.ScimType != fault.scimType || e.Detail == "" {
 				t.Errorf("%s %s with %v: %d %s, want %d %s", q.method, q.path, fault.err, r.Status, r.Body, fault.status, fault.scimType)
+			}
+			if unknown := errors.Is(fault.err, storage.ErrOutcomeUnknown); unknown && strings.Contains(e.Detail, "nothing was changed") {
+				t.Errorf("%s %s with %v: says %q, which nobody knows", q.method, q.path, fault.err, e.Detail)
 			}
 			if strings.Contains(r.Body, "secretive") {
 				t.Errorf("%s %s repeats what the store said: %s", q.method, q.path, r.Body)

@@ -155,7 +155,7 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		if m.id != "" {
 			v.showManager(attrs, m)
 		}
-		v.projection.schemas(v.t, attrs)
+		v.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}

@@ -2,6 +2,7 @@ package scim_test
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -9,6 +10,9 @@ import (
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/mongo"
+	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
 // TestScripts plays every script in testdata. Each has a server of its own.
@@ -16,6 +20,24 @@ func TestScripts(t *testing.T) {
 	scimtest.Run(t, os.DirFS("testdata"), func(t *testing.T) *scimtest.Runner {
 		t.Parallel()
 		r := testserver.Start(t, testserver.Options{}).Runner(t)
+		r.Check = wellFormed
+		return r
+	})
+}
+
+// TestScriptsOnMongoDB plays them on the other store, whose answers are to be the
+// same to the byte.
+func TestScriptsOnMongoDB(t *testing.T) {
+	database := mongotest.Start(t)
+	scimtest.Run(t, os.DirFS("testdata"), func(t *testing.T) *scimtest.Runner {
+		t.Parallel()
+		r := testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
+			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}}).Runner(t)
 		r.Check = wellFormed
 		return r
 	})

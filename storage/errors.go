@@ -14,6 +14,9 @@ var (
 	// ErrUnavailable: the store cannot serve this now; nothing was changed, and
 	// the same request may succeed later.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrOutcomeUnknown is an ErrUnavailable, except that the change may have been
+	// made: the connection was lost while it was being committed.
+	ErrOutcomeUnknown = fmt.Errorf("%w: whether the change was made is not known", ErrUnavailable)
 	// ErrTooExpensive: the query took longer than a store grants one query.
 	ErrTooExpensive = errors.New("query too expensive")
 	// ErrUnaudited: a write changed something and recorded no audit entry.

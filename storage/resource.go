@@ -22,7 +22,8 @@ type Resource struct {
 	Index Index
 	// Name is what others call the resource: its displayName or userName.
 	Name string
-	// InGroups is set by reads: the resource is a direct member of a group.
+	// InGroups is set by reads: false says that the resource is a direct member of
+	// no group. True is a reason to ask Groups, which may answer that it is in none.
 	InGroups bool
 	// Ref is the backend's own handle, set by reads and by Tx.Create.
 	Ref int64

@@ -31,9 +31,11 @@ type Store interface {
 
 	// Write runs fn and makes everything it did durable in one step before it
 	// returns nil. When fn returns an error, nothing of it remains and Write
-	// returns that error. fn may run more than once, and must not use the Tx
-	// after it returned; it should do its heavy work beforehand, because
-	// writers may wait for each other.
+	// returns that error. fn may run more than once: a Tx may answer what is
+	// expected before it has asked, and when that was wrong fn runs again and is
+	// told otherwise; only what it was told last counts. It must not use the Tx
+	// after it returned, and should do its heavy work beforehand, because writers
+	// may wait for each other.
 	Write(ctx context.Context, tenant TenantID, fn func(Tx) error) error
 	// Ping reports whether the store can serve reads and writes right now.
 	Ping(ctx context.Context) error

@@ -21,37 +21,45 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/storage"
 )
 
 // newClientCommand makes `roster client`, which manages provisioning clients and
-// their tokens. open opens a store by its path or URL.
+// their tokens. create and open open a store, and create makes one where there is
+// none.
 //
 // A token is the only thing ever printed to standard output by create and
 // rotate, so that a script can put it where it belongs; whatever there is to say
 // to people goes to standard error.
-func newClientCommand(open func(ctx context.Context, store string) (storage.Store, error)) *cobra.Command {
-	c := &clientCommand{open: open, getenv: os.Getenv, now: time.Now}
+func newClientCommand(create, open openFunc) *cobra.Command {
+	c := &clientCommand{create: create, open: open, getenv: os.Getenv, now: time.Now}
 	cmd := &cobra.Command{
 		Use:   "client",
 		Short: "Manage provisioning clients and their tokens",
 		Long: "Manage provisioning clients: the identity providers and HR systems that push users and groups\n" +
 			"into Roster. Each client has one or two bearer tokens, which are shown once when they are made.",
+		Args: cobra.NoArgs, // a mistyped subcommand is an argument
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("which of create, list, rotate and revoke? See roster help client")
+		},
 	}
-	cmd.PersistentFlags().StringVar(&c.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
+	c.store.add(cmd)
 	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the client")
 	cmd.AddCommand(c.createCommand(), c.listCommand(), c.rotateCommand(), c.revokeCommand())
 	return cmd
 }
 
+type openFunc func(context.Context, place) (storage.Store, error)
+
 // clientCommand is what the subcommands have in common.
 type clientCommand struct {
-	open   func(ctx context.Context, store string) (storage.Store, error)
+	create openFunc
+	open   openFunc
 	getenv func(string) string
 	now    func() time.Time
 
-	store, tenant string
+	store  storeFlags
+	tenant string
 }
 
 func (c *clientCommand) createCommand() *cobra.Command {
@@ -70,7 +78,7 @@ func (c *clientCommand) createCommand() *cobra.Command {
 			if _, err := checkCreate(&client, expires); err != nil {
 				return err
 			}
-			return c.run(cmd, func(s *clientSession) error { return s.create(client, expires) })
+			return c.run(cmd, c.create, func(s *clientSession) error { return s.create(client, expires) })
 		},
 	}
 	f := cmd.Flags()
@@ -94,7 +102,7 @@ func (c *clientCommand) listCommand() *cobra.Command {
 		Short: "List clients and their tokens",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.run(cmd, func(s *clientSession) error { return s.list(asJSON) })
+			return c.run(cmd, c.open, func(s *clientSession) error { return s.list(asJSON) })
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with all tokens there ever were")
@@ -114,7 +122,7 @@ func (c *clientCommand) rotateCommand() *cobra.Command {
 			if _, _, err := checkRotate(overlap, expires); err != nil {
 				return err
 			}
-			return c.run(cmd, func(s *clientSession) error { return s.rotate(args[0], overlap, expires) })
+			return c.run(cmd, c.open, func(s *clientSession) error { return s.rotate(args[0], overlap, expires) })
 		},
 	}
 	cmd.Flags().StringVar(&overlap, "overlap", "24h", "how long the old token stays valid, such as 24h, 7d or 0s")
@@ -128,15 +136,19 @@ func (c *clientCommand) revokeCommand() *cobra.Command {
 		Short: "End a client and all its tokens",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.run(cmd, func(s *clientSession) error { return s.revoke(args[0]) })
+			return c.run(cmd, c.open, func(s *clientSession) error { return s.revoke(args[0]) })
 		},
 	}
 }
 
 // run opens the store and hands it to fn.
-func (c *clientCommand) run(cmd *cobra.Command, fn func(*clientSession) error) (err error) {
+func (c *clientCommand) run(cmd *cobra.Command, open openFunc, fn func(*clientSession) error) (err error) {
+	p, err := c.store.place(cmd, c.getenv)
+	if err != nil {
+		return err
+	}
 	ctx := cmd.Context()
-	store, err := c.open(ctx, storeOf(cmd, c.store, c.getenv))
+	store, err := open(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ type clientStore struct {
 	err     error // of the next write
 }
 
-func (s *clientStore) open(_ context.Context, location string) (storage.Store, error) {
-	s.opened = append(s.opened, location)
+func (s *clientStore) open(_ context.Context, p place) (storage.Store, error) {
+	s.opened = append(s.opened, p.location)
 	return s, nil
 }
 
@@ -131,7 +131,7 @@ func (s *clientStore) roster(t *testing.T, args ...string) (stdout, stderr strin
 func (s *clientStore) execute(t *testing.T, out, say io.Writer, args ...string) error {
 	t.Helper()
 	root := &cobra.Command{Use: "roster", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(newClientCommand(s.open))
+	root.AddCommand(newClientCommand(s.open, s.open))
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(say)

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/storage"
 )
@@ -31,8 +30,8 @@ func newDumpCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
 	}
+	d.store.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&d.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
 	f.StringVar(&d.tenant, "tenant", string(storage.DefaultTenant), "the tenant to write")
 	f.StringVar(&d.out, "out", "-", "the `file` to write, which must not exist; - for standard output")
 	return cmd
@@ -40,8 +39,9 @@ func newDumpCommand() *cobra.Command {
 
 // dumpCommand is one call of `roster dump`.
 type dumpCommand struct {
-	store, tenant, out string
-	getenv             func(string) string
+	store       storeFlags
+	tenant, out string
+	getenv      func(string) string
 }
 
 func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
@@ -49,7 +49,11 @@ func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
 	if d.out == "-" && isTerminal(cmd.OutOrStdout()) {
 		return errors.New("a dump is not written to a terminal: name a file with --out")
 	}
-	store, err := openExisting(ctx, storeOf(cmd, d.store, d.getenv))
+	p, err := d.store.place(cmd, d.getenv)
+	if err != nil {
+		return err
+	}
+	store, err := openExisting(ctx, p)
 	if err != nil {
 		return err
 	}

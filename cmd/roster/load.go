@@ -12,7 +12,6 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -31,8 +30,8 @@ func newLoadCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
 	}
+	l.store.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&l.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE); made if there is none")
 	f.StringVar(&l.tenant, "tenant", "", "the tenant to load into; that of the dump, unless said otherwise")
 	f.StringVar(&l.in, "in", "", "the `file` to load; - for standard input")
 	f.BoolVar(&l.dryRun, "dry-run", false, "check the dump, and load nothing")
@@ -44,13 +43,18 @@ func newLoadCommand() *cobra.Command {
 
 // loadCommand is one call of `roster load`.
 type loadCommand struct {
-	store, tenant, in string
-	dryRun            bool
-	getenv            func(string) string
+	store      storeFlags
+	tenant, in string
+	dryRun     bool
+	getenv     func(string) string
 }
 
 func (l *loadCommand) run(cmd *cobra.Command) error {
 	ctx, say := cmd.Context(), cmd.ErrOrStderr()
+	p, err := l.store.place(cmd, l.getenv)
+	if err != nil {
+		return err
+	}
 	set, err := schemas.Load()
 	if err != nil {
 		return err
@@ -87,7 +91,7 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 		}
 	}
 	log := slog.New(slog.NewTextHandler(say, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := openStore(ctx, storeOf(cmd, l.store, l.getenv), log, nil)
+	store, err := openStore(ctx, p, log, nil)
 	if err != nil {
 		return err
 	}

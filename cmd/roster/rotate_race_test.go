@@ -19,7 +19,7 @@ func TestParallelRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.db")
 	var stores [2]storage.Store // the second is beside the first, as another process would be
 	for i := range stores {
-		s, err := openBeside(t.Context(), path)
+		s, err := openBeside(t.Context(), place{kind: embedded, location: path})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
 // TestScripts replays the sessions in testdata. Beside the commands of
@@ -25,6 +27,7 @@ import (
 //	fill FILE VALUE...                           replace $1, $2 … in a file
 //	push N TOKEN                                 create as many users
 //	token NAME                                   expect stdout to be one line with a token, and keep it in $NAME
+//	mongodb [standalone]                         start a MongoDB server; $MONGODB is the URL of an empty database
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -33,6 +36,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": scriptServe, "signal": scriptSignal, "http": scriptHTTP, "token": scriptToken,
 			"headers": scriptHeaders, "id": scriptID, "fill": scriptFill, "push": scriptPush,
+			"mongodb": func(ts *testscript.TestScript, neg bool, args []string) { scriptMongoDB(t, ts, neg, args) },
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Values[running{}] = &running{}
@@ -52,7 +56,7 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("use ! exec roster serve for a server that does not start")
 	}
 	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), quickExit}
-	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT"} {
+	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT", "ROSTER_LISTN", "ROSTER_ALLOW_STANDALONE"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
@@ -154,4 +158,16 @@ func scriptPush(ts *testscript.TestScript, neg bool, args []string) {
 		})
 	}
 	ts.Check(g.Wait())
+}
+func scriptMongoDB(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
+	switch {
+	case !neg && len(args) == 0:
+		s := mongotest.Start(t)
+		ts.Setenv("MONGODB", s.URI(s.NewDatabase(t)))
+	case !neg && len(args) == 1 && args[0] == "standalone":
+		s := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
+		ts.Setenv("MONGODB", s.URI(s.NewDatabase(t)))
+	default:
+		ts.Fatalf("usage: mongodb [standalone]")
+	}
 }

@@ -41,6 +41,7 @@ func newServeCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("the configuration is not valid:\n%w", err)
 		}
+		warn(newLogger(c, cmd.ErrOrStderr()), c, os.Environ())
 		return serve(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
@@ -56,7 +57,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	store, err := openStore(ctx, c.Store.Reveal(), log, server.NewStoreMetrics(registry).Committed)
+	p, err := findPlace(c.Store.Reveal(), c.AllowStandalone)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, p, log, server.NewStoreMetrics(registry, p.kind).Committed)
 	if err != nil {
 		return fmt.Errorf("open the store %s: %w", c.Store, err)
 	}
@@ -103,6 +108,17 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	return err
 }
 
+// warn logs what is allowed and probably a mistake. Variables that nobody knows are
+// not refused: Kubernetes sets ROSTER_PORT and others for a service called roster.
+func warn(log *slog.Logger, c config.Config, environ []string) {
+	if !config.Loopback(c.OpsListen) {
+		log.Warn("ops-listen can be reached from other machines, and asks nobody who calls: keep it in a private network", "ops-listen", c.OpsListen)
+	}
+	for _, name := range config.UnknownVariables(environ) {
+		log.Warn("there is no such setting: the variable is ignored", "variable", name)
+	}
+}
+
 // hurried returns a context that ends when there is no reason to wait for load
 // balancers: at a second signal, or when the first was an interrupt from a
 // terminal.
@@ -133,7 +149,7 @@ func greet(ctx context.Context, c config.Config, store storage.Store, srv *serve
 			return fmt.Errorf("make the demo client: %w", err)
 		}
 		_, err = fmt.Fprintf(out, `
-A demo client with all scopes is ready; its token changes with every start. Try:
+A demo client with all scopes is ready; its token is good for a day, or until the next start. Try:
 
   curl -s -H 'Authorization: Bearer %s' \
        -H 'Content-Type: application/scim+json' \

@@ -212,7 +212,7 @@ func TestSignalAtStart(t *testing.T) {
 func TestServeAfterCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	store, err := openBeside(t.Context(), filepath.Join(dir, "roster.db"))
+	store, err := openBeside(t.Context(), place{kind: embedded, location: filepath.Join(dir, "roster.db")})
 	if err != nil {
 		t.Fatal(err)
 	}

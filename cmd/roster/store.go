@@ -4,31 +4,61 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/mongo"
 	"github.com/roster-id/roster/storage/sqlite"
 )
+
+// The kinds of stores, as metrics name them.
+const (
+	embedded = "sqlite"
+	mongodb  = "mongodb"
+)
+
+// place says where a store is.
+type place struct {
+	kind string
+	// location is the path of an embedded store, or the URL of a database, which
+	// may hold a password.
+	location string
+	// allowStandalone accepts a MongoDB server without transactions.
+	allowStandalone bool
+}
+
+// findPlace reads what --store says.
+func findPlace(location string, allowStandalone bool) (place, error) {
+	scheme, rest, isURL := strings.Cut(location, "://")
+	switch {
+	case !isURL:
+		return place{kind: embedded, location: location}, nil
+	case scheme == "sqlite" || scheme == "file":
+		return place{kind: embedded, location: rest}, nil
+	case scheme == "mongodb" || scheme == "mongodb+srv":
+		return place{kind: mongodb, location: location, allowStandalone: allowStandalone}, nil
+	}
+	return place{}, fmt.Errorf("store: expected the path of a file, or a mongodb:// or mongodb+srv:// URL, not a %s:// URL", scheme)
+}
 
 // commandTime is how long a server waits for a store that is in use: it may be a
 // short command that uses it.
 const commandTime = 2 * time.Second
 
 // openStore opens the store of a server. onCommit is told of every commit.
-func openStore(ctx context.Context, location string, log *slog.Logger, onCommit func(int, time.Duration)) (storage.Store, error) {
-	path, err := storePath(location)
-	if err != nil {
-		return nil, err
+func openStore(ctx context.Context, p place, log *slog.Logger, onCommit func(int, time.Duration)) (storage.Store, error) {
+	if p.kind == mongodb {
+		return openMongo(ctx, p, mongo.Options{OnCommit: onCommit, Log: log})
 	}
 	for deadline := time.Now().Add(commandTime); ; {
-		store, err := sqlite.Open(ctx, path, sqlite.Options{OnCommit: onCommit, Log: log})
+		store, err := sqlite.Open(ctx, p.location, sqlite.Options{OnCommit: onCommit, Log: log})
+		if err == nil {
+			return store, nil
+		}
 		if !errors.Is(err, sqlite.ErrInUse) || time.Now().After(deadline) {
-			return store, err
+			return nil, err
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -39,49 +69,32 @@ func openStore(ctx context.Context, location string, log *slog.Logger, onCommit 
 }
 
 // openBeside opens the store for a short command, whether or not a server runs
-// on it.
-func openBeside(ctx context.Context, location string) (storage.Store, error) {
-	path, err := storePath(location)
-	if err != nil {
-		return nil, err
-	}
-	return sqlite.Open(ctx, path, sqlite.Options{Guest: true})
+// on it. Where there is none it makes one.
+func openBeside(ctx context.Context, p place) (storage.Store, error) {
+	return openGuest(ctx, p, sqlite.Options{Guest: true})
 }
 
-// openExisting is openBeside for commands that have nothing to do where there is
-// no store.
-func openExisting(ctx context.Context, location string) (storage.Store, error) {
-	path, err := storePath(location)
-	if err != nil {
-		return nil, err
+// openExisting is openBeside for commands that are about what is there.
+func openExisting(ctx context.Context, p place) (storage.Store, error) {
+	return openGuest(ctx, p, sqlite.Options{Guest: true, MustExist: true})
+}
+
+func openGuest(ctx context.Context, p place, opt sqlite.Options) (storage.Store, error) {
+	if p.kind == mongodb {
+		return openMongo(ctx, p, mongo.Options{})
 	}
-	store, err := sqlite.Open(ctx, path, sqlite.Options{Guest: true, Existing: true})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no store at %s", path)
-	}
+	store, err := sqlite.Open(ctx, p.location, opt)
 	if err != nil {
 		return nil, err
 	}
 	return store, nil
 }
 
-// storeOf returns the store that a command is to use. The environment is no flag
-// default, because help prints defaults and a store's URL may hold a password.
-func storeOf(cmd *cobra.Command, flag string, getenv func(string) string) string {
-	if env := getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
-		return env
+func openMongo(ctx context.Context, p place, opt mongo.Options) (storage.Store, error) {
+	opt.AllowStandalone = p.allowStandalone
+	store, err := mongo.Open(ctx, p.location, opt)
+	if err != nil {
+		return nil, err
 	}
-	return flag
-}
-
-// storePath returns the path of an embedded store.
-func storePath(location string) (string, error) {
-	scheme, rest, isURL := strings.Cut(location, "://")
-	switch {
-	case !isURL:
-		return location, nil
-	case scheme == "sqlite" || scheme == "file":
-		return rest, nil
-	}
-	return "", fmt.Errorf("store: this build keeps its data in a file: expected a path, not a %s:// URL", scheme)
+	return store, nil
 }

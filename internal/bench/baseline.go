@@ -50,7 +50,7 @@ type baseline struct {
 func ServeBaseline(ctx context.Context, opt BaselineOptions, ready func(base, ops string)) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	store, err := sqlite.Open(ctx, opt.Store, sqlite.Options{OnCommit: server.NewStoreMetrics(registry).Committed, Log: opt.Log})
+	store, err := sqlite.Open(ctx, opt.Store, sqlite.Options{OnCommit: server.NewStoreMetrics(registry, "sqlite").Committed, Log: opt.Log})
 	if err != nil {
 		return fmt.Errorf("open the store of the baseline: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 // what its field means.
 type Config struct {
 	Store               StoreURL
+	AllowStandalone     bool
 	Listen              string
 	OpsListen           string
 	PublicURL           string // without a trailing slash; "" if not known
@@ -95,7 +96,7 @@ func (c *Config) problems() (list []*SettingError) {
 		add("tls-key", "is missing; tls-cert needs it")
 	case c.TLSKey != "" && c.TLSCert == "":
 		add("tls-cert", "is missing; tls-key needs it")
-	case c.TLSCert == "" && !c.AllowPlaintext && addressProblem(c.Listen) == "" && !loopback(c.Listen):
+	case c.TLSCert == "" && !c.AllowPlaintext && addressProblem(c.Listen) == "" && !Loopback(c.Listen):
 		add("listen", c.Listen+" can be reached from other machines, and without TLS every bearer token could be read on the way."+
 			" Set tls-cert and tls-key; or set allow-plaintext, usually because a proxy in front terminates TLS")
 	}
@@ -137,9 +138,9 @@ func port(address string) string {
 	return number
 }
 
-// loopback reports whether only this machine reaches the address. A name other
+// Loopback reports whether only this machine reaches the address. A name other
 // than localhost could mean anything, so it does not count.
-func loopback(address string) bool {
+func Loopback(address string) bool {
 	host, _, _ := net.SplitHostPort(address)
 	if host == "localhost" {
 		return true

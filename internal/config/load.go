@@ -117,6 +117,20 @@ func (l *loader) config() (Config, error) {
 	return c, join(l.problems)
 }
 
+// UnknownVariables returns the names of those variables of an environment that look
+// like settings and are none.
+func UnknownVariables(environ []string) []string {
+	var list []string
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, envPrefix) && value != "" && !slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Env == name }) {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 func known(name string) bool {
 	return slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name })
 }

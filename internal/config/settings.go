@@ -45,8 +45,11 @@ func Settings() []Setting {
 
 var settings = []Setting{
 	text("store", DefaultStore,
-		"where data is kept: the `path` of a file, or of a folder that is to hold it",
+		"where data is kept: the `path` of a file, or of a folder that is to hold it; or the URL of a MongoDB database, mongodb://host1,host2/name",
 		func(c *Config) *StoreURL { return &c.Store }),
+	boolean("allow-standalone",
+		"accept a MongoDB server that belongs to no replica set, where writes are neither atomic nor replicated; for trying things out",
+		func(c *Config) *bool { return &c.AllowStandalone }),
 	text("listen", "127.0.0.1:8080",
 		"`address` to serve SCIM on",
 		func(c *Config) *string { return &c.Listen }),
@@ -166,8 +169,10 @@ func networks(s string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
+const envPrefix = "ROSTER_"
+
 func envName(name string) string {
-	return "ROSTER_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
 // AddFlags adds a flag for each setting. Values are read by Load, so that it can

@@ -40,17 +40,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 // StoreMetrics count what a store writes.
 type StoreMetrics struct {
-	commits *prometheus.CounterVec
+	commits prometheus.Counter
 	writes  prometheus.Histogram
 	took    prometheus.Histogram
 }
 
-// NewStoreMetrics registers the metrics of a store.
-func NewStoreMetrics(r prometheus.Registerer) *StoreMetrics {
+// NewStoreMetrics registers the metrics of a store of this kind, such as sqlite.
+func NewStoreMetrics(r prometheus.Registerer, kind string) *StoreMetrics {
+	commits := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "roster_store_commits_total", Help: "Transactions committed durably.",
+	}, []string{"store"})
 	m := &StoreMetrics{
-		commits: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "roster_store_commits_total", Help: "Transactions committed durably.",
-		}, []string{"store"}),
+		commits: commits.WithLabelValues(kind),
 		writes: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "roster_store_commit_writes", Help: "Writes that shared a commit.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
@@ -60,13 +61,13 @@ func NewStoreMetrics(r prometheus.Registerer) *StoreMetrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
 	}
-	r.MustRegister(m.commits, m.writes, m.took)
+	r.MustRegister(commits, m.writes, m.took)
 	return m
 }
 
 // Committed notes one commit.
 func (m *StoreMetrics) Committed(writes int, took time.Duration) {
-	m.commits.WithLabelValues("sqlite").Inc()
+	m.commits.Inc()
 	m.writes.Observe(float64(writes))
 	m.took.Observe(took.Seconds())
 }

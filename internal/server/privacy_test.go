@@ -347,7 +347,7 @@ func TestRequestIDs(t *testing.T) {
 func TestStoreMetrics(t *testing.T) {
 	t.Parallel()
 	r := prometheus.NewRegistry()
-	m := server.NewStoreMetrics(r)
+	m := server.NewStoreMetrics(r, "sqlite")
 	m.Committed(3, 0)
 	m.Committed(5, 0)
 	families, err := r.Gather()

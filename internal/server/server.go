@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -90,6 +91,9 @@ func New(opt Options) (*Server, error) {
 		return nil, err
 	}
 	if opt.TLSCert != "" {
+		if err := private(opt.TLSKey); err != nil {
+			return nil, fmt.Errorf("tls-key: %w", err)
+		}
 		cert, err := tls.LoadX509KeyPair(opt.TLSCert, opt.TLSKey)
 		if err != nil {
 			return nil, fmt.Errorf("tls-cert and tls-key: %w", err)
@@ -98,14 +102,27 @@ func New(opt Options) (*Server, error) {
 	}
 	s.handler = h
 	if s.main, err = net.Listen("tcp", opt.Listen); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	if opt.OpsListen != "" {
 		if s.ops, err = net.Listen("tcp", opt.OpsListen); err != nil {
-			return nil, errors.Join(err, s.main.Close())
+			return nil, errors.Join(fmt.Errorf("ops-listen: %w", err), s.main.Close())
 		}
 	}
 	return s, nil
+}
+
+// private refuses a file that everybody on the machine may read or write. A group
+// may: that is how many systems hand out keys.
+func private(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if mode := fi.Mode().Perm(); mode&0o007 != 0 {
+		return fmt.Errorf("%s may be read by everybody (mode %o): run chmod o-rwx on it", path, mode)
+	}
+	return nil
 }
 
 // Addr returns the address of the protocol's listener.
@@ -138,7 +155,10 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: streamsPerClient},
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets what every request gets
 	}
-	ops := &http.Server{Handler: s.opsHandler(), ErrorLog: quiet, ReadHeaderTimeout: readHeaderTime, IdleTimeout: idleTime}
+	ops := &http.Server{
+		Handler: s.opsHandler(), ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: s.opsWriteTime(), IdleTimeout: idleTime,
+	}
 	l := s.main
 	if s.opt.MaxConnsPerIP > 0 {
 		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Addr]int{}}
@@ -172,6 +192,15 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 		return errors.Join(err, ops.Shutdown(end))
 	})
 	return g.Wait()
+}
+
+// opsWriteTime bounds an answer to an operator. A profile takes as long as was
+// asked for, and net/http/pprof refuses what the server would cut off.
+func (s *Server) opsWriteTime() time.Duration {
+	if s.opt.Pprof {
+		return 0
+	}
+	return writeTime
 }
 
 func served(err error) error {

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -366,6 +368,29 @@ func TestTLS(t *testing.T) {
 	_, err = tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}) //nolint:gosec // to be refused
 	if err == nil {
 		t.Error("TLS 1.1 is spoken")
+	}
+}
+
+// TestKeysOthersMayRead: the private key is for the server and perhaps a group.
+func TestKeysOthersMayRead(t *testing.T) {
+	t.Parallel()
+	cert, key, _ := certificate(t)
+	for mode, refused := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: false, 0o644: true, 0o604: true, 0o602: true} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		o := server.Options{TLSCert: cert, TLSKey: key, Listen: "127.0.0.1:0", Registry: registry(), Log: slog.New(slog.DiscardHandler)}
+		srv, err := server.New(o)
+		if (err != nil) != refused || refused && (!strings.Contains(err.Error(), "tls-key: ") || !strings.Contains(err.Error(), "chmod")) {
+			t.Errorf("mode %o: got %v, refused is %v", mode, err, refused)
+		}
+		if srv != nil {
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := srv.Run(ended, ended); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

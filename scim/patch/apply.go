@@ -347,7 +347,7 @@ func newest(was, set []bool) {
 		another = another || set[i] && !was[i]
 	}
 	for i := range set {
-		set[i] = set[i] && !(another && was[i])
+		set[i] = set[i] && (!another || !was[i])
 	}
 }
 

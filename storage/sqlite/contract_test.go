@@ -181,3 +181,37 @@ func number(t testing.TB, s *Store, sql string, args ...any) (n int64) {
 	}
 	return n
 }
+
+// TestInGroupsIsExact: this store says of a resource that left its groups that it
+// is in none, so nobody has to ask for them.
+func TestInGroupsIsExact(t *testing.T) {
+	s := openNew(t, Options{})
+	u, g, h := newUser(1), newGroup(2), newGroup(3)
+	create(t, s, u, g, h)
+	check := func(when string, want bool) {
+		t.Helper()
+		r, err := s.Get(t.Context(), storage.DefaultTenant, "User", u.ID)
+		if err != nil || r.InGroups != want {
+			t.Errorf("%s: Get: %v, InGroups %v, want %v", when, err, r.InGroups, want)
+		}
+		p, err := s.Query(t.Context(), storage.DefaultTenant, storage.Query{Type: "User", StartIndex: 1, Count: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err := p.Next(t.Context()); err != nil || len(list) != 1 || list[0].InGroups != want {
+			t.Errorf("%s: Query: %v, %+v, want InGroups %v", when, err, list, want)
+		}
+	}
+	check("first", false)
+	addMembers(t, s, g, u)
+	addMembers(t, s, h, u)
+	check("in two groups", true)
+	if err := write(s, func(tx storage.Tx) error { return tx.Delete(h, someday) }); err != nil {
+		t.Fatal(err)
+	}
+	check("one is deleted", true)
+	if err := write(s, func(tx storage.Tx) error { _, err := tx.RemoveMembers(g, []string{u.ID}); return err }); err != nil {
+		t.Fatal(err)
+	}
+	check("out of the other", false)
+}

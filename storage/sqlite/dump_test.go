@@ -3,7 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,7 +91,7 @@ func TestGuestDumps(t *testing.T) {
 	for n := range 20 {
 		create(t, s, newUser(n))
 	}
-	guest := open(t, path, Options{Guest: true, Existing: true})
+	guest := open(t, path, Options{Guest: true, MustExist: true})
 	defer guest.Close()
 	users := 0
 	for r, err := range guest.Dump(t.Context(), storage.DefaultTenant) {
@@ -135,19 +134,6 @@ func TestCloseEndsDumps(t *testing.T) {
 	}
 	if !errors.Is(last, storage.ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", last)
-	}
-}
-
-// TestExisting: who only reads makes no store.
-func TestExisting(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "new")
-	for _, path := range []string{folder, folder + "/", filepath.Join(folder, "roster.db")} {
-		if s, err := Open(t.Context(), path, Options{Existing: true}); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("Open(%q): got %v, %v, want fs.ErrNotExist", path, s, err)
-		}
-	}
-	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the folder was made: %v", err)
 	}
 }
 

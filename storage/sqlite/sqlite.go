@@ -25,9 +25,8 @@ type Options struct {
 	// Guest opens the store beside a running server if there is one, for short
 	// commands. Without Guest, a store that another process serves is refused.
 	Guest bool
-	// Existing keeps Open from making a store where there is none; the error is
-	// fs.ErrNotExist then.
-	Existing bool
+	// MustExist refuses to create a store where there is none.
+	MustExist bool
 	// OnCommit is told of every commit: how many writes shared it and how long
 	// it took. It must be fast.
 	OnCommit func(writes int, took time.Duration)
@@ -94,7 +93,7 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
-	path, err := prepareFile(path, opt.Existing)
+	path, err := prepareFile(path, opt.MustExist)
 	if err != nil {
 		return nil, err
 	}
@@ -168,20 +167,18 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	return s, nil
 }
 
-// prepareFile creates the file and its folder for the owner alone, and refuses
-// a file that others may read.
-func prepareFile(path string, existing bool) (string, error) {
+// prepareFile creates the file and its folder for the owner alone, unless it must
+// exist, and refuses a file that others may read.
+func prepareFile(path string, mustExist bool) (string, error) {
 	if path == "" {
 		return "", errors.New("the path of the store is empty")
 	}
 	if fi, err := os.Stat(path); (err == nil && fi.IsDir()) || os.IsPathSeparator(path[len(path)-1]) {
 		path = filepath.Join(path, "roster.db")
 	}
-	create := os.O_CREATE
-	if existing {
-		create = 0
+	if mustExist {
 		if _, err := os.Stat(path); err != nil {
-			return "", err
+			return "", fmt.Errorf("there is no store: %w", err)
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -190,7 +187,7 @@ func prepareFile(path string, existing bool) (string, error) {
 	if err := localDisk(filepath.Dir(path), fileSystem); err != nil {
 		return "", err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|create, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return "", err
 	}

@@ -108,14 +108,15 @@ func (m *model) tree(rt *schemas.ResourceType, r *storage.Resource) (map[string]
 		"version": fmt.Sprintf(`W/"%d"`, r.Version),
 	}
 	var groups, members []any
-	for g, direct := range m.groups(r.ID) {
+	up := m.groups(r.ID)
+	for _, g := range slices.Sorted(maps.Keys(up)) { // in an order that a seed repeats
 		typ := "indirect"
-		if direct {
+		if up[g] {
 			typ = "direct"
 		}
 		groups = append(groups, map[string]any{"value": g, "display": m.live[g].Name, "type": typ})
 	}
-	for id := range m.rows[r.ID] {
+	for _, id := range slices.Sorted(maps.Keys(m.rows[r.ID])) {
 		members = append(members, map[string]any{"value": id, "display": m.display(r.ID, id), "type": m.live[id].Type})
 	}
 	if rt.Top("groups") != nil && groups != nil {

@@ -174,10 +174,12 @@ func updateStale(t *testing.T, d *directory) {
 	d.wantStored(now)
 
 	// The write may go on after the error, and then nothing of the Update is in it.
+	var err error
 	d.do(func(tx storage.Tx) error {
-		wantError(t, "Update", tx.Update(stale, d.revise(d.user, stale, `{"userName":"mine","title":"3"}`)), storage.ErrConflict)
+		err = tx.Update(stale, d.revise(d.user, stale, `{"userName":"mine","title":"3"}`))
 		return nil
 	})
+	wantError(t, "Update", err, storage.ErrConflict)
 	d.wantStored(now)
 	d.wantFound(d.user, `userName eq "anna" and title eq "2"`, u)
 	d.addUser("mine")
@@ -239,10 +241,12 @@ func deleteStaleGoesOn(t *testing.T, d *directory) {
 	stale := d.hold(u)
 	now := d.replace(u, `{"userName":"ana","title":"x"}`)
 	held := d.hold(g)
+	var err error
 	d.do(func(tx storage.Tx) error {
-		wantError(t, "Delete", tx.Delete(stale, d.now()), storage.ErrConflict)
+		err = tx.Delete(stale, d.now())
 		return nil
 	})
+	wantError(t, "Delete", err, storage.ErrConflict)
 	d.wantStored(now)
 	d.wantStored(held)
 	if _, total := d.page(storage.Query{Type: "User", StartIndex: 1}); total != 1 {

@@ -1,5 +1,5 @@
 // Package testserver runs a whole Roster inside a test: a store in a temporary
-// folder, a client with a token, and the real HTTP server on a port of its own.
+// folder, or one the test opens, a client with a token, and the real HTTP server on a port of its own.
 //
 // It is a package of its own because of who needs it. The tests of scim and those
 // of internal/server both do, so it stands above both, and neither can be tested
@@ -42,6 +42,9 @@ type Options struct {
 	Scopes  []string // of the client; nil for all
 	Profile string   // of the client
 	Log     *slog.Logger
+	// Open, if set, opens a new and empty store to use in place of an embedded one.
+	// Start closes it.
+	Open func(testing.TB) storage.Store
 	// Store, if set, puts something between the server and its store.
 	Store func(storage.Store) storage.Store
 	// Server, if set, changes how the server is set up.
@@ -69,10 +72,10 @@ func Start(t testing.TB, opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: opt.Log})
-	if err != nil {
-		t.Fatal(err)
+	if opt.Open == nil {
+		opt.Open = func(t testing.TB) storage.Store { return embedded(t, opt.Log) }
 	}
+	store := opt.Open(t)
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {
 			t.Error(err)
@@ -86,6 +89,15 @@ func Start(t testing.TB, opt Options) *Server {
 	s.Token = s.Client(t, "test", opt.Profile, opt.Scopes...)
 	s.run(t, opt)
 	return s
+}
+
+func embedded(t testing.TB, log *slog.Logger) storage.Store {
+	t.Helper()
+	store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
 }
 
 // run starts everything as cmd/roster does.

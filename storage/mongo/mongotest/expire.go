@@ -45,8 +45,11 @@ func (e *engine) expire(ctx context.Context, now time.Time) {
 				return true
 			})
 			for _, r := range over {
+				if ctx.Err() != nil {
+					return
+				}
 				_, _ = e.attempt(func(t *txn) error {
-					if t.collection(ns).record(r.id) != r || ctx.Err() != nil {
+					if t.collection(ns).record(r.id) != r {
 						return nil
 					}
 					return t.put(ns, r, nil)

@@ -52,7 +52,7 @@ func buildInfo(r *request) (bson.D, error) {
 	version := r.double.config.Version
 	numbers := bson.A{int32(0), int32(0), int32(0), int32(0)}
 	for i, part := range strings.SplitN(version, ".", 3) {
-		n, _ := strconv.Atoi(part)
+		n, _ := strconv.ParseInt(part, 10, 32)
 		numbers[i] = int32(n)
 	}
 	return bson.D{

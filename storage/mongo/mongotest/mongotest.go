@@ -72,14 +72,18 @@ func start(tb testing.TB) *Server {
 	return &StartDouble(tb, Config{}).Server
 }
 
+// patience is in every connection string: on a machine that is busy with other
+// tests a server may be slow to be found, and that says nothing about the store.
+const patience = "serverSelectionTimeoutMS=60000&connectTimeoutMS=60000"
+
 // URI is the connection string for a database.
 func (s *Server) URI(database string) string {
-	options := s.address.options
+	options := strings.TrimPrefix(s.address.options+"&"+patience, "&")
 	if s.address.database != "" && !strings.Contains(strings.ToLower(options), "authsource=") {
 		// It was also where to authenticate.
 		options = strings.TrimPrefix(options+"&authSource="+s.address.database, "&")
 	}
-	return strings.TrimSuffix(s.address.before+"/"+database+"?"+options, "?")
+	return s.address.before + "/" + database + "?" + options
 }
 
 // NewDatabase returns the name of a database nobody else has, which is dropped

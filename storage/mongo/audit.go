@@ -1,0 +1,204 @@
+package mongo
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// Entries of the audit trail get their numbers when somebody reads them, not
+// when they are written. A number given by a writer would have to come from a
+// counter on which all writers of a tenant wait for each other, or else appear
+// out of order, when the writer with the lower one commits last. Entries that
+// are there when a reader comes are numbered in one transaction, above all that
+// were numbered before, so that no reader ever misses one.
+
+// stamps order the entries that wait for a number: a clock that never goes back
+// and never says the same twice.
+type stamps struct {
+	mu      sync.Mutex
+	last    int64
+	process string
+}
+
+type stamp struct {
+	n       int64 // milliseconds since 1970, and in the last 20 bits a count
+	process string
+}
+
+// text is a stamp as part of an _id: no two processes make the same.
+func (s stamp) text() string { return fmt.Sprintf("%016x/%s", s.n, s.process) }
+
+// clockSkew is how far ahead of this clock a change may be dated for its stamp
+// to follow: the clock of the process that wrote before was ahead then.
+const clockSkew = time.Minute
+
+func (s *stamps) next(at time.Time) stamp {
+	now := time.Now()
+	if at.After(now) && at.Before(now.Add(clockSkew)) {
+		now = at
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == "" {
+		s.process = strings.ToLower(rand.Text()[:12])
+	}
+	s.last = max(s.last+1, now.UnixMilli()<<20)
+	return stamp{s.last, s.process}
+}
+
+// AuditEntries implements storage.Audit.
+func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
+	return s.auditTrail(ctx, string(tenant), after, limit, nil)
+}
+
+// Events implements storage.Outbox.
+func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
+	return s.auditTrail(ctx, string(tenant), after, limit, d(fVersion, d("$gt", int64(0))))
+}
+
+// auditTrail reads what has a number, and gives numbers to more while that is
+// not enough.
+func (s *Store) auditTrail(ctx context.Context, tenant string, after int64, limit int, which bson.D) (list []storage.AuditEntry, err error) {
+	for limit > len(list) {
+		filter := append(d(fTenant, tenant, fKind, numbered, fNumber, d("$gt", after)), which...)
+		err := s.each(ctx, rows, filter, func(raw bson.Raw) error {
+			list = append(list, entryFrom(raw))
+			return nil
+		}, look().sort(d(fNumber, 1)).limit(int64(limit-len(list))))
+		if err != nil {
+			return nil, explain(err)
+		}
+		if len(list) > 0 {
+			after = list[len(list)-1].Seq
+		}
+		if len(list) >= limit {
+			break
+		}
+		n, err := s.number(ctx, tenant)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	return list, nil
+}
+
+func entryFrom(raw bson.Raw) storage.AuditEntry {
+	return storage.AuditEntry{
+		Seq: number(raw, fNumber), At: moment(raw, fAt), RequestID: text(raw, fRequest), Actor: text(raw, fActor), Action: text(raw, fAction),
+		Type: text(raw, fType), ID: text(raw, fResource), Version: number(raw, fVersion), Attributes: texts(raw, fAttributes),
+	}
+}
+
+// numberedAtOnce is how many entries one transaction numbers.
+const numberedAtOnce = 1000
+
+// entry is one that waits.
+type entry struct {
+	id       string // its _id
+	resource string
+	version  int64
+}
+
+// number gives the oldest waiting entries their numbers and returns how many
+// those were.
+func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
+	list := s.db.Collection(rows)
+	waits := d(fTenant, tenant, fKind, waiting)
+	if err := list.FindOne(ctx, waits, options.FindOne().SetProjection(only(fID))).Err(); err != nil {
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			return 0, nil
+		}
+		return 0, explain(err)
+	}
+	if !s.atomic {
+		s.alone.Lock()
+		defer s.alone.Unlock()
+	}
+	err = s.transact(ctx, func(ctx context.Context) (bool, error) {
+		var entries []entry
+		err := s.each(ctx, rows, waits, func(raw bson.Raw) error {
+			entries = append(entries, entry{text(raw, fID), text(raw, fType) + "/" + text(raw, fResource), number(raw, fVersion)})
+			return nil
+		}, look().sort(d(fNumber, 1, fID, 1)).limit(numberedAtOnce).fields(only(fType, fResource, fVersion)))
+		n = len(entries)
+		if err != nil || n == 0 {
+			return true, err
+		}
+		last, err := s.advance(ctx, tenant, int64(n))
+		if err != nil {
+			return true, err
+		}
+		inOrder(entries)
+		models := make([]mongo.WriteModel, n)
+		for i, e := range entries {
+			models[i] = mongo.NewUpdateOneModel().SetFilter(append(byID(tenant, e.id), bson.E{Key: fKind, Value: waiting})).
+				SetUpdate(d("$set", d(fKind, numbered, fNumber, last+int64(i)+1)))
+		}
+		r, err := list.BulkWrite(ctx, models)
+		if err == nil && r.MatchedCount != int64(n) {
+			err = errAgain
+		}
+		return true, err
+	})
+	return n, err
+}
+
+// advance moves a tenant's counter and returns what it was. Of two who do so at
+// once one begins again.
+func (s *Store) advance(ctx context.Context, tenant string, by int64) (last int64, err error) {
+	c := s.db.Collection(counters)
+	raw, err := c.FindOne(ctx, d(fID, tenant)).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		_, err := c.InsertOne(ctx, d(fID, tenant, fLast, by))
+		return 0, taken(err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	last = number(raw, fLast)
+	r, err := c.UpdateOne(ctx, d(fID, tenant, fLast, last), d("$set", d(fLast, last+by)))
+	if err == nil && r.MatchedCount == 0 {
+		err = errAgain
+	}
+	return last, err
+}
+
+// inOrder puts the changes of one resource into the order of its versions where
+// the clocks of two processes disagreed about it.
+func inOrder(entries []entry) {
+	places := map[string][]int{}
+	for i, e := range entries {
+		if e.version > 0 {
+			places[e.resource] = append(places[e.resource], i)
+		}
+	}
+	for _, at := range places {
+		if len(at) < 2 {
+			continue
+		}
+		same := make([]entry, len(at))
+		for i, p := range at {
+			same[i] = entries[p]
+		}
+		slices.SortStableFunc(same, func(a, b entry) int { return cmp.Compare(a.version, b.version) })
+		for i, p := range at {
+			entries[p] = same[i]
+		}
+	}
+}

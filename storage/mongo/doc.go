@@ -1,0 +1,43 @@
+// Package mongo keeps Roster's data in a MongoDB replica set or sharded cluster,
+// so that any number of Roster processes share one database.
+//
+// [Open] (start.go) connects, refuses a server or settings that would promise
+// less than a majority of the members, and prepares collections and indexes. A
+// read is one find, or a few in one snapshot: read.go for resources, filter.go
+// for what a SCIM filter becomes, scan.go for what MongoDB cannot answer alone,
+// members.go for groups, audit.go, clients.go. A write is a multi-document
+// transaction: write.go runs it and repeats it, turns.go keeps writers out of each
+// other's way, tx.go says what it may do.
+//
+// # Documents
+//
+// Every _id, every index and every query begins with the tenant; tokens are the
+// exception, for a token says whose it is. So one tenant's request touches one
+// shard when the collections are sharded by {t: 1, _id: 1}. An _id is the parts it
+// is made of with a slash between them (see key), so it can be built without
+// asking, and nothing else needs to be unique: that holds on a sharded cluster
+// too, where equal _ids are on one shard. fields.go lists the fields.
+//
+//	resources  tenant/id                          a SCIM resource with its search shadow
+//	keys       tenant/type/attribute=value        a unique value and whose it is
+//	rows       tenant/m/group/member              a membership
+//	           tenant/a/stamp/process             an entry of the audit trail
+//	clients    tenant/id                          a provisioning client
+//	tokens     id                                 a token of one
+//	tenants    tenant
+//	counters   tenant                             the last number given in the audit trail
+//	meta       "schema", "ping"                   the version of all this; what Ping writes
+//
+// Memberships and audit entries share a collection because nearly every change
+// of a group writes both: one command instead of two.
+//
+// No document grows with the size of a group, and no two writers that change
+// different resources write to the same document.
+//
+// # Deletion
+//
+// A deleted resource stays, under a type no request asks for ("User deleted"),
+// so that the indexes need not be partial to leave it out. Its unique keys go at
+// once. Its memberships stay and are not shown: whoever reads a membership reads
+// the resources at both of its ends too.
+package mongo

@@ -1,0 +1,284 @@
+package mongo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/mongo/mongotest"
+)
+
+// proxy stands between driver and server and loses what it is told to.
+type proxy struct {
+	target string
+	net.Listener
+
+	mu    sync.Mutex
+	cut   func(request []byte) bool // the answer to such a request is lost, with its connection
+	down  bool
+	conns []net.Conn
+}
+
+// startProxy returns a proxy and the URL of a database behind it.
+func startProxy(t *testing.T) (*proxy, string) {
+	t.Helper()
+	server := mongotest.StartDouble(t, mongotest.Config{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{target: server.Addr(), Listener: l}
+	t.Cleanup(func() { _ = l.Close(); p.stop() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	}()
+	u := url.URL{Scheme: "mongodb", Host: l.Addr().String(), Path: "/roster", RawQuery: "directConnection=true"}
+	return p, u.String()
+}
+
+func (p *proxy) serve(c net.Conn) {
+	defer c.Close()
+	p.mu.Lock()
+	down := p.down
+	p.mu.Unlock()
+	if down {
+		return
+	}
+	s, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	p.mu.Lock()
+	p.conns = append(p.conns, c, s)
+	p.mu.Unlock()
+	lost := make(chan bool, 1)
+	go func() {
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				_ = s.Close()
+				return
+			}
+			p.mu.Lock()
+			cut := p.cut != nil && p.cut(buf[:n])
+			p.mu.Unlock()
+			if cut {
+				lost <- true
+			}
+			if _, err := s.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := s.Read(buf)
+		if err != nil {
+			return
+		}
+		select {
+		case <-lost:
+			return
+		default:
+		}
+		if _, err := c.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// set changes what is lost.
+func (p *proxy) set(down bool, cut func([]byte) bool) {
+	p.mu.Lock()
+	p.down, p.cut = down, cut
+	p.mu.Unlock()
+	if down {
+		p.stop()
+	}
+}
+
+func (p *proxy) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		_ = c.Close()
+	}
+	p.conns = nil
+}
+
+// times returns a cut that loses the answers to the first n requests of a kind.
+func times(n int, command string) func([]byte) bool {
+	return func(request []byte) bool {
+		if n == 0 || !bytes.Contains(request, []byte(command)) {
+			return false
+		}
+		n--
+		return true
+	}
+}
+
+var userType = func() *schemas.ResourceType {
+	set, err := schemas.Load()
+	if err != nil {
+		panic(err)
+	}
+	return set.Type("User")
+}()
+
+// newUser makes a user with a number for an id.
+func newUser(s *Store, n int, name string) *storage.Resource {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	r := &storage.Resource{Type: "User", ID: fmt.Sprintf("01a20000-0000-7000-8000-%012d", n), Version: 1, Created: at, LastModified: at, Name: name}
+	attrs := map[string]any{"id": r.ID, "userName": name}
+	r.Doc, r.Index = userType.Document(attrs), s.NewIndex(storage.DefaultTenant, userType, attrs)
+	return r
+}
+
+func create(ctx context.Context, s *Store, r *storage.Resource) error {
+	return s.Write(ctx, storage.DefaultTenant, func(tx storage.Tx) error {
+		return errors.Join(tx.Create(r), tx.Audit(storage.AuditEntry{At: r.Created, Actor: "operator", Action: "test", Type: r.Type, ID: r.ID, Version: 1}))
+	})
+}
+
+// TestLostAnswers: a command whose answer is lost is repeated in a way that does
+// nothing twice.
+func TestLostAnswers(t *testing.T) {
+	p, uri := startProxy(t)
+	s := open(t, uri, Options{})
+	defer s.Close()
+	for i, command := range []string{"commitTransaction", "insert", "find", "update"} {
+		began := time.Now()
+		r := newUser(s, i, "user of "+command)
+		p.set(false, times(1, command))
+		if err := create(t.Context(), s, r); err != nil {
+			t.Errorf("Create with a lost answer to %s: %v", command, err)
+		}
+		if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", r.ID); err != nil {
+			t.Errorf("Get with a lost answer to %s: %v", command, err)
+		}
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("Ping with a lost answer to %s: %v", command, err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("with a lost answer to %s it took %s", command, took)
+		}
+	}
+	p.set(false, nil)
+	list, err := s.AuditEntries(t.Context(), storage.DefaultTenant, 0, 100)
+	if err != nil || len(list) != 4 {
+		t.Errorf("got %d entries, %v, want one for each user", len(list), err)
+	}
+}
+
+// TestUnknownOutcome: when nobody can tell whether a commit happened, the write
+// says so within its deadline, and trying again finds out.
+func TestUnknownOutcome(t *testing.T) {
+	p, uri := startProxy(t)
+	s := open(t, uri, Options{})
+	defer s.Close()
+	r := newUser(s, 1, "ana")
+	p.set(false, times(-1, "commitTransaction"))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	start := time.Now()
+	err := create(ctx, s, r)
+	if !errors.Is(err, storage.ErrOutcomeUnknown) || !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("got %v, want ErrOutcomeUnknown", err)
+	}
+	if took := time.Since(start); took > 6*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	p.set(false, nil)
+	again := create(t.Context(), s, newUser(s, 2, "ANA"))
+	if e, ok := errors.AsType[*storage.UniqueError](again); !ok || e.Attr != "userName" {
+		t.Errorf("again: got %v, want a UniqueError, because the first was stored", again)
+	}
+}
+
+// TestOutage: without the server every call is ErrUnavailable soon, and nothing
+// else; with it all is well again.
+func TestOutage(t *testing.T) {
+	p, uri := startProxy(t)
+	s := open(t, uri, Options{})
+	defer s.Close()
+	ana := newUser(s, 1, "ana")
+	if err := create(t.Context(), s, ana); err != nil {
+		t.Fatal(err)
+	}
+	p.set(true, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	start := time.Now()
+	var wg sync.WaitGroup
+	for what, fn := range map[string]func() error{
+		"Ping":  func() error { return s.Ping(ctx) },
+		"Get":   func() error { _, err := s.Get(ctx, storage.DefaultTenant, "User", ana.ID); return err },
+		"Token": func() error { _, _, err := s.Token(ctx, "x"); return err },
+		"Query": func() error {
+			_, err := s.Query(ctx, storage.DefaultTenant, storage.Query{Type: "User", StartIndex: 1, Count: 10})
+			return err
+		},
+		"Groups": func() error { _, err := s.Groups(ctx, storage.DefaultTenant, ana.ID); return err },
+		"Write":  func() error { return create(ctx, s, newUser(s, 2, "bob")) },
+		"Events": func() error { _, err := s.Events(ctx, storage.DefaultTenant, 0, 10); return err },
+	} {
+		wg.Go(func() {
+			if err := fn(); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("%s: got %v, want ErrUnavailable", what, err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	p.set(false, nil)
+	for end := time.Now().Add(5 * time.Second); ; {
+		err := s.Ping(t.Context())
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("Ping still fails: %v", err)
+		}
+	}
+	if err := create(t.Context(), s, newUser(s, 3, "carl")); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", ana.ID); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestTooExpensive: a query that takes too long is stopped as one, and not when
+// its request is over.
+func TestTooExpensive(t *testing.T) {
+	server := mongotest.Start(t)
+	s := open(t, server.URI(server.NewDatabase(t)), Options{QueryTimeout: time.Nanosecond})
+	defer s.Close()
+	q := storage.Query{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 10}
+	if _, err := s.Query(t.Context(), storage.DefaultTenant, q); !errors.Is(err, storage.ErrTooExpensive) {
+		t.Errorf("got %v, want ErrTooExpensive", err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Query(over, storage.DefaultTenant, q); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("a request that is over: got %v, want ErrUnavailable", err)
+	}
+}

@@ -1,0 +1,540 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// tx is a storage.Tx: one attempt at a write. Its methods collect changes, each
+// with what it expects to find. Before a read that could depend on them, and at
+// the end, they are sent (see flush). A careful tx reads first and sends at
+// once, so it expects nothing that it does not know.
+type tx struct {
+	store   *Store
+	ctx     context.Context
+	tenant  string
+	careful bool
+
+	turn    *turn
+	writes  []string        // the ids of the resources it changes
+	pending [3]changes      // by collection; see pendingOf
+	roots   map[string]bool // groups that are in no group, as this write knows
+	sent    bool            // some command
+	guessed bool            // an answer was given that is not certain
+	changed bool            // something other than the audit trail
+	audited bool
+	over    bool
+
+	// Of a load.
+	loading    bool  // it is known to be under way
+	lastNumber int64 // the highest in the audit trail, if asked for
+	counts     bool  // the counter has to follow
+
+	failed error // the first error of the driver; nothing can follow it
+}
+
+// pendingOf are the collections whose changes are collected, in the order in
+// which they are sent: without transactions a taken name has to be found before
+// anything else is written.
+var pendingOf = [3]string{keys, resources, rows}
+
+const (
+	ofKeys = iota
+	ofResources
+	ofRows
+)
+
+// changes are those of one collection, in order.
+type changes []change
+
+type change struct {
+	insert bson.D // beginning with _id and tenant, or
+	delete string // an _id, of a document that is there, or
+	filter bson.D // of one document that is there, and
+	update bson.D
+	owner  string // of the key to delete
+}
+
+// run is one attempt: everything but the commit.
+func (t *tx) run(fn func(storage.Tx) error) error {
+	err := call(fn, t)
+	switch {
+	case t.failed != nil:
+		return t.failed
+	case err == nil && t.changed && !t.audited:
+		err = storage.ErrUnaudited
+	case err == nil:
+		err = t.flush()
+	}
+	t.over = true
+	if err != nil && t.failed == nil && t.guessed && !t.careful {
+		return errAgain // it may come of an answer that was not right
+	}
+	return err
+}
+
+// do runs what talks to the server.
+func (t *tx) do(fn func(context.Context) error) error {
+	if t.over {
+		panic("storage.Tx used after Write returned")
+	}
+	if t.failed != nil {
+		return t.failed
+	}
+	t.sent = true
+	err := fn(t.ctx)
+	if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
+		t.failed = err
+	}
+	return err
+}
+
+// await waits for the turn of a write that is going to change a resource, before
+// its transaction begins: what that sees is then as the last one left it.
+func (t *tx) await(id string) error {
+	if t.sent || t.failed != nil {
+		return nil
+	}
+	if err := t.turn.await(t.ctx, t.store.turns.of(key(t.tenant, id))); err != nil {
+		t.failed = err
+	}
+	return t.failed
+}
+
+// contended are the resources that other writes are likely to be after, too. Of
+// a write that changes many, the first few stand for all: to queue for each would
+// hold up everybody.
+func (t *tx) contended() []string { return t.writes[:min(8, len(t.writes))] }
+
+// conflict notes that another write was in the way.
+func (t *tx) conflict() {
+	for _, id := range t.contended() {
+		t.store.turns.of(key(t.tenant, id)).conflict()
+	}
+}
+
+func (t *tx) add(which int, c change) {
+	if t.over {
+		panic("storage.Tx used after Write returned")
+	}
+	t.pending[which] = append(t.pending[which], c)
+}
+
+// guess notes that an answer rests on the expectations of pending changes, or
+// finds out at once.
+func (t *tx) guess() error {
+	if t.careful {
+		return t.flush()
+	}
+	t.guessed = true
+	return nil
+}
+
+// flush sends pending changes: one command for each collection and kind of
+// change that follows another kind. The error is errAgain when something was not
+// as expected.
+func (t *tx) flush() error {
+	if len(t.pending[ofResources]) > 0 {
+		held := t.turn.held
+		for _, id := range t.contended() {
+			if err := t.await(id); err != nil {
+				return err
+			}
+		}
+		if held != t.turn.held && !t.careful {
+			// Whoever had to wait was told of the resource before, and is probably
+			// wrong by now: asking costs less than being refused.
+			t.failed = errAgain
+			return errAgain
+		}
+	}
+	for i := range t.pending {
+		list := t.pending[i]
+		if len(list) == 0 {
+			continue
+		}
+		t.pending[i] = nil
+		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i]), t.tenant) })
+		if err != nil {
+			return err
+		}
+	}
+	return t.count()
+}
+
+func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string) error {
+	var inserts, updates, deletes int64
+	for _, x := range list {
+		switch {
+		case x.insert != nil:
+			inserts++
+		case x.delete != "":
+			deletes++
+		default:
+			updates++
+		}
+	}
+	models := make([]mongo.WriteModel, len(list))
+	for i, x := range list {
+		switch {
+		case x.insert != nil && updates == 0:
+			models[i] = mongo.NewInsertOneModel().SetDocument(x.insert)
+		case x.insert != nil: // as an update, so that it goes with the others in one command
+			models[i] = mongo.NewUpdateOneModel().SetFilter(x.insert[:2]).SetUpdate(d("$setOnInsert", x.insert[2:])).SetUpsert(true)
+		case x.delete != "":
+			filter := byID(tenant, x.delete)
+			if x.owner != "" {
+				filter = append(filter, bson.E{Key: fOwner, Value: x.owner})
+			}
+			models[i] = mongo.NewDeleteOneModel().SetFilter(filter)
+		default:
+			models[i] = mongo.NewUpdateOneModel().SetFilter(x.filter).SetUpdate(x.update)
+		}
+	}
+	r, err := c.BulkWrite(ctx, models)
+	if mongo.IsDuplicateKeyError(err) {
+		return errAgain
+	}
+	if err != nil {
+		return err
+	}
+	if r.InsertedCount+r.UpsertedCount != inserts || r.MatchedCount != updates || r.DeletedCount != deletes {
+		return errAgain
+	}
+	return nil
+}
+
+// live selects a resource that is not deleted.
+func (t *tx) live(typ, id string) bson.D { return liveByID(t.tenant, id, typ) }
+
+func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
+	if err := t.await(id); err != nil {
+		return nil, err
+	}
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	err = t.do(func(ctx context.Context) error {
+		r, err = t.store.get(ctx, t.tenant, typ, id)
+		return err
+	})
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		err = storage.ErrNotFound
+	}
+	if err == nil && !r.InGroups {
+		t.root(r.ID)
+	}
+	return r, err
+}
+
+// root notes that a resource is in no group.
+func (t *tx) root(id string) {
+	if t.roots == nil {
+		t.roots = map[string]bool{}
+	}
+	t.roots[id] = true
+}
+
+// lock makes two writes that both do this, or add the resource to a group, meet:
+// the later one runs again. Transactions see a snapshot, so what one of them only
+// reads another may change.
+func (t *tx) lock(typ any, id string) {
+	t.writes = append(t.writes, id)
+	t.add(ofResources, change{filter: liveByID(t.tenant, id, typ), update: d("$inc", d(fLock, int64(1)))})
+}
+
+// index returns the index of a resource to be written. One made for another
+// tenant has the keys of that tenant.
+func (t *tx) index(r *storage.Resource) (*index, error) {
+	x, ok := r.Index.(*index)
+	if !ok || x.tenant != t.tenant {
+		return nil, fmt.Errorf("the index of %s %s was not made for this store and tenant", r.Type, r.ID)
+	}
+	return x, nil
+}
+
+func (t *tx) uniqueKey(typ, text string) string { return key(t.tenant, typ, text) }
+
+// own takes a unique key for a resource.
+func (t *tx) own(typ, text, id string) change {
+	return change{insert: append(byID(t.tenant, t.uniqueKey(typ, text)), bson.E{Key: fOwner, Value: id})}
+}
+
+func (t *tx) Create(r *storage.Resource) error {
+	x, err := t.index(r)
+	if err != nil {
+		return err
+	}
+	if t.careful {
+		if err := t.free(r.Type, x.unique); err != nil {
+			return err
+		}
+	}
+	t.changed = true
+	t.root(r.ID)
+	for i := range x.unique {
+		t.add(ofKeys, t.own(r.Type, x.keys[i], r.ID))
+	}
+	t.add(ofResources, change{insert: resourceDocument(t.tenant, r, x)})
+	return t.guess()
+}
+
+func resourceDocument(tenant string, r *storage.Resource, x *index) bson.D {
+	return d(fID, key(tenant, r.ID), fTenant, tenant, fType, r.Type, fResource, r.ID, fVersion, r.Version,
+		fCreated, r.Created.UnixMilli(), fModified, r.LastModified.UnixMilli(), fName, r.Name,
+		fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))
+}
+
+// free finds out whether unique keys are free.
+func (t *tx) free(typ string, unique []storage.Key) error {
+	if len(unique) == 0 {
+		return nil
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	ids := make(bson.A, len(unique))
+	attr := make(map[string]string, len(unique))
+	for i, k := range unique {
+		id := t.uniqueKey(typ, keyText(k))
+		ids[i], attr[id] = id, k.Path
+	}
+	taken := ""
+	err := t.do(func(ctx context.Context) error {
+		return t.store.each(ctx, keys, byIDs(t.tenant, ids), func(raw bson.Raw) error {
+			taken = attr[text(raw, fID)]
+			return nil
+		}, look().fields(only(fID)))
+	})
+	if err == nil && taken != "" {
+		err = &storage.UniqueError{Attr: taken}
+	}
+	return err
+}
+
+func (t *tx) Update(prev, next *storage.Resource) error {
+	t.writes = append(t.writes, prev.ID)
+	if t.careful {
+		if err := t.await(prev.ID); err != nil {
+			return err
+		}
+	}
+	if next.Doc == nil {
+		return t.touch(prev, next)
+	}
+	to, err := t.index(next)
+	if err != nil {
+		return err
+	}
+	from := t.indexOf(prev, to)
+	exact := t.careful || from == nil
+	filter := append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version})
+	var have []string // the unique keys it has
+	if exact {
+		if have, err = t.stored(prev); err != nil {
+			return err
+		}
+	} else {
+		have = from.keys[:len(from.unique)]
+		// What is taken for its keys has to be what is stored.
+		filter = append(filter, bson.E{Key: fKeys, Value: from.keys}, bson.E{Key: fUnique, Value: len(from.unique)})
+	}
+	var coming []storage.Key
+	for i, k := range to.unique {
+		if !slices.Contains(have, to.keys[i]) {
+			coming = append(coming, k)
+		}
+	}
+	if exact {
+		if err := t.free(prev.Type, coming); err != nil {
+			return err
+		}
+	}
+	t.changed = true
+	for _, k := range have {
+		if !slices.Contains(to.keys[:len(to.unique)], k) {
+			t.add(ofKeys, change{delete: t.uniqueKey(prev.Type, k), owner: prev.ID})
+		}
+	}
+	for _, k := range coming {
+		t.add(ofKeys, t.own(prev.Type, keyText(k), prev.ID))
+	}
+	t.add(ofResources, change{filter: filter, update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fName, next.Name,
+		fKeys, to.keys, fUnique, len(to.unique), fShadow, to.shadow, fDoc, string(next.Doc)))})
+	return t.guess()
+}
+
+// touch changes a version and no more.
+func (t *tx) touch(prev, next *storage.Resource) error {
+	if t.careful {
+		if _, err := t.stored(prev); err != nil {
+			return err
+		}
+	}
+	t.changed = true
+	t.add(ofResources, change{filter: append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version}),
+		update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli()))})
+	return t.guess()
+}
+
+// indexOf returns the keys of a resource as it was read, without asking, or nil.
+func (t *tx) indexOf(r *storage.Resource, like *index) *index {
+	if x, ok := r.Index.(*index); ok && x.tenant == t.tenant {
+		return x
+	}
+	if r.Doc == nil {
+		return nil
+	}
+	attrs, err := like.typ.Parse(r.Doc)
+	if err != nil {
+		return nil
+	}
+	return newIndex(t.tenant, like.typ, attrs, nowhere{})
+}
+
+// stored returns the unique keys of a resource. The error is ErrConflict unless
+// its version is the stored one.
+func (t *tx) stored(prev *storage.Resource) ([]string, error) {
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	var raw bson.Raw
+	err := t.do(func(ctx context.Context) (err error) {
+		raw, err = t.store.db.Collection(resources).FindOne(ctx, t.live(prev.Type, prev.ID), options.FindOne().SetProjection(only(fVersion, fKeys, fUnique))).Raw()
+		return err
+	})
+	if errors.Is(err, mongo.ErrNoDocuments) || err == nil && number(raw, fVersion) != prev.Version {
+		return nil, storage.ErrConflict
+	}
+	if err != nil {
+		return nil, err
+	}
+	return uniqueOf(raw), nil
+}
+
+// uniqueOf returns the unique ones of a document's keys.
+func uniqueOf(raw bson.Raw) []string {
+	list := texts(raw, fKeys)
+	return list[:min(int(number(raw, fUnique)), len(list))]
+}
+
+func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
+	t.writes = append(t.writes, prev.ID)
+	if err := t.await(prev.ID); err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	var raw bson.Raw
+	err := t.do(func(ctx context.Context) (err error) {
+		filter := append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version})
+		update := d("$set", d(fType, deletedType(prev.Type), fDeleted, at.UnixMilli()))
+		raw, err = t.store.db.Collection(resources).FindOneAndUpdate(ctx, filter, update,
+			options.FindOneAndUpdate().SetProjection(only(fKeys, fUnique, fGrouped))).Raw()
+		return err
+	})
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return storage.ErrConflict
+	}
+	if err != nil {
+		return err
+	}
+	t.changed = true
+	if truth(raw, fGrouped) {
+		if err := t.leaveGroups(prev.ID, at); err != nil {
+			return err
+		}
+	}
+	for _, k := range uniqueOf(raw) {
+		t.add(ofKeys, change{delete: t.uniqueKey(prev.Type, k), owner: prev.ID})
+	}
+	return t.guess()
+}
+
+// leaveGroups gives the groups of a deleted member a new version. The
+// memberships stay, hidden with the member; the groups have changed all the same.
+func (t *tx) leaveGroups(member string, at time.Time) error {
+	var groups bson.A
+	return t.do(func(ctx context.Context) error {
+		err := t.store.each(ctx, rows, d(fTenant, t.tenant, fKind, member), func(raw bson.Raw) error {
+			groups = append(groups, key(t.tenant, text(raw, fGroup)))
+			return nil
+		}, look().fields(only(fGroup)))
+		if err != nil {
+			return err
+		}
+		for portion := range slices.Chunk(groups, inPortion) {
+			_, err := t.store.db.Collection(resources).UpdateMany(ctx, append(byIDs(t.tenant, portion), bson.E{Key: fType, Value: groupType}),
+				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli())))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) SetPassword(user *storage.Resource, hash string) error {
+	if t.careful {
+		if err := t.flush(); err != nil {
+			return err
+		}
+		var raw bson.Raw
+		err := t.do(func(ctx context.Context) (err error) {
+			raw, err = t.store.db.Collection(resources).FindOne(ctx, t.live(user.Type, user.ID), options.FindOne().SetProjection(only(fPassword))).Raw()
+			return err
+		})
+		switch {
+		case errors.Is(err, mongo.ErrNoDocuments):
+			return storage.ErrNotFound
+		case err != nil || hash == "" && text(raw, fPassword) == "":
+			return err
+		}
+	}
+	t.changed = true
+	update := d("$set", d(fPassword, hash))
+	if hash == "" {
+		update = d("$unset", d(fPassword, ""))
+	}
+	t.add(ofResources, change{filter: t.live(user.Type, user.ID), update: update})
+	return t.guess()
+}
+
+func (t *tx) Audit(e storage.AuditEntry) error {
+	if e.Actor == "" || e.Action == "" {
+		return errors.New("an audit entry needs an actor and an action")
+	}
+	t.audited = true
+	stamp := t.store.stamps.next(e.At)
+	t.add(ofRows, change{insert: entryDocument(t.tenant, stamp.text(), waiting, stamp.n, &e)})
+	return nil
+}
+
+// entryDocument is an entry of the audit trail. at tells it from all others of the
+// tenant.
+func entryDocument(tenant, at, kind string, n int64, e *storage.AuditEntry) bson.D {
+	doc := d(fID, key(tenant, "a", at), fTenant, tenant, fKind, kind, fNumber, n, fAt, millis(e.At),
+		fActor, e.Actor, fAction, e.Action)
+	for _, f := range []struct{ name, value string }{{fRequest, e.RequestID}, {fType, e.Type}, {fResource, e.ID}} {
+		if f.value != "" {
+			doc = append(doc, bson.E{Key: f.name, Value: f.value})
+		}
+	}
+	if e.Version != 0 {
+		doc = append(doc, bson.E{Key: fVersion, Value: e.Version})
+	}
+	if len(e.Attributes) > 0 {
+		doc = append(doc, bson.E{Key: fAttributes, Value: e.Attributes})
+	}
+	return doc
+}

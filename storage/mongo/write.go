@@ -1,0 +1,163 @@
+package mongo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// maxWrite is how long a write is tried when the caller sets no deadline.
+const maxWrite = 30 * time.Second
+
+// commitTime is how long the outcome of a commit is waited for at least: giving
+// up with the caller would leave it not knowing.
+const commitTime = 2 * time.Second
+
+// errAgain ends fn of a write that has to run again: something it was told came
+// out otherwise. No caller of Write ever sees it.
+var errAgain = errors.New("the write begins again")
+
+// Write implements storage.Store. fn first runs on the assumption that nothing
+// surprising happens: what it does is collected, answered as expected, and sent
+// in one command for each collection before the commit. When that finds anything
+// else (a version that moved, a name that is taken, a member that was one), the
+// transaction is given up and fn runs again with each step carried out at once,
+// so that its answers and errors are exact.
+func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: the request ended before its turn", storage.ErrUnavailable)
+	}
+	start := time.Now()
+	careful := false
+	if !s.atomic {
+		// Without a transaction nothing can be given up, so what can be known is
+		// asked before anything is written, and nobody of this process comes
+		// between.
+		careful = true
+		s.alone.Lock()
+		defer s.alone.Unlock()
+	}
+	var turn turn
+	defer turn.end()
+	err := s.transact(ctx, func(ctx context.Context) (bool, error) {
+		t := &tx{store: s, ctx: ctx, tenant: string(tenant), careful: careful, turn: &turn}
+		err := t.run(fn)
+		if errors.Is(err, errAgain) {
+			careful = true
+		}
+		if hasLabel(err, transientTransaction) {
+			t.conflict()
+		}
+		return t.sent, err
+	})
+	if err == nil && s.opt.OnCommit != nil {
+		s.opt.OnCommit(1, time.Since(start))
+	}
+	return err
+}
+
+// transact runs fn in a transaction and commits it, and does so again as long as
+// others are in the way, until ctx ends. fn reports whether it has sent any
+// command; an error of its own ends the transaction and comes back as it is.
+func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent bool, err error)) error {
+	ctx, cancel := context.WithTimeout(ctx, maxWrite)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		err := s.attempt(ctx, fn)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errAgain) && attempt == 0:
+			continue // nobody was in the way
+		case errors.Is(err, errAgain):
+		case errors.Is(err, storage.ErrUnavailable) || unreachable(err):
+			return explain(err)
+		case !hasLabel(err, transientTransaction) && !(s.atomic && disconnected(err)):
+			return explain(err)
+		}
+		// Those who were in each other's way would be again if all waited equally long.
+		wait := time.Duration(rand.Int64N(int64(time.Millisecond) << min(attempt, 6)))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: others were in the way until the time was over", storage.ErrUnavailable)
+		}
+	}
+}
+
+func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) error {
+	if !s.atomic {
+		_, err := fn(ctx)
+		return err
+	}
+	session, err := s.client.StartSession()
+	if err != nil {
+		return err
+	}
+	// This aborts a transaction that was not committed. The server would do so by
+	// itself, but its locks would stay until then.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
+		defer cancel()
+		session.EndSession(ctx)
+	}()
+	if err := session.StartTransaction(options.Transaction().SetReadConcern(readconcern.Snapshot())); err != nil {
+		return err
+	}
+	sent, err := fn(mongo.NewSessionContext(ctx, session))
+	if err != nil || !sent {
+		return err
+	}
+	return s.commit(ctx, session)
+}
+
+// commit makes a transaction durable. As long as it is not known whether it was
+// committed, the same commit is sent again, which does no harm.
+func (s *Store) commit(ctx context.Context, session *mongo.Session) error {
+	end := time.Now().Add(commitTime)
+	if deadline, ok := ctx.Deadline(); ok && deadline.After(end) {
+		end = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
+	defer cancel()
+	for {
+		err := session.CommitTransaction(ctx)
+		if err == nil {
+			return nil
+		}
+		if hasLabel(err, transientTransaction) && !hasLabel(err, unknownCommit) {
+			return err // certainly not committed
+		}
+		if !hasLabel(err, unknownCommit) && !mongo.IsTimeout(err) && !disconnected(err) && !unreachable(err) {
+			return explain(err)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", storage.ErrOutcomeUnknown, err)
+		}
+	}
+}
+
+// call keeps a panic in a write from ending the process.
+func call(fn func(storage.Tx) error, t *tx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic in a write: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return fn(t)
+}
