@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"audit", auditPromises},
 		{"tenants", tenantPromises},
 		{"concurrency", concurrencyPromises},
+		{"dump", dumpPromises},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,6 +62,7 @@ type directory struct {
 	t      *testing.T
 	tenant storage.TenantID
 	clock  *atomic.Int64
+	open   func(*testing.T) storage.Store // another one
 
 	user, group, device *schemas.ResourceType
 }
@@ -72,7 +74,7 @@ func newDirectory(t *testing.T, open func(t *testing.T) storage.Store) *director
 		t.Fatal(err)
 	}
 	d := &directory{
-		t: t, tenant: storage.DefaultTenant, clock: new(atomic.Int64),
+		t: t, tenant: storage.DefaultTenant, clock: new(atomic.Int64), open: open,
 		user: set.Type("User"), group: set.Type("Group"), device: deviceType(t),
 	}
 	d.Store = open(t)
@@ -139,10 +141,7 @@ func (d *directory) draft(rt *schemas.ResourceType, body string) *storage.Resour
 // fill derives what is stored from an attribute tree.
 func (d *directory) fill(rt *schemas.ResourceType, r *storage.Resource, attrs map[string]any) {
 	attrs["id"] = r.ID
-	r.Name, _ = attrs["displayName"].(string)
-	if r.Name == "" {
-		r.Name, _ = attrs["userName"].(string)
-	}
+	r.Name = storage.NameOf(attrs)
 	r.Doc = rt.Document(attrs)
 	r.Index = d.NewIndex(d.tenant, rt, attrs)
 }

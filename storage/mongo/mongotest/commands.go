@@ -83,6 +83,7 @@ type request struct {
 	inTransaction bool
 	retryable     bool // a write with a transaction number of its own
 	readConcern   bool
+	moment        *moment       // of a read with the concern snapshot
 	writeConcern  *writeConcern // nil when none was given
 }
 
@@ -259,6 +260,9 @@ func (n namespace) is(m namespace) bool { return n == m }
 func (r *request) collection(ns namespace) *collection {
 	if r.txn != nil {
 		return r.txn.collection(ns)
+	}
+	if r.moment != nil {
+		return r.moment.state[ns]
 	}
 	return r.engine.current()[ns]
 }

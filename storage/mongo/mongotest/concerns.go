@@ -22,12 +22,23 @@ func (r *request) concerns() error {
 		r.ignore("readConcern")
 		r.readConcern = true
 		level := c.text("level")
-		c.ignore("afterClusterTime", "atClusterTime", "provenance")
+		at := c.value("atClusterTime")
+		c.ignore("afterClusterTime", "provenance")
 		if level != "" && !slices.Contains([]string{"local", "available", "majority", "linearizable", "snapshot"}, level) {
 			return errorf(badValue, "Enumeration value '%s' for field 'readConcern.level' is not a valid value.", level)
 		}
 		if err := c.done(); err != nil {
 			return err
+		}
+		if level == "snapshot" && !r.has("autocommit") && !r.double.config.Standalone {
+			if at == nil {
+				r.moment = r.engine.now()
+			} else if t, ok := at.(bson.Timestamp); ok {
+				r.moment = r.engine.moment(t)
+			}
+			if r.moment == nil {
+				return errorf(snapshotTooOld, "Read timestamp is older than the oldest available timestamp.")
+			}
 		}
 	}
 	if r.has("writeConcern") {

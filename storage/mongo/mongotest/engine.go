@@ -90,6 +90,41 @@ type engine struct {
 	claims map[claim]*txn
 	freed  chan struct{} // closed when claims are given up, and renewed
 	serial int64
+	// moments are the states that clients read more of, the oldest first.
+	moments []moment
+}
+
+// moment is a state that a client has a name for.
+type moment struct {
+	at    bson.Timestamp
+	state state
+}
+
+// mostMoments is how many moments are kept.
+const mostMoments = 256
+
+// now gives the state as it is a name.
+func (e *engine) now() *moment {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := moment{bson.Timestamp{T: 1, I: uint32(e.next())}, e.state}
+	if len(e.moments) == mostMoments {
+		e.moments = e.moments[1:]
+	}
+	e.moments = append(e.moments, m)
+	return &m
+}
+
+// moment returns the state of a name, or nil if it has been forgotten.
+func (e *engine) moment(at bson.Timestamp) *moment {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, m := range e.moments {
+		if m.at == at {
+			return &m
+		}
+	}
+	return nil
 }
 
 // claim is a key of an index that a transaction writes. The keys of the _id

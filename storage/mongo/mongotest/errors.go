@@ -39,6 +39,7 @@ const (
 	cannotIndexParallelArrays    = 171
 	transactionTooOld            = 225
 	notImplemented               = 238
+	snapshotTooOld               = 239
 	noSuchTransaction            = 251
 	transactionCommitted         = 256
 	notSupportedInTransaction    = 263
@@ -83,6 +84,7 @@ var codeNames = map[int32]string{
 	cannotIndexParallelArrays:  "CannotIndexParallelArrays",
 	transactionTooOld:          "TransactionTooOld",
 	notImplemented:             "NotImplemented",
+	snapshotTooOld:             "SnapshotTooOld",
 	noSuchTransaction:          "NoSuchTransaction",
 	transactionCommitted:       "TransactionCommitted",
 	notSupportedInTransaction:  "OperationNotSupportedInTransaction",
