@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -244,7 +245,7 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 	if prev == nil {
 		return t.beginLoad(append(mark, markFields(next)...))
 	}
-	filter := append(mark, markFields(prev)...)
+	filter := slices.Concat(mark, markFields(prev))
 	var n int64
 	err := t.do(func(ctx context.Context) error {
 		c := t.store.db.Collection(clients)
