@@ -87,6 +87,7 @@ type engine struct {
 
 	mu     sync.Mutex
 	state  state
+	time   bson.Timestamp // when state became what it is
 	claims map[claim]*txn
 	freed  chan struct{} // closed when claims are given up, and renewed
 	serial int64
@@ -101,12 +102,14 @@ type claim struct {
 }
 
 func newEngine(lockWait time.Duration) *engine {
-	return &engine{
+	e := &engine{
 		lockWait: lockWait,
 		state:    state{},
 		claims:   map[claim]*txn{},
 		freed:    make(chan struct{}),
 	}
+	e.advance()
+	return e
 }
 
 func (e *engine) current() state {
@@ -178,6 +181,28 @@ func (e *engine) publish(changed map[namespace]*collection) {
 		}
 	}
 	e.state = next
+	e.advance()
+}
+
+// advance moves the cluster's time on: a second, and a number within it.
+func (e *engine) advance() {
+	if now := uint32(time.Now().Unix()); now > e.time.T {
+		e.time = bson.Timestamp{T: now}
+	}
+	e.time.I++
+}
+
+// version is the state at a time.
+type version struct {
+	time  bson.Timestamp
+	state state
+	shown time.Time // when a client was first told of it
+}
+
+func (e *engine) newest() *version {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &version{e.time, e.state, time.Now()}
 }
 
 // commit makes a transaction's changes visible. They are repeated on the newest

@@ -36,9 +36,11 @@ const (
 	unsatisfiableWriteConcern    = 100
 	writeConflict                = 112
 	conflictingOperation         = 117
+	notAReplicaSet               = 123
 	cannotIndexParallelArrays    = 171
 	transactionTooOld            = 225
 	notImplemented               = 238
+	snapshotTooOld               = 239
 	noSuchTransaction            = 251
 	transactionCommitted         = 256
 	notSupportedInTransaction    = 263
@@ -83,6 +85,8 @@ var codeNames = map[int32]string{
 	cannotIndexParallelArrays:  "CannotIndexParallelArrays",
 	transactionTooOld:          "TransactionTooOld",
 	notImplemented:             "NotImplemented",
+	notAReplicaSet:             "NotAReplicaSet",
+	snapshotTooOld:             "SnapshotTooOld",
 	noSuchTransaction:          "NoSuchTransaction",
 	transactionCommitted:       "TransactionCommitted",
 	notSupportedInTransaction:  "OperationNotSupportedInTransaction",
