@@ -48,9 +48,9 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	}
 }
 
-// RunSequential is Run for a server that cannot do two things at once, nor undo a
-// write: one promise after the other, without those about concurrency, and without
-// those that except names, each with the reason why.
+// RunSequential is Run for a store on a weaker server: one promise after the
+// other, without those about concurrency and the comparison with a model, and
+// without those that except names, each with the reason why.
 func RunSequential(t *testing.T, open func(t *testing.T) storage.Store, except map[string]string) {
 	left := maps.Clone(except)
 	for _, promises := range [][]promise{resourcePromises, memberPromises, queryPromises, clientPromises, auditPromises, tenantPromises} {
