@@ -188,8 +188,8 @@ type Tx interface {
 	// it (next is nil). It fails with ErrConflict unless prev is what the store
 	// holds, so that of two who load a tenant one goes on; and when it begins,
 	// with ErrNotEmpty unless the tenant has no resources, deleted ones included,
-	// no clients and no audit entries. What it found still holds when the write
-	// becomes durable, or else the write fails or runs again. Completing a load is a change in the sense of the
+	// no clients and no audit entries. Of a load that begins and a client that is
+	// made at the same time, one comes first. Completing a load is a change in the sense of the
 	// audit trail; the rest of a load is none.
 	SetLoad(prev, next *LoadMark) error
 	// Load stores a record of a dump as it is, with its version, times and number,

@@ -39,7 +39,7 @@ func TestLoadKilled(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		// Longer each time, so that it comes to an end on a slow machine too.
-		lived += time.Duration(rand.Int64N(int64(60 * time.Millisecond)))
+		lived += lived/4 + time.Duration(rand.Int64N(int64(60*time.Millisecond)))
 		var err error
 		select {
 		case err = <-ended:

@@ -125,7 +125,7 @@ func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
 		}
 		return 0, explain(err)
 	}
-	if !s.atomic {
+	if !s.can.transactions {
 		s.alone.Lock()
 		defer s.alone.Unlock()
 	}

@@ -168,7 +168,10 @@ func multi(a *schemas.Attribute, s scope) *schemas.Attribute {
 }
 
 // element says that one element of a satisfies a condition.
-func element(a *schemas.Attribute, s scope, t condition) condition {
+func (c *compiler) element(a *schemas.Attribute, s scope, t condition) condition {
+	if t.query != nil && !c.store.can.elements {
+		t = anything
+	}
 	if t.query == nil {
 		return condition{d(path(a, s), d("$exists", true)), t.exact}
 	}
@@ -183,7 +186,7 @@ func (c *compiler) valuePath(e filter.ValuePath, s scope) condition {
 		// The value must exist, or ne would select resources without it.
 		return c.and(c.present(nil, e.Attr, s), c.expr(e.Filter, s))
 	}
-	out := element(e.Attr, s, c.expr(e.Filter, scope{e.Attr}))
+	out := c.element(e.Attr, s, c.expr(e.Filter, scope{e.Attr}))
 	if s.element == nil {
 		for _, t := range conjuncts(e.Filter) {
 			if eq, ok := t.(filter.Compare); ok && eq.Op == filter.Equal {
@@ -204,7 +207,7 @@ func (c *compiler) present(e filter.Expr, a *schemas.Attribute, s scope) conditi
 		}
 	}
 	if m := multi(a, s); m != nil && m != a {
-		return element(m, s, c.present(e, a, scope{m}))
+		return c.element(m, s, c.present(e, a, scope{m}))
 	}
 	return condition{d(path(a, s), d("$exists", true)), true}
 }
@@ -242,12 +245,12 @@ func (c *compiler) compare(e filter.Compare, s scope) condition {
 	case m == e.Attr: // a simple value is an element itself
 		t := operator("", e.Op, v)
 		if t.query == nil {
-			return element(m, s, t)
+			return c.element(m, s, t)
 		}
 		t.query = t.query[0].Value.(bson.D)
-		return c.and(c.key(e, s), element(m, s, t))
+		return c.and(c.key(e, s), c.element(m, s, t))
 	}
-	return c.and(c.key(e, s), element(m, s, c.compare(e, scope{m})))
+	return c.and(c.key(e, s), c.element(m, s, c.compare(e, scope{m})))
 }
 
 // key is the look-up that an equality implies, where it is on the whole

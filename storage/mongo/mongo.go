@@ -41,8 +41,7 @@ type Store struct {
 	opt    Options
 	client *mongo.Client
 	db     *mongo.Database
-	// atomic: the server has transactions and snapshots.
-	atomic bool
+	can    abilities
 	stamps stamps
 	turns  *turns
 
@@ -115,7 +114,7 @@ func (s *Store) snapshot(ctx context.Context, fn func(context.Context) error) er
 const snapshots = 10
 
 func (s *Store) inSnapshot(ctx context.Context, fn func(context.Context) error) error {
-	if !s.atomic {
+	if !s.can.transactions {
 		return fn(ctx)
 	}
 	session, err := s.client.StartSession(options.Session().SetSnapshot(true))

@@ -127,6 +127,15 @@ func (s *Store) start(ctx context.Context) error {
 	return nil
 }
 
+// abilities are what a server can do beyond what all of them can. They come from
+// what it says it is: trying would not tell, for some accept what they then do
+// wrong.
+type abilities struct {
+	transactions bool // and snapshots
+	elements     bool // $elemMatch finds elements by any condition
+	projections  bool // findAndModify can return some fields only
+}
+
 // oldestWireVersion is that of MongoDB 6.0.
 const oldestWireVersion = 17
 
@@ -145,14 +154,19 @@ func (s *Store) checkServer(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask the server for its version: %w", err)
 	}
-	if other := lookalike(build); other != "" && !s.opt.AllowLookalike {
+	other := lookalike(build)
+	if other != "" && !s.opt.AllowLookalike {
 		return fmt.Errorf("the server is %s: expected MongoDB, because others that speak its protocol do not make updates atomic", other)
 	}
 	if hello.Wire < oldestWireVersion {
 		return fmt.Errorf("the server is MongoDB %s: expected 6.0 or newer", text(build, "version"))
 	}
-	s.atomic = hello.SetName != "" || hello.Msg == "isdbgrid"
-	if !s.atomic {
+	s.can = abilities{
+		transactions: hello.SetName != "" || hello.Msg == "isdbgrid",
+		elements:     other == "",
+		projections:  other == "",
+	}
+	if !s.can.transactions {
 		if !s.opt.AllowStandalone {
 			return errors.New("the server is standalone, and without transactions a change could be stored without its audit entry: " +
 				"expected a replica set (one member is enough) or a sharded cluster; allow-standalone accepts it for trying things out")

@@ -439,8 +439,11 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	err := t.do(func(ctx context.Context) (err error) {
 		filter := append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version})
 		update := d("$set", d(fType, deletedType(prev.Type), fDeleted, at.UnixMilli()))
-		raw, err = t.store.db.Collection(resources).FindOneAndUpdate(ctx, filter, update,
-			options.FindOneAndUpdate().SetProjection(only(fKeys, fUnique, fGrouped))).Raw()
+		how := options.FindOneAndUpdate()
+		if t.store.can.projections {
+			how.SetProjection(only(fKeys, fUnique, fGrouped))
+		}
+		raw, err = t.store.db.Collection(resources).FindOneAndUpdate(ctx, filter, update, how).Raw()
 		return err
 	})
 	if errors.Is(err, mongo.ErrNoDocuments) {

@@ -42,7 +42,7 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 	}
 	start := time.Now()
 	careful := false
-	if !s.atomic {
+	if !s.can.transactions {
 		// Without a transaction nothing can be given up, so what can be known is
 		// asked before anything is written, and nobody of this process comes
 		// between.
@@ -85,7 +85,7 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 		case errors.Is(err, errAgain):
 		case errors.Is(err, storage.ErrUnavailable) || unreachable(err):
 			return explain(err)
-		case !hasLabel(err, transientTransaction) && (!s.atomic || !disconnected(err)):
+		case !hasLabel(err, transientTransaction) && (!s.can.transactions || !disconnected(err)):
 			return explain(err)
 		}
 		// Those who were in each other's way would be again if all waited equally long.
@@ -99,7 +99,7 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 }
 
 func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) error {
-	if !s.atomic {
+	if !s.can.transactions {
 		_, err := fn(ctx)
 		return err
 	}

@@ -83,8 +83,9 @@ type request struct {
 	inTransaction bool
 	retryable     bool // a write with a transaction number of its own
 	readConcern   bool
-	moment        *moment       // of a read with the concern snapshot
-	writeConcern  *writeConcern // nil when none was given
+	snapshot      *bson.Timestamp // the time its read concern asks for; see snapshotConcern
+	past          state           // what it reads instead of the present, or nil
+	writeConcern  *writeConcern   // nil when none was given
 }
 
 // answer runs a command and returns its reply, which may be an error, or nil
@@ -206,6 +207,9 @@ func (r *request) perform() (reply bson.D, err error) {
 		}
 		r.retryable = true
 	}
+	if r.snapshot != nil {
+		return r.inSnapshot()
+	}
 	return r.command.run(r)
 }
 
@@ -261,8 +265,8 @@ func (r *request) collection(ns namespace) *collection {
 	if r.txn != nil {
 		return r.txn.collection(ns)
 	}
-	if r.moment != nil {
-		return r.moment.state[ns]
+	if r.past != nil {
+		return r.past[ns]
 	}
 	return r.engine.current()[ns]
 }

@@ -21,8 +21,7 @@ func (r *request) concerns() error {
 		}
 		r.ignore("readConcern")
 		r.readConcern = true
-		level := c.text("level")
-		at := c.value("atClusterTime")
+		level, at := c.text("level"), c.value("atClusterTime")
 		c.ignore("afterClusterTime", "provenance")
 		if level != "" && !slices.Contains([]string{"local", "available", "majority", "linearizable", "snapshot"}, level) {
 			return errorf(badValue, "Enumeration value '%s' for field 'readConcern.level' is not a valid value.", level)
@@ -30,15 +29,8 @@ func (r *request) concerns() error {
 		if err := c.done(); err != nil {
 			return err
 		}
-		if level == "snapshot" && !r.has("autocommit") && !r.double.config.Standalone {
-			if at == nil {
-				r.moment = r.engine.now()
-			} else if t, ok := at.(bson.Timestamp); ok {
-				r.moment = r.engine.moment(t)
-			}
-			if r.moment == nil {
-				return errorf(snapshotTooOld, "Read timestamp is older than the oldest available timestamp.")
-			}
+		if r.snapshot, err = r.snapshotConcern(level, at); err != nil {
+			return err
 		}
 	}
 	if r.has("writeConcern") {
@@ -61,6 +53,23 @@ func (r *request) concerns() error {
 		r.writeConcern = &writeConcern{w}
 	}
 	return nil
+}
+
+// snapshotConcern returns the time that a read concern asks for, nil unless its
+// level is snapshot. Zero stands for the present.
+func (r *request) snapshotConcern(level string, at any) (*bson.Timestamp, error) {
+	time, isTime := at.(bson.Timestamp)
+	switch {
+	case at != nil && !isTime:
+		return nil, errorf(typeMismatch, "readConcern.atClusterTime has to be a timestamp")
+	case at != nil && level != "snapshot":
+		return nil, errorf(invalidOptions, "readConcern.atClusterTime field can be set only if readConcern.level is equal to snapshot")
+	case level != "snapshot":
+		return nil, nil
+	case r.double.config.Standalone:
+		return nil, errorf(notAReplicaSet, "node needs to be a replica set member to use readConcern: snapshot")
+	}
+	return &time, nil
 }
 
 // concernError says that a write was done and that what the client asked for

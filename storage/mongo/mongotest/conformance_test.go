@@ -24,6 +24,7 @@ func TestConformance(t *testing.T) {
 		run  func(*testing.T, *mongotest.Server)
 	}{
 		{"filters", testFilters},
+		{"patterns", testPatterns},
 		{"projections", testProjections},
 		{"sorts", testSorts},
 		{"updates", testUpdates},
@@ -38,6 +39,7 @@ func TestConformance(t *testing.T) {
 		{"explain", testExplain},
 		{"concerns", testConcerns},
 		{"transactions", testTransactions},
+		{"snapshots", testSnapshots},
 		{"retries", testRetries},
 		{"compare and set", testCompareAndSet},
 		{"unique insert", testUniqueInsert},
@@ -168,6 +170,30 @@ func sameWords(a, b string) bool {
 	slices.Sort(x)
 	slices.Sort(y)
 	return slices.Equal(x, y)
+}
+
+// testPatterns is about the end of a text, which a newline may follow.
+func testPatterns(t *testing.T, s *mongotest.Server) {
+	c := collection(t, s, `{"_id": "plain", "a": "a$"}`, `{"_id": "newline", "a": "a$\n"}`, `{"_id": "letter", "a": "a"}`, `{"_id": "line", "a": "a\n"}`)
+	for pattern, want := range map[string]string{
+		`a$`:        "letter line",
+		`a\z`:       "letter",
+		`a\$\z`:     "plain",
+		`a\Q$\E\z`:  "plain",
+		`a[$]\z`:    "plain",
+		`a[^]$x]\z`: "line",
+		`a\$$`:      "plain newline",
+		`a\$`:       "plain newline",
+		`\x24\z`:    "plain",
+	} {
+		raw, err := bson.MarshalExtJSON(bson.D{{Key: "a", Value: bson.D{{Key: "$regex", Value: pattern}}}}, true, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := ids(t, c, string(raw)); !sameWords(got, want) {
+			t.Errorf("%s finds %q, want %q", pattern, got, want)
+		}
+	}
 }
 
 func testProjections(t *testing.T, s *mongotest.Server) {

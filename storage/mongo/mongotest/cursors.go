@@ -82,11 +82,7 @@ func (r *request) openCursor(ns namespace, docs []any, batch int, single bool) (
 	if len(cur.rest) > 0 && !single {
 		id = r.double.cursors.add(cur)
 	}
-	reply := cursorReply(ns, id, "firstBatch", first)
-	if r.moment != nil {
-		reply[0].Value = append(reply[0].Value.(bson.D), bson.E{Key: "atClusterTime", Value: r.moment.at})
-	}
-	return reply, nil
+	return cursorReply(ns, id, "firstBatch", first), nil
 }
 
 func cursorReply(ns namespace, id int64, name string, batch bson.A) bson.D {

@@ -29,7 +29,8 @@ type Config struct {
 	// Version is the server version that is reported; by default 7.0.0.
 	Version string
 	// TransactionIdle is how long a transaction may go without a command before
-	// it is aborted; by default two seconds. MongoDB waits for 60.
+	// it is aborted; by default 20 seconds, for a busy machine may take long
+	// between two commands. MongoDB waits for 60.
 	TransactionIdle time.Duration
 	// LockWait is how long a write outside a transaction waits for a transaction
 	// in its way before it fails with a WriteConflict; by default twice
@@ -67,7 +68,7 @@ func StartDouble(tb testing.TB, c Config) *Double {
 		c.Version = "7.0.0"
 	}
 	if c.TransactionIdle == 0 {
-		c.TransactionIdle = 2 * time.Second
+		c.TransactionIdle = 20 * time.Second
 	}
 	if c.LockWait == 0 {
 		c.LockWait = 2 * c.TransactionIdle

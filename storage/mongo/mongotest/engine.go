@@ -87,44 +87,10 @@ type engine struct {
 
 	mu     sync.Mutex
 	state  state
+	time   bson.Timestamp // when state became what it is
 	claims map[claim]*txn
 	freed  chan struct{} // closed when claims are given up, and renewed
 	serial int64
-	// moments are the states that clients read more of, the oldest first.
-	moments []moment
-}
-
-// moment is a state that a client has a name for.
-type moment struct {
-	at    bson.Timestamp
-	state state
-}
-
-// mostMoments is how many moments are kept.
-const mostMoments = 256
-
-// now gives the state as it is a name.
-func (e *engine) now() *moment {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	m := moment{bson.Timestamp{T: 1, I: uint32(e.next())}, e.state}
-	if len(e.moments) == mostMoments {
-		e.moments = e.moments[1:]
-	}
-	e.moments = append(e.moments, m)
-	return &m
-}
-
-// moment returns the state of a name, or nil if it has been forgotten.
-func (e *engine) moment(at bson.Timestamp) *moment {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, m := range e.moments {
-		if m.at == at {
-			return &m
-		}
-	}
-	return nil
 }
 
 // claim is a key of an index that a transaction writes. The keys of the _id
@@ -136,12 +102,14 @@ type claim struct {
 }
 
 func newEngine(lockWait time.Duration) *engine {
-	return &engine{
+	e := &engine{
 		lockWait: lockWait,
 		state:    state{},
 		claims:   map[claim]*txn{},
 		freed:    make(chan struct{}),
 	}
+	e.advance()
+	return e
 }
 
 func (e *engine) current() state {
@@ -213,6 +181,28 @@ func (e *engine) publish(changed map[namespace]*collection) {
 		}
 	}
 	e.state = next
+	e.advance()
+}
+
+// advance moves the cluster's time on: a second, and a number within it.
+func (e *engine) advance() {
+	if now := uint32(time.Now().Unix()); now > e.time.T {
+		e.time = bson.Timestamp{T: now}
+	}
+	e.time.I++
+}
+
+// version is the state at a time.
+type version struct {
+	time  bson.Timestamp
+	state state
+	shown time.Time // when a client was first told of it
+}
+
+func (e *engine) newest() *version {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &version{e.time, e.state, time.Now()}
 }
 
 // commit makes a transaction's changes visible. They are repeated on the newest

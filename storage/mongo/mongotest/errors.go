@@ -36,6 +36,7 @@ const (
 	unsatisfiableWriteConcern    = 100
 	writeConflict                = 112
 	conflictingOperation         = 117
+	notAReplicaSet               = 123
 	cannotIndexParallelArrays    = 171
 	transactionTooOld            = 225
 	notImplemented               = 238
@@ -84,6 +85,7 @@ var codeNames = map[int32]string{
 	cannotIndexParallelArrays:  "CannotIndexParallelArrays",
 	transactionTooOld:          "TransactionTooOld",
 	notImplemented:             "NotImplemented",
+	notAReplicaSet:             "NotAReplicaSet",
 	snapshotTooOld:             "SnapshotTooOld",
 	noSuchTransaction:          "NoSuchTransaction",
 	transactionCommitted:       "TransactionCommitted",

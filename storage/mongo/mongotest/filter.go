@@ -470,6 +470,9 @@ func regexOperator(v any, siblings bson.D) (predicate, error) {
 	return regex(re)
 }
 
+// escaped are the characters of a pattern that stand for themselves.
+var escaped = regexp.MustCompile(`(?s)\\Q.*?(\\E|\z)|\\.|\[\^?\]?(\\.|[^\]\\])*\]`)
+
 // regex compiles a regular expression of the subset that PCRE and Go read in
 // the same way; look-around and back references do not compile.
 func regex(re bson.Regex) (predicate, error) {
@@ -488,8 +491,9 @@ func regex(re bson.Regex) (predicate, error) {
 	if err != nil {
 		return predicate{}, errorf(regexInvalid, "Regular expression is invalid: %s", err)
 	}
-	// PCRE's $ also holds before a newline at the very end.
-	dollar := strings.Contains(re.Pattern, "$")
+	// PCRE's $ also holds before a newline at the very end, an escaped one is
+	// only itself.
+	dollar := strings.Contains(escaped.ReplaceAllString(re.Pattern, ""), "$")
 	return leaf(false, func(v any, _ bool) bool {
 		s, ok := v.(string)
 		if !ok {

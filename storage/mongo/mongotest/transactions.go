@@ -19,8 +19,10 @@ type session struct {
 	// txn is the transaction of that number while it is open.
 	txn   *txn
 	state txnState
-	idle  int         // how many ticks it has waited for its next command
-	tick  *time.Timer // the next tick
+	// past is the state that its newest snapshot shows.
+	past *version
+	idle int         // how many ticks it has waited for its next command
+	tick *time.Timer // the next tick
 }
 
 // ticks are what a time to wait is cut into. Time is counted in ticks so that a

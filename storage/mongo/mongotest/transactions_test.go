@@ -53,6 +53,68 @@ func isTransient(err error) bool {
 	return ok && e.HasErrorLabel("TransientTransactionError")
 }
 
+// testSnapshots is about reads outside transactions that see one state.
+func testSnapshots(t *testing.T, s *mongotest.Server) {
+	client := func(c *mongo.Collection) *mongo.Client { return c.Database().Client() }
+	start := func(c *mongo.Collection) context.Context {
+		session, err := client(c).StartSession(options.Session().SetSnapshot(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { session.EndSession(context.Background()) })
+		return mongo.NewSessionContext(t.Context(), session)
+	}
+	c := collection(t, s, `{"_id": "a", "v": 0}`, `{"_id": "b", "v": 0}`)
+	for name, first := range map[string]func(context.Context) error{
+		"find":      func(ctx context.Context) error { return c.FindOne(ctx, bson.D{}).Err() },
+		"aggregate": func(ctx context.Context) error { _, err := c.CountDocuments(ctx, bson.D{}); return err },
+	} {
+		ctx := start(c)
+		before := value(t, t.Context(), c, "a")
+		if err := first(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if mongo.SessionFromContext(ctx).SnapshotTime().IsZero() {
+			t.Errorf("%s: the reply does not tell the time", name)
+		}
+		if err := set(t.Context(), c, "a", 1+len(before)); err != nil {
+			t.Fatal(err)
+		}
+		insert(t, c, `{"_id": "`+name+`", "v": 1}`)
+		if a, n := value(t, ctx, c, "a"), value(t, ctx, c, name); a != before || n != "none" {
+			t.Errorf("after a %s: seen from the snapshot: %s, %s", name, a, n)
+		}
+		if n := value(t, start(c), c, name); n != "1" {
+			t.Errorf("a new snapshot shows %s", n)
+		}
+		if err := set(ctx, c, "b", 1); errorCode(nil, err) != 72 {
+			t.Errorf("a write in a snapshot: %v", err)
+		}
+	}
+	// A cursor stays at the time of its first batch.
+	ctx := start(c)
+	cursor, err := c.Find(ctx, bson.D{}, options.Find().SetBatchSize(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	insert(t, c, `{"_id": "z", "v": 1}`)
+	if err := cursor.All(ctx, &[]bson.D{}); err != nil {
+		t.Error(err)
+	}
+	if got := value(t, ctx, c, "z"); got != "none" {
+		t.Errorf("after a cursor: %s", got)
+	}
+	for concern, code := range map[string]int{
+		`{"level": "snapshot", "atClusterTime": {"$timestamp": {"t": 1, "i": 1}}}`: 239,
+		`{"level": "majority", "atClusterTime": {"$timestamp": {"t": 1, "i": 1}}}`: 72,
+		`{"level": "snapshot", "atClusterTime": 5}`:                                14,
+	} {
+		if reply, err := run(t, c.Database(), `{"find": "things", "readConcern": `+concern+`}`); errorCode(reply, err) != code {
+			t.Errorf("read concern %s: %v, want %d", concern, err, code)
+		}
+	}
+}
+
 func testTransactions(t *testing.T, s *mongotest.Server) {
 	for _, test := range []struct {
 		name string

@@ -1,0 +1,37 @@
+package mongo
+
+import (
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/mongo/mongotest"
+	"github.com/roster-id/roster/storage/storagetest"
+)
+
+// TestFerretDB holds the store to the contract on a server that somebody else
+// wrote, which understands MongoDB's commands in its own way. What it cannot do
+// is named, with the reason.
+func TestFerretDB(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT RUN: the store on FerretDB, which takes a while to build and a minute to run; leave -short out to run it")
+	}
+	const (
+		undo = "FerretDB has no transactions, so what a write did before it failed stays"
+		many = "FerretDB uses no index, and with thousands of documents takes minutes"
+	)
+	server := mongotest.StartFerretDB(t)
+	storagetest.RunSequential(t, func(t *testing.T) storage.Store {
+		return open(t, server.URI(server.NewDatabase(t)), Options{AllowStandalone: true, AllowLookalike: true, QueryTimeout: time.Minute})
+	}, map[string]string{
+		"of a write whose fn fails nothing remains":                              undo,
+		"a password hash is stored, replaced and removed":                        undo,
+		"a panic fails only the write it happens in":                             undo,
+		"SetMembers works again after it failed":                                 undo,
+		"totals are not moved by a write that fails":                             undo,
+		"a change without an audit entry is ErrUnaudited and leaves nothing":     undo,
+		"Members of a group of 5,000 come once each and in the same order again": many,
+		"Members that stay are there once while others come and go":              many,
+		"totals and pages are right after creates and deletes in any order":      many,
+	})
+}
