@@ -7,7 +7,7 @@ GOLANGCI := v2.15.0
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race lint fuzz bench kill vendors clean
+.PHONY: help run build test race lint fuzz bench kill nodes vendors clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: build ## measure at 100,000 users against the built-in baselines
 
 kill: ## kill -9 the server 200 times in the middle of a load and look for losses
 	ROSTER_TEST_KILLS=200 $(GO) test -count=1 -timeout 60m -run TestKill -v ./cmd/roster
+
+nodes: ## three servers on one MongoDB database under a load 20 times that of the tests
+	ROSTER_TEST_NODES=480 $(GO) test -race -count=1 -timeout 60m -run 'TestNodes|TestElection|TestOutages|TestUnknownOutcome' -v ./cmd/roster
 
 clean: ## remove what was built
 	rm -rf bin

@@ -70,9 +70,10 @@ func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64
 }
 
 // auditTrail reads what has a number, and gives numbers to more while that is
-// not enough.
+// not enough. It ends with a read after the last numbers were given, even if not
+// by this call: another reader may have been giving them.
 func (s *Store) auditTrail(ctx context.Context, tenant string, after int64, limit int, which bson.D) (list []storage.AuditEntry, err error) {
-	for limit > len(list) {
+	for settled := false; limit > len(list); {
 		filter := append(d(fTenant, tenant, fKind, numbered, fNumber, d("$gt", after)), which...)
 		err := s.each(ctx, rows, filter, func(raw bson.Raw) error {
 			list = append(list, entryFrom(raw))
@@ -84,16 +85,14 @@ func (s *Store) auditTrail(ctx context.Context, tenant string, after int64, limi
 		if len(list) > 0 {
 			after = list[len(list)-1].Seq
 		}
-		if len(list) >= limit {
+		if settled || len(list) >= limit {
 			break
 		}
 		n, err := s.number(ctx, tenant)
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 {
-			break
-		}
+		settled = n < numberedAtOnce
 	}
 	return list, nil
 }

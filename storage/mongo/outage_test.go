@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -16,110 +14,11 @@ import (
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
-// proxy stands between driver and server and loses what it is told to.
-type proxy struct {
-	target string
-	net.Listener
-
-	mu    sync.Mutex
-	cut   func(request []byte) bool // the answer to such a request is lost, with its connection
-	down  bool
-	conns []net.Conn
-}
-
 // startProxy returns a proxy and the URL of a database behind it.
-func startProxy(t *testing.T) (*proxy, string) {
+func startProxy(t *testing.T) (*mongotest.Proxy, string) {
 	t.Helper()
-	server := mongotest.StartDouble(t, mongotest.Config{})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{target: server.Addr(), Listener: l}
-	t.Cleanup(func() { _ = l.Close(); p.stop() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(c)
-		}
-	}()
-	u := url.URL{Scheme: "mongodb", Host: l.Addr().String(), Path: "/roster", RawQuery: "directConnection=true"}
-	return p, u.String()
-}
-
-func (p *proxy) serve(c net.Conn) {
-	defer c.Close()
-	p.mu.Lock()
-	down := p.down
-	p.mu.Unlock()
-	if down {
-		return
-	}
-	s, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer s.Close()
-	p.mu.Lock()
-	p.conns = append(p.conns, c, s)
-	p.mu.Unlock()
-	lost := make(chan bool, 1)
-	go func() {
-		buf := make([]byte, 1<<16)
-		for {
-			n, err := c.Read(buf)
-			if err != nil {
-				_ = s.Close()
-				return
-			}
-			p.mu.Lock()
-			cut := p.cut != nil && p.cut(buf[:n])
-			p.mu.Unlock()
-			if cut {
-				lost <- true
-			}
-			if _, err := s.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-	}()
-	buf := make([]byte, 1<<16)
-	for {
-		n, err := s.Read(buf)
-		if err != nil {
-			return
-		}
-		select {
-		case <-lost:
-			return
-		default:
-		}
-		if _, err := c.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// set changes what is lost.
-func (p *proxy) set(down bool, cut func([]byte) bool) {
-	p.mu.Lock()
-	p.down, p.cut = down, cut
-	p.mu.Unlock()
-	if down {
-		p.stop()
-	}
-}
-
-func (p *proxy) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		_ = c.Close()
-	}
-	p.conns = nil
+	p := mongotest.StartProxy(t, &mongotest.StartDouble(t, mongotest.Config{}).Server)
+	return p, p.URI("roster")
 }
 
 // times returns a cut that loses the answers to the first n requests of a kind.
@@ -165,7 +64,7 @@ func TestLostAnswers(t *testing.T) {
 	for i, command := range []string{"commitTransaction", "insert", "find", "update"} {
 		began := time.Now()
 		r := newUser(s, i, "user of "+command)
-		p.set(false, times(1, command))
+		p.Cut(times(1, command))
 		if err := create(t.Context(), s, r); err != nil {
 			t.Errorf("Create with a lost answer to %s: %v", command, err)
 		}
@@ -179,7 +78,7 @@ func TestLostAnswers(t *testing.T) {
 			t.Errorf("with a lost answer to %s it took %s", command, took)
 		}
 	}
-	p.set(false, nil)
+	p.Cut(nil)
 	list, err := s.AuditEntries(t.Context(), storage.DefaultTenant, 0, 100)
 	if err != nil || len(list) != 4 {
 		t.Errorf("got %d entries, %v, want one for each user", len(list), err)
@@ -193,7 +92,7 @@ func TestUnknownOutcome(t *testing.T) {
 	s := open(t, uri, Options{})
 	defer s.Close()
 	r := newUser(s, 1, "ana")
-	p.set(false, times(-1, "commitTransaction"))
+	p.Cut(times(-1, "commitTransaction"))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	start := time.Now()
@@ -204,7 +103,7 @@ func TestUnknownOutcome(t *testing.T) {
 	if took := time.Since(start); took > 6*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	p.set(false, nil)
+	p.Cut(nil)
 	again := create(t.Context(), s, newUser(s, 2, "ANA"))
 	if e, ok := errors.AsType[*storage.UniqueError](again); !ok || e.Attr != "userName" {
 		t.Errorf("again: got %v, want a UniqueError, because the first was stored", again)
@@ -221,7 +120,7 @@ func TestOutage(t *testing.T) {
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
 	}
-	p.set(true, nil)
+	p.Down(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	start := time.Now()
@@ -248,7 +147,7 @@ func TestOutage(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	p.set(false, nil)
+	p.Down(false)
 	for end := time.Now().Add(5 * time.Second); ; {
 		err := s.Ping(t.Context())
 		if err == nil {

@@ -138,8 +138,8 @@ func (s *Store) commit(ctx context.Context, session *mongo.Session) error {
 		if err == nil {
 			return nil
 		}
-		if hasLabel(err, transientTransaction) && !hasLabel(err, unknownCommit) {
-			return err // certainly not committed
+		if notCommitted(err) {
+			return err
 		}
 		if !hasLabel(err, unknownCommit) && !mongo.IsTimeout(err) && !disconnected(err) && !unreachable(err) {
 			return explain(err)
@@ -150,6 +150,14 @@ func (s *Store) commit(ctx context.Context, session *mongo.Session) error {
 			return fmt.Errorf("%w: %w", storage.ErrOutcomeUnknown, err)
 		}
 	}
+}
+
+// notCommitted reports whether the server has said that a transaction was not
+// committed and never will be. The driver says the same of every command that
+// found no connection because the pool was just emptied, and of a commit that is
+// sent once more, that is not true.
+func notCommitted(err error) bool {
+	return hasLabel(err, transientTransaction) && !hasLabel(err, unknownCommit) && !disconnected(err)
 }
 
 // call keeps a panic in a write from ending the process.

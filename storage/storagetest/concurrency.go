@@ -26,6 +26,7 @@ var concurrencyPromises = []promise{
 	{"who hears of a resource finds it by every value", heardAndFound},
 	{"TotalResults is that of the state the page was read from", wholeTotals},
 	{"an event never appears below a number a reader has seen", followEvents},
+	{"however many read the audit trail, each sees all that was acknowledged", readTogether},
 }
 
 const racers = 64
@@ -511,6 +512,33 @@ func wholeTotals(t *testing.T, d *directory) {
 		}
 		return nil
 	})
+}
+
+// readTogether: a store may give numbers when it is read, and a reader must not
+// miss what another reader is just giving one to.
+func readTogether(t *testing.T, d *directory) {
+	const readers = 4
+	seen := int64(0)
+	for round := range 8 {
+		r := d.draft(d.user, fmt.Sprintf(`{"userName":"u%d"}`, round))
+		if err := d.try(func(tx storage.Tx) error { return tx.Create(r) }); err != nil {
+			t.Fatal(err)
+		}
+		var lists [racers][]storage.AuditEntry
+		errs := race(func(i int) (err error) {
+			if i >= readers {
+				return nil
+			}
+			lists[i], err = d.AuditEntries(t.Context(), d.tenant, seen, 100)
+			return err
+		})
+		for i, list := range lists[:readers] {
+			if errs[i] != nil || len(list) != 1 {
+				t.Fatalf("round %d: reader %d found %d entries, %v, want the one of the write that was just acknowledged", round, i, len(list), errs[i])
+			}
+		}
+		seen = lists[0][0].Seq
+	}
 }
 
 func followEvents(t *testing.T, d *directory) {
