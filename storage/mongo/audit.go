@@ -75,10 +75,16 @@ func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64
 func (s *Store) auditTrail(ctx context.Context, tenant string, after int64, limit int, which bson.D) (list []storage.AuditEntry, err error) {
 	for settled := false; limit > len(list); {
 		filter := append(d(fTenant, tenant, fKind, numbered, fNumber, d("$gt", after)), which...)
-		err := s.each(ctx, rows, filter, func(raw bson.Raw) error {
-			list = append(list, entryFrom(raw))
-			return nil
-		}, look().sort(d(fNumber, 1)).limit(int64(limit-len(list))))
+		// In a snapshot, or what was numbered on two shards at once might be seen
+		// on one of them only.
+		have := len(list)
+		err := s.snapshot(ctx, func(ctx context.Context) error {
+			list = list[:have]
+			return s.each(ctx, rows, filter, func(raw bson.Raw) error {
+				list = append(list, entryFrom(raw))
+				return nil
+			}, look().sort(d(fNumber, 1)).limit(int64(limit-have)))
+		})
 		if err != nil {
 			return nil, explain(err)
 		}

@@ -33,23 +33,30 @@ const (
 var unavailableCodes = map[int]bool{
 	6:     true, // HostUnreachable
 	7:     true, // HostNotFound
+	24:    true, // LockTimeout
+	43:    true, // CursorNotFound
 	50:    true, // MaxTimeMSExpired
 	64:    true, // WriteConcernFailed
 	89:    true, // NetworkTimeout
 	91:    true, // ShutdownInProgress
 	100:   true, // UnsatisfiableWriteConcern
 	112:   true, // WriteConflict
+	133:   true, // FailedToSatisfyReadPreference
 	134:   true, // ReadConcernMajorityNotAvailableYet
 	189:   true, // PrimarySteppedDown
 	202:   true, // NetworkInterfaceExceededTimeLimit
+	237:   true, // CursorKilled
 	239:   true, // SnapshotTooOld
 	246:   true, // SnapshotUnavailable
 	251:   true, // NoSuchTransaction
 	262:   true, // ExceededTimeLimit
+	290:   true, // TransactionExceededLifetimeLimitSeconds
 	317:   true, // ConnectionPoolExpired
+	365:   true, // TemporarilyUnavailable
 	9001:  true, // SocketException
 	10107: true, // NotWritablePrimary
 	11600: true, // InterruptedAtShutdown
+	11601: true, // Interrupted
 	11602: true, // InterruptedDueToReplStateChange
 	13435: true, // NotPrimaryNoSecondaryOk
 	13436: true, // NotPrimaryOrSecondary
@@ -77,7 +84,7 @@ func explain(err error) error {
 // going reports whether a read met a server that is stopping or no longer primary,
 // or lost its connection, so that the next one may find another.
 func going(err error) bool {
-	return disconnected(err) && !mongo.IsTimeout(err) || hasCode(err, 91, 189, 9001, 10107, 11600, 11602, 13435, 13436)
+	return disconnected(err) && !mongo.IsTimeout(err) || hasCode(err, 91, 133, 189, 9001, 10107, 11600, 11602, 13435, 13436)
 }
 
 // disconnected reports whether a connection was lost, or one waited for was not

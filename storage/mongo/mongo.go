@@ -149,6 +149,9 @@ func (s *Store) each(ctx context.Context, collection string, filter bson.D, fn f
 		return err
 	}
 	defer func() { _ = cursor.Close(context.WithoutCancel(ctx)) }() // what was read has been read
+	if heard, ok := ctx.Value(heardKey{}).(*bool); ok {
+		*heard = true
+	}
 	for cursor.Next(ctx) {
 		if err := fn(cursor.Current); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
@@ -165,13 +166,47 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestSilence: a connection that was being made when everything fell silent never
+// comes about, and the driver makes the next one only when it has given that up.
+func TestSilence(t *testing.T) {
+	p, uri := startProxy(t)
+	s := open(t, uri, Options{})
+	defer s.Close()
+	p.Silence(true)
+	p.Drop()
+	// Long enough for the driver to notice, and to begin another connection.
+	if err := s.Ping(timeout(t, 1500*time.Millisecond)); !errors.Is(err, storage.ErrUnavailable) {
+		t.Fatalf("Ping: got %v, want ErrUnavailable", err)
+	}
+	p.Silence(false)
+	start := time.Now()
+	for s.Ping(timeout(t, time.Second)) != nil {
+		if time.Since(start) > time.Minute {
+			t.Fatal("Ping still fails a minute after the silence")
+		}
+	}
+	took := time.Since(start)
+	t.Logf("it took %s", took)
+	if took > 4*time.Second {
+		t.Errorf("Ping failed for %s after the silence", took)
+	}
+}
+
+// timeout is a context with a deadline.
+func timeout(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // TestTooExpensive: a query that takes too long is stopped as one, and not when
 // its request is over.
 func TestTooExpensive(t *testing.T) {
-	server := mongotest.Start(t)
-	s := open(t, server.URI(server.NewDatabase(t)), Options{QueryTimeout: time.Nanosecond})
+	server := mongotest.StartDouble(t, mongotest.Config{})
+	s := open(t, server.URI("roster"), Options{})
 	defer s.Close()
 	q := storage.Query{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 10}
+	server.Fail(mongotest.Failure{Command: "find", Times: 1, Code: codeMaxTimeMSExpired})
 	if _, err := s.Query(t.Context(), storage.DefaultTenant, q); !errors.Is(err, storage.ErrTooExpensive) {
 		t.Errorf("got %v, want ErrTooExpensive", err)
 	}
@@ -179,5 +214,45 @@ func TestTooExpensive(t *testing.T) {
 	cancel()
 	if _, err := s.Query(over, storage.DefaultTenant, q); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("a request that is over: got %v, want ErrUnavailable", err)
+	}
+}
+
+// TestQueriesWithoutAServer: a query that nobody answers is not too expensive, or
+// a client would be told that its filter is at fault.
+func TestQueriesWithoutAServer(t *testing.T) {
+	server := mongotest.StartDouble(t, mongotest.Config{})
+	s := open(t, server.URI("roster"), Options{QueryTimeout: 200 * time.Millisecond})
+	defer s.Close()
+	server.Stop()
+	ana, err := filter.Parse(`userName eq "ana"`, userType, filter.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []storage.Query{
+		{Type: "User", Filter: ana, StartIndex: 1, Count: 10},
+		{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 10},
+	} {
+		if _, err := s.Query(t.Context(), storage.DefaultTenant, q); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("%+v: got %v, want ErrUnavailable", q, err)
+		}
+	}
+}
+
+// TestCommitWithoutAClearAnswer: a commit that took effect and was answered with
+// any error is never called undone.
+func TestCommitWithoutAClearAnswer(t *testing.T) {
+	for _, code := range []int32{100, 64, 79, 11601, 8} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			t.Parallel()
+			server := mongotest.StartDouble(t, mongotest.Config{})
+			s := open(t, server.URI("roster"), Options{})
+			defer s.Close()
+			server.Fail(mongotest.Failure{Command: "commitTransaction", Times: 1000, After: true, Code: code})
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := create(ctx, s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
+				t.Errorf("got %v, want ErrOutcomeUnknown", err)
+			}
+		})
 	}
 }

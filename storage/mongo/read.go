@@ -17,6 +17,12 @@ import (
 // the driver has received.
 const readAhead = 256 << 10
 
+// mostSkipped is beyond every list; what is added to it stays a number.
+const mostSkipped = 1 << 40
+
+// heardKey leads to a bool that each sets when a server has answered.
+type heardKey struct{}
+
 // firstPortion is up to how many resources a page is read in one find.
 const firstPortion = 250
 
@@ -59,10 +65,11 @@ func (s *Store) Names(ctx context.Context, tenant storage.TenantID, typ string, 
 
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
-	inner := ctx
+	q.StartIndex = min(q.StartIndex, mostSkipped)
+	inner, heard := ctx, false
 	if q.Filter != nil || q.SortBy != nil {
 		var cancel context.CancelFunc
-		inner, cancel = context.WithTimeout(ctx, s.opt.QueryTimeout)
+		inner, cancel = context.WithTimeout(context.WithValue(ctx, heardKey{}, &heard), s.opt.QueryTimeout)
 		defer cancel()
 	}
 	var p *page
@@ -74,8 +81,9 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 		return err
 	})
 	if err != nil {
-		if took := time.Since(start); mongo.IsTimeout(err) && ctx.Err() == nil && inner != ctx && took >= s.opt.QueryTimeout-s.opt.QueryTimeout/10 {
-			return nil, fmt.Errorf("%w: stopped after %s", storage.ErrTooExpensive, took.Round(time.Millisecond))
+		// A server that says nothing at all is not busy with the query but gone.
+		if slow := hasCode(err, codeMaxTimeMSExpired) || heard && mongo.IsTimeout(err) && !unreachable(err) && !disconnected(err); slow && ctx.Err() == nil && inner != ctx {
+			return nil, fmt.Errorf("%w: stopped after %s", storage.ErrTooExpensive, time.Since(start).Round(time.Millisecond))
 		}
 		return nil, explain(err)
 	}

@@ -72,7 +72,9 @@ func connection(uri string, opt Options) (*options.ClientOptions, string, error)
 		o.SetServerSelectionTimeout(5 * time.Second)
 	}
 	if o.ConnectTimeout == nil {
-		o.SetConnectTimeout(5 * time.Second)
+		// A connection that was being made when the network fell silent holds up
+		// the next one for this long.
+		o.SetConnectTimeout(3 * time.Second)
 	}
 	if o.MaxPoolSize == nil {
 		o.SetMaxPoolSize(maxConnections)

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -124,7 +125,7 @@ func pastTheEnd(t *testing.T, d *directory) {
 	for _, q := range selections(d) {
 		q.Type, q.StartIndex, q.Count = "User", 1, all
 		_, want := d.page(q)
-		for _, start := range []int{want + 1, want + 2, 1 << 40} {
+		for _, start := range []int{want + 1, want + 2, 1 << 40, math.MaxInt} {
 			q.StartIndex, q.Count = start, 10
 			if ids, total := d.page(q); total != want || len(ids) != 0 {
 				t.Errorf("%+v: got %d and %q, want %d and no resources", q, total, ids, want)

@@ -127,11 +127,12 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // try runs fn in a write that records an audit entry.
 func (d *directory) try(fn func(storage.Tx) error) error {
+	at := d.now() // fn may run twice, and the clock is not to go on then
 	return d.Write(d.t.Context(), d.tenant, func(tx storage.Tx) error {
 		if err := fn(tx); err != nil {
 			return err
 		}
-		return tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: "test"})
+		return tx.Audit(storage.AuditEntry{At: at, Actor: "operator", Action: "test"})
 	})
 }
 
