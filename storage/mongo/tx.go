@@ -96,7 +96,7 @@ func (t *tx) do(fn func(context.Context) error) error {
 // its transaction begins: what that sees is then as the last one left it.
 func (t *tx) await(id string) error {
 	if t.sent || t.failed != nil {
-		return nil
+		return t.failed
 	}
 	if err := t.turn.await(t.ctx, t.store.turns.of(key(t.tenant, id))); err != nil {
 		t.failed = err

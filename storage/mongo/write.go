@@ -85,7 +85,7 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 		case errors.Is(err, errAgain):
 		case errors.Is(err, storage.ErrUnavailable) || unreachable(err):
 			return explain(err)
-		case !hasLabel(err, transientTransaction) && !(s.can.transactions && disconnected(err)):
+		case !hasLabel(err, transientTransaction) && (!s.can.transactions || !disconnected(err)):
 			return explain(err)
 		}
 		// Those who were in each other's way would be again if all waited equally long.

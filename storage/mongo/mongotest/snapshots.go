@@ -38,6 +38,6 @@ func (r *request) inSnapshot() (bson.D, error) {
 		return nil, err
 	}
 	cursor, _ := reply[0].Value.(bson.D)
-	reply[0].Value = append(cursor, bson.E{Key: "atClusterTime", Value: v.time})
-	return reply, nil
+	cursor = append(cursor, bson.E{Key: "atClusterTime", Value: v.time})
+	return bson.D{{Key: "cursor", Value: cursor}}, nil
 }
