@@ -145,10 +145,7 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 	if t.Top("active") != nil && attrs["active"] == nil {
 		attrs["active"] = true // so that a filter for it finds everyone who is
 	}
-	r.Name, _ = attrs["displayName"].(string)
-	if r.Name == "" {
-		r.Name, _ = attrs["userName"].(string)
-	}
+	r.Name = storage.NameOf(attrs)
 	r.Doc = t.Document(attrs)
 	if err := checkDocument(t, attrs, r.Doc); err != nil {
 		return err

@@ -7,6 +7,9 @@
 // did becomes visible at once or not at all. A write that changes something and
 // records no audit entry fails, so there is no change without its entry.
 //
+// [Dumper] reads a tenant whole, and [Tx.Load] writes it into another store as it
+// was, so that a directory can move between databases.
+//
 // The tenant is a type of its own and the first argument everywhere; the one
 // exception is [Clients.Token], which finds the tenant a token belongs to.
 //
@@ -14,5 +17,5 @@
 // and every backend passes it. What a filter means is decided by filter.Expr's
 // Match: a backend may answer in its own language but never differently.
 //
-// Begin with storage.go, then resource.go.
+// Begin with storage.go, then resource.go; dump.go is about moving a tenant.
 package storage

@@ -21,6 +21,11 @@ var (
 	ErrTooExpensive = errors.New("query too expensive")
 	// ErrUnaudited: a write changed something and recorded no audit entry.
 	ErrUnaudited = errors.New("change without an audit entry")
+	// ErrNotEmpty: a load begins only in a tenant that holds nothing.
+	ErrNotEmpty = errors.New("the tenant is not empty")
+	// ErrLoading: the tenant is being loaded, and cannot be used before that is
+	// complete.
+	ErrLoading = errors.New("the tenant is being loaded")
 )
 
 // UniqueError says that a value which must be unique is taken.

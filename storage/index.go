@@ -100,6 +100,16 @@ func distinct(keys []Key) []Key {
 	return keys
 }
 
+// NameOf returns what others call a resource with these attributes, see
+// Resource.Name.
+func NameOf(attrs map[string]any) string {
+	if name, _ := attrs["displayName"].(string); name != "" {
+		return name
+	}
+	name, _ := attrs["userName"].(string)
+	return name
+}
+
 type derivation struct {
 	ShadowWriter
 	unique, equal []Key

@@ -26,6 +26,8 @@ type Store interface {
 	Tenants
 	Audit
 	Outbox
+	Dumper
+	Loader
 
 	// Write runs fn and makes everything it did durable in one step before it
 	// returns nil. When fn returns an error, nothing of it remains and Write
@@ -181,4 +183,24 @@ type Tx interface {
 	// Audit appends to the audit trail, and so to the outbox if the entry is an
 	// event.
 	Audit(e AuditEntry) error
+
+	// SetLoad begins a load (prev is nil), notes how far it has come, or completes
+	// it (next is nil). It fails with ErrConflict unless prev is what the store
+	// holds, so that of two who load a tenant one goes on; and when it begins,
+	// with ErrNotEmpty unless the tenant has no resources, deleted ones included,
+	// no clients and no audit entries. Of a load that begins and a client that is
+	// made at the same time, one comes first. Completing a load is a change in the sense of the
+	// audit trail; the rest of a load is none.
+	SetLoad(prev, next *LoadMark) error
+	// Load stores a record of a dump as it is, with its version, times and number,
+	// in a tenant that is being loaded, and fails otherwise. Records come in the
+	// order in which Dump yields them. A Tenant gives the tenant its name and
+	// its date; it may be one that the store did not have. A Resource has an Index
+	// and a Name. What comes later by other means is numbered above all audit
+	// entries that were loaded. The error is a *UniqueError when a record takes
+	// what another one has (the Attr is "id" for an id, of a token in whatever tenant, and
+	// "seq" for the number of an audit entry that is not above those before), a *UnknownMemberError for
+	// a member that does not exist, deleted or not, and ErrNotFound for a group
+	// or the client of a token.
+	Load(r *Record) error
 }

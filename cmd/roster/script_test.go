@@ -1,13 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
@@ -19,6 +22,10 @@ import (
 //	                                             $SCIM and $OPS are where, server.out and server.err what it prints
 //	signal INT|TERM|KILL                         send the server a signal and wait for a clean end (or a sudden one)
 //	http STATUS METHOD URL [TOKEN|-] [BODYFILE]  send a request, expect the status; stdout is the body
+//	headers STATUS URL TOKEN                     http GET; stdout is the entity tag and the body
+//	id NAME                                      keep the id of the resource on stdout in $NAME
+//	fill FILE VALUE...                           replace $1, $2 … in a file
+//	push N TOKEN                                 create as many users
 //	token NAME                                   expect stdout to be one line with a token, and keep it in $NAME
 //	mongodb [standalone]                         start a MongoDB server; $MONGODB is the URL of an empty database
 func TestScripts(t *testing.T) {
@@ -28,6 +35,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": scriptServe, "signal": scriptSignal, "http": scriptHTTP, "token": scriptToken,
+			"headers": scriptHeaders, "id": scriptID, "fill": scriptFill, "push": scriptPush,
 			"mongodb": func(ts *testscript.TestScript, neg bool, args []string) { scriptMongoDB(t, ts, neg, args) },
 		},
 		Setup: func(e *testscript.Env) error {
@@ -101,6 +109,56 @@ func scriptToken(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(out))
 }
 
+func scriptHeaders(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: headers STATUS URL TOKEN")
+	}
+	res, got, err := runningIn(ts).do("GET", args[1], args[2], "")
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%s\n%s\n", res.Header.Get("ETag"), got)
+	if strconv.Itoa(res.StatusCode) != args[0] {
+		ts.Fatalf("the answer is %s; want %s\n%s", res.Status, args[0], got)
+	}
+}
+
+func scriptID(ts *testscript.TestScript, neg bool, args []string) {
+	var r struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &r); neg || len(args) != 1 || err != nil || r.ID == "" {
+		ts.Fatalf("usage: id NAME, with a resource on stdout: %v", err)
+	}
+	ts.Setenv(args[0], r.ID)
+}
+
+func scriptFill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fill FILE VALUE...")
+	}
+	text := ts.ReadFile(args[0])
+	for i, v := range args[1:] {
+		text = strings.ReplaceAll(text, fmt.Sprint("$", i+1), v)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func scriptPush(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: push N TOKEN")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	s := runningIn(ts)
+	var g errgroup.Group
+	g.SetLimit(8)
+	for i := range n {
+		g.Go(func() error {
+			body := fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"pushed%d","emails":[{"value":"pushed%d@example.com"}]}`, i, i)
+			return s.expect(201, "POST", "/Users", args[1], body)
+		})
+	}
+	ts.Check(g.Wait())
+}
 func scriptMongoDB(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case !neg && len(args) == 0:

@@ -70,6 +70,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			log.Error("closing the store failed", "error", err)
 		}
 	}()
+	if mark, err := store.LoadMark(ctx, storage.DefaultTenant); err != nil {
+		return err
+	} else if mark != nil {
+		log.Warn("a dump has been loaded in part; no token is accepted before `roster load` has completed it", "tenant", storage.DefaultTenant, "records", mark.Records)
+	}
 	set, err := schemas.Load()
 	if err != nil {
 		return err

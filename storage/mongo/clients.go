@@ -35,11 +35,23 @@ func (s *Store) Token(ctx context.Context, id string) (*storage.Token, *storage.
 		return nil, nil, found(err)
 	}
 	k := tokenFrom(raw)
-	raw, err = s.db.Collection(clients).FindOne(ctx, byID(text(raw, fTenant), key(text(raw, fTenant), k.Client))).Raw()
-	if err != nil {
-		return nil, nil, found(err)
+	var c *storage.Client
+	loading, tenant := false, text(raw, fTenant)
+	err = s.each(ctx, clients, byIDs(tenant, bson.A{key(tenant, k.Client), markID(tenant)}), func(raw bson.Raw) error {
+		if isMark(raw) {
+			loading = true
+		} else {
+			c = clientFrom(raw)
+		}
+		return nil
+	}, look())
+	if err == nil && (loading || c == nil) {
+		err = storage.ErrNotFound
 	}
-	return k, clientFrom(raw), nil
+	if err != nil {
+		return nil, nil, explain(err)
+	}
+	return k, c, nil
 }
 
 // found is explain for reads of one document.
@@ -57,6 +69,9 @@ func (s *Store) ListClients(ctx context.Context, tenant storage.TenantID) ([]*st
 		list = nil
 		byID := map[string]*storage.Client{}
 		err := s.each(ctx, clients, d(fTenant, string(tenant)), func(raw bson.Raw) error {
+			if isMark(raw) {
+				return nil
+			}
 			c := clientFrom(raw)
 			list, byID[c.ID] = append(list, c), c
 			return nil
@@ -111,6 +126,9 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	if err := t.usable(); err != nil {
+		return err
+	}
 	name := clientName(t.tenant, c.Name)
 	err := t.do(func(ctx context.Context) error {
 		return t.store.db.Collection(keys).FindOne(ctx, byID(t.tenant, name)).Err()
@@ -126,10 +144,19 @@ func (t *tx) CreateClient(c *storage.Client) error {
 		if _, err := t.store.db.Collection(keys).InsertOne(ctx, append(byID(t.tenant, name), bson.E{Key: fOwner, Value: c.ID})); err != nil {
 			return taken(err)
 		}
-		_, err := t.store.db.Collection(clients).InsertOne(ctx, d(fID, key(t.tenant, c.ID), fTenant, t.tenant, fResource, c.ID, fName, c.Name,
-			fScopes, notNull(c.Scopes), fProfile, c.Profile, fNetworks, notNull(c.Networks), fBegan, millis(c.Created), fRevoked, int64(0)))
+		_, err := t.store.db.Collection(clients).InsertOne(ctx, clientDocument(t.tenant, c))
 		return err
 	})
+}
+
+func clientDocument(tenant string, c *storage.Client) bson.D {
+	return d(fID, key(tenant, c.ID), fTenant, tenant, fResource, c.ID, fName, c.Name, fScopes, notNull(c.Scopes), fProfile, c.Profile,
+		fNetworks, notNull(c.Networks), fBegan, millis(c.Created), fRevoked, millis(c.Revoked))
+}
+
+func tokenDocument(tenant string, k *storage.Token) bson.D {
+	return d(fID, k.ID, fTenant, tenant, fClient, k.Client, fHash, bson.Binary{Data: k.Hash},
+		fBegan, millis(k.Created), fExpires, millis(k.Expires), fUsed, millis(k.LastUsed))
 }
 
 // taken is the error of an insert whose key was free a moment ago: the write
@@ -164,6 +191,9 @@ func (t *tx) update(collection string, filter, update bson.D) (n int64, err erro
 
 func (t *tx) RevokeClient(id string, at time.Time) error {
 	if err := t.flush(); err != nil {
+		return err
+	}
+	if err := t.usable(); err != nil {
 		return err
 	}
 	var raw bson.Raw
@@ -203,15 +233,20 @@ func (t *tx) Tokens(client string) (list []*storage.Token, err error) {
 }
 
 func (t *tx) CreateToken(k *storage.Token) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
 	t.changed = true
 	return t.do(func(ctx context.Context) error {
-		_, err := t.store.db.Collection(tokens).InsertOne(ctx, d(fID, k.ID, fTenant, t.tenant, fClient, k.Client, fHash, bson.Binary{Data: k.Hash},
-			fBegan, millis(k.Created), fExpires, millis(k.Expires), fUsed, int64(0)))
+		_, err := t.store.db.Collection(tokens).InsertOne(ctx, tokenDocument(t.tenant, k))
 		return err
 	})
 }
 
 func (t *tx) ExpireToken(id string, at time.Time) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
 	n, err := t.update(tokens, d(fID, id, fTenant, t.tenant), d("$min", d(fExpires, at.UnixMilli())))
 	if err == nil && n == 0 {
 		err = storage.ErrNotFound

@@ -24,17 +24,29 @@ func TestContract(t *testing.T) {
 // answers.
 func TestStoresAgree(t *testing.T) {
 	server := mongotest.Start(t)
-	storagetest.Agree(t,
-		func(t *testing.T) storage.Store {
-			s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "roster.db"), sqlite.Options{QueryTimeout: time.Minute})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		},
-		func(t *testing.T) storage.Store {
-			return open(t, server.URI(server.NewDatabase(t)), Options{QueryTimeout: time.Minute})
-		})
+	storagetest.Agree(t, openEmbedded, opener(server))
+}
+
+// TestMove: a directory moves from the embedded store to this one and back, and
+// the other way round.
+func TestMove(t *testing.T) {
+	server := mongotest.Start(t)
+	t.Run("from SQLite", func(t *testing.T) { storagetest.Move(t, openEmbedded, opener(server)) })
+	t.Run("from MongoDB", func(t *testing.T) { storagetest.Move(t, opener(server), openEmbedded) })
+}
+
+func openEmbedded(t *testing.T) storage.Store {
+	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "roster.db"), sqlite.Options{QueryTimeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func opener(server *mongotest.Server) func(t *testing.T) storage.Store {
+	return func(t *testing.T) storage.Store {
+		return open(t, server.URI(server.NewDatabase(t)), Options{QueryTimeout: time.Minute})
+	}
 }
 
 // TestStandalone holds a server without transactions to what can be had without

@@ -5,9 +5,9 @@
 // less than a majority of the members, and prepares collections and indexes. A
 // read is one find, or a few in one snapshot: read.go for resources, filter.go
 // for what a SCIM filter becomes, scan.go for what MongoDB cannot answer alone,
-// members.go for groups, audit.go, clients.go. A write is a multi-document
-// transaction: write.go runs it and repeats it, turns.go keeps writers out of each
-// other's way, tx.go says what it may do.
+// members.go for groups, audit.go, clients.go, and dump.go for a tenant whole. A
+// write is a multi-document transaction: write.go runs it and repeats it, turns.go
+// keeps writers out of each other's way, tx.go says what it may do.
 //
 // # Documents
 //
@@ -23,6 +23,7 @@
 //	rows       tenant/m/group/member              a membership
 //	           tenant/a/stamp/process             an entry of the audit trail
 //	clients    tenant/id                          a provisioning client
+//	           tenant/!load/                      how far the load of a dump has come
 //	tokens     id                                 a token of one
 //	tenants    tenant
 //	counters   tenant                             the last number given in the audit trail

@@ -65,7 +65,8 @@ const (
 	fBegan    = "b"
 	fExpires  = "e"
 	fUsed     = "l"
-	fMeeting  = "m" // moves so that two writes meet here
+	fLoad     = "ld" // of the mark of a load only: the id of the dump
+	fMeeting  = "m"  // moves so that two writes meet here
 
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"

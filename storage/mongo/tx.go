@@ -33,7 +33,13 @@ type tx struct {
 	changed bool            // something other than the audit trail
 	audited bool
 	over    bool
-	failed  error // the first error of the driver; nothing can follow it
+
+	// Of a load.
+	loading    bool  // it is known to be under way
+	lastNumber int64 // the highest in the audit trail, if asked for
+	counts     bool  // the counter has to follow
+
+	failed error // the first error of the driver; nothing can follow it
 }
 
 // pendingOf are the collections whose changes are collected, in the order in
@@ -162,7 +168,7 @@ func (t *tx) flush() error {
 			return err
 		}
 	}
-	return nil
+	return t.count()
 }
 
 func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string) error {
@@ -278,10 +284,14 @@ func (t *tx) Create(r *storage.Resource) error {
 	for i := range x.unique {
 		t.add(ofKeys, t.own(r.Type, x.keys[i], r.ID))
 	}
-	t.add(ofResources, change{insert: d(fID, key(t.tenant, r.ID), fTenant, t.tenant, fType, r.Type, fResource, r.ID, fVersion, r.Version,
-		fCreated, r.Created.UnixMilli(), fModified, r.LastModified.UnixMilli(), fName, r.Name,
-		fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))})
+	t.add(ofResources, change{insert: resourceDocument(t.tenant, r, x)})
 	return t.guess()
+}
+
+func resourceDocument(tenant string, r *storage.Resource, x *index) bson.D {
+	return d(fID, key(tenant, r.ID), fTenant, tenant, fType, r.Type, fResource, r.ID, fVersion, r.Version,
+		fCreated, r.Created.UnixMilli(), fModified, r.LastModified.UnixMilli(), fName, r.Name,
+		fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))
 }
 
 // free finds out whether unique keys are free.
@@ -509,7 +519,14 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 	}
 	t.audited = true
 	stamp := t.store.stamps.next(e.At)
-	doc := d(fID, key(t.tenant, "a", stamp.text()), fTenant, t.tenant, fKind, waiting, fNumber, stamp.n, fAt, millis(e.At),
+	t.add(ofRows, change{insert: entryDocument(t.tenant, stamp.text(), waiting, stamp.n, &e)})
+	return nil
+}
+
+// entryDocument is an entry of the audit trail. at tells it from all others of the
+// tenant.
+func entryDocument(tenant, at, kind string, n int64, e *storage.AuditEntry) bson.D {
+	doc := d(fID, key(tenant, "a", at), fTenant, tenant, fKind, kind, fNumber, n, fAt, millis(e.At),
 		fActor, e.Actor, fAction, e.Action)
 	for _, f := range []struct{ name, value string }{{fRequest, e.RequestID}, {fType, e.Type}, {fResource, e.ID}} {
 		if f.value != "" {
@@ -522,6 +539,5 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 	if len(e.Attributes) > 0 {
 		doc = append(doc, bson.E{Key: fAttributes, Value: e.Attributes})
 	}
-	t.add(ofRows, change{insert: doc})
-	return nil
+	return doc
 }

@@ -35,7 +35,8 @@ func scanClient(st *sqlite.Stmt, from int) *storage.Client {
 func (s *Store) Token(ctx context.Context, id string) (k *storage.Token, cl *storage.Client, err error) {
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT `+tokenColumns+`, `+clientColumns+` FROM token k
-			JOIN client c ON c.tenant = k.tenant AND c.id = k.client WHERE k.id = ?`, func(st *sqlite.Stmt) error {
+			JOIN client c ON c.tenant = k.tenant AND c.id = k.client
+			WHERE k.id = ? AND NOT EXISTS (SELECT 1 FROM load l WHERE l.tenant = k.tenant)`, func(st *sqlite.Stmt) error {
 			k, cl = scanToken(st), scanClient(st, 6)
 			return nil
 		}, id)
@@ -112,6 +113,15 @@ func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user 
 	return hash, err
 }
 
+const auditColumns = `seq, at, request_id, actor, action, type, id, version, attributes`
+
+func scanAudit(st *sqlite.Stmt) storage.AuditEntry {
+	return storage.AuditEntry{
+		Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3), Action: st.ColumnText(4),
+		Type: st.ColumnText(5), ID: st.ColumnText(6), Version: st.ColumnInt64(7), Attributes: strings.Fields(st.ColumnText(8)),
+	}
+}
+
 // AuditEntries implements storage.Audit.
 func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
 	return s.auditTrail(ctx, tenant, after, limit, "")
@@ -124,12 +134,8 @@ func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64
 
 func (s *Store) auditTrail(ctx context.Context, tenant storage.TenantID, after int64, limit int, which string) (list []storage.AuditEntry, err error) {
 	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT seq, at, request_id, actor, action, type, id, version, attributes FROM audit
-			WHERE tenant = ? AND seq > ?`+which+` ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-			list = append(list, storage.AuditEntry{
-				Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3), Action: st.ColumnText(4),
-				Type: st.ColumnText(5), ID: st.ColumnText(6), Version: st.ColumnInt64(7), Attributes: strings.Fields(st.ColumnText(8)),
-			})
+		return query(c, `SELECT `+auditColumns+` FROM audit WHERE tenant = ? AND seq > ?`+which+` ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
+			list = append(list, scanAudit(st))
 			return nil
 		}, string(tenant), after, limit)
 	})

@@ -23,6 +23,13 @@ func TestContract(t *testing.T) {
 	})
 }
 
+func TestMove(t *testing.T) {
+	plain := func(t *testing.T) storage.Store {
+		return open(t, filepath.Join(t.TempDir(), "roster.db"), Options{QueryTimeout: time.Minute})
+	}
+	storagetest.Move(t, plain, func(t *testing.T) storage.Store { return &merging{Store: plain(t).(*Store)} })
+}
+
 // merging is a Store that moves the keys of new rows from memory to the tables
 // with every seventh write, so that the contract sees rows of both kinds.
 type merging struct {

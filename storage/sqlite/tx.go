@@ -187,6 +187,9 @@ func (t *tx) SetPassword(user *storage.Resource, hash string) error {
 }
 
 func (t *tx) CreateClient(c *storage.Client) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
 	err := t.change(`INSERT INTO client (tenant, id, name, scopes, profile, networks, created) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, strings.Join(c.Networks, " "), c.Created)
 	if sqlite.ErrCode(err) == sqlite.ResultConstraintUnique {
@@ -196,6 +199,9 @@ func (t *tx) CreateClient(c *storage.Client) error {
 }
 
 func (t *tx) RevokeClient(id string, at time.Time) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
 	if err := t.change(`UPDATE client SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL`, at, t.tenant, id); err != nil {
 		return err
 	}
@@ -206,11 +212,17 @@ func (t *tx) RevokeClient(id string, at time.Time) error {
 }
 
 func (t *tx) CreateToken(k *storage.Token) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
 	return t.change(`INSERT INTO token (id, tenant, client, hash, created, expires) VALUES (?, ?, ?, ?, ?, ?)`,
 		k.ID, t.tenant, k.Client, k.Hash, k.Created, k.Expires)
 }
 
 func (t *tx) ExpireToken(id string, at time.Time) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
 	if err := t.change(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND id = ?`, at, t.tenant, id); err != nil {
 		return err
 	}
@@ -225,10 +237,14 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 		return fmt.Errorf("an audit entry needs an actor and an action")
 	}
 	t.audited = true
-	seq, err := t.batch.nextSeq()
-	if err != nil {
+	var err error
+	if e.Seq, err = t.batch.nextSeq(t.tenant); err != nil {
 		return err
 	}
+	return t.insertAudit(e)
+}
+
+func (t *tx) insertAudit(e storage.AuditEntry) error {
 	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
+		e.Seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
 }

@@ -120,7 +120,7 @@ type unknown struct{ filter.Expr }
 // TestAScanIsStopped gives a query a moment for many rows.
 func TestAScanIsStopped(t *testing.T) {
 	s := openNew(t, Options{QueryTimeout: 2 * time.Millisecond})
-	heavy(t, s, 10_000)
+	heavy(t, s, 100_000)
 	slow := storage.Query{Type: "User", Filter: parse(t, userType, `title co "x" and title ew "y" and not (title sw "z")`), StartIndex: 1, Count: 1}
 	for range 3 * s.size { // no reader is the worse for it
 		begin := time.Now()

@@ -75,7 +75,7 @@ func (s *Store) submit(j *job) error {
 func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 	defer close(s.done)
 	defer c.Close()
-	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}}
+	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}, lastSeq: make(map[string]int64)}
 	for commits := 1; ; commits++ {
 		select {
 		case j := <-s.jobs:
@@ -113,8 +113,8 @@ type batch struct {
 	// it touches, so it is done only once a job has failed after it had changed
 	// something: then the batch is begun again.
 	careful bool
-	lastRow int64 // the highest row number of resource, 0 while unknown
-	lastSeq int64 // the highest number in audit, 0 while unknown
+	lastRow int64            // the highest row number of resource, 0 while unknown
+	lastSeq map[string]int64 // the highest number in the audit trail of each tenant, if known
 }
 
 // run commits first and whatever else is waiting by then.
@@ -144,7 +144,8 @@ func (b *batch) run(first *job) {
 // attempt runs the jobs of the batch and those that join it, and commits.
 func (b *batch) attempt() error {
 	b.tally.reset()
-	b.lastRow, b.lastSeq = 0, 0
+	b.lastRow = 0
+	clear(b.lastSeq)
 	if err := exec(b.conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -203,26 +204,32 @@ func (b *batch) commit() error {
 // nextRow returns the row number of the next resource. Nobody else can take it
 // while this transaction holds the lock.
 func (b *batch) nextRow() (int64, error) {
-	err := b.last(&b.lastRow, `SELECT coalesce(max(n), 0) FROM resource`)
-	b.lastRow++
-	return b.lastRow, err
-}
-
-// nextSeq returns the next number of the audit trail.
-func (b *batch) nextSeq() (int64, error) {
-	err := b.last(&b.lastSeq, `SELECT coalesce(max(seq), 0) FROM audit`)
-	b.lastSeq++
-	return b.lastSeq, err
-}
-
-func (b *batch) last(known *int64, sql string) error {
-	if *known != 0 {
-		return nil
+	if b.lastRow == 0 {
+		var err error
+		if b.lastRow, err = highest(b.conn, `SELECT coalesce(max(n), 0) FROM resource`); err != nil {
+			return 0, err
+		}
 	}
-	return query(b.conn, sql, func(st *sqlite.Stmt) error {
-		*known = st.ColumnInt64(0)
-		return nil
-	})
+	b.lastRow++
+	return b.lastRow, nil
+}
+
+// nextSeq returns the next number of a tenant's audit trail.
+func (b *batch) nextSeq(tenant string) (int64, error) {
+	last, known := b.lastSeq[tenant]
+	if !known {
+		var err error
+		if last, err = highest(b.conn, `SELECT coalesce(max(seq), 0) FROM audit WHERE tenant = ?`, tenant); err != nil {
+			return 0, err
+		}
+	}
+	b.lastSeq[tenant] = last + 1
+	return last + 1, nil
+}
+
+func highest(c *sqlite.Conn, sql string, args ...any) (n int64, err error) {
+	err = query(c, sql, func(st *sqlite.Stmt) error { n = st.ColumnInt64(0); return nil }, args...)
+	return n, err
 }
 
 // do runs one job and leaves its outcome in the job. It reports true when the

@@ -7,8 +7,9 @@
 //
 // Every promise in the comments of storage is a test here, and its name reads as
 // the promise. They are listed at the top of each file: resources.go, members.go,
-// queries.go, clients.go, audit.go, tenants.go and concurrency.go. A backend adds
-// tests of its own for what only it promises.
+// queries.go, clients.go, audit.go, tenants.go, concurrency.go and dump.go. A
+// backend adds tests of its own for what only it promises. [Move] holds two
+// backends to it that a directory moves between.
 //
 // The heart is differential.go: a directory is filled at random (generate.go)
 // beside a plain model of it in Go (model.go), then both answer thousands of

@@ -24,6 +24,8 @@ CREATE TABLE resource (
 CREATE UNIQUE INDEX resource_live ON resource (tenant, type, id) WHERE deleted IS NULL;
 CREATE INDEX resource_modified ON resource (tenant, type, modified) WHERE deleted IS NULL;
 CREATE INDEX resource_deleted ON resource (tenant, deleted) WHERE deleted IS NOT NULL;
+-- Deleted resources are found by their ids when memberships are loaded.
+CREATE INDEX resource_hidden ON resource (tenant, id) WHERE deleted IS NOT NULL;
 
 -- Keys of the live resources up to the row in keyed; those of later rows are
 -- held in memory and stand here after the next merge (keys.go). A key is a hash
@@ -92,9 +94,11 @@ CREATE TABLE token (
 CREATE INDEX token_client ON token (tenant, client);
 
 -- The audit trail, which loses no row. Entries with a version are the outbox.
+-- Each tenant numbers its own, so that one that is loaded keeps its numbers
+-- whatever the others have.
 CREATE TABLE audit (
-    seq        INTEGER PRIMARY KEY,
     tenant     TEXT NOT NULL,
+    seq        INTEGER NOT NULL,
     at         INTEGER NOT NULL,
     request_id TEXT NOT NULL,
     actor      TEXT NOT NULL,
@@ -102,7 +106,16 @@ CREATE TABLE audit (
     type       TEXT NOT NULL,
     id         TEXT NOT NULL,
     version    INTEGER NOT NULL, -- 0 for what is no event
-    attributes TEXT NOT NULL -- space-separated paths
-) STRICT;
+    attributes TEXT NOT NULL, -- space-separated paths
+    PRIMARY KEY (tenant, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Loads under way: how far each has come.
+CREATE TABLE load (
+    tenant  TEXT PRIMARY KEY NOT NULL,
+    dump    TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    digest  BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 
 INSERT INTO tenant (id, name, created) VALUES ('default', 'Default tenant', unixepoch() * 1000);

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/storage"
+)
+
+func newDumpCommand() *cobra.Command {
+	d := &dumpCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "dump",
+		Short: "Write a tenant whole to a file",
+		Long: "Write a tenant whole to a file, whether or not a server runs on the store: as of the moment at which\n" +
+			"it begins. `roster load` makes the same tenant of it in another store.\n\n" +
+			"The file holds the hashes of passwords and tokens. It is made for its owner alone (mode 0600); keep\n" +
+			"it as carefully as the store itself.",
+		Example: "  roster dump --store /var/lib/roster/roster.db --out default.jsonl\n" +
+			"  roster dump | gzip > default.jsonl.gz",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd) },
+	}
+	d.store.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&d.tenant, "tenant", string(storage.DefaultTenant), "the tenant to write")
+	f.StringVar(&d.out, "out", "-", "the `file` to write, which must not exist; - for standard output")
+	return cmd
+}
+
+// dumpCommand is one call of `roster dump`.
+type dumpCommand struct {
+	store       storeFlags
+	tenant, out string
+	getenv      func(string) string
+}
+
+func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
+	ctx := cmd.Context()
+	if d.out == "-" && isTerminal(cmd.OutOrStdout()) {
+		return errors.New("a dump is not written to a terminal: name a file with --out")
+	}
+	p, err := d.store.place(cmd, d.getenv)
+	if err != nil {
+		return err
+	}
+	store, err := openExisting(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	w := &dump.Writer{Store: store, Product: versionText(), Now: time.Now()}
+	var counts dump.Counts
+	if d.out == "-" {
+		counts, err = w.Write(ctx, storage.TenantID(d.tenant), cmd.OutOrStdout())
+	} else {
+		counts, err = d.toFile(ctx, w)
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("no tenant called %q", d.tenant)
+	}
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "Dumped tenant %q: %s.\n", d.tenant, counts)
+	return nil
+}
+
+// toFile makes a file of a dump, or none.
+func (d *dumpCommand) toFile(ctx context.Context, w *dump.Writer) (counts dump.Counts, err error) {
+	f, err := os.OpenFile(d.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return counts, fmt.Errorf("%s exists; choose another name", d.out)
+	}
+	if err != nil {
+		return counts, err
+	}
+	counts, err = w.Write(ctx, storage.TenantID(d.tenant), f)
+	if err == nil {
+		err = f.Sync() // whoever deletes the store next relies on it
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		err = errors.Join(err, os.Remove(d.out))
+	}
+	return counts, err
+}
+
+// isTerminal reports whether a person sees what is written to w at once.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+func newLoadCommand() *cobra.Command {
+	l := &loadCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "load --in FILE",
+		Short: "Load a tenant that was dumped",
+		Long: "Load what `roster dump` wrote into an empty tenant. A file is checked to its end before anything is\n" +
+			"loaded. A load that was interrupted goes on when the same dump is loaded again; until it is complete,\n" +
+			"nobody can use the tenant. No server may run on a store that is a file meanwhile.",
+		Example: "  roster load --store /var/lib/roster/roster.db --in default.jsonl\n" +
+			"  gunzip < default.jsonl.gz | roster load --in -",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd) },
+	}
+	l.store.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&l.tenant, "tenant", "", "the tenant to load into; that of the dump, unless said otherwise")
+	f.StringVar(&l.in, "in", "", "the `file` to load; - for standard input")
+	f.BoolVar(&l.dryRun, "dry-run", false, "check the dump, and load nothing")
+	if err := cmd.MarkFlagRequired("in"); err != nil {
+		panic(err) // there is no such flag
+	}
+	return cmd
+}
+
+// loadCommand is one call of `roster load`.
+type loadCommand struct {
+	store      storeFlags
+	tenant, in string
+	dryRun     bool
+	getenv     func(string) string
+}
+
+func (l *loadCommand) run(cmd *cobra.Command) error {
+	ctx, say := cmd.Context(), cmd.ErrOrStderr()
+	p, err := l.store.place(cmd, l.getenv)
+	if err != nil {
+		return err
+	}
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	in, size := cmd.InOrStdin(), int64(-1)
+	if l.in != "-" {
+		f, err := os.Open(l.in)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fi, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		in = f
+		if fi.Mode().IsRegular() {
+			size = fi.Size()
+		}
+	}
+	// What can be read twice is checked first, so that nothing of a bad dump is
+	// ever loaded.
+	if size >= 0 || l.dryRun {
+		result, err := watched(in, size, "checking", say, func(r io.Reader) (dump.Result, error) { return dump.Verify(ctx, r, set) })
+		if err != nil {
+			return l.explain(err)
+		}
+		if l.dryRun {
+			_, _ = fmt.Fprintf(say, "The dump of tenant %q of %s is whole: %s.\n", result.Tenant, formatTime(result.Header.Created), result.Counts)
+			return nil
+		}
+		if _, err := in.(io.Seeker).Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	log := slog.New(slog.NewTextHandler(say, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	store, err := openStore(ctx, p, log, nil)
+	if err != nil {
+		return err
+	}
+	err = l.load(ctx, store, set, in, size, say)
+	return errors.Join(err, store.Close())
+}
+
+func (l *loadCommand) load(ctx context.Context, store storage.Store, set *schemas.Set, in io.Reader, size int64, say io.Writer) error {
+	loader := &dump.Loader{Store: store, Schemas: set, Tenant: storage.TenantID(l.tenant), Now: time.Now}
+	result, err := watched(in, size, "loading", say, func(r io.Reader) (dump.Result, error) { return loader.Load(ctx, r) })
+	if result.Resumed > 0 {
+		_, _ = fmt.Fprintf(say, "Went on after %d records that had been loaded before.\n", result.Resumed)
+	}
+	if err == nil {
+		_, _ = fmt.Fprintf(say, "Loaded tenant %q: %s.\n", result.Tenant, result.Counts)
+		return nil
+	}
+	if mark, markErr := store.LoadMark(context.WithoutCancel(ctx), result.Tenant); markErr == nil && mark != nil {
+		_, _ = fmt.Fprintf(say, "%d records are loaded. Tenant %q cannot be used before the load is complete; load the same dump again to go on.\n",
+			mark.Records, result.Tenant)
+	}
+	return l.explain(err)
+}
+
+// explain adds which file a line is in.
+func (l *loadCommand) explain(err error) error {
+	if _, ok := errors.AsType[*dump.LineError](err); ok && l.in != "-" {
+		return fmt.Errorf("%s: %w", l.in, err)
+	}
+	return err
+}
+
+// watched runs fn on what it reads, with a bar for those who look on. size is -1
+// where nobody knows it.
+func watched(in io.Reader, size int64, doing string, say io.Writer, fn func(io.Reader) (dump.Result, error)) (dump.Result, error) {
+	if !isTerminal(say) {
+		return fn(in)
+	}
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription(doing),
+		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	defer func() { _ = bar.Clear() }() // nothing depends on what it shows
+	r := progressbar.NewReader(in, bar)
+	return fn(&r)
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/sqlite"
+)
+
+// TestLoadKilled kills `roster load` again and again wherever it is, until the
+// dump is loaded all the same: nothing is missing then, and nothing is there
+// twice.
+func TestLoadKilled(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	from, to, file := filepath.Join(folder, "from.db"), filepath.Join(folder, "to.db"), filepath.Join(folder, "dump.jsonl")
+	fillForLoad(t, from, 3000)
+	roster(t, "dump", "--store", from, "--out", file)
+	want := recordsOf(t, file)
+	var lived time.Duration
+	kills := 0
+	for begun := time.Now(); ; {
+		cmd := exec.Command("roster", "load", "--in", file, "--store", to)
+		var say bytes.Buffer
+		cmd.Env, cmd.Stderr = cleanEnv(), &say
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		// Longer each time, so that it comes to an end on a slow machine too.
+		lived += lived/4 + time.Duration(rand.Int64N(int64(60*time.Millisecond)))
+		var err error
+		select {
+		case err = <-ended:
+		case <-time.After(lived):
+			_ = cmd.Process.Kill() // it may have ended
+			err = <-ended
+		}
+		if err == nil {
+			break
+		}
+		if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.Exited() {
+			t.Fatalf("roster load after %d kills: %v\n%s", kills, err, &say)
+		}
+		if kills++; time.Since(begun) > 4*patience {
+			t.Fatalf("not loaded after %d kills", kills)
+		}
+	}
+	t.Logf("loaded after %d kills", kills)
+	after := filepath.Join(folder, "after.jsonl")
+	roster(t, "dump", "--store", to, "--out", after)
+	got := recordsOf(t, after)
+	if last := len(got) - 1; !bytes.Contains(got[last], []byte(`"action":"tenant.load"`)) {
+		t.Errorf("the last record is %s, want that of the load", got[last])
+	} else if got = got[:last]; !slices.EqualFunc(want, got, bytes.Equal) {
+		t.Errorf("the store has %d records, want the %d of the dump", len(got), len(want))
+	}
+}
+
+// recordsOf returns the lines of a dump between its header and its trailer.
+func recordsOf(t *testing.T, file string) [][]byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSuffix(b, []byte("\n")), []byte("\n"))
+	return lines[1 : len(lines)-1]
+}
+
+// fillForLoad makes a store with users who are all in one group.
+func fillForLoad(t *testing.T, path string, users int) {
+	t.Helper()
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resource := func(typ string, n int, attrs map[string]any) *storage.Resource {
+		r := &storage.Resource{Type: typ, ID: fmt.Sprintf("01a20000-0000-7000-8000-%012d", n), Version: 1, Created: time.UnixMilli(1), LastModified: time.UnixMilli(2)}
+		attrs["id"], r.Name = r.ID, storage.NameOf(attrs)
+		r.Doc, r.Index = set.Type(typ).Document(attrs), s.NewIndex(storage.DefaultTenant, set.Type(typ), attrs)
+		return r
+	}
+	group := resource("Group", users, map[string]any{"displayName": "All"})
+	err = s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		var members []storage.Member
+		err := tx.Create(group)
+		for n := range users {
+			u := resource("User", n, map[string]any{"userName": fmt.Sprint("user", n)})
+			members = append(members, storage.Member{Value: u.ID})
+			err = errors.Join(err, tx.Create(u), tx.Audit(storage.AuditEntry{At: u.Created, Actor: "operator", Action: "user.create", Type: "User", ID: u.ID, Version: 1}))
+		}
+		_, membersErr := tx.AddMembers(group, members)
+		return errors.Join(err, membersErr)
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,281 @@
+// Package dump writes a tenant to a file and loads it from there into another
+// store, whatever databases these are.
+//
+// A dump is JSON Lines in UTF-8. The first line is a header: the format and its
+// version, an id of the dump, whose it is, when and by which version it was made.
+// Each following line is one record, an object with one member that says what
+// kind it is: a tenant, client, token, resource, members (a portion of a group's)
+// or an audit entry, in this order. The last line counts them and has the SHA-256
+// of all bytes before it, so a dump that was cut off or altered is refused. It
+// protects from accidents, not from forgers.
+//
+// What is derived is left out and made anew by the store that is loaded: search
+// shadow, keys, the name of a resource, counts.
+//
+// format.go says what a line looks like, write.go and read.go go over them, load.go
+// fills a store.
+package dump
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// The format and its version. A change that an older reader would misread is a
+// new version.
+const (
+	formatName    = "roster-dump"
+	formatVersion = 1
+)
+
+// maxLine bounds a line. A resource is a megabyte at most, and members go in
+// small portions.
+const maxLine = 16 << 20
+
+// Header is the first line.
+type Header struct {
+	Format  string    `json:"format"`
+	Version int       `json:"version"`
+	Dump    string    `json:"dump"` // an id of its own
+	Tenant  string    `json:"tenant"`
+	Created time.Time `json:"created"`
+	Product string    `json:"product"` // the version of Roster that made it
+}
+
+// Counts are what a dump holds.
+type Counts struct {
+	Tenants     int64 `json:"tenants"`
+	Clients     int64 `json:"clients"`
+	Tokens      int64 `json:"tokens"`
+	Resources   int64 `json:"resources"`
+	Deleted     int64 `json:"deleted"` // of the resources, those that are soft-deleted
+	Memberships int64 `json:"memberships"`
+	Audit       int64 `json:"audit"`
+}
+
+// String writes the counts for people.
+func (c Counts) String() string {
+	return fmt.Sprintf("%s, %s, %s (%d deleted), %s, %s", some(c.Clients, "client"), some(c.Tokens, "token"),
+		some(c.Resources, "resource"), c.Deleted, some(c.Memberships, "membership"), some(c.Audit, "audit entry"))
+}
+
+func some(n int64, what string) string {
+	if n != 1 {
+		if stem, ok := strings.CutSuffix(what, "y"); ok {
+			what = stem + "ie"
+		}
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
+}
+
+func (c *Counts) add(r storage.Record) {
+	switch {
+	case r.Tenant != nil:
+		c.Tenants++
+	case r.Client != nil:
+		c.Clients++
+	case r.Token != nil:
+		c.Tokens++
+	case r.Resource != nil:
+		c.Resources++
+		if !r.Resource.Deleted.IsZero() {
+			c.Deleted++
+		}
+	case r.Members != nil:
+		c.Memberships += int64(len(r.Members.Members))
+	case r.Audit != nil:
+		c.Audit++
+	}
+}
+
+type trailer struct {
+	Records Counts `json:"records"`
+	SHA256  string `json:"sha256"` // in hexadecimal
+}
+
+type tenantLine struct {
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+}
+
+type clientLine struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Scopes   []string  `json:"scopes"`
+	Profile  string    `json:"profile,omitempty"`
+	Networks []string  `json:"networks,omitempty"`
+	Created  time.Time `json:"created"`
+	Revoked  time.Time `json:"revoked,omitzero"`
+}
+
+type tokenLine struct {
+	ID       string    `json:"id"`
+	Client   string    `json:"client"`
+	Hash     []byte    `json:"hash"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires"`
+	LastUsed time.Time `json:"lastUsed,omitzero"`
+}
+
+type resourceLine struct {
+	Type         string    `json:"type"`
+	ID           string    `json:"id"`
+	Version      int64     `json:"version"`
+	Created      time.Time `json:"created"`
+	LastModified time.Time `json:"lastModified"`
+	Deleted      time.Time `json:"deleted,omitzero"`
+	Password     string    `json:"password,omitempty"`
+	// Doc stands last, so that it can be written as it is.
+	Doc jsontext.Value `json:"doc,omitempty"`
+}
+
+type membersLine struct {
+	Group   string       `json:"group"`
+	Members []memberLine `json:"members"`
+}
+
+type memberLine struct {
+	Value   string `json:"value"`
+	Display string `json:"display,omitempty"`
+}
+
+type auditLine struct {
+	Seq        int64     `json:"seq"`
+	At         time.Time `json:"at"`
+	RequestID  string    `json:"requestId,omitempty"`
+	Actor      string    `json:"actor"`
+	Action     string    `json:"action"`
+	Type       string    `json:"type,omitempty"`
+	ID         string    `json:"id,omitempty"`
+	Version    int64     `json:"version,omitzero"`
+	Attributes []string  `json:"attributes,omitempty"`
+}
+
+// kind is a kind of line: what it is called, and how to read it. read reports
+// whether all that has to be there is.
+type kind struct {
+	name     string
+	expected string // what a line of it has to be
+	read     func(jsontext.Value, storage.TenantID) (storage.Record, bool)
+}
+
+// kinds are in the order in which they come.
+var kinds = []kind{
+	{"tenant", "a tenant: name and created", reader(func(l tenantLine, tenant storage.TenantID) (storage.Record, bool) {
+		return storage.Record{Tenant: &storage.Tenant{ID: tenant, Name: l.Name, Created: l.Created}}, whole(l.Created)
+	})},
+	{"client", "a client: id, name, scopes and created, and perhaps profile, networks and revoked", reader(func(l clientLine, tenant storage.TenantID) (storage.Record, bool) {
+		return storage.Record{Client: &storage.Client{ID: l.ID, Tenant: tenant, Name: l.Name, Scopes: l.Scopes, Profile: l.Profile, Networks: l.Networks,
+			Created: l.Created, Revoked: l.Revoked}}, l.ID != "" && l.Name != "" && l.Scopes != nil && whole(l.Created) && unset(l.Revoked)
+	})},
+	{"token", "a token: id, client, hash, created and expires, and perhaps lastUsed", reader(func(l tokenLine, _ storage.TenantID) (storage.Record, bool) {
+		return storage.Record{Token: &storage.Token{ID: l.ID, Client: l.Client, Hash: l.Hash, Created: l.Created, Expires: l.Expires, LastUsed: l.LastUsed}},
+			l.ID != "" && l.Client != "" && len(l.Hash) > 0 && whole(l.Created) && whole(l.Expires) && unset(l.LastUsed)
+	})},
+	{"resource", "a resource: type, id, version, created, lastModified and doc, and perhaps deleted and password", reader(func(l resourceLine, _ storage.TenantID) (storage.Record, bool) {
+		return storage.Record{Resource: &storage.WholeResource{Resource: storage.Resource{Type: l.Type, ID: l.ID, Version: l.Version,
+				Created: l.Created, LastModified: l.LastModified, Doc: l.Doc}, Password: l.Password, Deleted: l.Deleted}},
+			l.Type != "" && l.ID != "" && l.Version > 0 && whole(l.Created) && whole(l.LastModified) && unset(l.Deleted) && l.Doc.Kind() == '{'
+	})},
+	{"members", fmt.Sprintf("members: group, and up to %d members with value and perhaps display", storage.MembersPerRecord),
+		reader(func(l membersLine, _ storage.TenantID) (storage.Record, bool) {
+			m := &storage.GroupMembers{Group: l.Group, Members: make([]storage.Member, len(l.Members))}
+			good := l.Group != "" && len(l.Members) > 0 && len(l.Members) <= storage.MembersPerRecord
+			for i, e := range l.Members {
+				m.Members[i] = storage.Member{Value: e.Value, Display: e.Display}
+				good = good && e.Value != ""
+			}
+			return storage.Record{Members: m}, good
+		})},
+	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version and attributes", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
+		return storage.Record{Audit: &storage.AuditEntry{Seq: l.Seq, At: l.At, RequestID: l.RequestID, Actor: l.Actor, Action: l.Action, Type: l.Type, ID: l.ID,
+			Version: l.Version, Attributes: l.Attributes}}, l.Seq > 0 && whole(l.At) && l.Actor != "" && l.Action != "" && l.Version >= 0
+	})},
+}
+
+const endName = "end"
+
+// whole reports whether a time is one that stores keep: in whole milliseconds.
+func whole(t time.Time) bool { return !t.IsZero() && t.Equal(t.Truncate(time.Millisecond)) }
+
+func unset(t time.Time) bool { return t.IsZero() || whole(t) }
+
+func reader[L any](record func(L, storage.TenantID) (storage.Record, bool)) func(jsontext.Value, storage.TenantID) (storage.Record, bool) {
+	return func(v jsontext.Value, tenant storage.TenantID) (storage.Record, bool) {
+		var l L
+		if !decode(v, &l) {
+			return storage.Record{}, false
+		}
+		return record(l, tenant)
+	}
+}
+
+// decode reads an object of exactly these members. Its error would quote values,
+// so there is none.
+func decode(v []byte, into any) bool {
+	return json.Unmarshal(v, into, json.RejectUnknownMembers(true)) == nil
+}
+
+// appendRecord appends the line of a record, without its end.
+func appendRecord(dst []byte, r storage.Record) ([]byte, error) {
+	var name string
+	var line any
+	var doc []byte
+	switch {
+	case r.Tenant != nil:
+		name, line = "tenant", tenantLine{r.Tenant.Name, r.Tenant.Created}
+	case r.Client != nil:
+		c := r.Client
+		name, line = "client", clientLine{c.ID, c.Name, c.Scopes, c.Profile, c.Networks, c.Created, c.Revoked}
+	case r.Token != nil:
+		k := r.Token
+		name, line = "token", tokenLine{k.ID, k.Client, k.Hash, k.Created, k.Expires, k.LastUsed}
+	case r.Resource != nil:
+		w := r.Resource
+		name, doc = "resource", w.Doc
+		line = resourceLine{Type: w.Type, ID: w.ID, Version: w.Version, Created: w.Created, LastModified: w.LastModified, Deleted: w.Deleted, Password: w.Password}
+	case r.Members != nil:
+		m := membersLine{Group: r.Members.Group, Members: make([]memberLine, len(r.Members.Members))}
+		for i, e := range r.Members.Members {
+			m.Members[i] = memberLine{e.Value, e.Display}
+		}
+		name, line = "members", m
+	case r.Audit != nil:
+		e := r.Audit
+		name, line = "audit", auditLine{e.Seq, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes}
+	}
+	return appendLine(dst, name, line, doc)
+}
+
+// appendLine appends an object with one member. A document becomes the last
+// member of that, byte for byte: an encoder might write its strings in another
+// way.
+func appendLine(dst []byte, name string, line any, doc []byte) ([]byte, error) {
+	b, err := json.Marshal(line)
+	if err != nil {
+		return nil, fmt.Errorf("write a record of the kind %s: %w", name, err)
+	}
+	dst = append(append(append(dst, `{"`...), name...), `":`...)
+	if doc != nil {
+		if bytes.ContainsRune(doc, '\n') {
+			return nil, fmt.Errorf("write a record of the kind %s: its document has more than one line", name)
+		}
+		b = append(append(append(b[:len(b)-1], `,"doc":`...), doc...), '}')
+	}
+	dst = append(append(dst, b...), '}')
+	if len(dst) > maxLine {
+		return nil, fmt.Errorf("write a record of the kind %s: it has more than %d bytes", name, maxLine)
+	}
+	return dst, nil
+}
+
+// probeHeader reads the part of a header that all versions have.
+func probeHeader(v []byte, into any) bool { return json.Unmarshal(v, into) == nil }

@@ -1,0 +1,208 @@
+package dump
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// How much is written at a time: so little that others get their turn and that no
+// database finds a transaction too large, so much that a commit is worth it.
+const (
+	portionRecords = 500 // a record of members counts as many as it has
+	portionBytes   = 4 << 20
+)
+
+// Loader loads dumps into a store.
+type Loader struct {
+	Store   storage.Store
+	Schemas *schemas.Set
+	// Tenant is what is loaded into; the tenant of the dump, if empty.
+	Tenant storage.TenantID
+	Now    func() time.Time
+
+	portion int // in tests, in the place of portionRecords
+}
+
+// Result says what came of a load.
+type Result struct {
+	Header Header
+	Tenant storage.TenantID
+	Counts Counts // of the whole dump
+	// Resumed is how many records were in the store already.
+	Resumed int64
+}
+
+// Load loads a dump. It writes portion by portion, and an error leaves the
+// portions before it in the store, in a tenant that nobody can use; loading the
+// same dump again goes on there. Only when the trailer has been read and is right
+// is the load complete, which is when the tenant's clients can sign in and when
+// the audit entry tenant.load is recorded.
+func (l *Loader) Load(ctx context.Context, in io.Reader) (Result, error) {
+	r, err := NewReader(in, l.Schemas, l.Tenant)
+	if err != nil {
+		return Result{}, err
+	}
+	s := &session{Loader: l, reader: r, limit: portionRecords}
+	if l.portion > 0 {
+		s.limit = l.portion
+	}
+	err = s.run(ctx)
+	return Result{Header: r.Header, Tenant: r.tenant, Counts: r.Counts, Resumed: s.resumed}, err
+}
+
+// Verify reads a dump to its end, as Load would, and writes nothing.
+func Verify(ctx context.Context, in io.Reader, set *schemas.Set) (Result, error) {
+	r, err := NewReader(in, set, "")
+	if err != nil {
+		return Result{}, err
+	}
+	for err == nil {
+		if err = ctx.Err(); err == nil {
+			_, err = r.Next()
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return Result{Header: r.Header, Tenant: r.tenant, Counts: r.Counts}, err
+}
+
+// session is one run of Load.
+type session struct {
+	*Loader
+	reader  *Reader
+	limit   int
+	resumed int64
+
+	mark   *storage.LoadMark // what the store holds
+	list   []*storage.Record // what comes next
+	lines  []int             // where each of list stands
+	weight int
+	bytes  int
+}
+
+func (s *session) run(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	for {
+		// Asked here too, because reading does not ask.
+		if ctx.Err() != nil {
+			return errors.New("interrupted; load the same dump again to go on from here")
+		}
+		rec, err := s.reader.Next()
+		if errors.Is(err, io.EOF) {
+			return s.write(ctx, nil)
+		}
+		if err != nil {
+			return err
+		}
+		s.take(rec)
+		if s.weight >= s.limit || s.bytes >= portionBytes {
+			if err := s.write(ctx, s.reader.Mark()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// begin begins a load, or finds out where an earlier one has got to and reads up
+// to there.
+func (s *session) begin(ctx context.Context) (err error) {
+	if s.mark, err = s.Store.LoadMark(ctx, s.reader.tenant); err != nil {
+		return err
+	}
+	if s.mark == nil {
+		return s.write(ctx, s.reader.Mark())
+	}
+	other := fmt.Errorf("tenant %q holds a part of another dump (%s): load that one to its end, or use a new store", s.reader.tenant, s.mark.Dump)
+	if s.mark.Dump != s.reader.Header.Dump {
+		return other
+	}
+	for range s.mark.Records {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err := s.reader.Next()
+		if errors.Is(err, io.EOF) {
+			return other
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !bytes.Equal(s.reader.Mark().Digest, s.mark.Digest) {
+		return s.reader.wrong("the lines so far to be those that were loaded: the dump has been altered since")
+	}
+	s.resumed = s.mark.Records
+	return nil
+}
+
+// take adds a record to the next portion, with what the store searches it by.
+func (s *session) take(rec storage.Record) {
+	s.weight++
+	s.bytes += len(s.reader.buf)
+	if w := rec.Resource; w != nil {
+		w.Name = storage.NameOf(s.reader.attrs)
+		w.Index = s.Store.NewIndex(s.reader.tenant, s.reader.typ, s.reader.attrs)
+	}
+	if m := rec.Members; m != nil {
+		s.weight += len(m.Members)
+	}
+	s.list = append(s.list, &rec)
+	s.lines = append(s.lines, s.reader.Line())
+}
+
+// write loads a portion and moves the mark in one step. Without a next mark the
+// load is complete.
+func (s *session) write(ctx context.Context, next *storage.LoadMark) error {
+	err := s.Store.Write(ctx, s.reader.tenant, func(tx storage.Tx) error {
+		if s.mark == nil { // first, so that a tenant with anything in it stays as it is
+			return tx.SetLoad(nil, next)
+		}
+		for i, r := range s.list {
+			if err := tx.Load(r); err != nil {
+				return explain(err, s.lines[i])
+			}
+		}
+		if err := tx.SetLoad(s.mark, next); err != nil || next != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{
+			At: s.Now().UTC().Truncate(time.Millisecond), Actor: "operator", Action: "tenant.load", Type: "Tenant", ID: string(s.reader.tenant),
+		})
+	})
+	switch {
+	case errors.Is(err, storage.ErrNotEmpty):
+		return fmt.Errorf("%w: tenant %q has resources, clients or audit entries, and a dump can only be loaded where there are none", err, s.reader.tenant)
+	case errors.Is(err, storage.ErrConflict):
+		return fmt.Errorf("somebody else is loading tenant %q", s.reader.tenant)
+	case err != nil:
+		return err
+	}
+	s.mark = next
+	clear(s.list)
+	s.list, s.lines, s.weight, s.bytes = s.list[:0], s.lines[:0], 0, 0
+	return nil
+}
+
+// explain says which line a store refuses, if that is what err is about.
+func explain(err error, line int) error {
+	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
+		return &LineError{Line: line, Expected: "a value of " + e.Attr + " that nothing before it has", Err: err}
+	}
+	if e, ok := errors.AsType[*storage.UnknownMemberError](err); ok {
+		return &LineError{Line: line, Expected: fmt.Sprintf("members that the dump has as resources, unlike member %d", e.Index)}
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return &LineError{Line: line, Expected: "a group or client that the dump has"}
+	}
+	return err
+}

@@ -1,0 +1,366 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// errEnough ends a dump that nobody wants more of.
+var errEnough = errors.New("enough")
+
+// Dump implements storage.Dumper: one read transaction on a connection of its own,
+// since a dump takes minutes and the readers belong to requests. For as long as
+// it lasts SQLite's log is not begun anew, so the log grows by what is written.
+func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[storage.Record, error] {
+	return func(yield func(storage.Record, error) bool) {
+		err := s.dump(ctx, string(tenant), func(r storage.Record) error {
+			if !yield(r, nil) {
+				return errEnough
+			}
+			select {
+			case <-s.closing:
+				return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+			default:
+				return nil
+			}
+		})
+		if ctx.Err() != nil && err != nil && !errors.Is(err, errEnough) {
+			err = fmt.Errorf("%w: the dump was interrupted", storage.ErrUnavailable)
+		}
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(storage.Record{}, s.explain(err))
+		}
+	}
+}
+
+func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Record) error) error {
+	c, err := openConn(s.path, reader)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetInterrupt(ctx.Done())
+	if err := exec(c, "BEGIN"); err != nil {
+		return err
+	}
+	for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{
+		dumpTenant, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpAudit,
+	} {
+		if err := part(c, tenant, give); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dumpTenant(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	found := false
+	err := query(c, `SELECT name, created FROM tenant WHERE id = ?`, func(st *sqlite.Stmt) error {
+		found = true
+		return give(storage.Record{Tenant: &storage.Tenant{ID: storage.TenantID(tenant), Name: st.ColumnText(0), Created: columnTime(st, 1)}})
+	}, tenant)
+	if err == nil && !found {
+		err = storage.ErrNotFound
+	}
+	return err
+}
+
+func dumpClients(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	return query(c, `SELECT `+clientColumns+` FROM client c WHERE c.tenant = ? ORDER BY c.id`, func(st *sqlite.Stmt) error {
+		return give(storage.Record{Client: scanClient(st, 0)})
+	}, tenant)
+}
+
+func dumpTokens(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	return query(c, `SELECT `+tokenColumns+` FROM token k WHERE k.tenant = ? ORDER BY k.client, k.id`, func(st *sqlite.Stmt) error {
+		return give(storage.Record{Token: scanToken(st)})
+	}, tenant)
+}
+
+// dumpResources goes by row number, which is the order in which members are shown:
+// loaded in this order, they are shown in the same.
+func dumpResources(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	return query(c, `SELECT `+resourceColumns+`, r.type, r.deleted, p.secret
+		FROM resource r LEFT JOIN credential p ON p.n = r.n AND p.kind = 'password' WHERE r.tenant = ? ORDER BY r.n`,
+		func(st *sqlite.Stmt) error {
+			w := &storage.WholeResource{Deleted: columnTime(st, 7), Password: st.ColumnText(8)}
+			scan(st, &w.Resource)
+			w.ID, w.Type, w.Ref = st.ColumnText(1), st.ColumnText(6), 0
+			w.Doc = make([]byte, st.ColumnLen(5))
+			st.ColumnBytes(5, w.Doc)
+			return give(storage.Record{Resource: w})
+		}, tenant)
+}
+
+// membersBytes ends a portion of members before it is full when they have long
+// displays.
+const membersBytes = 256 << 10
+
+// dumpMembers walks the table in its own order; CROSS JOIN keeps the planner from
+// looking for a better one and sorting.
+func dumpMembers(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	var list *storage.GroupMembers
+	size := 0
+	end := func() error {
+		if list == nil {
+			return nil
+		}
+		r := storage.Record{Members: list}
+		list, size = nil, 0
+		return give(r)
+	}
+	err := query(c, `SELECT g.id, x.id, m.display FROM membership m CROSS JOIN resource g ON g.n = m.grp CROSS JOIN resource x ON x.n = m.member
+		WHERE g.tenant = ? ORDER BY m.grp, m.member`, func(st *sqlite.Stmt) error {
+		group := st.ColumnText(0)
+		if list != nil && (list.Group != group || len(list.Members) == storage.MembersPerRecord || size >= membersBytes) {
+			if err := end(); err != nil {
+				return err
+			}
+		}
+		if list == nil {
+			list = &storage.GroupMembers{Group: group}
+		}
+		list.Members = append(list.Members, storage.Member{Value: st.ColumnText(1), Display: st.ColumnText(2)})
+		size += st.ColumnLen(2)
+		return nil
+	}, tenant)
+	if err != nil {
+		return err
+	}
+	return end()
+}
+
+func dumpAudit(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	return query(c, `SELECT `+auditColumns+` FROM audit WHERE tenant = ? ORDER BY seq`, func(st *sqlite.Stmt) error {
+		e := scanAudit(st)
+		return give(storage.Record{Audit: &e})
+	}, tenant)
+}
+
+// LoadMark implements storage.Loader.
+func (s *Store) LoadMark(ctx context.Context, tenant storage.TenantID) (m *storage.LoadMark, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		m, err = loadMark(c, string(tenant))
+		return err
+	})
+	return m, err
+}
+
+func loadMark(c *sqlite.Conn, tenant string) (m *storage.LoadMark, err error) {
+	err = query(c, `SELECT dump, records, digest FROM load WHERE tenant = ?`, func(st *sqlite.Stmt) error {
+		m = &storage.LoadMark{Dump: st.ColumnText(0), Records: st.ColumnInt64(1), Digest: make([]byte, st.ColumnLen(2))}
+		st.ColumnBytes(2, m.Digest)
+		return nil
+	}, tenant)
+	return m, err
+}
+
+// SetLoad implements storage.Tx. There is one writer, so what it finds holds until
+// the write is over.
+func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
+	if t.batch.store.guest {
+		return errGuest
+	}
+	switch {
+	case prev == nil && next == nil:
+		return errors.New("a load that has not begun cannot be completed")
+	case prev == nil:
+		full := false
+		err := query(t.conn, `SELECT EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NULL)
+			OR EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NOT NULL)
+			OR EXISTS (SELECT 1 FROM client WHERE tenant = ?1) OR EXISTS (SELECT 1 FROM audit WHERE tenant = ?1)`, func(st *sqlite.Stmt) error {
+			full = st.ColumnBool(0)
+			return nil
+		}, t.tenant)
+		if err != nil {
+			return err
+		}
+		err = t.exec(`INSERT OR IGNORE INTO load (tenant, dump, records, digest) VALUES (?, ?, ?, ?)`, t.tenant, next.Dump, next.Records, next.Digest)
+		switch {
+		case err != nil:
+			return err
+		case t.conn.Changes() == 0:
+			return storage.ErrConflict
+		case full:
+			return storage.ErrNotEmpty
+		}
+		return nil
+	case next == nil:
+		if err := t.change(`DELETE FROM load WHERE tenant = ? AND dump = ? AND records = ? AND digest = ?`,
+			t.tenant, prev.Dump, prev.Records, prev.Digest); err != nil {
+			return err
+		}
+	default:
+		if err := t.exec(`UPDATE load SET dump = ?, records = ?, digest = ? WHERE tenant = ? AND dump = ? AND records = ? AND digest = ?`,
+			next.Dump, next.Records, next.Digest, t.tenant, prev.Dump, prev.Records, prev.Digest); err != nil {
+			return err
+		}
+	}
+	if t.conn.Changes() == 0 {
+		return storage.ErrConflict
+	}
+	return nil
+}
+
+// usable fails with ErrLoading while the tenant is being loaded.
+func (t *tx) usable() error {
+	m, err := loadMark(t.conn, t.tenant)
+	if err == nil && m != nil {
+		err = storage.ErrLoading
+	}
+	return err
+}
+
+// Load implements storage.Tx.
+func (t *tx) Load(r *storage.Record) error {
+	if t.batch.store.guest {
+		return errGuest
+	}
+	if m, err := loadMark(t.conn, t.tenant); err != nil {
+		return err
+	} else if m == nil {
+		return errors.New("no load of this tenant has begun")
+	}
+	switch {
+	case r.Tenant != nil:
+		return t.exec(`INSERT INTO tenant (id, name, created) VALUES (?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, created = excluded.created`, t.tenant, r.Tenant.Name, r.Tenant.Created)
+	case r.Client != nil:
+		return t.loadClient(r.Client)
+	case r.Token != nil:
+		return t.loadToken(r.Token)
+	case r.Resource != nil:
+		return t.loadResource(r.Resource)
+	case r.Members != nil:
+		return t.loadMembers(r.Members)
+	case r.Audit != nil:
+		return t.loadAudit(*r.Audit)
+	}
+	return errors.New("an empty record")
+}
+
+// taken turns a constraint that failed into what callers tell apart.
+func taken(err error, primary, unique string) error {
+	switch sqlite.ErrCode(err) {
+	case sqlite.ResultConstraintPrimaryKey, sqlite.ResultConstraintRowID:
+		return &storage.UniqueError{Attr: primary}
+	case sqlite.ResultConstraintUnique:
+		return &storage.UniqueError{Attr: unique}
+	}
+	return err
+}
+
+func (t *tx) loadClient(c *storage.Client) error {
+	err := t.exec(`INSERT INTO client (tenant, id, name, scopes, profile, networks, created, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, strings.Join(c.Networks, " "), c.Created, c.Revoked)
+	return taken(err, "id", "name")
+}
+
+func (t *tx) loadToken(k *storage.Token) error {
+	known := false
+	err := query(t.conn, `SELECT 1 FROM client WHERE tenant = ? AND id = ?`, func(*sqlite.Stmt) error { known = true; return nil }, t.tenant, k.Client)
+	if err == nil && !known {
+		err = storage.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	err = t.exec(`INSERT INTO token (id, tenant, client, hash, created, expires, last_used) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		k.ID, t.tenant, k.Client, k.Hash, k.Created, k.Expires, k.LastUsed)
+	return taken(err, "id", "id")
+}
+
+// loadResource is Create for a resource that has a past.
+func (t *tx) loadResource(w *storage.WholeResource) error {
+	if n, err := t.findAny(w.ID, memberTypes...); err != nil {
+		return err
+	} else if n != 0 {
+		return &storage.UniqueError{Attr: "id"}
+	}
+	x, err := t.index(&w.Resource)
+	if err != nil {
+		return err
+	}
+	n, err := t.batch.nextRow()
+	if err != nil {
+		return err
+	}
+	w.Ref = n
+	if w.Deleted.IsZero() {
+		if err := t.reindex(n, rowKeys{}, x.keys, x.unique); err != nil {
+			return err
+		}
+		t.batch.tally.add(t.tenant, w.Type, w.ID, +1)
+	}
+	t.batch.keys.note(keyChange{which: kindRow, n: n})
+	err = t.exec(`INSERT INTO resource (n, tenant, type, id, version, created, modified, deleted, name, keys, doc, shadow)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`,
+		n, t.tenant, w.Type, w.ID, w.Version, w.Created, w.LastModified, w.Deleted, w.Name, x.packed, w.Doc, x.shadow)
+	if err != nil || w.Password == "" {
+		return taken(err, "id", "id")
+	}
+	return t.exec(`INSERT INTO credential (n, kind, secret) VALUES (?, 'password', ?)`, n, w.Password)
+}
+
+// findAny returns the row number of a resource of one of the types, deleted or
+// not, or 0.
+func (t *tx) findAny(id string, types ...string) (n int64, err error) {
+	row := func(st *sqlite.Stmt) error {
+		if slices.Contains(types, st.ColumnText(1)) {
+			n = st.ColumnInt64(0)
+		}
+		return nil
+	}
+	for _, typ := range types {
+		err := query(t.conn, `SELECT n, type FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, row, t.tenant, typ, id)
+		if err != nil || n != 0 {
+			return n, err
+		}
+	}
+	err = query(t.conn, `SELECT n, type FROM resource WHERE tenant = ? AND id = ? AND deleted IS NOT NULL`, row, t.tenant, id)
+	return n, err
+}
+
+func (t *tx) loadMembers(l *storage.GroupMembers) error {
+	group, err := t.findAny(l.Group, "Group")
+	if err == nil && group == 0 {
+		err = storage.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	for i, m := range l.Members {
+		n, err := t.findAny(m.Value, memberTypes...)
+		if err == nil && n == 0 {
+			err = &storage.UnknownMemberError{Index: i}
+		}
+		if err != nil {
+			return err
+		}
+		err = t.exec(`INSERT INTO membership (grp, member, display) VALUES (?, ?, ?)`, group, n, m.Display)
+		if err != nil {
+			return taken(err, "members.value", "members.value")
+		}
+	}
+	return nil
+}
+
+func (t *tx) loadAudit(e storage.AuditEntry) error {
+	next, err := t.batch.nextSeq(t.tenant)
+	if err != nil {
+		return err
+	}
+	if e.Seq < next {
+		return &storage.UniqueError{Attr: "seq"}
+	}
+	t.batch.lastSeq[t.tenant] = e.Seq
+	return t.insertAudit(e)
+}
