@@ -89,7 +89,7 @@ func (s *Store) begin() error {
 // Ping reports whether a majority of the members acknowledges a write before ctx
 // ends.
 func (s *Store) Ping(ctx context.Context) error {
-	_, err := s.db.Collection(meta).UpdateOne(ctx, d(fID, "ping"), d("$max", d(fAt, time.Now().UnixMilli())), options.UpdateOne().SetUpsert(true))
+	_, err := s.db.Collection(meta).UpdateOne(ctx, d(fID, "ping"), d("$inc", d(fLast, int64(1))), options.UpdateOne().SetUpsert(true))
 	if mongo.IsDuplicateKeyError(err) { // another process was first to make it
 		return nil
 	}

@@ -33,10 +33,6 @@ var errAgain = errors.New("the write begins again")
 // transaction is given up and fn runs again with each step carried out at once,
 // so that its answers and errors are exact.
 func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
-	if err := s.begin(); err != nil {
-		return err
-	}
-	defer s.running.Done()
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: the request ended before its turn", storage.ErrUnavailable)
 	}
@@ -73,6 +69,10 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 // others are in the way, until ctx ends. fn reports whether it has sent any
 // command; an error of its own ends the transaction and comes back as it is.
 func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent bool, err error)) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.running.Done()
 	ctx, cancel := context.WithTimeout(ctx, maxWrite)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
@@ -93,12 +93,15 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return fmt.Errorf("%w: others were in the way until the time was over", storage.ErrUnavailable)
+			if errors.Is(err, errAgain) {
+				return fmt.Errorf("%w: what the write found kept changing until the time was over", storage.ErrUnavailable)
+			}
+			return fmt.Errorf("%w: the time was over: %w", storage.ErrUnavailable, err)
 		}
 	}
 }
 
-func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) error {
+func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) (err error) {
 	if !s.can.transactions {
 		_, err := fn(ctx)
 		return err
@@ -108,11 +111,20 @@ func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, err
 		return err
 	}
 	// This aborts a transaction that was not committed. The server would do so by
-	// itself, but its locks would stay until then.
-	defer func() {
+	// itself, but its locks would stay until then, in the way of the next attempt.
+	// When there is none, nobody waits for it: a server that says nothing would
+	// keep the caller beyond its deadline.
+	end := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 		defer cancel()
 		session.EndSession(ctx)
+	}
+	defer func() {
+		if ctx.Err() == nil {
+			end()
+		} else {
+			s.running.Go(end)
+		}
 	}()
 	if err := session.StartTransaction(options.Transaction().SetReadConcern(readconcern.Snapshot())); err != nil {
 		return err

@@ -16,12 +16,12 @@
 // [StartDouble] starts a server in this process that speaks MongoDB's wire
 // protocol (wire.go), so that tests go through the real driver. A message
 // becomes a request (commands.go), which finds its session and its transaction
-// (transactions.go), or its snapshot (snapshots.go), and ends in the function for its command: write.go,
-// query.go and cursors.go for documents, catalog.go and indexes.go for where
-// they are, explain.go, concerns.go, handshake.go and auth.go. What it takes from
-// a command it takes by name (arguments.go), and a name it does not know is an
-// error. A test can stop and restart the double, cut its connections, and let
-// commands fail or lose their answers (failure.go).
+// (transactions.go) or snapshot (snapshots.go) and ends in the function for its
+// command: write.go, query.go and cursors.go for documents, catalog.go and
+// indexes.go for where they are, explain.go, concerns.go, handshake.go and
+// auth.go. What it takes from a command it takes by name (arguments.go), and a
+// name it does not know is an error. A test can stop and restart the double, cut
+// its connections, and let commands fail or lose their answers (failure.go).
 //
 // The data is kept by an engine (engine.go) whose states do not change: a read
 // looks at one of them without a lock, a commit puts a new one in its place that

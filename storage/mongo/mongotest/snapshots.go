@@ -6,8 +6,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// snapshotWindow is how long a past state can be read.
-const snapshotWindow = time.Minute
+// snapshotWindow is how long a past state can be read, as in MongoDB unless it is
+// told otherwise.
+const snapshotWindow = 5 * time.Minute
 
 // inSnapshot runs a read at one time: that which the client names, or the
 // present, of which the reply tells. A session can come back to the newest
@@ -38,6 +39,6 @@ func (r *request) inSnapshot() (bson.D, error) {
 		return nil, err
 	}
 	cursor, _ := reply[0].Value.(bson.D)
-	reply[0].Value = append(cursor, bson.E{Key: "atClusterTime", Value: v.time})
-	return reply, nil
+	cursor = append(cursor, bson.E{Key: "atClusterTime", Value: v.time})
+	return bson.D{{Key: "cursor", Value: cursor}}, nil
 }
