@@ -81,6 +81,27 @@ type ShadowWriter interface {
 	End()
 }
 
+// NoShadow is a ShadowWriter for those who want the keys alone.
+type NoShadow struct{}
+
+// Text implements ShadowWriter, as the others do, by doing nothing.
+func (NoShadow) Text(string, string) {}
+
+// Bool implements ShadowWriter.
+func (NoShadow) Bool(string, bool) {}
+
+// Int implements ShadowWriter.
+func (NoShadow) Int(string, int64) {}
+
+// Float implements ShadowWriter.
+func (NoShadow) Float(string, float64) {}
+
+// Begin implements ShadowWriter.
+func (NoShadow) Begin(string, bool) {}
+
+// End implements ShadowWriter.
+func (NoShadow) End() {}
+
 // Derive writes the search shadow of a resource, without what backends have
 // anyway (id, meta), and returns the keys of the resource: the values that no
 // other live resource of the type may have, and those that equality finds

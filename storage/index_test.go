@@ -79,15 +79,6 @@ func TestMillisKeepsOrder(t *testing.T) {
 	}
 }
 
-type nowhere struct{}
-
-func (nowhere) Text(string, string)   {}
-func (nowhere) Bool(string, bool)     {}
-func (nowhere) Int(string, int64)     {}
-func (nowhere) Float(string, float64) {}
-func (nowhere) Begin(string, bool)    {}
-func (nowhere) End()                  {}
-
 func TestDeriveKeys(t *testing.T) {
 	set, err := schemas.Load()
 	if err != nil {
@@ -96,7 +87,7 @@ func TestDeriveKeys(t *testing.T) {
 	unique, equal := Derive(set.Type("User"), map[string]any{
 		"userName": " ＡＮＡ ", "externalId": "Ext", "displayName": "Ana Ng", "title": "x",
 		"emails": []any{map[string]any{"value": "A@X"}, map[string]any{"value": "a@x", "type": "work"}, map[string]any{"type": "home"}},
-	}, nowhere{})
+	}, NoShadow{})
 	if diff := cmp.Diff([]Key{{"userName", "ana"}}, unique); diff != "" {
 		t.Errorf("unique keys (-want +got):\n%s", diff)
 	}
@@ -105,7 +96,7 @@ func TestDeriveKeys(t *testing.T) {
 	if diff := cmp.Diff(want, equal, order); diff != "" {
 		t.Errorf("other keys (-want +got):\n%s", diff)
 	}
-	unique, equal = Derive(set.Type("Group"), map[string]any{"displayName": "Staff", "members": []any{map[string]any{"value": "x"}}}, nowhere{})
+	unique, equal = Derive(set.Type("Group"), map[string]any{"displayName": "Staff", "members": []any{map[string]any{"value": "x"}}}, NoShadow{})
 	if diff := cmp.Diff([]Key{{"displayName", "staff"}}, unique); diff != "" || len(equal) > 0 {
 		t.Errorf("a group has %v and %v (-want +got):\n%s", unique, equal, diff)
 	}

@@ -121,13 +121,3 @@ func (w *shadow) End() {
 	}
 	w.b, _ = bsoncore.AppendDocumentEnd(w.b, o.length)
 }
-
-// nowhere takes a shadow down nowhere, for those who want the keys alone.
-type nowhere struct{}
-
-func (nowhere) Text(string, string)   {}
-func (nowhere) Bool(string, bool)     {}
-func (nowhere) Int(string, int64)     {}
-func (nowhere) Float(string, float64) {}
-func (nowhere) Begin(string, bool)    {}
-func (nowhere) End()                  {}

@@ -398,7 +398,7 @@ func (t *tx) indexOf(r *storage.Resource, like *index) *index {
 	if err != nil {
 		return nil
 	}
-	return newIndex(t.tenant, like.typ, attrs, nowhere{})
+	return newIndex(t.tenant, like.typ, attrs, storage.NoShadow{})
 }
 
 // stored returns the unique keys of a resource. The error is ErrConflict unless

@@ -177,19 +177,9 @@ func (d *directory) unique(r *storage.Resource) []storage.Key {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	keys, _ := storage.Derive(rt, attrs, noShadow{})
+	keys, _ := storage.Derive(rt, attrs, storage.NoShadow{})
 	return keys
 }
-
-// noShadow takes a shadow down nowhere.
-type noShadow struct{}
-
-func (noShadow) Text(string, string)   {}
-func (noShadow) Bool(string, bool)     {}
-func (noShadow) Int(string, int64)     {}
-func (noShadow) Float(string, float64) {}
-func (noShadow) Begin(string, bool)    {}
-func (noShadow) End()                  {}
 
 // withID gives a draft another id.
 func (d *directory) withID(r *storage.Resource, id string) *storage.Resource {
