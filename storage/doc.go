@@ -1,7 +1,7 @@
 // Package storage says what Roster keeps and what it asks of a database.
 //
 // A backend implements [Store]. Reading is split into small interfaces by the
-// kind of record ([Resources], [Memberships], [Credentials], [Clients],
+// kind of record ([Resources], [Memberships], [Credentials], [Items], [Clients],
 // [Tenants], [Audit], [Outbox]), so that a caller names only what it uses.
 // Writing has one way in: [Store.Write] runs a function over a [Tx], and all it
 // did becomes visible at once or not at all. A write that changes something and

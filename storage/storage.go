@@ -22,6 +22,7 @@ type Store interface {
 	Resources
 	Memberships
 	Credentials
+	Items
 	Clients
 	Tenants
 	Audit
@@ -120,6 +121,8 @@ type Outbox interface {
 // Tx is a write under way, of one tenant. It sees what it has done so far.
 // It is not safe for concurrent use.
 type Tx interface {
+	ItemWriter
+
 	// Get is Resources.Get inside the transaction.
 	Get(typ, id string) (*Resource, error)
 	// Create stores a new resource with its Index. The error is a *UniqueError when one of its

@@ -16,6 +16,7 @@ const (
 	tenants   = "tenants"
 	counters  = "counters"
 	meta      = "meta"
+	items     = "items"
 )
 
 // The fields. They are short because every document carries them.
@@ -67,6 +68,10 @@ const (
 	fUsed     = "l"
 	fLoad     = "ld" // of the mark of a load only: the id of the dump
 	fMeeting  = "m"  // moves so that two writes meet here
+
+	// Of an item, which has an id, a version, a type (its kind) and a document
+	// (its data) as a resource does. It expires, unless this is 0, as a token does.
+	fFound = "k" // "kind/key" of what it is found by, and the kind alone
 
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"
