@@ -1,0 +1,219 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// RuleKind is the kind of the items that conditional rules are kept in.
+const RuleKind = "rule"
+
+// Rule is a conditional rule: when a sign-in is such and such, it takes a
+// passcode or is refused. Rules only ever make signing in harder, so their order
+// does not matter, and a passcode that an account must have anyway is never
+// waived by one. The emergency ("break-glass") account is exempt from all.
+type Rule struct {
+	ID    string    `json:"id"`
+	Name  string    `json:"name"`
+	State RuleState `json:"state"`
+	When  Condition `json:"when"`
+	Then  Outcome   `json:"then"`
+}
+
+// RuleState says what a rule does.
+type RuleState string
+
+// The states of a rule.
+const (
+	RuleOn     RuleState = "on"
+	RuleReport RuleState = "report" // it is noted what it would have done
+	RuleOff    RuleState = "off"
+)
+
+// Outcome is what a rule asks of a sign-in it applies to.
+type Outcome string
+
+// The outcomes.
+const (
+	RequirePasscode Outcome = "passcode"
+	Block           Outcome = "block"
+)
+
+// Condition says which sign-ins a rule applies to: those for which all of its
+// fields that are set hold. One without any applies to all.
+type Condition struct {
+	// Administrative: the account holds an administrative role.
+	Administrative bool `json:"administrative,omitzero"`
+	// Roles and Groups, by id: the account holds one of the roles, or belongs to
+	// one of the groups, directly or through others.
+	Roles  []string `json:"roles,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+	// Networks: the request comes from one of these. OutsideNetworks: it comes
+	// from none of these, or from an address nobody knows.
+	Networks        []string `json:"networks,omitempty"`
+	OutsideNetworks []string `json:"outsideNetworks,omitempty"`
+	// NewDevice: the account has not signed in from there with that program
+	// as long as sign-ins are recorded.
+	NewDevice bool `json:"newDevice,omitzero"`
+	// IdleDays: the account last signed in more than so many days ago, or never
+	// as long as sign-ins are recorded.
+	IdleDays int `json:"idleDays,omitzero"`
+}
+
+// SignInFacts are what rules look at. They are recorded with each sign-in, so that
+// a rule can be tried on those of the past.
+type SignInFacts struct {
+	Administrative bool       `json:"administrative,omitzero"`
+	BreakGlass     bool       `json:"breakGlass,omitzero"`
+	Roles          []string   `json:"roles,omitempty"`
+	Groups         []string   `json:"groups,omitempty"`
+	From           netip.Addr `json:"from,omitzero"`
+	NewDevice      bool       `json:"newDevice,omitzero"`
+	// IdleDays is how many whole days ago the account last signed in, -1 for
+	// never.
+	IdleDays int `json:"idleDays"`
+}
+
+// RulesKept bounds the rules of a tenant, and what a rule may list.
+const (
+	RulesKept     = 100
+	ruleListed    = 1000
+	ruleNameRunes = 200
+)
+
+// RuleError says what is wrong with a rule: a member of its JSON form, and what
+// was expected there.
+type RuleError struct{ Member, Expected string }
+
+func (e *RuleError) Error() string { return e.Member + ": expected " + e.Expected }
+
+// Validate checks a rule. The error is a *RuleError.
+func (r *Rule) Validate() error {
+	switch {
+	case strings.TrimSpace(r.Name) == "" || len([]rune(r.Name)) > ruleNameRunes:
+		return &RuleError{"name", fmt.Sprintf("a name of at most %d characters", ruleNameRunes)}
+	case r.State != RuleOn && r.State != RuleReport && r.State != RuleOff:
+		return &RuleError{"state", "on, report or off"}
+	case r.Then != RequirePasscode && r.Then != Block:
+		return &RuleError{"then", "passcode or block"}
+	case r.When.IdleDays < 0 || r.When.IdleDays >= signInDays:
+		return &RuleError{"when.idleDays", fmt.Sprintf("a number of days below %d, as long as sign-ins are recorded", signInDays)}
+	}
+	for _, l := range []struct {
+		name     string
+		list     []string
+		networks bool
+	}{
+		{"when.roles", r.When.Roles, false}, {"when.groups", r.When.Groups, false},
+		{"when.networks", r.When.Networks, true}, {"when.outsideNetworks", r.When.OutsideNetworks, true},
+	} {
+		if len(l.list) > ruleListed {
+			return &RuleError{l.name, fmt.Sprintf("at most %d values", ruleListed)}
+		}
+		for i, v := range l.list {
+			if l.networks {
+				if _, err := ParseNetwork(v); err != nil {
+					return &RuleError{fmt.Sprintf("%s[%d]", l.name, i), "a network like 192.0.2.0/24 or 2001:db8::/32"}
+				}
+			} else if v == "" {
+				return &RuleError{fmt.Sprintf("%s[%d]", l.name, i), "an id"}
+			}
+		}
+	}
+	if r.State == RuleOn && r.Then == Block && r.When.everyone() {
+		return &RuleError{"when", "a condition: a rule that blocks everyone would lock all out"}
+	}
+	return nil
+}
+
+// everyone reports whether the condition holds for every sign-in.
+func (c *Condition) everyone() bool {
+	return !c.Administrative && !c.NewDevice && c.IdleDays == 0 &&
+		len(c.Roles) == 0 && len(c.Groups) == 0 && len(c.Networks) == 0 && len(c.OutsideNetworks) == 0
+}
+
+// Holds reports whether a condition holds for a sign-in.
+func (c *Condition) Holds(f SignInFacts) bool {
+	switch {
+	case c.Administrative && !f.Administrative,
+		len(c.Roles) > 0 && !intersects(c.Roles, f.Roles),
+		len(c.Groups) > 0 && !intersects(c.Groups, f.Groups),
+		len(c.Networks) > 0 && !inNetworks(c.Networks, f.From),
+		len(c.OutsideNetworks) > 0 && inNetworks(c.OutsideNetworks, f.From),
+		c.NewDevice && !f.NewDevice,
+		c.IdleDays > 0 && f.IdleDays >= 0 && f.IdleDays < c.IdleDays:
+		return false
+	}
+	return true
+}
+
+func intersects(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}
+
+// inNetworks reports whether an address is in one of the networks. One that
+// cannot be read holds none, and so does no address.
+func inNetworks(networks []string, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(networks, func(s string) bool {
+		n, err := ParseNetwork(s)
+		return err == nil && n.Contains(a)
+	})
+}
+
+// Judgement is what rules come to for one sign-in.
+type Judgement struct {
+	Passcode bool // it takes one
+	Block    bool
+	// Applied and Reported are the ids of the rules that apply, those that are on
+	// and those that only report.
+	Applied, Reported []string
+}
+
+// Judge applies rules to a sign-in.
+func Judge(rules []Rule, f SignInFacts) Judgement {
+	var j Judgement
+	if f.BreakGlass {
+		return j
+	}
+	for _, r := range rules {
+		if r.State != RuleOn && r.State != RuleReport || !r.When.Holds(f) {
+			continue
+		}
+		if r.State == RuleReport {
+			j.Reported = append(j.Reported, r.ID)
+			continue
+		}
+		j.Applied = append(j.Applied, r.ID)
+		j.Passcode = j.Passcode || r.Then == RequirePasscode
+		j.Block = j.Block || r.Then == Block
+	}
+	return j
+}
+
+// Rules returns the conditional rules of a tenant by id.
+func Rules(ctx context.Context, s storage.Items, tenant storage.TenantID) ([]Rule, error) {
+	items, err := s.Items(ctx, tenant, RuleKind, "")
+	if err != nil {
+		return nil, fmt.Errorf("read the conditional rules: %w", err)
+	}
+	rules := make([]Rule, len(items))
+	for i, item := range items {
+		// A rule of a newer version that this one cannot read must not be passed
+		// over: it may be the one that blocks.
+		d := json.NewDecoder(bytes.NewReader(item.Data))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&rules[i]); err != nil {
+			return nil, fmt.Errorf("conditional rule %s cannot be read by this version", item.ID)
+		}
+		rules[i].ID = item.ID
+	}
+	return rules, nil
+}
