@@ -62,9 +62,10 @@ type Principal struct {
 	Token string
 
 	// Of a user.
-	Session    string    // the public id of the session
-	Level      Level     // of the session
-	PasscodeAt time.Time // when a passcode was last given in it, zero for never
+	Session     string    // the public id of the session
+	Level       Level     // of the session
+	PasscodeAt  time.Time // when a passcode was last given in it, zero for never
+	Permissions Permissions
 }
 
 // Actor returns how the audit trail names the principal: "client:<id>",

@@ -69,7 +69,7 @@ func (h *Handler) Routes() []Route {
 // WriteError answers with err in SCIM form (RFC 7644 §3.12) and returns the
 // Error that was sent.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
-	e := errorFor(err)
+	e := ErrorFor(err)
 	h := w.Header()
 	h.Set("Content-Type", mediaType(r))
 	h.Del("Content-Length")

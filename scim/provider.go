@@ -60,7 +60,7 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 	}
 	outcome := "ok"
 	if err != nil {
-		e := errorFor(err)
+		e := ErrorFor(err)
 		if outcome = string(e.Type); outcome == "" {
 			outcome = outcomes[e.Status]
 		}
