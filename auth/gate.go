@@ -67,6 +67,10 @@ func Admin(p Permission) Need { return Need{kind: needMFA, level: MFA, permissio
 // StepUp asks for what Admin does, with a passcode given within StepUpAge.
 func StepUp(p Permission) Need { return Need{kind: needStepUp, level: MFA, permission: p} }
 
+// Fresh asks for a session of level MFA with a passcode given within StepUpAge,
+// whatever its owner may do.
+func Fresh() Need { return Need{kind: needStepUp, level: MFA} }
+
 // Declared reports whether n is a declaration at all.
 func (n Need) Declared() bool { return n.kind != 0 }
 
@@ -166,7 +170,7 @@ func (p Principal) Fresh(now time.Time) bool {
 
 // String names the need for listings of routes: "public", "token",
 // "scope(User:write)", "enrolment", "session(password)", "mfa(audit.read)",
-// "step-up(clients.write)".
+// "step-up", "step-up(clients.write)".
 func (n Need) String() string {
 	switch n.kind {
 	case needPublic:
@@ -183,6 +187,9 @@ func (n Need) String() string {
 	case needMFA:
 		return "mfa(" + n.permission.String() + ")"
 	case needStepUp:
+		if n.permission == 0 {
+			return "step-up"
+		}
 		return "step-up(" + n.permission.String() + ")"
 	}
 	return "undeclared"

@@ -295,15 +295,19 @@ func (s *Server) Do(t testing.TB, method, path, body string, header ...string) R
 
 // Try is Do for goroutines other than the test's own.
 func (s *Server) Try(ctx context.Context, method, path, body string, header ...string) (Response, error) {
+	return s.Page(ctx, method, Base+path, body, append([]string{"Authorization", "Bearer " + s.Token}, header...)...)
+}
+
+// Page is Try for a path from the root, without the client's token.
+func (s *Server) Page(ctx context.Context, method, path, body string, header ...string) (Response, error) {
 	var reader io.Reader
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.URL+path, reader)
+	req, err := http.NewRequestWithContext(ctx, method, s.Root+path, reader)
 	if err != nil {
 		return Response{}, err
 	}
-	req.Header.Set("Authorization", "Bearer "+s.Token)
 	for i := 0; i+1 < len(header); i += 2 {
 		if header[i+1] == "" {
 			req.Header.Del(header[i])
