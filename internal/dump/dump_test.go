@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -86,7 +87,8 @@ func filled(t testing.TB, users int) *sqlite.Store {
 	})
 	if err == nil {
 		err = s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
-			return errors.Join(tx.Delete(list[1], someday.Add(2*time.Hour)), tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "user.delete"}))
+			return errors.Join(tx.Delete(list[1], someday.Add(2*time.Hour)), tx.Audit(storage.AuditEntry{At: someday, Actor: "user:u1", Action: "user.delete",
+				From: "192.0.2.1", Level: "mfa", Changes: []storage.Change{{Path: "title", Before: []byte(`[ "\u00e9", "\/", 1.0e1 ]`)}, {Path: "password"}}}))
 		})
 	}
 	if err != nil {
@@ -135,6 +137,9 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if diff := cmp.Diff(records(dump), records(dumped(t, to))); diff != "" {
 		t.Errorf("the dump of what was loaded (-before +after):\n%s", diff)
+	}
+	if r, err := audit.Verify(t.Context(), to, storage.DefaultTenant, nil); err != nil || !r.OK() || r.Entries != 522 {
+		t.Errorf("the trail of what was loaded: %+v, %v, want no fault in 522 entries", r, err)
 	}
 	r, err := from.Get(t.Context(), storage.DefaultTenant, "User", id(7))
 	if err != nil {

@@ -157,6 +157,36 @@ type auditLine struct {
 	ID         string    `json:"id,omitempty"`
 	Version    int64     `json:"version,omitzero"`
 	Attributes []string  `json:"attributes,omitempty"`
+	From       string    `json:"from,omitempty"`
+	Level      string    `json:"level,omitempty"`
+	// Changes have values as text, because an encoder might write JSON in another
+	// way, and the hash is over every byte.
+	Changes []changeLine `json:"changes,omitempty"`
+	Chain   string       `json:"chain,omitempty"`
+	N       int64        `json:"n,omitzero"`
+	Hash    []byte       `json:"hash,omitempty"`
+}
+
+type changeLine struct {
+	Path   string `json:"path"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+func (l auditLine) changes() []storage.Change {
+	var list []storage.Change
+	for _, c := range l.Changes {
+		list = append(list, storage.Change{Path: c.Path, Before: []byte(c.Before), After: []byte(c.After)})
+	}
+	return list
+}
+
+func auditLineOf(e *storage.AuditEntry) auditLine {
+	l := auditLine{e.Seq, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes, e.From, e.Level, nil, e.Chain, e.N, e.Hash}
+	for _, c := range e.Changes {
+		l.Changes = append(l.Changes, changeLine{c.Path, string(c.Before), string(c.After)})
+	}
+	return l
 }
 
 // kind is a kind of line: what it is called, and how to read it. read reports
@@ -195,9 +225,10 @@ var kinds = []kind{
 			}
 			return storage.Record{Members: m}, good
 		})},
-	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version and attributes", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
+	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version, attributes, from, level and changes, and chain, n and hash or none of them", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Audit: &storage.AuditEntry{Seq: l.Seq, At: l.At, RequestID: l.RequestID, Actor: l.Actor, Action: l.Action, Type: l.Type, ID: l.ID,
-			Version: l.Version, Attributes: l.Attributes}}, l.Seq > 0 && whole(l.At) && l.Actor != "" && l.Action != "" && l.Version >= 0
+				Version: l.Version, Attributes: l.Attributes, From: l.From, Level: l.Level, Changes: l.changes(), Chain: l.Chain, N: l.N, Hash: l.Hash}},
+			l.Seq > 0 && whole(l.At) && l.Actor != "" && l.Action != "" && l.Version >= 0 && (l.Chain != "") == (l.N > 0) && (l.Chain != "") == (len(l.Hash) > 0)
 	})},
 }
 
@@ -249,8 +280,7 @@ func appendRecord(dst []byte, r storage.Record) ([]byte, error) {
 		}
 		name, line = "members", m
 	case r.Audit != nil:
-		e := r.Audit
-		name, line = "audit", auditLine{e.Seq, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes}
+		name, line = "audit", auditLineOf(r.Audit)
 	}
 	return appendLine(dst, name, line, doc)
 }

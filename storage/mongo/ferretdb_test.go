@@ -31,6 +31,7 @@ func TestFerretDB(t *testing.T) {
 		"SetMembers works again after it failed":                                              undo,
 		"totals are not moved by a write that fails":                                          undo,
 		"a change without an audit entry is ErrUnaudited and leaves nothing":                  undo,
+		"a write whose entry was refused fails, and leaves nothing":                           undo,
 		"Members of a group of 5,000 come once each and in the same order again":              many,
 		"Members that stay are there once while others come and go":                           many,
 		"totals and pages are right after creates and deletes in any order":                   many,

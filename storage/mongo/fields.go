@@ -55,6 +55,12 @@ const (
 	fActor      = "a"
 	fAction     = "c"
 	fAttributes = "l"
+	fFrom       = "f"
+	fLevel      = "lv"
+	fChanges    = "ch" // as storage.AppendChanges writes them
+	fChain      = "hc"
+	fLink       = "hn" // its number in the chain
+	fSum        = "hs" // its hash
 
 	// Of a client or token.
 	fScopes   = "s"

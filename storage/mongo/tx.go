@@ -32,6 +32,8 @@ type tx struct {
 	guessed bool            // an answer was given that is not certain
 	changed bool            // something other than the audit trail
 	audited bool
+	refused error // of an entry that was not recorded: the write cannot succeed
+	lane    *held
 	over    bool
 
 	// Of a load.
@@ -70,6 +72,8 @@ func (t *tx) run(fn func(storage.Tx) error) error {
 	switch {
 	case t.failed != nil:
 		return t.failed
+	case err == nil && t.refused != nil:
+		err = t.refused
 	case err == nil && t.changed && !t.audited:
 		err = storage.ErrUnaudited
 	case err == nil:
@@ -513,11 +517,14 @@ func (t *tx) SetPassword(user *storage.Resource, hash string) error {
 	return t.guess()
 }
 
+// Audit implements storage.Tx.
 func (t *tx) Audit(e storage.AuditEntry) error {
-	if e.Actor == "" || e.Action == "" {
-		return errors.New("an audit entry needs an actor and an action")
+	if err := e.Check(); err != nil {
+		t.refused = err
+		return err
 	}
 	t.audited = true
+	t.lane.append(&e)
 	stamp := t.store.stamps.next(e.At)
 	t.add(ofRows, change{insert: entryDocument(t.tenant, stamp.text(), waiting, stamp.n, &e)})
 	return nil
@@ -528,7 +535,7 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 func entryDocument(tenant, at, kind string, n int64, e *storage.AuditEntry) bson.D {
 	doc := d(fID, key(tenant, "a", at), fTenant, tenant, fKind, kind, fNumber, n, fAt, millis(e.At),
 		fActor, e.Actor, fAction, e.Action)
-	for _, f := range []struct{ name, value string }{{fRequest, e.RequestID}, {fType, e.Type}, {fResource, e.ID}} {
+	for _, f := range []struct{ name, value string }{{fRequest, e.RequestID}, {fType, e.Type}, {fResource, e.ID}, {fFrom, e.From}, {fLevel, e.Level}, {fChain, e.Chain}} {
 		if f.value != "" {
 			doc = append(doc, bson.E{Key: f.name, Value: f.value})
 		}
@@ -538,6 +545,12 @@ func entryDocument(tenant, at, kind string, n int64, e *storage.AuditEntry) bson
 	}
 	if len(e.Attributes) > 0 {
 		doc = append(doc, bson.E{Key: fAttributes, Value: e.Attributes})
+	}
+	if len(e.Changes) > 0 {
+		doc = append(doc, bson.E{Key: fChanges, Value: bson.Binary{Data: storage.AppendChanges(nil, e.Changes)}})
+	}
+	if e.Chain != "" {
+		doc = append(doc, bson.E{Key: fLink, Value: e.N}, bson.E{Key: fSum, Value: bson.Binary{Data: e.Hash}})
 	}
 	return doc
 }

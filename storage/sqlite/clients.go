@@ -112,32 +112,3 @@ func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user 
 	}
 	return hash, err
 }
-
-const auditColumns = `seq, at, request_id, actor, action, type, id, version, attributes`
-
-func scanAudit(st *sqlite.Stmt) storage.AuditEntry {
-	return storage.AuditEntry{
-		Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3), Action: st.ColumnText(4),
-		Type: st.ColumnText(5), ID: st.ColumnText(6), Version: st.ColumnInt64(7), Attributes: strings.Fields(st.ColumnText(8)),
-	}
-}
-
-// AuditEntries implements storage.Audit.
-func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
-	return s.auditTrail(ctx, tenant, after, limit, "")
-}
-
-// Events implements storage.Outbox.
-func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
-	return s.auditTrail(ctx, tenant, after, limit, " AND version > 0")
-}
-
-func (s *Store) auditTrail(ctx context.Context, tenant storage.TenantID, after int64, limit int, which string) (list []storage.AuditEntry, err error) {
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT `+auditColumns+` FROM audit WHERE tenant = ? AND seq > ?`+which+` ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-			list = append(list, scanAudit(st))
-			return nil
-		}, string(tenant), after, limit)
-	})
-	return list, err
-}

@@ -352,15 +352,3 @@ func (t *tx) loadMembers(l *storage.GroupMembers) error {
 	}
 	return nil
 }
-
-func (t *tx) loadAudit(e storage.AuditEntry) error {
-	next, err := t.batch.nextSeq(t.tenant)
-	if err != nil {
-		return err
-	}
-	if e.Seq < next {
-		return &storage.UniqueError{Attr: "seq"}
-	}
-	t.batch.lastSeq[t.tenant] = e.Seq
-	return t.insertAudit(e)
-}

@@ -19,6 +19,7 @@ type tx struct {
 	wrote   bool // anything
 	changed bool // something other than audit and outbox
 	audited bool
+	failed  error // of an entry that was not recorded: the write cannot succeed
 	over    bool
 }
 
@@ -230,21 +231,4 @@ func (t *tx) ExpireToken(id string, at time.Time) error {
 		return storage.ErrNotFound
 	}
 	return nil
-}
-
-func (t *tx) Audit(e storage.AuditEntry) error {
-	if e.Actor == "" || e.Action == "" {
-		return fmt.Errorf("an audit entry needs an actor and an action")
-	}
-	t.audited = true
-	var err error
-	if e.Seq, err = t.batch.nextSeq(t.tenant); err != nil {
-		return err
-	}
-	return t.insertAudit(e)
-}
-
-func (t *tx) insertAudit(e storage.AuditEntry) error {
-	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.Seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
 }

@@ -122,7 +122,8 @@ func furnish(d *directory, members int) {
 	}
 	d.do(func(tx storage.Tx) error {
 		return tx.Audit(storage.AuditEntry{At: d.now(), RequestID: "r1", Actor: "client:c1", Action: "user.patch", Type: "User", ID: many[0].ID,
-			Version: 7, Attributes: []string{"title", "name.givenName"}})
+			Version: 7, Attributes: []string{"title", "name.givenName"}, From: "192.0.2.1", Level: "mfa",
+			Changes: []storage.Change{{Path: "title", Before: []byte(`"x"`)}, {Path: "name.givenName", After: []byte(`{"a": [1.0, "\u00e9"]}`)}}})
 	})
 }
 
@@ -179,7 +180,8 @@ func texts(list []storage.Record, agree bool) []string {
 			out = append(out, b.String())
 		case r.Audit != nil:
 			e := r.Audit
-			out = append(out, fmt.Sprintf("6 entry %012d at %s %q %q %q %q %q %d %q", e.Seq, at(e.At), e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes))
+			out = append(out, fmt.Sprintf("6 entry %012d at %s %q %q %q %q %q %d %q from %q at %q: %q; %s %d %x",
+				e.Seq, at(e.At), e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes, e.From, e.Level, e.Changes, e.Chain, e.N, e.Hash))
 		default:
 			out = append(out, "an empty record")
 		}
@@ -260,6 +262,7 @@ func load(d *directory, list []storage.Record, portion int) {
 	if err := d.complete(markAt(len(list))); err != nil {
 		d.t.Fatalf("completing the load: %v", err)
 	}
+	d.wantWhole()
 }
 
 func (d *directory) mark() *storage.LoadMark {
