@@ -59,3 +59,9 @@ func NewPermissions(list ...Permission) (p Permissions) {
 	}
 	return p
 }
+
+const (
+	PermissionUsersMFAReset Permission = iota + 20
+	PermissionUsersSessionsRead
+	PermissionUsersSessionsEnd
+)

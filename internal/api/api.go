@@ -27,35 +27,66 @@ type API struct {
 	signIns rate
 }
 
+// endpoint is a route with what goes in and comes out.
+type endpoint struct {
+	method, path string
+	needs        auth.Need
+	serve        func(http.ResponseWriter, *http.Request, auth.Principal) error
+	in, out      any // bodies, nil for none; documentation is held against them
+	status       int // of success
+}
+
 // AuthRoutes is the route table below AuthBase: what people do for themselves.
-func (a *API) AuthRoutes() []scim.Route {
+func (a *API) AuthRoutes() []scim.Route { return routes(a.authEndpoints()) }
+
+// AdminRoutes is the route table below AdminBase: what people do for others.
+func (a *API) AdminRoutes() []scim.Route { return routes(a.adminEndpoints()) }
+
+func (a *API) authEndpoints() []endpoint {
 	anyone, somebody := auth.Enrolment(), auth.Session(auth.Password)
-	return []scim.Route{
-		{Method: "GET", Path: "/openapi.json", Needs: auth.Public(), Serve: a.document},
+	return []endpoint{
+		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200},
 
-		{Method: "POST", Path: "/sign-in", Needs: auth.Public(), Serve: a.signIn},
-		{Method: "POST", Path: "/passcode", Needs: anyone, Serve: a.passcode},
-		{Method: "POST", Path: "/recovery-code", Needs: anyone, Serve: a.recoveryCode},
-		{Method: "POST", Path: "/step-up", Needs: auth.Session(auth.MFA), Serve: a.stepUp},
-		{Method: "POST", Path: "/sign-out", Needs: anyone, Serve: a.signOut},
+		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200},
+		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200},
+		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200},
+		{"POST", "/step-up", auth.Session(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200},
+		{"POST", "/sign-out", anyone, a.signOut, nil, nil, 204},
 
-		{Method: "GET", Path: "/session", Needs: anyone, Serve: a.session},
-		{Method: "GET", Path: "/sessions", Needs: somebody, Serve: a.sessions},
-		{Method: "DELETE", Path: "/sessions", Needs: somebody, Serve: a.endSessions},
-		{Method: "DELETE", Path: "/sessions/{id}", Needs: somebody, Serve: a.endSession},
+		{"GET", "/session", anyone, a.session, nil, SignedIn{}, 200},
+		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200},
+		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204},
+		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204},
 
-		{Method: "POST", Path: "/password", Needs: anyone, Serve: a.changePassword},
-		{Method: "POST", Path: "/totp", Needs: anyone, Serve: a.enrol},
-		{Method: "POST", Path: "/totp/confirm", Needs: anyone, Serve: a.confirmEnrolment},
-		{Method: "POST", Path: "/totp/check", Needs: somebody, Serve: a.checkPasscode},
-		{Method: "DELETE", Path: "/totp", Needs: auth.Fresh(), Serve: a.removePasscodes},
+		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200},
+		{"POST", "/totp", anyone, a.enrol, nil, Enrolment{}, 200},
+		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200},
+		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204},
+		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, nil, 204},
 	}
 }
 
-// AdminRoutes is the route table below AdminBase: what people do for others.
-func (a *API) AdminRoutes() []scim.Route {
-	return []scim.Route{
+func (a *API) adminEndpoints() []endpoint {
+	return []endpoint{
+		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200},
+		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204},
+		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200},
+		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204},
+
+		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200},
+		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201},
+		{"GET", "/clients/{id}", auth.Admin(auth.PermissionClientsRead), a.client, nil, Client{}, 200},
+		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201},
+		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204},
 	}
+}
+
+func routes(list []endpoint) []scim.Route {
+	out := make([]scim.Route, len(list))
+	for i, e := range list {
+		out[i] = scim.Route{Method: e.method, Path: e.path, Needs: e.needs, Serve: e.serve}
+	}
+	return out
 }
 
 func pathID(r *http.Request) string { return mux.Vars(r)["id"] }

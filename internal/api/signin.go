@@ -1,17 +1,11 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"image/png"
 	"net/http"
 	"time"
 
-	"github.com/pquerna/otp"
-
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -21,48 +15,232 @@ type Authenticator interface {
 	Passcode(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
 	RecoveryCode(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
 	StepUp(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
+	Missing(ctx context.Context, by auth.Principal) ([]string, error)
+	SignOut(ctx context.Context, by auth.Principal) error
+	Sessions(ctx context.Context, tenant storage.TenantID, user string) ([]auth.Session0, error)
+	EndSession(ctx context.Context, by auth.Principal, user, session string) error
+	EndSessions(ctx context.Context, by auth.Principal, user string) error
+	ChangePassword(ctx context.Context, by auth.Principal, current, next auth.Secret) (*auth.SignInResult, error)
+	Enrol(ctx context.Context, by auth.Principal) (*auth.Enrolment0, error)
+	ConfirmEnrolment(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, []auth.Secret, error)
+	SelfCheck(ctx context.Context, by auth.Principal, code string) error
+	RemoveTOTP(ctx context.Context, by auth.Principal) error
+	ResetPassword(ctx context.Context, by auth.Principal, user string) (auth.Secret, error)
+	ResetMFA(ctx context.Context, by auth.Principal, user string) error
 }
 
 // SignInRequest is the body of POST /sign-in.
 type SignInRequest struct {
-	Tenant       string      `json:"tenant"`
+	Tenant       string      `json:"tenant,omitempty"`
 	Name         string      `json:"name"`
 	Password     auth.Secret `json:"password"`
-	Passcode     auth.Secret `json:"passcode"`
-	RecoveryCode auth.Secret `json:"recoveryCode"`
-	Cookie       bool        `json:"cookie"`
+	Passcode     auth.Secret `json:"passcode,omitempty"`
+	RecoveryCode auth.Secret `json:"recoveryCode,omitempty"`
+	Cookie       bool        `json:"cookie,omitempty"`
 }
 
-// CodeRequest is the body of whatever takes a passcode or a recovery code.
+// CodeRequest is the body of what takes a passcode or a recovery code.
 type CodeRequest struct {
 	Code auth.Secret `json:"code"`
 }
 
-// PasswordRequest is the body of POST /password.
-type PasswordRequest struct {
-	Current auth.Secret `json:"current"`
-	New     auth.Secret `json:"new"`
-}
-
-// SignedIn is the answer to whatever begins a session or raises its level. Token
-// is left out where the session is in a cookie.
+// SignedIn is the answer to what begins a session or raises its level. Token is
+// left out when the session is in a cookie.
 type SignedIn struct {
 	Token   string   `json:"token,omitempty"`
 	Session Session  `json:"session"`
-	Missing []string `json:"missing,omitempty"`
+	Missing []string `json:"missing"`
 }
 
 // Session is a session as its owner and administrators see it.
 type Session struct {
 	ID         string    `json:"id"`
 	User       string    `json:"user"`
-	Name       string    `json:"name,omitempty"`
 	Level      string    `json:"level"`
-	Current    bool      `json:"current,omitempty"`
+	Current    bool      `json:"current"`
 	Created    time.Time `json:"created"`
 	LastUsed   time.Time `json:"lastUsed,omitzero"`
 	Expires    time.Time `json:"expires"`
 	PasscodeAt time.Time `json:"passcodeAt,omitzero"`
 	From       string    `json:"from,omitempty"`
 	Agent      string    `json:"agent,omitempty"`
+}
+
+// SessionList is a list of sessions.
+type SessionList struct {
+	Sessions []Session `json:"sessions"`
+}
+
+func session(s auth.Session0, by auth.Principal) Session {
+	out := Session{
+		ID: s.ID, User: s.User, Level: s.Level.String(), Current: s.ID == by.Session,
+		Created: s.Created.UTC(), LastUsed: s.LastUsed.UTC(), Expires: s.Expires.UTC(), PasscodeAt: s.PasscodeAt.UTC(), Agent: s.Agent,
+	}
+	if s.From.IsValid() {
+		out.From = s.From.String()
+	}
+	return out
+}
+
+// maxAgent is how much of a User-Agent is kept.
+const maxAgent = 200
+
+func (a *API) signIn(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if wait := a.signIns.admit(by.From, a.Now()); wait > 0 {
+		return &Problem{
+			Type: TypeTooMany, Title: "Too many attempts to sign in from this address", Status: http.StatusTooManyRequests,
+			retryAfter: int((wait + time.Second - 1) / time.Second),
+		}
+	}
+	var body SignInRequest
+	if err := read(r, &body); err != nil {
+		return err
+	}
+	if body.Cookie && r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "" {
+		return invalid("cookie: only browsers get a session as a cookie; leave it out")
+	}
+	tenant := storage.DefaultTenant
+	if body.Tenant != "" {
+		tenant = storage.TenantID(body.Tenant)
+	}
+	in, err := a.Auth.SignIn(r.Context(), auth.SignInRequest{
+		Tenant: tenant, Name: body.Name, Password: body.Password,
+		Passcode: body.Passcode.Reveal(), RecoveryCode: body.RecoveryCode.Reveal(),
+		From: by.From, Agent: agent(r),
+	})
+	if err != nil {
+		return err
+	}
+	return a.signedIn(w, in, body.Cookie)
+}
+
+func agent(r *http.Request) string {
+	s := r.UserAgent()
+	return s[:min(len(s), maxAgent)]
+}
+
+// signedIn answers with a session that is new or has a new token. Whoever has the
+// session in a cookie gets that anew.
+func (a *API) signedIn(w http.ResponseWriter, in *auth.SignInResult, cookie bool) error {
+	if cookie {
+		setCookie(w, in.Token.Reveal(), 0)
+	}
+	return respond(w, http.StatusOK, signedIn(in, cookie))
+}
+
+func signedIn(in *auth.SignInResult, cookie bool) SignedIn {
+	out := SignedIn{Session: session(in.Session, auth.Principal{Session: in.Session.ID}), Missing: append([]string{}, in.Missing...)}
+	if !cookie {
+		out.Token = in.Token.Reveal()
+	}
+	return out
+}
+
+// setCookie gives a browser a session until it ends, or takes it away when maxAge
+// is below zero.
+func setCookie(w http.ResponseWriter, value string, maxAge int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: auth.CookieName, Value: value, Path: "/", MaxAge: maxAge,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	})
+}
+
+// byCookie reports whether a cookie brought the session of an authenticated
+// request.
+func byCookie(r *http.Request) bool {
+	p, err := auth.Present(r, true)
+	return err == nil && p.Cookie
+}
+
+// withCode reads a code and answers with the session that it leads to.
+func (a *API) withCode(w http.ResponseWriter, r *http.Request, by auth.Principal, use func(context.Context, auth.Principal, string) (*auth.SignInResult, error)) error {
+	var body CodeRequest
+	if err := read(r, &body); err != nil {
+		return err
+	}
+	in, err := use(r.Context(), by, body.Code.Reveal())
+	if err != nil {
+		return err
+	}
+	return a.signedIn(w, in, byCookie(r))
+}
+
+func (a *API) passcode(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	return a.withCode(w, r, by, a.Auth.Passcode)
+}
+
+func (a *API) recoveryCode(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	return a.withCode(w, r, by, a.Auth.RecoveryCode)
+}
+
+func (a *API) stepUp(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	return a.withCode(w, r, by, a.Auth.StepUp)
+}
+
+func (a *API) signOut(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if err := none(r); err != nil {
+		return err
+	}
+	if err := a.Auth.SignOut(r.Context(), by); err != nil {
+		return err
+	}
+	return a.left(w, r)
+}
+
+// left answers that the session of the request is over.
+func (a *API) left(w http.ResponseWriter, r *http.Request) error {
+	if byCookie(r) {
+		setCookie(w, "", -1)
+	}
+	return done(w)
+}
+
+func (a *API) session(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	all, err := a.Auth.Sessions(r.Context(), by.Tenant, by.ID)
+	if err != nil {
+		return err
+	}
+	missing, err := a.Auth.Missing(r.Context(), by)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.ID == by.Session {
+			return respond(w, http.StatusOK, SignedIn{Session: session(s, by), Missing: append([]string{}, missing...)})
+		}
+	}
+	return &auth.RefusedError{Reason: auth.Revoked} // ended meanwhile
+}
+
+func (a *API) sessions(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	return a.sessionsOf(w, r, by, by.ID)
+}
+
+func (a *API) sessionsOf(w http.ResponseWriter, r *http.Request, by auth.Principal, user string) error {
+	all, err := a.Auth.Sessions(r.Context(), by.Tenant, user)
+	if err != nil {
+		return err
+	}
+	out := SessionList{Sessions: make([]Session, 0, len(all))}
+	for _, s := range all {
+		out.Sessions = append(out.Sessions, session(s, by))
+	}
+	return respond(w, http.StatusOK, out)
+}
+
+func (a *API) endSession(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if err := a.Auth.EndSession(r.Context(), by, by.ID, pathID(r)); err != nil {
+		return err
+	}
+	if pathID(r) == by.Session {
+		return a.left(w, r)
+	}
+	return done(w)
+}
+
+func (a *API) endSessions(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if err := a.Auth.EndSessions(r.Context(), by, by.ID); err != nil {
+		return err
+	}
+	return a.left(w, r)
 }
