@@ -21,7 +21,6 @@ type Store interface {
 	Indexer
 	Resources
 	Memberships
-	Credentials
 	Items
 	Clients
 	Tenants
@@ -76,13 +75,6 @@ type Memberships interface {
 	// directly or through other groups; a group that is both is direct. Ids
 	// without groups are absent from the result.
 	Groups(ctx context.Context, tenant TenantID, members ...string) (map[string][]Membership, error)
-}
-
-// Credentials reads what proves who somebody is.
-type Credentials interface {
-	// PasswordHash returns the user's password hash in PHC string format, or
-	// ErrNotFound.
-	PasswordHash(ctx context.Context, tenant TenantID, user string) (string, error)
 }
 
 // Clients reads provisioning clients and their tokens.
@@ -164,9 +156,6 @@ type Tx interface {
 	// with all but Doc. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
-
-	// SetPassword stores the user's password hash; an empty one removes it.
-	SetPassword(user *Resource, hash string) error
 
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).

@@ -1,15 +1,8 @@
 package api
 
 import (
-	"context"
 	"encoding/json"
-	"net/http"
-	"net/url"
-	"strconv"
 	"time"
-
-	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/storage"
 )
 
 // Entries is a page of the audit trail, newest first.

@@ -179,14 +179,6 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	return t.reindex(prev.Ref, from, rowKeys{}, nil)
 }
 
-func (t *tx) SetPassword(user *storage.Resource, hash string) error {
-	if hash == "" {
-		return t.change(`DELETE FROM credential WHERE n = ? AND kind = 'password'`, user.Ref)
-	}
-	return t.change(`INSERT INTO credential (n, kind, secret) VALUES (?, 'password', ?)
-		ON CONFLICT (n, kind) DO UPDATE SET secret = excluded.secret`, user.Ref, hash)
-}
-
 func (t *tx) CreateClient(c *storage.Client) error {
 	if err := t.usable(); err != nil {
 		return err
