@@ -42,7 +42,10 @@ type Session0 struct {
 	Agent                                  string
 }
 
-type Enrolment0 struct{ Secret, URI Secret }
+type Enrolment0 struct {
+	Secret, URI Secret
+	QR          []byte
+}
 
 const (
 	PermissionUsersRead Permission = iota + 1

@@ -32,8 +32,9 @@ type endpoint struct {
 	method, path string
 	needs        auth.Need
 	serve        func(http.ResponseWriter, *http.Request, auth.Principal) error
-	in, out      any // bodies, nil for none; documentation is held against them
-	status       int // of success
+	in, out      any      // bodies, nil for none; documentation is held against them
+	status       int      // of success
+	query        []string // parameters of the query
 }
 
 // AuthRoutes is the route table below AuthBase: what people do for themselves.
@@ -45,39 +46,39 @@ func (a *API) AdminRoutes() []scim.Route { return routes(a.adminEndpoints()) }
 func (a *API) authEndpoints() []endpoint {
 	anyone, somebody := auth.Enrolment(), auth.Session(auth.Password)
 	return []endpoint{
-		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200},
+		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200, nil},
 
-		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200},
-		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200},
-		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200},
-		{"POST", "/step-up", auth.Session(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200},
-		{"POST", "/sign-out", anyone, a.signOut, nil, nil, 204},
+		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/step-up", auth.Session(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/sign-out", anyone, a.signOut, nil, nil, 204, nil},
 
-		{"GET", "/session", anyone, a.session, nil, SignedIn{}, 200},
-		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200},
-		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204},
-		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204},
+		{"GET", "/session", anyone, a.session, nil, SignedIn{}, 200, nil},
+		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200, nil},
+		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204, nil},
+		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204, nil},
 
-		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200},
-		{"POST", "/totp", anyone, a.enrol, nil, Enrolment{}, 200},
-		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200},
-		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204},
-		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, nil, 204},
+		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/totp", anyone, a.enrol, nil, Enrolment{}, 200, nil},
+		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200, nil},
+		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204, nil},
+		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, nil, 204, nil},
 	}
 }
 
 func (a *API) adminEndpoints() []endpoint {
 	return []endpoint{
-		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200},
-		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204},
-		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200},
-		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204},
+		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
+		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
+		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
+		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
 
-		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200},
-		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201},
-		{"GET", "/clients/{id}", auth.Admin(auth.PermissionClientsRead), a.client, nil, Client{}, 200},
-		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201},
-		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204},
+		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
+		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},
+		{"GET", "/clients/{id}", auth.Admin(auth.PermissionClientsRead), a.client, nil, Client{}, 200, nil},
+		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201, nil},
+		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204, nil},
 	}
 }
 

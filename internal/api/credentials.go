@@ -1,12 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"encoding/base64"
-	"image/png"
 	"net/http"
-
-	"github.com/pquerna/otp"
 
 	"github.com/roster-id/roster/auth"
 )
@@ -50,31 +46,10 @@ func (a *API) enrol(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 	if err != nil {
 		return err
 	}
-	qr, err := qrCode(e.URI.Reveal())
-	if err != nil {
-		return err
-	}
-	return respond(w, http.StatusOK, Enrolment{Secret: e.Secret.Reveal(), URI: e.URI.Reveal(), QR: qr})
-}
-
-// qrSize is the width of the image in pixels.
-const qrSize = 256
-
-// qrCode returns a key as an image in a data URI.
-func qrCode(uri string) (string, error) {
-	key, err := otp.NewKeyFromURL(uri)
-	if err != nil {
-		return "", err
-	}
-	img, err := key.Image(qrSize, qrSize)
-	if err != nil {
-		return "", err
-	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, img); err != nil {
-		return "", err
-	}
-	return "data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()), nil
+	return respond(w, http.StatusOK, Enrolment{
+		Secret: e.Secret.Reveal(), URI: e.URI.Reveal(),
+		QR: "data:image/png;base64," + base64.StdEncoding.EncodeToString(e.QR),
+	})
 }
 
 func (a *API) confirmEnrolment(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
