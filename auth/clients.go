@@ -72,7 +72,7 @@ func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Cli
 	if err := CheckClient(c, lifetime); err != nil {
 		return nil, err
 	}
-	if err := within(by, c.Scopes); err != nil {
+	if err := noMoreThan(by, c.Scopes); err != nil {
 		return nil, err
 	}
 	id, err := uuid.NewV7()
@@ -113,7 +113,7 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 	if !c.Revoked.IsZero() {
 		return nil, ErrRevoked
 	}
-	if err := within(by, c.Scopes); err != nil {
+	if err := noMoreThan(by, c.Scopes); err != nil {
 		return nil, err
 	}
 	now := m.Now()
@@ -186,9 +186,9 @@ func (m *ClientManager) write(ctx context.Context, by Principal, action, id stri
 	})
 }
 
-// within returns nil if by may do itself all that these scopes allow. A scope that
+// noMoreThan returns nil if by may do itself all that these scopes allow. A scope that
 // nobody knows allows nothing.
-func within(by Principal, scopes []string) error {
+func noMoreThan(by Principal, scopes []string) error {
 	for _, s := range scopes {
 		set := parseScope(s)
 		for _, c := range catalogue {

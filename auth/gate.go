@@ -6,14 +6,6 @@ import (
 	"time"
 )
 
-// StepUpAge is how long ago a passcode may have been given for what changes who
-// may do what.
-const StepUpAge = 300 * time.Second
-
-// stepUpSkew is how far ahead the clock of the process may be that took the
-// passcode. A time further ahead is no proof of anything.
-const stepUpSkew = 30 * time.Second
-
 // Need is what a route asks of whoever calls it. Every route declares one; the
 // zero Need is no declaration, and a server with such a route does not start.
 type Need struct {
@@ -48,9 +40,9 @@ func Scope(act Act, resourceType string) Need {
 	return Need{kind: needScope, act: act, resourceType: resourceType}
 }
 
-// Enrolment asks for a session of any level, one that is Limited included: what
+// AnySession asks for a session of any level, one that is Limited included: what
 // it takes to become more than that, and to leave.
-func Enrolment() Need { return Need{kind: needSession, level: Limited} }
+func AnySession() Need { return Need{kind: needSession, level: Limited} }
 
 // Session asks for a session of at least this level. It panics at level Limited,
 // which nothing but Enrolment asks for.
@@ -155,21 +147,14 @@ func (n Need) meetsUser(by Principal, now time.Time) error {
 		return ErrNotPermitted
 	case n.permission != 0 && !by.Permissions.Has(n.permission):
 		return ErrNotPermitted
-	case n.kind == needStepUp && !by.Fresh(now):
+	case n.kind == needStepUp && !by.PasscodeWithin(StepUpAge, now):
 		return errStale
 	}
 	return nil
 }
 
-// Fresh reports whether a passcode was given in the principal's session within
-// StepUpAge.
-func (p Principal) Fresh(now time.Time) bool {
-	age := now.Sub(p.PasscodeAt)
-	return p.Level == MFA && !p.PasscodeAt.IsZero() && age <= StepUpAge && age >= -stepUpSkew
-}
-
 // String names the need for listings of routes: "public", "token",
-// "scope(User:write)", "enrolment", "session(password)", "mfa(audit.read)",
+// "scope(User:write)", "session", "session(password)", "mfa(audit.read)",
 // "step-up", "step-up(clients.write)".
 func (n Need) String() string {
 	switch n.kind {
@@ -181,7 +166,7 @@ func (n Need) String() string {
 		return "scope(" + n.resourceType + ":" + n.act.String() + ")"
 	case needSession:
 		if n.level == Limited {
-			return "enrolment"
+			return "session"
 		}
 		return "session(" + n.level.String() + ")"
 	case needMFA:

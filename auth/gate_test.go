@@ -58,7 +58,7 @@ func TestMeets(t *testing.T) {
 		{Scope(Read, "User"), "111--+LM-------++"},
 		{Scope(Write, "User"), "111---LM--------+"},
 		{Scope(Read, "Secret"), "111---LM---------"},
-		{Enrolment(), "111---+++++++++++"},
+		{AnySession(), "111---+++++++++++"},
 		{Session(Password), "111---L++++++++++"},
 		{Session(MFA), "111---LM+++++++++"},
 		{Admin(permission), "111---LM--+++++--"},
@@ -102,7 +102,7 @@ func mustScopes(s string) Scopes {
 func TestNeedString(t *testing.T) {
 	t.Parallel()
 	for want, n := range map[string]Need{
-		"undeclared": {}, "public": Public(), "token": Token(), "scope(User:write)": Scope(Write, "User"), "enrolment": Enrolment(),
+		"undeclared": {}, "public": Public(), "token": Token(), "scope(User:write)": Scope(Write, "User"), "session": AnySession(),
 		"session(password)": Session(Password), "session(mfa)": Session(MFA), "step-up": Fresh(),
 		"mfa(" + PermissionAuditRead.String() + ")": Admin(PermissionAuditRead), "step-up(" + PermissionAuditRead.String() + ")": StepUp(PermissionAuditRead),
 	} {

@@ -29,23 +29,37 @@ type SignInRequest struct {
 
 type SignInResult struct {
 	Token   Secret
-	Session Session0
+	Session string
+	User    string
 	Level   Level
-	Missing []string
+	Missing []Missing0
+	Ends    time.Time
 }
-
+type Missing0 string
 type Session0 struct {
-	ID, User, Name                         string
-	Level                                  Level
-	Created, Expires, PasscodeAt, LastUsed time.Time
-	From                                   netip.Addr
-	Agent                                  string
+	ID       string // public: it proves nothing
+	Started  time.Time
+	LastUsed time.Time // to a minute
+	Ends     time.Time
+	Level    Level
+	From     string
+	Agent    string
+}
+type Enrolment struct {
+	URI    Secret
+	Secret Secret
+	QR     []byte
 }
 
-type Enrolment0 struct {
-	Secret, URI Secret
-	QR          []byte
+func within(at time.Time, d time.Duration, now time.Time) bool {
+	return !at.IsZero() && at.Sub(now) <= 30*time.Second && now.Sub(at) <= d
 }
+
+func (p Principal) PasscodeWithin(d time.Duration, now time.Time) bool {
+	return p.Kind == User && p.Level == MFA && within(p.PasscodeAt, d, now)
+}
+
+const StepUpAge = 5 * time.Minute
 
 const (
 	PermissionUsersRead Permission = iota + 1

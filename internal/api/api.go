@@ -44,7 +44,7 @@ func (a *API) AuthRoutes() []scim.Route { return routes(a.authEndpoints()) }
 func (a *API) AdminRoutes() []scim.Route { return routes(a.adminEndpoints()) }
 
 func (a *API) authEndpoints() []endpoint {
-	anyone, somebody := auth.Enrolment(), auth.Session(auth.Password)
+	anyone, somebody := auth.AnySession(), auth.Session(auth.Password)
 	return []endpoint{
 		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200, nil},
 

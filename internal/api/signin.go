@@ -15,13 +15,13 @@ type Authenticator interface {
 	Passcode(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
 	RecoveryCode(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
 	StepUp(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
-	Missing(ctx context.Context, by auth.Principal) ([]string, error)
+	Missing(ctx context.Context, by auth.Principal) ([]auth.Missing0, error)
 	SignOut(ctx context.Context, by auth.Principal) error
 	Sessions(ctx context.Context, tenant storage.TenantID, user string) ([]auth.Session0, error)
 	EndSession(ctx context.Context, by auth.Principal, user, session string) error
 	EndSessions(ctx context.Context, by auth.Principal, user string) error
 	ChangePassword(ctx context.Context, by auth.Principal, current, next auth.Secret) (*auth.SignInResult, error)
-	Enrol(ctx context.Context, by auth.Principal) (*auth.Enrolment0, error)
+	Enrol(ctx context.Context, by auth.Principal) (*auth.Enrolment, error)
 	ConfirmEnrolment(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, []auth.Secret, error)
 	SelfCheck(ctx context.Context, by auth.Principal, code string) error
 	RemoveTOTP(ctx context.Context, by auth.Principal) error
@@ -44,46 +44,34 @@ type CodeRequest struct {
 	Code auth.Secret `json:"code"`
 }
 
-// SignedIn is the answer to what begins a session or raises its level. Token is
-// left out when the session is in a cookie.
+// SignedIn is a session as its owner sees it, and the answer to what begins one or
+// raises its level. Token is left out when the session is in a cookie, and when
+// nothing about it has changed.
 type SignedIn struct {
-	Token   string   `json:"token,omitempty"`
-	Session Session  `json:"session"`
-	Missing []string `json:"missing"`
+	Token   string    `json:"token,omitempty"`
+	Session string    `json:"session"` // its public id
+	User    string    `json:"user"`
+	Level   string    `json:"level"`
+	Missing []string  `json:"missing"`
+	Ends    time.Time `json:"ends"`
 }
 
-// Session is a session as its owner and administrators see it.
+// Session is a session among others.
 type Session struct {
-	ID         string    `json:"id"`
-	User       string    `json:"user"`
-	Level      string    `json:"level"`
-	Current    bool      `json:"current"`
-	Created    time.Time `json:"created"`
-	LastUsed   time.Time `json:"lastUsed,omitzero"`
-	Expires    time.Time `json:"expires"`
-	PasscodeAt time.Time `json:"passcodeAt,omitzero"`
-	From       string    `json:"from,omitempty"`
-	Agent      string    `json:"agent,omitempty"`
+	ID       string    `json:"id"`
+	Level    string    `json:"level"`
+	Current  bool      `json:"current"`
+	Started  time.Time `json:"started"`
+	LastUsed time.Time `json:"lastUsed"`
+	Ends     time.Time `json:"ends"`
+	From     string    `json:"from,omitempty"`
+	Agent    string    `json:"agent,omitempty"`
 }
 
 // SessionList is a list of sessions.
 type SessionList struct {
 	Sessions []Session `json:"sessions"`
 }
-
-func session(s auth.Session0, by auth.Principal) Session {
-	out := Session{
-		ID: s.ID, User: s.User, Level: s.Level.String(), Current: s.ID == by.Session,
-		Created: s.Created.UTC(), LastUsed: s.LastUsed.UTC(), Expires: s.Expires.UTC(), PasscodeAt: s.PasscodeAt.UTC(), Agent: s.Agent,
-	}
-	if s.From.IsValid() {
-		out.From = s.From.String()
-	}
-	return out
-}
-
-// maxAgent is how much of a User-Agent is kept.
-const maxAgent = 200
 
 func (a *API) signIn(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	if wait := a.signIns.admit(by.From, a.Now()); wait > 0 {
@@ -106,17 +94,12 @@ func (a *API) signIn(w http.ResponseWriter, r *http.Request, by auth.Principal) 
 	in, err := a.Auth.SignIn(r.Context(), auth.SignInRequest{
 		Tenant: tenant, Name: body.Name, Password: body.Password,
 		Passcode: body.Passcode.Reveal(), RecoveryCode: body.RecoveryCode.Reveal(),
-		From: by.From, Agent: agent(r),
+		From: by.From, Agent: r.UserAgent(),
 	})
 	if err != nil {
 		return err
 	}
 	return a.signedIn(w, in, body.Cookie)
-}
-
-func agent(r *http.Request) string {
-	s := r.UserAgent()
-	return s[:min(len(s), maxAgent)]
 }
 
 // signedIn answers with a session that is new or has a new token. Whoever has the
@@ -129,9 +112,17 @@ func (a *API) signedIn(w http.ResponseWriter, in *auth.SignInResult, cookie bool
 }
 
 func signedIn(in *auth.SignInResult, cookie bool) SignedIn {
-	out := SignedIn{Session: session(in.Session, auth.Principal{Session: in.Session.ID}), Missing: append([]string{}, in.Missing...)}
+	out := SignedIn{Session: in.Session, User: in.User, Level: in.Level.String(), Missing: names(in.Missing), Ends: in.Ends.UTC()}
 	if !cookie {
 		out.Token = in.Token.Reveal()
+	}
+	return out
+}
+
+func names(list []auth.Missing0) []string {
+	out := make([]string, len(list))
+	for i, m := range list {
+		out[i] = string(m)
 	}
 	return out
 }
@@ -206,7 +197,9 @@ func (a *API) session(w http.ResponseWriter, r *http.Request, by auth.Principal)
 	}
 	for _, s := range all {
 		if s.ID == by.Session {
-			return respond(w, http.StatusOK, SignedIn{Session: session(s, by), Missing: append([]string{}, missing...)})
+			return respond(w, http.StatusOK, SignedIn{
+				Session: s.ID, User: by.ID, Level: by.Level.String(), Missing: names(missing), Ends: s.Ends.UTC(),
+			})
 		}
 	}
 	return &auth.RefusedError{Reason: auth.Revoked} // ended meanwhile
@@ -223,7 +216,10 @@ func (a *API) sessionsOf(w http.ResponseWriter, r *http.Request, by auth.Princip
 	}
 	out := SessionList{Sessions: make([]Session, 0, len(all))}
 	for _, s := range all {
-		out.Sessions = append(out.Sessions, session(s, by))
+		out.Sessions = append(out.Sessions, Session{
+			ID: s.ID, Level: s.Level.String(), Current: s.ID == by.Session,
+			Started: s.Started.UTC(), LastUsed: s.LastUsed.UTC(), Ends: s.Ends.UTC(), From: s.From, Agent: s.Agent,
+		})
 	}
 	return respond(w, http.StatusOK, out)
 }
