@@ -314,6 +314,7 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			if err != nil {
 				return s.unauthenticated(c, err)
 			}
+			by.From = c.remote
 			c.by = by
 			if !r.Needs.Met(by) {
 				c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="insufficient_scope"`)
