@@ -186,15 +186,22 @@ func (m *ClientManager) write(ctx context.Context, by Principal, action, id stri
 	})
 }
 
-// noMoreThan returns nil if by may do itself all that these scopes allow. A scope that
-// nobody knows allows nothing.
+// noMoreThan returns nil if by may do itself all that these scopes allow: read and
+// write what they name, and assign business roles. A scope that nobody knows allows
+// nothing.
 func noMoreThan(by Principal, scopes []string) error {
-	for _, s := range scopes {
-		set := parseScope(s)
+	denied := fmt.Errorf("%w: a client may do no more than whoever makes it", ErrNotPermitted)
+	for _, name := range scopes {
+		s, _ := parseScope(name)
 		for _, c := range catalogue {
-			if set&c.read != 0 && !by.May(Read, c.resourceType) || set&c.write != 0 && !by.May(Write, c.resourceType) {
-				return fmt.Errorf("%w: a client may do no more than whoever makes it", ErrNotPermitted)
+			for _, t := range c.resourceTypes {
+				if s.set&c.read != 0 && !by.May(Read, t) || s.set&c.write != 0 && !by.May(Write, t) {
+					return denied
+				}
 			}
+		}
+		if s.assign != "" && by.Kind != Operator && !by.Permissions.Has(PermissionRolesAssign) {
+			return denied
 		}
 	}
 	return nil
@@ -240,7 +247,7 @@ func CheckClient(c *storage.Client, lifetime time.Duration) error {
 	switch {
 	case err != nil:
 		add("scopes", err.Error())
-	case scopes == 0:
+	case scopes == (Scopes{}):
 		add("scopes", "a client needs scopes; valid are "+strings.Join(ScopeNames(), ", "))
 	}
 	if !ValidProfile(c.Profile) {

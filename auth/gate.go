@@ -44,9 +44,9 @@ func Scope(act Act, resourceType string) Need {
 // it takes to become more than that, and to leave.
 func AnySession() Need { return Need{kind: needSession, level: Limited} }
 
-// Session asks for a session of at least this level. It panics at level Limited,
+// AtLevel asks for a session of at least this level. It panics at level Limited,
 // which nothing but Enrolment asks for.
-func Session(least Level) Need {
+func AtLevel(least Level) Need {
 	if least != Password && least != MFA {
 		panic("a route needs a session of level " + least.String())
 	}

@@ -59,8 +59,8 @@ func TestMeets(t *testing.T) {
 		{Scope(Write, "User"), "111---LM--------+"},
 		{Scope(Read, "Secret"), "111---LM---------"},
 		{AnySession(), "111---+++++++++++"},
-		{Session(Password), "111---L++++++++++"},
-		{Session(MFA), "111---LM+++++++++"},
+		{AtLevel(Password), "111---L++++++++++"},
+		{AtLevel(MFA), "111---LM+++++++++"},
 		{Admin(permission), "111---LM--+++++--"},
 		{StepUp(permission), "111---LM--+S+SS--"},
 		{Fresh(), "111---LM+++S+SSSS"},
@@ -103,7 +103,7 @@ func TestNeedString(t *testing.T) {
 	t.Parallel()
 	for want, n := range map[string]Need{
 		"undeclared": {}, "public": Public(), "token": Token(), "scope(User:write)": Scope(Write, "User"), "session": AnySession(),
-		"session(password)": Session(Password), "session(mfa)": Session(MFA), "step-up": Fresh(),
+		"session(password)": AtLevel(Password), "session(mfa)": AtLevel(MFA), "step-up": Fresh(),
 		"mfa(" + PermissionAuditRead.String() + ")": Admin(PermissionAuditRead), "step-up(" + PermissionAuditRead.String() + ")": StepUp(PermissionAuditRead),
 	} {
 		if got := n.String(); got != want || n.Declared() != (want != "undeclared") || n.Public() != (want == "public") {
@@ -112,10 +112,10 @@ func TestNeedString(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("Session(Limited) is a need")
+			t.Error("AtLevel(Limited) is a need")
 		}
 	}()
-	Session(Limited)
+	AtLevel(Limited)
 }
 
 func TestChallenge(t *testing.T) {

@@ -62,9 +62,12 @@ type Principal struct {
 	Token string
 
 	// Of a user.
-	Session     string    // the public id of the session
-	Level       Level     // of the session
-	PasscodeAt  time.Time // when a passcode was last given in it, zero for never
+	Session    string    // the public id of the session
+	Level      Level     // of the session
+	PasscodeAt time.Time // when a passcode was last given in it, zero for never
+	// Roles are the ids of the roles that the user has at present, for people to
+	// see; what they let the user do is in Permissions.
+	Roles       []string
 	Permissions Permissions
 }
 

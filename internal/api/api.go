@@ -20,7 +20,7 @@ const (
 // API is the two surfaces. Set the fields before the first request.
 type API struct {
 	Store   storage.Store
-	Auth    Authenticator
+	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
 	Now     func() time.Time
 
@@ -44,14 +44,14 @@ func (a *API) AuthRoutes() []scim.Route { return routes(a.authEndpoints()) }
 func (a *API) AdminRoutes() []scim.Route { return routes(a.adminEndpoints()) }
 
 func (a *API) authEndpoints() []endpoint {
-	anyone, somebody := auth.AnySession(), auth.Session(auth.Password)
+	anyone, somebody := auth.AnySession(), auth.AtLevel(auth.Password)
 	return []endpoint{
 		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200, nil},
 
 		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
-		{"POST", "/step-up", auth.Session(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/step-up", auth.AtLevel(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/sign-out", anyone, a.signOut, nil, nil, 204, nil},
 
 		{"GET", "/session", anyone, a.session, nil, SignedIn{}, 200, nil},
@@ -60,10 +60,10 @@ func (a *API) authEndpoints() []endpoint {
 		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204, nil},
 
 		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200, nil},
-		{"POST", "/totp", anyone, a.enrol, nil, Enrolment{}, 200, nil},
+		{"POST", "/totp", anyone, a.enrol, EnrolmentRequest{}, Enrolment{}, 200, nil},
 		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200, nil},
 		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204, nil},
-		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, nil, 204, nil},
+		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, SignedIn{}, 200, nil},
 	}
 }
 

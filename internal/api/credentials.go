@@ -9,8 +9,14 @@ import (
 
 // PasswordRequest is the body of POST /password.
 type PasswordRequest struct {
-	Current auth.Secret `json:"current"`
+	Current auth.Secret `json:"current,omitempty"` // not of a temporary password
 	New     auth.Secret `json:"new"`
+}
+
+// EnrolmentRequest is the body of POST /totp. Password may be left out when it was
+// given in the session a moment ago.
+type EnrolmentRequest struct {
+	Password auth.Secret `json:"password,omitempty"`
 }
 
 // Enrolment is what an authenticator app needs to know. It is shown once.
@@ -39,10 +45,11 @@ func (a *API) changePassword(w http.ResponseWriter, r *http.Request, by auth.Pri
 }
 
 func (a *API) enrol(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if err := none(r); err != nil {
+	var body EnrolmentRequest
+	if err := read(r, &body); err != nil {
 		return err
 	}
-	e, err := a.Auth.Enrol(r.Context(), by)
+	e, err := a.Auth.Enrol(r.Context(), by, body.Password)
 	if err != nil {
 		return err
 	}
@@ -57,13 +64,13 @@ func (a *API) confirmEnrolment(w http.ResponseWriter, r *http.Request, by auth.P
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	in, codes, err := a.Auth.ConfirmEnrolment(r.Context(), by, body.Code.Reveal())
+	in, err := a.Auth.ConfirmEnrolment(r.Context(), by, body.Code)
 	if err != nil {
 		return err
 	}
 	cookie := byCookie(r)
-	out := Enrolled{SignedIn: signedIn(in, cookie)}
-	for _, c := range codes {
+	out := Enrolled{SignedIn: signedIn(&in.SignInResult, cookie)}
+	for _, c := range in.RecoveryCodes {
 		out.RecoveryCodes = append(out.RecoveryCodes, c.Reveal())
 	}
 	if cookie {
@@ -77,15 +84,16 @@ func (a *API) checkPasscode(w http.ResponseWriter, r *http.Request, by auth.Prin
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	if err := a.Auth.SelfCheck(r.Context(), by, body.Code.Reveal()); err != nil {
+	if err := a.Auth.SelfCheck(r.Context(), by, body.Code); err != nil {
 		return err
 	}
 	return done(w)
 }
 
 func (a *API) removePasscodes(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if err := a.Auth.RemoveTOTP(r.Context(), by); err != nil {
+	in, err := a.Auth.RemoveFactor(r.Context(), by)
+	if err != nil {
 		return err
 	}
-	return done(w)
+	return a.signedIn(w, in, byCookie(r))
 }

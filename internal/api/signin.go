@@ -2,32 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/storage"
 )
-
-// Authenticator is what signing in takes; see auth.Authenticator.
-type Authenticator interface {
-	SignIn(context.Context, auth.SignInRequest) (*auth.SignInResult, error)
-	Passcode(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
-	RecoveryCode(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
-	StepUp(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, error)
-	Missing(ctx context.Context, by auth.Principal) ([]auth.Missing0, error)
-	SignOut(ctx context.Context, by auth.Principal) error
-	Sessions(ctx context.Context, tenant storage.TenantID, user string) ([]auth.Session0, error)
-	EndSession(ctx context.Context, by auth.Principal, user, session string) error
-	EndSessions(ctx context.Context, by auth.Principal, user string) error
-	ChangePassword(ctx context.Context, by auth.Principal, current, next auth.Secret) (*auth.SignInResult, error)
-	Enrol(ctx context.Context, by auth.Principal) (*auth.Enrolment, error)
-	ConfirmEnrolment(ctx context.Context, by auth.Principal, code string) (*auth.SignInResult, []auth.Secret, error)
-	SelfCheck(ctx context.Context, by auth.Principal, code string) error
-	RemoveTOTP(ctx context.Context, by auth.Principal) error
-	ResetPassword(ctx context.Context, by auth.Principal, user string) (auth.Secret, error)
-	ResetMFA(ctx context.Context, by auth.Principal, user string) error
-}
 
 // SignInRequest is the body of POST /sign-in.
 type SignInRequest struct {
@@ -93,9 +74,12 @@ func (a *API) signIn(w http.ResponseWriter, r *http.Request, by auth.Principal) 
 	}
 	in, err := a.Auth.SignIn(r.Context(), auth.SignInRequest{
 		Tenant: tenant, Name: body.Name, Password: body.Password,
-		Passcode: body.Passcode.Reveal(), RecoveryCode: body.RecoveryCode.Reveal(),
+		Passcode: body.Passcode, RecoveryCode: body.RecoveryCode,
 		From: by.From, Agent: r.UserAgent(),
 	})
+	if errors.Is(err, auth.ErrPasswordEmpty) || errors.Is(err, auth.ErrPasswordTooLong) {
+		err = auth.ErrSignIn
+	}
 	if err != nil {
 		return err
 	}
@@ -119,7 +103,7 @@ func signedIn(in *auth.SignInResult, cookie bool) SignedIn {
 	return out
 }
 
-func names(list []auth.Missing0) []string {
+func names(list []auth.Lack) []string {
 	out := make([]string, len(list))
 	for i, m := range list {
 		out[i] = string(m)
@@ -144,12 +128,12 @@ func byCookie(r *http.Request) bool {
 }
 
 // withCode reads a code and answers with the session that it leads to.
-func (a *API) withCode(w http.ResponseWriter, r *http.Request, by auth.Principal, use func(context.Context, auth.Principal, string) (*auth.SignInResult, error)) error {
+func (a *API) withCode(w http.ResponseWriter, r *http.Request, by auth.Principal, use func(context.Context, auth.Principal, auth.Secret) (*auth.SignInResult, error)) error {
 	var body CodeRequest
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	in, err := use(r.Context(), by, body.Code.Reveal())
+	in, err := use(r.Context(), by, body.Code)
 	if err != nil {
 		return err
 	}
@@ -187,22 +171,11 @@ func (a *API) left(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) session(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	all, err := a.Auth.Sessions(r.Context(), by.Tenant, by.ID)
+	now, err := a.Auth.Current(r.Context(), by)
 	if err != nil {
 		return err
 	}
-	missing, err := a.Auth.Missing(r.Context(), by)
-	if err != nil {
-		return err
-	}
-	for _, s := range all {
-		if s.ID == by.Session {
-			return respond(w, http.StatusOK, SignedIn{
-				Session: s.ID, User: by.ID, Level: by.Level.String(), Missing: names(missing), Ends: s.Ends.UTC(),
-			})
-		}
-	}
-	return &auth.RefusedError{Reason: auth.Revoked} // ended meanwhile
+	return respond(w, http.StatusOK, signedIn(now, false))
 }
 
 func (a *API) sessions(w http.ResponseWriter, r *http.Request, by auth.Principal) error {

@@ -55,7 +55,7 @@ func browsed(t *testing.T, change func(*server.Options)) (*testserver.Server, *a
 			auth.SessionPrefix + "password": person(auth.Password),
 		}
 		var routes []scim.Route
-		for path, need := range map[string]auth.Need{"/public": auth.Public(), "/any": auth.AnySession(), "/password": auth.Session(auth.Password), "/mfa": auth.Session(auth.MFA)} {
+		for path, need := range map[string]auth.Need{"/public": auth.Public(), "/any": auth.AnySession(), "/password": auth.AtLevel(auth.Password), "/mfa": auth.AtLevel(auth.MFA)} {
 			for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 				routes = append(routes, scim.Route{Method: method, Path: path, Needs: need, Serve: serve})
 			}
