@@ -16,9 +16,9 @@ import (
 )
 
 // scans are the plans that read a table or an index of it from end to end, or
-// all of a type in it. Lists in memory and the results of subqueries are scanned
+// all of a type or kind in it. Lists in memory and the results of subqueries are scanned
 // rightly.
-var scans = regexp.MustCompile(`SCAN (r|m|x|g|c|i|f|k|resource|membership|unique_key|lookup|item|item_key|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)`)
+var scans = regexp.MustCompile(`SCAN (r|m|x|g|c|i|f|k|resource|membership|unique_key|lookup|item|item_key|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)|SEARCH (k|f|item_key) .*\(tenant=\? AND kind=\?\)`)
 
 // explainSQL returns how a connection would run a statement, a line for each step.
 func explainSQL(t testing.TB, c *sqlite.Conn, sql string) []string {
