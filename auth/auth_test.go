@@ -112,10 +112,10 @@ func (d *directory) another(store storage.Store, keys *KeyRing) *Authenticator {
 				d.t.Errorf("observed %s %s, which is not in the vocabulary", event, outcome)
 			}
 		},
-		Holding: func(_ context.Context, _ storage.TenantID, user string, _ time.Time) (Holding, error) {
+		Holding: func(_ context.Context, _ storage.TenantID, user string, _ time.Time) (Rights, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			return Holding{Administrator: d.administrators[user]}, nil
+			return Rights{Administrator: d.administrators[user]}, nil
 		},
 		Permitted: func(_ storage.Tx, by Principal, _ string) error {
 			d.mu.Lock()

@@ -72,7 +72,7 @@ type Authenticator struct {
 
 	// Holding returns what roles a user holds at a time; nobody holds any if it is
 	// nil.
-	Holding func(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Holding, error)
+	Holding func(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Rights, error)
 	// Permitted reports, inside the write, why by may not change the credentials of
 	// a user. If it is nil, only an Operator may.
 	Permitted func(tx storage.Tx, by Principal, user string) error
@@ -80,8 +80,8 @@ type Authenticator struct {
 	recent recentSessions
 }
 
-// Holding is what roles come to.
-type Holding struct {
+// Rights are what roles come to.
+type Rights struct {
 	Administrator bool             // one of them is administrative
 	Apply         func(*Principal) // puts permissions into a principal; may be nil
 }
@@ -535,9 +535,6 @@ func (a *Authenticator) permitted(tx storage.Tx, by Principal, user string) erro
 	return nil
 }
 
-// ErrNotPermitted: the caller may not do this.
-var ErrNotPermitted = errors.New("not permitted")
-
 // takePasscode uses a passcode for a session.
 func (a *Authenticator) takePasscode(w *settlement, s *session, code Secret) (outcome, error) {
 	c := w.c
@@ -618,7 +615,7 @@ type settlement struct {
 	try attempt
 	c   *Credential
 	// holding is what the user holds, in a session.
-	holding Holding
+	holding Rights
 
 	actor     Principal // for the audit trail
 	changed   []string
@@ -945,9 +942,9 @@ func (a *Authenticator) decoy(tenant storage.TenantID, name string) person {
 	return person{id: fmt.Sprintf("nobody-%02d", n), decoy: true, administrator: n < administratorDecoys}
 }
 
-func (a *Authenticator) holding(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Holding, error) {
+func (a *Authenticator) holding(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Rights, error) {
 	if a.Holding == nil {
-		return Holding{}, nil
+		return Rights{}, nil
 	}
 	return a.Holding(ctx, tenant, user, now)
 }
