@@ -5,7 +5,7 @@ package auth
 type Need struct {
 	declared     bool
 	public       bool
-	effect       Effect
+	act          Act
 	resourceType string
 }
 
@@ -15,9 +15,9 @@ func Public() Need { return Need{declared: true, public: true} }
 // Token asks for a valid token, whatever its scopes.
 func Token() Need { return Need{declared: true} }
 
-// Scope asks for a token that may have this effect on resources of a type.
-func Scope(e Effect, resourceType string) Need {
-	return Need{declared: true, effect: e, resourceType: resourceType}
+// Scope asks for a token that may do this to resources of a type.
+func Scope(a Act, resourceType string) Need {
+	return Need{declared: true, act: a, resourceType: resourceType}
 }
 
 // Declared reports whether n is a declaration at all.
@@ -36,7 +36,7 @@ func (n Need) Met(by Principal) bool {
 	case n.resourceType == "":
 		return by.Kind != 0 && by.Tenant != ""
 	}
-	return by.May(n.effect, n.resourceType)
+	return by.May(n.act, n.resourceType)
 }
 
 // String names the need for listings of routes: "public", "token",
@@ -50,5 +50,5 @@ func (n Need) String() string {
 	case n.resourceType == "":
 		return "token"
 	}
-	return "scope(" + n.resourceType + ":" + n.effect.String() + ")"
+	return "scope(" + n.resourceType + ":" + n.act.String() + ")"
 }

@@ -46,8 +46,8 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-func (p *Provider) allow(by auth.Principal, e auth.Effect, t *schemas.ResourceType) error {
-	if !by.May(e, t.Name) {
+func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType) error {
+	if !by.May(a, t.Name) {
 		return ErrForbidden
 	}
 	return nil
@@ -86,7 +86,7 @@ func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.Res
 }
 
 func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
 	attrs, err := t.Bind(body, mode(by))
@@ -216,7 +216,7 @@ func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.Re
 }
 
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Update, t); err != nil {
 		return nil, err
 	}
 	_, givenMembers := schemas.Field(body, "members")
@@ -262,7 +262,7 @@ func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Update, t); err != nil {
 		return nil, err
 	}
 	hashed := map[string]string{} // hashing is slow, and the function below may run again inside the write
@@ -303,7 +303,7 @@ func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.Res
 }
 
 func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
 	if !ours(id) {

@@ -384,7 +384,7 @@ func checkRotate(overlap, expires string) (stay, lifetime time.Duration, err err
 func checkClient(c *storage.Client) error {
 	errs := []error{checkName(c.Name)}
 	scopes, err := auth.ParseScopes(c.Scopes)
-	if err == nil && scopes == 0 {
+	if err == nil && scopes == (auth.Scopes{}) {
 		err = fmt.Errorf("a client needs scopes; valid are %s", strings.Join(auth.ScopeNames(), ", "))
 	}
 	errs = append(errs, err)

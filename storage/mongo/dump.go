@@ -96,6 +96,9 @@ func (s *Store) dumpTokens(ctx context.Context, tenant string, give func(storage
 
 func (s *Store) dumpResources(ctx context.Context, tenant string, give func(storage.Record) error) error {
 	return s.each(ctx, resources, wholeOf(tenant), func(raw bson.Raw) error {
+		if text(raw, fType) == epochType {
+			return nil
+		}
 		typ, _ := strings.CutSuffix(text(raw, fType), deletedType(""))
 		return give(storage.Record{Resource: &storage.WholeResource{
 			Resource: storage.Resource{Type: typ, ID: text(raw, fResource), Version: number(raw, fVersion),
@@ -254,7 +257,9 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 			r, err := c.DeleteOne(ctx, filter)
 			if err == nil && r.DeletedCount > 0 {
 				n = r.DeletedCount
-				_, err = t.store.db.Collection(items).DeleteOne(ctx, mark)
+				if _, err = t.store.db.Collection(items).DeleteOne(ctx, mark); err == nil {
+					err = t.advance(ctx)
+				}
 			}
 			return err
 		}

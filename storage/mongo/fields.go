@@ -88,6 +88,12 @@ var memberTypes = bson.A{"User", "Group"}
 
 const groupType = "Group"
 
+// epochType is the type of the document that counts a tenant's epochs. It is among
+// the resources so that one find reads it with the resource to be changed.
+const epochType = "!epoch"
+
+func epochID(tenant string) string { return key(tenant, epochType) }
+
 // deletedType is the type under which deleted resources of a type are kept. No
 // schema can name a type with a space.
 func deletedType(typ string) string { return typ + " deleted" }

@@ -224,7 +224,7 @@ func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
 		return nil, err
 	}
 	err = t.do(func(ctx context.Context) error {
-		r, err = t.store.get(ctx, t.tenant, typ, id)
+		r, err = t.store.getToChange(ctx, t.tenant, typ, id)
 		return err
 	})
 	if errors.Is(err, mongo.ErrNoDocuments) {
@@ -234,6 +234,21 @@ func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
 		t.root(r.ID)
 	}
 	return r, err
+}
+
+// Advance implements storage.Tx.
+func (t *tx) Advance() error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	t.changed = true
+	return t.do(t.advance)
+}
+
+func (t *tx) advance(ctx context.Context) error {
+	_, err := t.store.db.Collection(resources).UpdateOne(ctx, byID(t.tenant, epochID(t.tenant)),
+		d("$inc", d(fVersion, int64(1)), "$setOnInsert", d(fType, epochType)), options.UpdateOne().SetUpsert(true))
+	return taken(err)
 }
 
 // root notes that a resource is in no group.

@@ -216,6 +216,9 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 	if t.conn.Changes() == 0 {
 		return storage.ErrConflict
 	}
+	if next == nil {
+		return t.Advance()
+	}
 	return nil
 }
 

@@ -32,9 +32,13 @@ var errGivenUp = fmt.Errorf("%w: SQLite gave the transaction up", storage.ErrUna
 // resourceColumns are what portion.take reads.
 const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.doc`
 
-const getResource = `SELECT ` + resourceColumns + `,
-	EXISTS (SELECT 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n)
-	FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
+const (
+	getColumns = `SELECT ` + resourceColumns + `,
+	EXISTS (SELECT 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n)`
+	getFrom     = ` FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
+	getResource = getColumns + `, 0` + getFrom
+	getToChange = getColumns + `, (SELECT e.n FROM epoch e WHERE e.tenant = r.tenant)` + getFrom
+)
 
 // scan reads resourceColumns except the document.
 func scan(st *sqlite.Stmt, r *storage.Resource) {
@@ -42,8 +46,9 @@ func scan(st *sqlite.Stmt, r *storage.Resource) {
 	r.Created, r.LastModified = columnTime(st, 3), columnTime(st, 4)
 }
 
-func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
-	st, err := c.Prepare(getResource)
+// get runs getResource or getToChange.
+func get(c *sqlite.Conn, sql, tenant, typ, id string) (*storage.Resource, error) {
+	st, err := c.Prepare(sql)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +65,7 @@ func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
 		}
 		return nil, err
 	}
-	r := &storage.Resource{Type: typ, ID: id, Doc: make([]byte, st.ColumnLen(5)), InGroups: st.ColumnBool(6)}
+	r := &storage.Resource{Type: typ, ID: id, Doc: make([]byte, st.ColumnLen(5)), InGroups: st.ColumnBool(6), Epoch: st.ColumnInt64(7)}
 	scan(st, r)
 	st.ColumnBytes(5, r.Doc)
 	return r, st.Reset()
@@ -86,7 +91,11 @@ func (t *tx) change(sql string, args ...any) error {
 }
 
 func (t *tx) Get(typ, id string) (*storage.Resource, error) {
-	return get(t.conn, t.tenant, typ, id)
+	return get(t.conn, getToChange, t.tenant, typ, id)
+}
+
+func (t *tx) Advance() error {
+	return t.change(`INSERT INTO epoch (tenant, n) VALUES (?, 1) ON CONFLICT (tenant) DO UPDATE SET n = n + 1`, t.tenant)
 }
 
 func (t *tx) Create(r *storage.Resource) error {
