@@ -67,7 +67,7 @@ func TestCredential(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := stored(t, s, "ana"), `{"passwordHash":"$2","passwordSet":"2026-03-01T12:00:00.987Z"}`; got != want {
+	if got, want := stored(t, s, "ana"), `{"passwordHash":"$2","passwordSet":"2026-03-01T12:00:00.987Z","generation":1}`; got != want {
 		t.Errorf("stored %s, want %s", got, want)
 	}
 	for name, c := range map[string]*auth.Credential{"that was read before": &late, "of one who has none": {}} {
@@ -101,7 +101,7 @@ func TestCredentialKeepsTheUnknown(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := stored(t, s, "ana"), `{"later":{"secret":[1]}}`; got != want {
+	if got, want := stored(t, s, "ana"), `{"generation":1,"later":{"secret":[1]}}`; got != want {
 		t.Errorf("stored %s, want %s", got, want)
 	}
 }
