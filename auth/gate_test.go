@@ -44,7 +44,7 @@ func TestMeets(t *testing.T) {
 		{"mfa, permission, in 31 s", user(MFA, -31*time.Second, permission)},
 		{"mfa, permission, never", never},
 		{"mfa, users.read", user(MFA, time.Hour, PermissionUsersRead)},
-		{"mfa, users.write", user(MFA, time.Hour, PermissionUsersRead, PermissionUsersWrite)},
+		{"mfa, users.create", user(MFA, time.Hour, PermissionUsersRead, PermissionUsersCreate)},
 	}
 	// In the order of principals: + is let in, 1 is nobody, L is limited, M needs a
 	// passcode, S needs a fresh one, - may not.
@@ -56,7 +56,7 @@ func TestMeets(t *testing.T) {
 		{Public(), "+++++++++++++++++"},
 		{Token(), "111--+L++++++++++"},
 		{Scope(Read, "User"), "111--+LM-------++"},
-		{Scope(Write, "User"), "111---LM--------+"},
+		{Scope(Create, "User"), "111---LM--------+"},
 		{Scope(Read, "Secret"), "111---LM---------"},
 		{AnySession(), "111---+++++++++++"},
 		{AtLevel(Password), "111---L++++++++++"},
@@ -102,7 +102,7 @@ func mustScopes(s string) Scopes {
 func TestNeedString(t *testing.T) {
 	t.Parallel()
 	for want, n := range map[string]Need{
-		"undeclared": {}, "public": Public(), "token": Token(), "scope(User:write)": Scope(Write, "User"), "session": AnySession(),
+		"undeclared": {}, "public": Public(), "token": Token(), "scope(User:create)": Scope(Create, "User"), "session": AnySession(),
 		"session(password)": AtLevel(Password), "session(mfa)": AtLevel(MFA), "step-up": Fresh(),
 		"mfa(" + PermissionAuditRead.String() + ")": Admin(PermissionAuditRead), "step-up(" + PermissionAuditRead.String() + ")": StepUp(PermissionAuditRead),
 	} {

@@ -39,7 +39,7 @@ func (a *API) changePassword(w http.ResponseWriter, r *http.Request, by auth.Pri
 	}
 	in, err := a.Auth.ChangePassword(r.Context(), by, body.Current, body.New)
 	if err != nil {
-		return err
+		return inSession(err)
 	}
 	return a.signedIn(w, in, byCookie(r))
 }
@@ -51,7 +51,7 @@ func (a *API) enrol(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 	}
 	e, err := a.Auth.Enrol(r.Context(), by, body.Password)
 	if err != nil {
-		return err
+		return inSession(err)
 	}
 	return respond(w, http.StatusOK, Enrolment{
 		Secret: e.Secret.Reveal(), URI: e.URI.Reveal(),
@@ -66,7 +66,7 @@ func (a *API) confirmEnrolment(w http.ResponseWriter, r *http.Request, by auth.P
 	}
 	in, err := a.Auth.ConfirmEnrolment(r.Context(), by, body.Code)
 	if err != nil {
-		return err
+		return inSession(err)
 	}
 	cookie := byCookie(r)
 	out := Enrolled{SignedIn: signedIn(&in.SignInResult, cookie)}
@@ -85,7 +85,7 @@ func (a *API) checkPasscode(w http.ResponseWriter, r *http.Request, by auth.Prin
 		return err
 	}
 	if err := a.Auth.SelfCheck(r.Context(), by, body.Code); err != nil {
-		return err
+		return inSession(err)
 	}
 	return done(w)
 }

@@ -3,7 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,7 +157,7 @@ func (w *world) code(t *testing.T, p *person) string {
 func (w *world) enrol(t *testing.T, p *person) signedIn {
 	t.Helper()
 	in := w.signIn(t, p)
-	e := must[struct{ Secret, URI, QR string }](t, w.post(t, "/auth/v1/totp", in.Token, nil), 200)
+	e := must[struct{ Secret, URI, QR string }](t, w.post(t, "/auth/v1/totp", in.Token, object{}), 200)
 	if !strings.HasPrefix(e.URI, "otpauth://totp/") || !strings.HasPrefix(e.QR, "data:image/png;base64,") {
 		t.Errorf("the enrolment is %s", e.URI)
 	}
@@ -184,6 +184,6 @@ func (w *world) mfa(t *testing.T, p *person) signedIn {
 	return out
 }
 
-func noOptions(*server.Options) {}
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
-var _ = http.StatusOK
+func trusting(o *server.Options) { o.TrustedProxies = loopback }

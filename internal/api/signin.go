@@ -135,7 +135,7 @@ func (a *API) withCode(w http.ResponseWriter, r *http.Request, by auth.Principal
 	}
 	in, err := use(r.Context(), by, body.Code)
 	if err != nil {
-		return err
+		return inSession(err)
 	}
 	return a.signedIn(w, in, byCookie(r))
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
@@ -158,7 +157,7 @@ func TestCookie(t *testing.T) {
 	if r := w.send(t, "GET", "/auth/v1/session", "", with(first)...); r.Status != 200 || !strings.Contains(r.Body, in.Session) {
 		t.Errorf("with the cookie: %d %s", r.Status, r.Body)
 	}
-	e := must[struct{ Secret string }](t, w.send(t, "POST", "/auth/v1/totp", "", with(first)...), 200)
+	e := must[struct{ Secret string }](t, w.send(t, "POST", "/auth/v1/totp", "{}", with(first)...), 200)
 	p.secret = e.Secret
 	r = w.send(t, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, w.code(t, p)), with(first)...)
 	must[signedIn](t, r, 200)
@@ -418,5 +417,3 @@ func TestSCIMAsAPerson(t *testing.T) {
 		t.Errorf("POST /Users: %d %s", r.Status, r.Body)
 	}
 }
-
-func trusting(o *server.Options) { o.TrustedProxies = loopback }
