@@ -86,6 +86,14 @@ func routes(list []endpoint) []scim.Route {
 	out := make([]scim.Route, len(list))
 	for i, e := range list {
 		out[i] = scim.Route{Method: e.method, Path: e.path, Needs: e.needs, Serve: e.serve}
+		if e.in == nil && e.method != http.MethodGet {
+			out[i].Serve = func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+				if err := none(r); err != nil {
+					return err
+				}
+				return e.serve(w, r, by)
+			}
+		}
 	}
 	return out
 }
