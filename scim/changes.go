@@ -163,6 +163,9 @@ func deleted(doc []byte) (c changes, err error) {
 			return c, err
 		}
 	}
+	if _, err := d.ReadToken(); err != nil {
+		return c, err
+	}
 	for _, name := range telling {
 		if v := values[name]; v != nil {
 			c.add(name, v, nil)

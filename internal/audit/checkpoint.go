@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +37,19 @@ type Checkpoint struct {
 type Head struct {
 	Chain string `json:"chain"`
 	N     int64  `json:"n"`
-	Hash  []byte `json:"hash"`
+	Hash  Sum    `json:"hash"`
+}
+
+// Sum is a hash, in JSON in hexadecimal.
+type Sum []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Sum) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, s), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Sum) UnmarshalText(b []byte) (err error) {
+	*s, err = hex.AppendDecode(nil, b)
+	return err
 }
 
 const checkpointVersion = 1
