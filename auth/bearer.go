@@ -32,6 +32,36 @@ func (e *RefusedError) Error() string { return "the credentials were not accepte
 // invalid_request of RFC 6750 §3.1: 400.
 var ErrInvalidRequest = errors.New("a token is accepted in the Authorization header only")
 
+// CookieName is the name of the cookie that carries a session in browsers. The
+// prefix makes them refuse one that is not Secure, or set for other hosts
+// (draft-ietf-httpbis-rfc6265bis §4.1.3.2).
+const CookieName = "__Host-roster"
+
+// Presented is what a request brought to say who sends it.
+type Presented struct {
+	Text string
+	// Cookie says that a browser sent it by itself, whoever made it send the
+	// request.
+	Cookie bool
+}
+
+// Present returns what a request brought: a bearer token, or else, where cookies
+// count, that of a session. The error is a *RefusedError or ErrInvalidRequest.
+func Present(r *http.Request, cookies bool) (Presented, error) {
+	text, err := bearerToken(r)
+	if !cookies || !errors.Is(err, error(refuseMissing)) || len(r.Header["Authorization"]) > 0 {
+		return Presented{Text: text}, err
+	}
+	found := r.CookiesNamed(CookieName)
+	switch {
+	case len(found) == 0:
+		return Presented{}, err
+	case len(found) > 1 || found[0].Value == "":
+		return Presented{}, refuseMalformed
+	}
+	return Presented{Text: found[0].Value, Cookie: true}, nil
+}
+
 // bearerToken returns the token of the request's only Authorization header.
 // Nothing but "Bearer", one space and the token may stand there; the scheme's
 // case does not matter (RFC 9110 §11.1). A token in the body is not looked for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
@@ -30,20 +31,28 @@ const (
 	MaxPasswordBytes = 512
 )
 
-// passwordParams are OWASP's minimum for argon2id. Directory passwords arrive in
-// bulk from identity providers, which rules out much more.
-var passwordParams = argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+// Directory passwords arrive in bulk from identity providers, which rules out much
+// more than OWASP's minimum for argon2id. There are few administrators, and each
+// is worth more.
+var (
+	passwordParams      = argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+	administratorParams = argon2id.Params{Memory: 64 * 1024, Iterations: 3, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+)
 
 // passwordQueue is how many callers may wait for a core.
 const passwordQueue = 32
 
 // Hasher hashes passwords with argon2id. Each hash takes a core for tens of
-// milliseconds and 19 MiB, so a Hasher computes at most one per core at a time,
-// lets a few callers wait, and turns the rest away. It is safe for concurrent
-// use.
+// milliseconds and 19 MiB, or more for an administrator, so a Hasher computes at
+// most one per core at a time, lets a few callers wait, and turns the rest away. It
+// is safe for concurrent use.
 type Hasher struct {
 	admitted chan struct{} // at work or waiting
 	working  chan struct{}
+	// What new hashes are made with.
+	others, administrators argon2id.Params
+
+	worked func() // in tests, told of every hash
 }
 
 // NewHasher makes a Hasher for the cores at hand.
@@ -52,6 +61,7 @@ func NewHasher() *Hasher {
 	return &Hasher{
 		admitted: make(chan struct{}, cores+passwordQueue),
 		working:  make(chan struct{}, cores),
+		others:   passwordParams, administrators: administratorParams,
 	}
 }
 
@@ -60,32 +70,115 @@ func NewHasher() *Hasher {
 // composes it. The error is ErrPasswordEmpty, ErrPasswordTooLong, ErrBusy, or
 // that of ctx if it ended while waiting.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
-	password, err := preparePassword(password)
+	return h.hash(ctx, password, false)
+}
+
+// hash is Hash, for an administrator with more work.
+func (h *Hasher) hash(ctx context.Context, password string, administrator bool) (string, error) {
+	t, err := h.admit(password)
 	if err != nil {
 		return "", err
 	}
-	if err := h.acquire(ctx); err != nil {
-		return "", err
-	}
-	defer h.release()
-	return argon2id.CreateHash(password, &passwordParams)
+	defer t.release()
+	return t.hash(ctx, administrator)
 }
 
 // Verify reports whether a password is the one that phc was made from, with the
 // parameters that stand in phc. Errors are those of Hash and ErrPasswordHash.
 func (h *Hasher) Verify(ctx context.Context, password, phc string) (bool, error) {
-	password, err := preparePassword(password)
-	if err != nil {
+	if _, err := preparePassword(password); err != nil {
 		return false, err
 	}
 	if err := checkHash(phc); err != nil {
 		return false, err
 	}
-	if err := h.acquire(ctx); err != nil {
+	t, err := h.admit(password)
+	if err != nil {
 		return false, err
 	}
-	defer h.release()
-	return argon2id.ComparePasswordAndHash(password, phc)
+	defer t.release()
+	return t.verify(ctx, phc)
+}
+
+// ticket is a place in the queue of a Hasher, for one password.
+type ticket struct {
+	h        *Hasher
+	password string // prepared
+}
+
+// admit takes a place in the queue. The error is one of those of Hash, but not that
+// of a context. Whoever has a ticket gives it back with release.
+func (h *Hasher) admit(password string) (*ticket, error) {
+	password, err := preparePassword(password)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case h.admitted <- struct{}{}:
+		return &ticket{h, password}, nil
+	default:
+		return nil, ErrBusy
+	}
+}
+
+func (t *ticket) release() { <-t.h.admitted }
+
+func (t *ticket) hash(ctx context.Context, administrator bool) (phc string, err error) {
+	err = t.work(ctx, func() error {
+		phc, err = argon2id.CreateHash(t.password, t.h.params(administrator))
+		return err
+	})
+	return phc, err
+}
+
+func (t *ticket) verify(ctx context.Context, phc string) (ok bool, err error) {
+	if err := checkHash(phc); err != nil {
+		return false, err
+	}
+	err = t.work(ctx, func() error {
+		ok, err = argon2id.ComparePasswordAndHash(t.password, phc)
+		return err
+	})
+	return ok, err
+}
+
+// work waits for a core and does something on it.
+func (t *ticket) work(ctx context.Context, fn func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case t.h.working <- struct{}{}:
+		defer func() { <-t.h.working }()
+		if t.h.worked != nil {
+			t.h.worked()
+		}
+		return fn()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Hasher) params(administrator bool) *argon2id.Params {
+	if administrator {
+		return &h.administrators
+	}
+	return &h.others
+}
+
+// dummy returns the hash of no password, with the parameters of others: what it
+// costs to compare with it tells nobody that there is no account.
+func (h *Hasher) dummy(administrator bool) string {
+	p := h.params(administrator)
+	return fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$%s$%s", p.Memory, p.Iterations, p.Parallelism,
+		strings.Repeat("A", 22), strings.Repeat("A", 43))
+}
+
+// outdated reports whether a hash was made with other parameters than new ones
+// are.
+func (h *Hasher) outdated(phc string, administrator bool) bool {
+	p, _, _, err := argon2id.DecodeHash(phc)
+	return err == nil && *p != *h.params(administrator)
 }
 
 func preparePassword(s string) (string, error) {
@@ -111,27 +204,4 @@ func checkHash(phc string) error {
 		return ErrPasswordHash
 	}
 	return nil
-}
-
-func (h *Hasher) acquire(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case h.admitted <- struct{}{}:
-	default:
-		return ErrBusy
-	}
-	select {
-	case h.working <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		<-h.admitted
-		return ctx.Err()
-	}
-}
-
-func (h *Hasher) release() {
-	<-h.working
-	<-h.admitted
 }

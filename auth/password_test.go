@@ -76,7 +76,7 @@ func TestPasswordLimits(t *testing.T) {
 // TestLongPasswordsAreRefusedBeforeHashing: with every core busy and nobody
 // allowed to wait, the answer is still about the length, and at once.
 func TestLongPasswordsAreRefusedBeforeHashing(t *testing.T) {
-	h := &Hasher{admitted: make(chan struct{}), working: make(chan struct{})}
+	h := &Hasher{} // with room for nobody
 	long := strings.Repeat("a", 1<<20)
 	began := time.Now()
 	_, err := h.Hash(t.Context(), long)
@@ -113,10 +113,12 @@ func TestDamagedHashes(t *testing.T) {
 
 func TestHasherQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &Hasher{admitted: make(chan struct{}, 1+2), working: make(chan struct{}, 1)}
-		if err := h.acquire(t.Context()); err != nil { // at work
+		h := &Hasher{admitted: make(chan struct{}, 1+2), working: make(chan struct{}, 1), others: passwordParams}
+		atWork, err := h.admit("x")
+		if err != nil {
 			t.Fatal(err)
 		}
+		h.working <- struct{}{}
 		ctx, cancel := context.WithCancel(t.Context())
 		var waiting sync.WaitGroup
 		for range 2 {
@@ -138,7 +140,8 @@ func TestHasherQueue(t *testing.T) {
 		if _, err := h.Hash(ctx, "x"); !errors.Is(err, context.Canceled) {
 			t.Errorf("Hash after the caller left: %v; want context.Canceled", err)
 		}
-		h.release()
+		<-h.working
+		atWork.release()
 		if _, err := h.Hash(t.Context(), "x"); err != nil {
 			t.Errorf("Hash when all is quiet: %v", err)
 		}

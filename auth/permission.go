@@ -4,33 +4,40 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
-// Effect is what an act does to a resource.
-type Effect uint8
+// Act is what is done to a resource.
+type Act uint8
 
-// The effects. The zero Effect is none and is never permitted.
+// The acts. The zero Act is none and is never permitted.
 const (
-	Read Effect = iota + 1
+	Read Act = iota + 1
+	// Write is all of Create, Update and Delete.
 	Write
+	Create
+	Update
+	Delete
 )
 
-// String returns "read" or "write".
-func (e Effect) String() string {
-	switch e {
-	case Read:
-		return "read"
-	case Write:
-		return "write"
+var actNames = [...]string{"none", "read", "write", "create", "update", "delete"}
+
+// String returns "read", "write", "create", "update" or "delete".
+func (a Act) String() string {
+	if int(a) >= len(actNames) {
+		a = 0
 	}
-	return "none"
+	return actNames[a]
 }
 
-// May reports whether the principal may have this effect on resources of the
-// type with this name ("User", "Group") in its own tenant. It is false for the
-// zero Principal, for one without a tenant, and for whatever it does not know.
-func (p Principal) May(e Effect, resourceType string) bool {
-	if p.Tenant == "" || resourceType == "" || (e != Read && e != Write) {
+// May reports whether the principal may do this to resources of the type with
+// this name ("User", "Group", "Role", "RoleAssignment") in its own tenant. A client
+// may by its scopes; a user by their permissions, in a session of level MFA. It is
+// false for the zero Principal, for one without a tenant, and for whatever it
+// does not know. Whether the effect of a write is permitted is another question:
+// see Effect.
+func (p Principal) May(a Act, resourceType string) bool {
+	if p.Tenant == "" || resourceType == "" || a < Read || a > Delete {
 		return false
 	}
 	switch p.Kind {
@@ -38,45 +45,221 @@ func (p Principal) May(e Effect, resourceType string) bool {
 		return true
 	case Client:
 		for _, c := range catalogue {
-			if c.resourceType == resourceType {
-				return p.ID != "" && p.Scopes&c.scope(e) != 0
+			if slices.Contains(c.resourceTypes, resourceType) {
+				return p.ID != "" && p.Scopes.set&c.scope(a) != 0
 			}
 		}
+	case User:
+		needs, ok := permissionsFor[resourceType]
+		return ok && p.ID != "" && p.Level >= MFA && p.Permissions.HasAll(needs[a])
 	}
 	return false
 }
 
-// Scopes is a set of scopes. The zero Scopes is empty and permits nothing.
+// permissionsFor says what a user needs for each act on resources of a type.
+var permissionsFor = map[string][Delete + 1]Permissions{
+	"User":           acts(PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete),
+	"Group":          acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
+	"Role":           acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
+	"RoleAssignment": acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
+}
+
+// acts makes a row of permissionsFor. As a write answers with what it wrote, it
+// needs reading too.
+func acts(read, create, update, remove Permission) (row [Delete + 1]Permissions) {
+	row[Read] = NewPermissions(read)
+	row[Create] = NewPermissions(read, create)
+	row[Update] = NewPermissions(read, update)
+	row[Delete] = NewPermissions(remove)
+	row[Write] = NewPermissions(read, create, update, remove)
+	return row
+}
+
+// Permission is one thing that a role lets its holder do. The zero Permission is
+// none.
+type Permission uint8
+
+// The permissions. Their numbers mean nothing outside of the process: what is
+// stored and shown is their names.
+const (
+	PermissionUsersRead Permission = iota + 1
+	PermissionUsersCreate
+	PermissionUsersUpdate
+	PermissionUsersDelete
+	PermissionUsersRestore
+	PermissionUsersPurge
+	PermissionUsersInvite
+	PermissionUsersPasswordReset
+	PermissionUsersMFAReset
+	PermissionUsersSessionsRead
+	PermissionUsersSessionsEnd
+	PermissionGroupsRead
+	PermissionGroupsCreate
+	PermissionGroupsUpdate
+	PermissionGroupsDelete
+	PermissionRolesRead
+	PermissionRolesCreate
+	PermissionRolesUpdate
+	PermissionRolesDelete
+	PermissionRolesAssign
+	PermissionRolesAssignAdministrative
+	PermissionRolesAssignGlobal
+	PermissionClientsRead
+	PermissionClientsWrite
+	PermissionPoliciesRead
+	PermissionPoliciesWrite
+	PermissionReportsRead
+	PermissionAuditRead
+	PermissionAuditExport
+	PermissionTenantsRead
+	PermissionTenantsWrite
+	permissionsEnd
+)
+
+// PermissionInfo is a permission for people to read about.
+type PermissionInfo struct {
+	Permission  Permission
+	Name        string // "users.password.reset"
+	Description string // one sentence
+}
+
+// permissions is in the order of the constants.
+var permissions = [...]PermissionInfo{
+	{PermissionUsersRead, "users.read", "List and read users."},
+	{PermissionUsersCreate, "users.create", "Create users."},
+	{PermissionUsersUpdate, "users.update", "Change users, block and unblock their sign-in."},
+	{PermissionUsersDelete, "users.delete", "Delete users."},
+	{PermissionUsersRestore, "users.restore", "List deleted users and restore them."},
+	{PermissionUsersPurge, "users.purge", "Remove deleted users for good."},
+	{PermissionUsersInvite, "users.invite", "Invite people from outside, resend and revoke invitations."},
+	{PermissionUsersPasswordReset, "users.password.reset", "Give a user a temporary password."},
+	{PermissionUsersMFAReset, "users.mfa.reset", "Remove a user's passcode app and recovery codes, so that they enrol anew."},
+	{PermissionUsersSessionsRead, "users.sessions.read", "See where a user is signed in."},
+	{PermissionUsersSessionsEnd, "users.sessions.end", "Sign a user out."},
+	{PermissionGroupsRead, "groups.read", "List and read groups and their members."},
+	{PermissionGroupsCreate, "groups.create", "Create groups."},
+	{PermissionGroupsUpdate, "groups.update", "Change groups and their members."},
+	{PermissionGroupsDelete, "groups.delete", "Delete groups."},
+	{PermissionRolesRead, "roles.read", "List and read roles, and who holds them."},
+	{PermissionRolesCreate, "roles.create", "Create roles of permissions that one has."},
+	{PermissionRolesUpdate, "roles.update", "Change roles, adding only permissions that one has."},
+	{PermissionRolesDelete, "roles.delete", "Delete roles that are not built in."},
+	{PermissionRolesAssign, "roles.assign", "Give and take business roles."},
+	{PermissionRolesAssignAdministrative, "roles.assign.administrative", "Give and take administrative roles other than Global Administrator, and change who holds them."},
+	{PermissionRolesAssignGlobal, "roles.assign.global", "Give and take Global Administrator, and change who holds it."},
+	{PermissionClientsRead, "clients.read", "List provisioning clients and their tokens."},
+	{PermissionClientsWrite, "clients.write", "Create, rotate and revoke provisioning clients."},
+	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords and sign-in."},
+	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords and sign-in."},
+	{PermissionReportsRead, "reports.read", "Read reports, that on privileged accounts among them."},
+	{PermissionAuditRead, "audit.read", "Search the audit trail and verify it."},
+	{PermissionAuditExport, "audit.export", "Export the audit trail."},
+	{PermissionTenantsRead, "tenants.read", "List tenants and domains."},
+	{PermissionTenantsWrite, "tenants.write", "Create and change tenants and domains."},
+}
+
+// AllPermissions returns every permission there is, in the order of the
+// catalogue.
+func AllPermissions() []PermissionInfo { return slices.Clone(permissions[:]) }
+
+// String returns the name of the permission, or "none".
+func (p Permission) String() string {
+	if p == 0 || p >= permissionsEnd {
+		return "none"
+	}
+	return permissions[p-1].Name
+}
+
+// ParsePermission returns the permission with this name, exactly.
+func ParsePermission(name string) (Permission, bool) {
+	for _, i := range permissions {
+		if i.Name == name {
+			return i.Permission, true
+		}
+	}
+	return 0, false
+}
+
+// Permissions is a set of permissions. The zero Permissions is empty.
+type Permissions uint64
+
+// NewPermissions returns the set of the given permissions.
+func NewPermissions(list ...Permission) (s Permissions) {
+	for _, p := range list {
+		if p != 0 && p < permissionsEnd {
+			s |= 1 << p
+		}
+	}
+	return s
+}
+
+// Has reports whether p is in the set. No set has the zero Permission.
+func (s Permissions) Has(p Permission) bool { return p != 0 && p < permissionsEnd && s&(1<<p) != 0 }
+
+// HasAll reports whether all of needs are in the set, and there are any.
+func (s Permissions) HasAll(needs Permissions) bool { return needs != 0 && needs&^s == 0 }
+
+// Strings returns the names in the order of the catalogue.
+func (s Permissions) Strings() []string {
+	names := []string{}
+	for _, i := range permissions {
+		if s.Has(i.Permission) {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+// Scopes is a set of scopes. The zero Scopes is empty and permits nothing. Scopes
+// can be compared.
 //
-// A scope is the name of a kind of resource, "users" or "groups", alone or with
-// ":read" or ":write". Alone it means both. As every write answers with the
-// resource it wrote, ":write" includes ":read", and "users:write" is another
-// way to say "users".
-type Scopes uint8
+// A scope is the name of a kind of resource, "users", "groups" or "roles" (which
+// includes role assignments), alone or with ":read" or ":write". Alone it means
+// both. As every write answers with the resource it wrote, ":write" includes
+// ":read", and "users:write" is another way to say "users".
+//
+// "roles:assign:<role>" lets a client give somebody the business role with this
+// value or id, by whatever way it may write; it permits nothing by itself.
+type Scopes struct {
+	set scopeSet
+	// assign is a sorted list of roles, each with a comma before and after it.
+	assign string
+}
+
+type scopeSet uint8
 
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
-	{"groups", "Group", 0b0001, 0b0010},
-	{"users", "User", 0b0100, 0b1000},
+	{"groups", []string{"Group"}, 0b000001, 0b000010},
+	{"roles", []string{"Role", "RoleAssignment"}, 0b010000, 0b100000},
+	{"users", []string{"User"}, 0b000100, 0b001000},
 }
+
+// assignScope begins a scope that names a role.
+const assignScope = "roles:assign:"
 
 type scopeEntry struct {
-	name, resourceType string
-	read, write        Scopes
+	name          string
+	resourceTypes []string
+	read, write   scopeSet
 }
 
-func (c scopeEntry) scope(e Effect) Scopes {
-	if e == Write {
-		return c.write
+func (c scopeEntry) scope(a Act) scopeSet {
+	if a == Read {
+		return c.read
 	}
-	return c.read
+	return c.write
 }
 
 // ScopeNames returns every way to spell a scope, sorted.
 func ScopeNames() []string {
 	var names []string
 	for _, c := range catalogue {
-		names = append(names, c.name, c.name+":read", c.name+":write")
+		names = append(names, c.name)
+		if c.name == "roles" {
+			names = append(names, assignScope+"<role>")
+		}
+		names = append(names, c.name+":read", c.name+":write")
 	}
 	return names
 }
@@ -99,29 +282,63 @@ func ParseScopes(list []string) (Scopes, error) {
 			if name == "" {
 				continue
 			}
-			s := parseScope(name)
-			if s == 0 {
-				return 0, &UnknownScopeError{name}
+			s, ok := parseScope(name)
+			if !ok {
+				return Scopes{}, &UnknownScopeError{name}
 			}
-			set |= s
+			set = set.with(s)
 		}
 	}
 	return set, nil
 }
 
-// parseScope returns what a scope stands for, or none if it does not exist.
-func parseScope(s string) Scopes {
-	name, effect, narrowed := strings.Cut(s, ":")
+// parseScope returns what a scope stands for, if it exists.
+func parseScope(s string) (Scopes, bool) {
+	if role, ok := strings.CutPrefix(s, assignScope); ok {
+		role = CanonicalRoleName(role)
+		// What is stored is separated by white space.
+		if role == "" || strings.ContainsFunc(s, unicode.IsSpace) || strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(role, ",") {
+			return Scopes{}, false
+		}
+		return Scopes{assign: "," + role + ","}, true
+	}
+	name, act, narrowed := strings.Cut(s, ":")
 	i := slices.IndexFunc(catalogue, func(c scopeEntry) bool { return c.name == name })
 	switch {
 	case i < 0:
-		return 0
-	case !narrowed || effect == "write":
-		return catalogue[i].read | catalogue[i].write
-	case effect == "read":
-		return catalogue[i].read
+		return Scopes{}, false
+	case !narrowed || act == "write":
+		return Scopes{set: catalogue[i].read | catalogue[i].write}, true
+	case act == "read":
+		return Scopes{set: catalogue[i].read}, true
 	}
-	return 0
+	return Scopes{}, false
+}
+
+// with returns the union of two sets.
+func (s Scopes) with(more Scopes) Scopes {
+	s.set |= more.set
+	if more.assign == "" || more.assign == s.assign {
+		return s
+	}
+	list := append(s.assigned(), more.assigned()...)
+	slices.Sort(list)
+	s.assign = "," + strings.Join(slices.Compact(list), ",") + ","
+	return s
+}
+
+func (s Scopes) assigned() []string {
+	return strings.FieldsFunc(s.assign, func(r rune) bool { return r == ',' })
+}
+
+// Assigns reports whether the set names a role, by its id or its value.
+func (s Scopes) Assigns(r *Role) bool {
+	for _, name := range []string{r.ID, CanonicalRoleName(r.Value)} {
+		if name != "" && !strings.Contains(name, ",") && strings.Contains(s.assign, ","+name+",") {
+			return true
+		}
+	}
+	return false
 }
 
 // Strings returns the set in canonical form: sorted, each kind of resource at
@@ -130,12 +347,18 @@ func (s Scopes) Strings() []string {
 	names := make([]string, 0, len(catalogue))
 	for _, c := range catalogue {
 		switch {
-		case s&c.write != 0:
+		case s.set&c.write != 0:
 			names = append(names, c.name)
-		case s&c.read != 0:
+		case s.set&c.read != 0:
 			names = append(names, c.name+":read")
 		}
+		if c.name == "roles" {
+			for _, role := range s.assigned() {
+				names = append(names, assignScope+role)
+			}
+		}
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -38,7 +38,7 @@ func TestParseScopesUnknown(t *testing.T) {
 	for _, s := range []string{"user", "users:", "users:admin", ":read", "Users", "*", "users:read:write", "users groups", "users\x00"} {
 		got, err := ParseScopes([]string{"groups", s})
 		unknown, ok := errors.AsType[*UnknownScopeError](err)
-		if !ok || unknown.Scope != s || got != 0 {
+		if !ok || unknown.Scope != s || got != (Scopes{}) {
 			t.Errorf("ParseScopes(groups, %q) = %v, %v; want an UnknownScopeError", s, got, err)
 			continue
 		}
@@ -91,7 +91,7 @@ func TestMay(t *testing.T) {
 	} {
 		got := ""
 		for _, typ := range []string{"User", "Group"} {
-			for _, e := range []Effect{Read, Write} {
+			for _, e := range []Act{Read, Write} {
 				switch {
 				case !test.by.May(e, typ):
 					got += "-"
@@ -110,7 +110,7 @@ func TestMay(t *testing.T) {
 				t.Errorf("%s: May(Read, %q) = true", test.name, typ)
 			}
 		}
-		for _, e := range []Effect{0, 3, 255} {
+		for _, e := range []Act{0, 6, 255} {
 			if test.by.May(e, "User") {
 				t.Errorf("%s: May(%d, User) = true", test.name, e)
 			}
@@ -121,10 +121,10 @@ func TestMay(t *testing.T) {
 	}
 }
 
-func TestEffectString(t *testing.T) {
-	for e, want := range map[Effect]string{Read: "read", Write: "write", 0: "none", 9: "none"} {
+func TestActString(t *testing.T) {
+	for e, want := range map[Act]string{Read: "read", Write: "write", Create: "create", Update: "update", Delete: "delete", 0: "none", 9: "none"} {
 		if got := e.String(); got != want {
-			t.Errorf("Effect(%d).String() = %q; want %q", e, got, want)
+			t.Errorf("Act(%d).String() = %q; want %q", e, got, want)
 		}
 	}
 }

@@ -65,6 +65,10 @@ type Principal struct {
 	Session    string    // the public id of the session
 	Level      Level     // of the session
 	PasscodeAt time.Time // when a passcode was last given in it, zero for never
+	// Roles are the ids of the roles that the user has at present, for people to
+	// see; what they let the user do is in Permissions.
+	Roles       []string
+	Permissions Permissions
 }
 
 // Actor returns how the audit trail names the principal: "client:<id>",

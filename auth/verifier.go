@@ -257,7 +257,9 @@ func newCachedToken(token *storage.Token, client *storage.Client, now time.Time)
 	// A scope this version does not know permits nothing here, so that an older
 	// process serves a client that a newer one gave more to.
 	for _, s := range client.Scopes {
-		t.principal.Scopes |= parseScope(s)
+		if scope, ok := parseScope(s); ok {
+			t.principal.Scopes = t.principal.Scopes.with(scope)
+		}
 	}
 	for _, s := range client.Networks {
 		if n, err := ParseNetwork(s); err == nil {

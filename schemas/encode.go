@@ -24,6 +24,15 @@ func (t *ResourceType) Document(attrs map[string]any) []byte {
 	})
 }
 
+// ReadableJSON returns a value of the attribute as JSON, as far as clients may
+// read it; nil if there is none.
+func (a *Attribute) ReadableJSON(v any) []byte {
+	if v == nil || a.Returned == ReturnedNever || a.Mutability == WriteOnly {
+		return nil
+	}
+	return appendValue(nil, a, v, nil)
+}
+
 func appendObject(dst []byte, defs []*Attribute, attrs map[string]any, keep func(*Attribute) bool) []byte {
 	dst = append(dst, '{')
 	first := true

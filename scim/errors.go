@@ -63,11 +63,17 @@ var (
 	ErrForbidden = errors.New("not allowed")
 )
 
-// errorFor says how err reads on the wire. An error nobody named is a 500
+// ErrorFor says how err reads on the wire. An error nobody named is a 500
 // without details; its text goes to the log beside the request id.
-func errorFor(err error) *Error {
+func ErrorFor(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if _, ok := errors.AsType[*auth.RefusedError](err); ok {
+		return &Error{Status: 401, Detail: "a valid bearer token is required"}
+	}
+	if _, ok := errors.AsType[*auth.LevelError](err); ok {
+		return &Error{Status: 401, Detail: "a passcode is required, see WWW-Authenticate"}
 	}
 	if e, ok := errors.AsType[*schemas.SyntaxError](err); ok {
 		return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body is not acceptable JSON: " + e.Error()}
@@ -89,7 +95,11 @@ func errorFor(err error) *Error {
 		return &Error{Status: 404, Detail: "no such resource"}
 	case errors.Is(err, ErrPreconditionFailed):
 		return &Error{Status: 412, Detail: "the resource has changed: its version is not the one in If-Match or If-None-Match"}
-	case errors.Is(err, ErrForbidden):
+	case errors.Is(err, auth.ErrInvalidRequest):
+		return &Error{Status: 400, Detail: "a token is accepted in the Authorization header only"}
+	case errors.Is(err, auth.ErrLimited):
+		return &Error{Status: 403, Detail: "the password has to be changed, or a passcode enrolled, before anything else"}
+	case errors.Is(err, ErrForbidden), errors.Is(err, auth.ErrNotPermitted):
 		return &Error{Status: 403, Detail: "the token's scopes do not allow this"}
 	case errors.Is(err, storage.ErrTooExpensive):
 		return &Error{Status: 400, Type: TooMany, Detail: "the query takes too long: compare an indexed attribute such as userName, externalId or emails.value with eq"}

@@ -53,14 +53,14 @@ func (h *Handler) Routes() []Route {
 		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
 			return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
 		}
-		read, write := auth.Scope(auth.Read, t.Name), auth.Scope(auth.Write, t.Name)
+		to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
 		routes = append(routes,
-			Route{"GET", t.Endpoint, read, on(h.list)},
-			Route{"POST", t.Endpoint, write, on(h.create)},
-			Route{"GET", t.Endpoint + "/{id}", read, on(h.get)},
-			Route{"PUT", t.Endpoint + "/{id}", write, on(h.replace)},
-			Route{"PATCH", t.Endpoint + "/{id}", write, on(h.patch)},
-			Route{"DELETE", t.Endpoint + "/{id}", write, on(h.delete)},
+			Route{"GET", t.Endpoint, to(auth.Read), on(h.list)},
+			Route{"POST", t.Endpoint, to(auth.Create), on(h.create)},
+			Route{"GET", t.Endpoint + "/{id}", to(auth.Read), on(h.get)},
+			Route{"PUT", t.Endpoint + "/{id}", to(auth.Update), on(h.replace)},
+			Route{"PATCH", t.Endpoint + "/{id}", to(auth.Update), on(h.patch)},
+			Route{"DELETE", t.Endpoint + "/{id}", to(auth.Delete), on(h.delete)},
 		)
 	}
 	return routes
@@ -69,7 +69,7 @@ func (h *Handler) Routes() []Route {
 // WriteError answers with err in SCIM form (RFC 7644 §3.12) and returns the
 // Error that was sent.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
-	e := errorFor(err)
+	e := ErrorFor(err)
 	h := w.Header()
 	h.Set("Content-Type", mediaType(r))
 	h.Del("Content-Length")

@@ -235,7 +235,7 @@ func (u uploads) send(t *testing.T, client string, body io.Reader, size ...int64
 	for _, n := range size {
 		req.ContentLength = n
 	}
-	by := auth.Principal{Kind: auth.Client, Tenant: "default", ID: client, Scopes: 15}
+	by := auth.Principal{Kind: auth.Client, Tenant: "default", ID: client, Scopes: usersAndGroups()}
 	w := httptest.NewRecorder()
 	e := scim.WriteError(w, req, u.create.Serve(httptest.NewRecorder(), req, by))
 	if e.Status == 503 && w.Header().Get("Retry-After") == "" {
@@ -343,7 +343,7 @@ func TestSlowReadersHoldNoBody(t *testing.T) {
 			create = r
 		}
 	}
-	by := auth.Principal{Kind: auth.Client, Tenant: storage.DefaultTenant, ID: "c", Scopes: 15}
+	by := auth.Principal{Kind: auth.Client, Tenant: storage.DefaultTenant, ID: "c", Scopes: usersAndGroups()}
 	send := func(i int, w http.ResponseWriter) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -379,4 +379,12 @@ func (s *slowReader) Write(b []byte) (int, error) {
 	close(s.begun)
 	<-s.read
 	return s.ResponseRecorder.Write(b)
+}
+
+func usersAndGroups() auth.Scopes {
+	s, err := auth.ParseScopes([]string{"users", "groups"})
+	if err != nil {
+		panic(err)
+	}
+	return s
 }

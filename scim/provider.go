@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
@@ -46,8 +45,8 @@ func RequestID(ctx context.Context) string {
 	return id
 }
 
-func (p *Provider) allow(by auth.Principal, e auth.Effect, t *schemas.ResourceType) error {
-	if !by.May(e, t.Name) {
+func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType) error {
+	if !by.May(a, t.Name) {
 		return ErrForbidden
 	}
 	return nil
@@ -60,7 +59,7 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 	}
 	outcome := "ok"
 	if err != nil {
-		e := errorFor(err)
+		e := ErrorFor(err)
 		if outcome = string(e.Type); outcome == "" {
 			outcome = outcomes[e.Status]
 		}
@@ -86,7 +85,7 @@ func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.Res
 }
 
 func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
 	attrs, err := t.Bind(body, mode(by))
@@ -111,21 +110,27 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
 		return nil, err
 	}
+	told := created(t, attrs)
 	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
 			return err
 		}
 		if secret != "" {
-			if err := tx.SetPassword(r, secret); err != nil {
+			var c auth.Credential
+			c.SetPassword(secret, now)
+			if err := auth.SaveCredential(tx, r.ID, &c); err != nil {
 				return err
 			}
 		}
+		told := told // the function may run again
 		if len(members) > 0 {
-			if _, err := tx.AddMembers(r, members); err != nil {
+			n, err := tx.AddMembers(r, members)
+			if err != nil {
 				return memberError(err)
 			}
+			told.members(true, memberIDs(members), n)
 		}
-		return p.record(ctx, tx, by, "create", r, nil)
+		return p.record(ctx, tx, by, "create", r, nil, told)
 	})
 	if err != nil {
 		return nil, err
@@ -155,11 +160,18 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 }
 
 // record writes the audit entry of a change, which is its event as well.
-func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string) error {
-	return tx.Audit(storage.AuditEntry{
+func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string, c changes) error {
+	e := storage.AuditEntry{
 		At: r.LastModified, RequestID: RequestID(ctx), Actor: by.Actor(), Action: strings.ToLower(r.Type) + "." + action,
-		Type: r.Type, ID: r.ID, Version: r.Version, Attributes: attributes,
-	})
+		Type: r.Type, ID: r.ID, Version: r.Version, Attributes: attributes, Changes: c.whole(),
+	}
+	if by.From.IsValid() {
+		e.From = by.From.String()
+	}
+	if by.Level != 0 {
+		e.Level = by.Level.String()
+	}
+	return tx.Audit(e)
 }
 
 // Get returns a resource.
@@ -214,7 +226,7 @@ func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.Re
 }
 
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Update, t); err != nil {
 		return nil, err
 	}
 	_, givenMembers := schemas.Field(body, "members")
@@ -260,7 +272,7 @@ func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Update, t); err != nil {
 		return nil, err
 	}
 	hashed := map[string]string{} // hashing is slow, and the function below may run again inside the write
@@ -276,11 +288,11 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
 		switch pw, ok := c.attrs["password"].(string); {
 		case !ok && t.Top("password") != nil:
-			_, err := p.Store.PasswordHash(ctx, by.Tenant, id)
-			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			stored, err := auth.FindCredential(ctx, p.Store, by.Tenant, id)
+			if err != nil {
 				return change{}, err
 			}
-			c.noPassword = err == nil
+			c.noPassword = stored.PasswordHash != ""
 		case ok && pw != storedPassword:
 			if hashed[pw] == "" {
 				if hashed[pw], err = p.Hasher.Hash(ctx, pw); err != nil {
@@ -301,7 +313,7 @@ func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.Res
 }
 
 func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
-	if err := p.allow(by, auth.Write, t); err != nil {
+	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
 	if !ours(id) {
@@ -323,12 +335,18 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 		if err := tx.Delete(r, r.LastModified); err != nil {
 			return err
 		}
-		if err := p.record(ctx, tx, by, "delete", r, nil); err != nil {
+		told, err := deleted(r.Doc)
+		if err != nil {
 			return err
 		}
+		if err := p.record(ctx, tx, by, "delete", r, nil, told); err != nil {
+			return err
+		}
+		var left changes
+		left.members(false, []string{r.ID}, 1)
 		for _, g := range groups {
 			g.Version, g.LastModified = g.Version+1, r.LastModified
-			if err := p.record(ctx, tx, by, "patch", g, []string{"members"}); err != nil {
+			if err := p.record(ctx, tx, by, "patch", g, []string{"members"}, left); err != nil {
 				return err
 			}
 		}
@@ -429,6 +447,7 @@ type update struct {
 	prev, next *storage.Resource
 	change     change
 	changed    []string        // attribute paths
+	values     changes         // of these
 	above      map[string]bool // the groups that this one belongs to; nil until somebody asks
 }
 
@@ -463,9 +482,10 @@ func (u *update) prepare(prev *storage.Resource) error {
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
 		return err
 	}
-	u.changed = differences(u.t, attrs, u.change.attrs)
+	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
+		u.values.add("password", nil, nil)
 	}
 	u.prev, u.next = prev, next
 	return nil
@@ -513,11 +533,16 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 		return err
 	}
 	if u.change.password != "" || u.change.noPassword {
-		if err := tx.SetPassword(u.prev, u.change.password); err != nil {
+		c, err := auth.ReadCredential(tx, u.prev.ID)
+		if err != nil {
+			return err
+		}
+		c.SetPassword(u.change.password, u.next.LastModified)
+		if err := auth.SaveCredential(tx, u.prev.ID, c); err != nil {
 			return err
 		}
 	}
-	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed)
+	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed, u.values)
 }
 
 // inOperation says which operation of a PATCH brought a value that is wrong.
@@ -539,17 +564,26 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 			return 0, err
 		}
 	}
+	ids := memberIDs(members)
 	switch c.Kind {
 	case patch.AddMembers:
 		n, err := tx.AddMembers(u.prev, members)
-		return n, memberError(err)
+		return u.moved(true, ids, n, memberError(err))
 	case patch.ReplaceMembers:
+		before, few, err := membersBefore(tx, u.prev)
+		if err != nil {
+			return 0, err
+		}
 		n, err := tx.SetMembers(u.prev, members)
+		if err == nil && n > 0 {
+			u.values.set(before, few, ids, n)
+		}
 		return n, memberError(err)
 	case patch.RemoveMembers:
-		return tx.RemoveMembers(u.prev, memberIDs(members))
+		n, err := tx.RemoveMembers(u.prev, ids)
+		return u.moved(false, ids, n, err)
 	}
-	var ids []string
+	ids = nil
 	err = tx.EachMember(u.prev, func(m storage.Member) error {
 		if c.Where.Match(map[string]any{"value": m.Value, "type": m.Type, "display": m.Display}) {
 			ids = append(ids, m.Value)
@@ -559,7 +593,16 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return tx.RemoveMembers(u.prev, ids)
+	n, err := tx.RemoveMembers(u.prev, ids)
+	return u.moved(false, ids, n, err)
+}
+
+// moved notes the members that came or went, if there are any.
+func (u *update) moved(came bool, ids []string, n int, err error) (int, error) {
+	if err == nil && n > 0 {
+		u.values.members(came, ids, n)
+	}
+	return n, err
 }
 
 // noCycle refuses members that contain the group they would be in. It looks at
@@ -641,27 +684,4 @@ func membersOf(elements []map[string]any) ([]storage.Member, error) {
 		}
 	}
 	return members, nil
-}
-
-// differences returns the paths of the attributes at the top, and of those in
-// an extension, whose values differ.
-func differences(t *schemas.ResourceType, prev, next map[string]any) []string {
-	var paths []string
-	for _, a := range t.Attributes() {
-		x, y := prev[a.Name], next[a.Name]
-		switch {
-		case a.Name == "schemas" || reflect.DeepEqual(x, y):
-		case a.Extension:
-			xm, _ := x.(map[string]any)
-			ym, _ := y.(map[string]any)
-			for _, s := range a.SubAttributes {
-				if !reflect.DeepEqual(xm[s.Name], ym[s.Name]) {
-					paths = append(paths, s.Path)
-				}
-			}
-		default:
-			paths = append(paths, a.Path)
-		}
-	}
-	return paths
 }

@@ -25,6 +25,9 @@ type Resource struct {
 	// InGroups is set by reads: false says that the resource is a direct member of
 	// no group. True is a reason to ask Groups, which may answer that it is in none.
 	InGroups bool
+	// Epoch is how often Tx.Advance has been called for the tenant, as of the same
+	// moment. Tx.Get and Resources.GetToChange set it.
+	Epoch int64
 	// Ref is the backend's own handle, set by reads and by Tx.Create.
 	Ref int64
 }

@@ -21,7 +21,6 @@ type Store interface {
 	Indexer
 	Resources
 	Memberships
-	Credentials
 	Items
 	Clients
 	Tenants
@@ -56,6 +55,10 @@ type Indexer interface {
 type Resources interface {
 	// Get returns one resource, or ErrNotFound.
 	Get(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
+	// GetToChange is Get for somebody who is going to write: it sets Epoch too.
+	GetToChange(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
+	// Epoch returns how often Tx.Advance has been called for the tenant.
+	Epoch(ctx context.Context, tenant TenantID) (int64, error)
 	// Names returns what the resources with the given ids are called, see
 	// Resource.Name. Those that do not exist are absent from the result.
 	Names(ctx context.Context, tenant TenantID, typ string, ids ...string) (map[string]string, error)
@@ -76,13 +79,6 @@ type Memberships interface {
 	// directly or through other groups; a group that is both is direct. Ids
 	// without groups are absent from the result.
 	Groups(ctx context.Context, tenant TenantID, members ...string) (map[string][]Membership, error)
-}
-
-// Credentials reads what proves who somebody is.
-type Credentials interface {
-	// PasswordHash returns the user's password hash in PHC string format, or
-	// ErrNotFound.
-	PasswordHash(ctx context.Context, tenant TenantID, user string) (string, error)
 }
 
 // Clients reads provisioning clients and their tokens.
@@ -123,8 +119,12 @@ type Outbox interface {
 type Tx interface {
 	ItemWriter
 
-	// Get is Resources.Get inside the transaction.
+	// Get is Resources.GetToChange inside the transaction.
 	Get(typ, id string) (*Resource, error)
+	// Advance begins a new epoch of the tenant: what is kept in memory about it by
+	// any process, of an earlier one, holds no longer. Whoever reads a resource to
+	// change it learns of it. A load begins a new epoch when it is complete.
+	Advance() error
 	// Create stores a new resource with its Index. The error is a *UniqueError when one of its
 	// unique keys is taken.
 	Create(r *Resource) error
@@ -164,9 +164,6 @@ type Tx interface {
 	// with all but Doc. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
-
-	// SetPassword stores the user's password hash; an empty one removes it.
-	SetPassword(user *Resource, hash string) error
 
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).

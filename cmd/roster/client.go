@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
@@ -189,21 +187,7 @@ func (s *clientSession) create(client storage.Client, expires string) error {
 	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	client.ID, client.Tenant, client.Created = id.String(), s.by.Tenant, s.now
-	text, token, err := auth.NewToken(rand.Reader, client.ID, s.now, lifetime)
-	if err != nil {
-		return err
-	}
-	err = s.write("client.create", client.ID, func(tx storage.Tx) error {
-		if err := tx.CreateClient(&client); err != nil {
-			return err
-		}
-		return tx.CreateToken(token)
-	})
+	made, err := s.manager().Create(s.ctx, s.by, &client, lifetime)
 	if _, taken := errors.AsType[*storage.UniqueError](err); taken {
 		return fmt.Errorf("there is a client called %q already; choose another name, or use `roster client rotate` to give it a new token", client.Name)
 	}
@@ -211,7 +195,7 @@ func (s *clientSession) create(client storage.Client, expires string) error {
 		return fmt.Errorf("create client %q: %w", client.Name, err)
 	}
 	s.sayf("Created client %q (%s) with scopes %s.\n", client.Name, client.ID, strings.Join(client.Scopes, ","))
-	return s.printToken(text, token)
+	return s.printToken(made)
 }
 
 // rotate gives a client a new token and prints it. The error is errNoClient if
@@ -228,36 +212,18 @@ func (s *clientSession) rotate(name, overlap, expires string) error {
 	if !client.Revoked.IsZero() {
 		return fmt.Errorf("%w called %q is left: it was revoked on %s", errNoClient, name, formatTime(client.Revoked))
 	}
-	text, token, err := auth.NewToken(rand.Reader, client.ID, s.now, lifetime)
-	if err != nil {
-		return err
-	}
-	var ends []ending
-	err = s.write("client.rotate", client.ID, func(tx storage.Tx) error {
-		// Read in the write: somebody else may be giving the client a token too.
-		tokens, err := tx.Tokens(client.ID)
-		if err != nil {
-			return err
-		}
-		ends = endings(tokens, s.now, stay)
-		for _, e := range ends {
-			if err := tx.ExpireToken(e.token, e.at); err != nil {
-				return err
-			}
-		}
-		return tx.CreateToken(token)
-	})
+	made, err := s.manager().Rotate(s.ctx, s.by, client.ID, stay, lifetime)
 	if err != nil {
 		return fmt.Errorf("rotate client %q: %w", name, err)
 	}
-	for _, e := range ends {
-		if e.at.After(s.now) {
-			s.sayf("The old token (%s) is valid until %s.\n", e.token, formatTime(e.at))
+	for _, e := range made.Ends {
+		if e.At.After(s.now) {
+			s.sayf("The old token (%s) is valid until %s.\n", e.Token, formatTime(e.At))
 		} else {
-			s.sayf("The old token (%s) is no longer valid.\n", e.token)
+			s.sayf("The old token (%s) is no longer valid.\n", e.Token)
 		}
 	}
-	return s.printToken(text, token)
+	return s.printToken(made)
 }
 
 // revoke ends a client and its tokens. Doing so twice is no mistake.
@@ -270,8 +236,7 @@ func (s *clientSession) revoke(name string) error {
 		s.sayf("Client %q was revoked on %s already.\n", name, formatTime(client.Revoked))
 		return nil
 	}
-	err = s.write("client.revoke", client.ID, func(tx storage.Tx) error { return tx.RevokeClient(client.ID, s.now) })
-	if err != nil {
+	if err := s.manager().Revoke(s.ctx, s.by, client.ID); err != nil {
 		return fmt.Errorf("revoke client %q: %w", name, err)
 	}
 	s.sayf("Revoked client %q and all its tokens.\n", name)
@@ -311,19 +276,13 @@ func (s *clientSession) find(name string) (*storage.Client, error) {
 	return found, nil
 }
 
-// write does something to a client together with its audit entry.
-func (s *clientSession) write(action, id string, fn func(storage.Tx) error) error {
-	return s.store.Write(s.ctx, s.by.Tenant, func(tx storage.Tx) error {
-		if err := fn(tx); err != nil {
-			return err
-		}
-		return tx.Audit(storage.AuditEntry{At: s.now, Actor: s.by.Actor(), Action: action, Type: "Client", ID: id})
-	})
+func (s *clientSession) manager() *auth.ClientManager {
+	return &auth.ClientManager{Store: s.store, Now: func() time.Time { return s.now }}
 }
 
-func (s *clientSession) printToken(text auth.Secret, token *storage.Token) error {
-	s.sayf("This is the only time the token is shown. It is valid until %s.\n", formatTime(token.Expires))
-	if _, err := fmt.Fprintln(s.out, text.Reveal()); err != nil {
+func (s *clientSession) printToken(made *auth.NewClient) error {
+	s.sayf("This is the only time the token is shown. It is valid until %s.\n", formatTime(made.Token.Expires))
+	if _, err := fmt.Fprintln(s.out, made.Text.Reveal()); err != nil {
 		return fmt.Errorf("the token was made but could not be printed, use `roster client rotate` to make another: %w", err)
 	}
 	return nil
@@ -332,93 +291,34 @@ func (s *clientSession) printToken(text auth.Secret, token *storage.Token) error
 // sayf tells people something. Nothing depends on whether they see it.
 func (s *clientSession) sayf(format string, args ...any) { _, _ = fmt.Fprintf(s.say, format, args...) }
 
-// ending says when a token ends.
-type ending struct {
-	token string
-	at    time.Time
-}
-
-// endings says what becomes of a client's tokens when it gets another. The one
-// used last is the one the client would miss: it stays for the overlap. With it
-// and the new one the client has two, so any other ends now.
-func endings(tokens []*storage.Token, now time.Time, overlap time.Duration) []ending {
-	var active []*storage.Token
-	for _, t := range tokens {
-		if now.Before(t.Expires) {
-			active = append(active, t)
-		}
-	}
-	slices.SortFunc(active, func(a, b *storage.Token) int {
-		return cmp.Or(b.LastUsed.Compare(a.LastUsed), b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
-	})
-	var list []ending
-	for i, t := range active {
-		at := now
-		if i == 0 {
-			at = now.Add(overlap)
-			if t.Expires.Before(at) {
-				at = t.Expires
-			}
-		}
-		list = append(list, ending{t.ID, at})
-	}
-	return list
-}
-
-// checkCreate reports all that is wrong with a client to be created, as
-// checkClient does, and with the lifetime of its token, which it returns.
+// checkCreate reports all that is wrong with a client to be created and with the
+// lifetime of its token, which it returns.
 func checkCreate(c *storage.Client, expires string) (time.Duration, error) {
-	lifetime, err := parseLifetime(expires)
-	return lifetime, errors.Join(checkClient(c), err)
+	lifetime, err := parseFlag("expires", expires, auth.DefaultTokenLifetime)
+	return lifetime, errors.Join(flagged(auth.CheckClient(c, lifetime)), err)
 }
 
 // checkRotate reads the durations that rotate is given.
 func checkRotate(overlap, expires string) (stay, lifetime time.Duration, err error) {
-	stay, overlapErr := parseOverlap(overlap)
-	lifetime, err = parseLifetime(expires)
-	return stay, lifetime, errors.Join(overlapErr, err)
+	stay, overlapErr := parseFlag("overlap", overlap, auth.DefaultOverlap)
+	lifetime, err = parseFlag("expires", expires, auth.DefaultTokenLifetime)
+	return stay, lifetime, errors.Join(overlapErr, err, flagged(auth.CheckRotation(stay, lifetime)))
 }
 
-// checkClient reports all that is wrong with a client to be created, and puts
-// scopes and networks into canonical form.
-func checkClient(c *storage.Client) error {
-	errs := []error{checkName(c.Name)}
-	scopes, err := auth.ParseScopes(c.Scopes)
-	if err == nil && scopes == 0 {
-		err = fmt.Errorf("a client needs scopes; valid are %s", strings.Join(auth.ScopeNames(), ", "))
+// flagged names the flags in errors about durations, which do not name themselves.
+func flagged(err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
 	}
-	errs = append(errs, err)
-	if !auth.ValidProfile(c.Profile) {
-		errs = append(errs, fmt.Errorf("unknown profile %q; valid are entra, okta and strict", c.Profile))
-	}
-	var networks []string
-	for _, s := range c.Networks {
-		n, err := auth.ParseNetwork(strings.TrimSpace(s))
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	var errs []error
+	for _, err := range joined.Unwrap() {
+		if e, ok := errors.AsType[*auth.ClientError](err); ok && (e.Member == "expires" || e.Member == "overlap") {
+			err = fmt.Errorf("--%s: %w", e.Member, err)
 		}
-		networks = append(networks, n.String())
+		errs = append(errs, err)
 	}
-	slices.Sort(networks)
-	c.Scopes, c.Networks = scopes.Strings(), slices.Compact(networks)
 	return errors.Join(errs...)
-}
-
-const maxClientName = 64
-
-func checkName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("the name is empty")
-	case utf8.RuneCountInString(name) > maxClientName:
-		return fmt.Errorf("the name is longer than %d characters", maxClientName)
-	case strings.TrimSpace(name) != name:
-		return errors.New("the name begins or ends with a space")
-	case !printable(name):
-		return errors.New("the name has characters that cannot be printed")
-	}
-	return nil
 }
 
 func printable(s string) bool {
@@ -443,24 +343,12 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-func parseLifetime(s string) (time.Duration, error) {
+// parseFlag reads the duration given to a flag; it returns usual beside an error, so
+// that what else is wrong can be found.
+func parseFlag(flag, s string, usual time.Duration) (time.Duration, error) {
 	d, err := parseDuration(s)
-	if err == nil && (d <= 0 || d > auth.MaxTokenLifetime) {
-		err = fmt.Errorf("a token is valid for some time, and for %s at most", formatDays(auth.MaxTokenLifetime))
-	}
 	if err != nil {
-		return 0, fmt.Errorf("--expires: %w", err)
-	}
-	return d, nil
-}
-
-func parseOverlap(s string) (time.Duration, error) {
-	d, err := parseDuration(s)
-	if err == nil && (d < 0 || d > auth.MaxTokenLifetime) {
-		err = fmt.Errorf("the overlap is between 0s and %s", formatDays(auth.MaxTokenLifetime))
-	}
-	if err != nil {
-		return 0, fmt.Errorf("--overlap: %w", err)
+		return usual, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return d, nil
 }

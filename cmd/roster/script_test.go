@@ -1,17 +1,24 @@
 package main
 
 import (
+	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sync/errgroup"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
@@ -27,6 +34,8 @@ import (
 //	fill FILE VALUE...                           replace $1, $2 … in a file
 //	push N TOKEN                                 create as many users
 //	token NAME                                   expect stdout to be one line with a token, and keep it in $NAME
+//	checkpoint STORE FILE                        make a checkpoint of all there is, in FILE too; $PUBLIC_KEY is that of the signer
+//	sql FILE STATEMENT                           change the rows of an embedded store that nobody has opened
 //	mongodb [standalone]                         start a MongoDB server; $MONGODB is the URL of an empty database
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -36,6 +45,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": scriptServe, "signal": scriptSignal, "http": scriptHTTP, "token": scriptToken,
 			"headers": scriptHeaders, "id": scriptID, "fill": scriptFill, "push": scriptPush,
+			"checkpoint": scriptCheckpoint, "sql": scriptSQL,
 			"mongodb": func(ts *testscript.TestScript, neg bool, args []string) { scriptMongoDB(t, ts, neg, args) },
 		},
 		Setup: func(e *testscript.Env) error {
@@ -129,6 +139,37 @@ func scriptID(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: id NAME, with a resource on stdout: %v", err)
 	}
 	ts.Setenv(args[0], r.ID)
+}
+
+// testSigner signs checkpoints in scripts.
+type testSigner struct{}
+
+func (testSigner) Signer() ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+}
+
+func scriptCheckpoint(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: checkpoint STORE FILE")
+	}
+	store, err := openExisting(context.Background(), place{kind: embedded, location: ts.MkAbs(args[0]) + "/"})
+	ts.Check(err)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel() // which is when the last one is made
+	c := &audit.Checkpointer{Store: store, Signer: testSigner{}, Now: time.Now, Log: slog.New(slog.DiscardHandler), File: ts.MkAbs(args[1])}
+	ts.Check(c.Run(ended))
+	ts.Check(store.Close())
+	ts.Setenv("PUBLIC_KEY", audit.KeyText(testSigner{}.Signer().Public().(ed25519.PublicKey)))
+}
+
+func scriptSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sql FILE STATEMENT")
+	}
+	c, err := sqlite.OpenConn(ts.MkAbs(args[0]), sqlite.OpenReadWrite)
+	ts.Check(err)
+	ts.Check(sqlitex.ExecuteTransient(c, args[1], nil))
+	ts.Check(c.Close())
 }
 
 func scriptFill(ts *testscript.TestScript, neg bool, args []string) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -81,19 +82,39 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	}
 	verifier := auth.NewVerifier(store, time.Now)
 	verifier.Log = log
+	hasher := auth.NewHasher()
 	provider := &scim.Provider{
-		Store: store, Schemas: set, Hasher: auth.NewHasher(), Now: time.Now, Observe: server.Operations(registry),
+		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
-	srv, err = server.New(server.Options{
+	options := server.Options{
 		Mounts:   []server.Mount{{Prefix: basePath, Routes: handler.Routes()}},
 		Verifier: verifier, Log: log, Registry: registry,
 		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
-	})
+	}
+	keys, err := openKeys(ctx, c, p, store, log)
 	if err != nil {
+		return err
+	}
+	if keys != nil {
+		people := &auth.Authenticator{
+			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: auth.DefaultPolicy(),
+			Observe: server.SignIns(registry), RequestID: scim.RequestID, Log: log,
+		}
+		people.ConnectRoles()
+		surface := &api.API{
+			Store: store, Auth: people, Now: time.Now,
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, RequestID: scim.RequestID, Ended: verifier},
+		}
+		options.Sessions = people
+		options.Mounts = append(options.Mounts,
+			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
+			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError})
+	}
+	if srv, err = server.New(options); err != nil {
 		return err
 	}
 	if err := greet(ctx, c, store, srv, out); err != nil {
@@ -103,9 +124,45 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
+	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
 	err = g.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// openKeys opens the key file, and makes one beside an embedded store that seals
+// nothing yet. It returns nil, and logs why, where nobody can sign in.
+func openKeys(ctx context.Context, c config.Config, p place, store storage.Store, log *slog.Logger) (*auth.KeyRing, error) {
+	path := c.KeyFile
+	if path == "" && p.kind == embedded {
+		path = auth.KeyFileBeside(p.location)
+	}
+	if path == "" {
+		log.Warn("nobody can sign in: there is no key-file")
+		return nil, nil
+	}
+	keys, err := auth.LoadKeyRing(path)
+	if auth.IsNoKeyFile(err) && c.KeyFile == "" {
+		sealed, sealedErr := auth.AnythingSealed(ctx, store)
+		switch {
+		case sealedErr != nil:
+			return nil, sealedErr
+		case sealed:
+			return nil, fmt.Errorf("key-file: %w; what the store has sealed can be read with the keys that sealed it only", err)
+		}
+		if err := auth.CreateKeyFile(path); err != nil {
+			return nil, fmt.Errorf("key-file: %w", err)
+		}
+		log.Info("made a key file; keep a copy apart from copies of the store", "key-file", path)
+		keys, err = auth.LoadKeyRing(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key-file: %w", err)
+	}
+	if err := keys.Check(ctx, store); err != nil {
+		return nil, fmt.Errorf("key-file: %w", err)
+	}
+	return keys, nil
 }
 
 // warn logs what is allowed and probably a mistake. Variables that nobody knows are

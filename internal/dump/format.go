@@ -4,8 +4,8 @@
 // A dump is JSON Lines in UTF-8. The first line is a header: the format and its
 // version, an id of the dump, whose it is, when and by which version it was made.
 // Each following line is one record, an object with one member that says what
-// kind it is: a tenant, client, token, resource, members (a portion of a group's)
-// or an audit entry, in this order. The last line counts them and has the SHA-256
+// kind it is: a tenant, client, token, resource, members (a portion of a group's),
+// item or audit entry, in this order. The last line counts them and has the SHA-256
 // of all bytes before it, so a dump that was cut off or altered is refused. It
 // protects from accidents, not from forgers.
 //
@@ -19,6 +19,7 @@ package dump
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,13 +58,14 @@ type Counts struct {
 	Resources   int64 `json:"resources"`
 	Deleted     int64 `json:"deleted"` // of the resources, those that are soft-deleted
 	Memberships int64 `json:"memberships"`
+	Items       int64 `json:"items"`
 	Audit       int64 `json:"audit"`
 }
 
 // String writes the counts for people.
 func (c Counts) String() string {
-	return fmt.Sprintf("%s, %s, %s (%d deleted), %s, %s", some(c.Clients, "client"), some(c.Tokens, "token"),
-		some(c.Resources, "resource"), c.Deleted, some(c.Memberships, "membership"), some(c.Audit, "audit entry"))
+	return fmt.Sprintf("%s, %s, %s (%d deleted), %s, %s, %s", some(c.Clients, "client"), some(c.Tokens, "token"),
+		some(c.Resources, "resource"), c.Deleted, some(c.Memberships, "membership"), some(c.Items, "item"), some(c.Audit, "audit entry"))
 }
 
 func some(n int64, what string) string {
@@ -91,6 +93,8 @@ func (c *Counts) add(r storage.Record) {
 		}
 	case r.Members != nil:
 		c.Memberships += int64(len(r.Members.Members))
+	case r.Item != nil:
+		c.Items++
 	case r.Audit != nil:
 		c.Audit++
 	}
@@ -132,7 +136,6 @@ type resourceLine struct {
 	Created      time.Time `json:"created"`
 	LastModified time.Time `json:"lastModified"`
 	Deleted      time.Time `json:"deleted,omitzero"`
-	Password     string    `json:"password,omitempty"`
 	// Doc stands last, so that it can be written as it is.
 	Doc jsontext.Value `json:"doc,omitempty"`
 }
@@ -147,6 +150,15 @@ type memberLine struct {
 	Display string `json:"display,omitempty"`
 }
 
+type itemLine struct {
+	Kind    string   `json:"kind"`
+	ID      string   `json:"id"`
+	Keys    []string `json:"keys,omitempty"`
+	Version int64    `json:"version"`
+	// Doc is the data. It stands last, as that of a resource does.
+	Doc jsontext.Value `json:"doc,omitempty"`
+}
+
 type auditLine struct {
 	Seq        int64     `json:"seq"`
 	At         time.Time `json:"at"`
@@ -157,6 +169,36 @@ type auditLine struct {
 	ID         string    `json:"id,omitempty"`
 	Version    int64     `json:"version,omitzero"`
 	Attributes []string  `json:"attributes,omitempty"`
+	From       string    `json:"from,omitempty"`
+	Level      string    `json:"level,omitempty"`
+	// Changes have values as text, because an encoder might write JSON in another
+	// way, and the hash is over every byte.
+	Changes []changeLine `json:"changes,omitempty"`
+	Chain   string       `json:"chain,omitempty"`
+	N       int64        `json:"n,omitzero"`
+	Hash    []byte       `json:"hash,omitempty"`
+}
+
+type changeLine struct {
+	Path   string `json:"path"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+func (l auditLine) changes() []storage.Change {
+	var list []storage.Change
+	for _, c := range l.Changes {
+		list = append(list, storage.Change{Path: c.Path, Before: []byte(c.Before), After: []byte(c.After)})
+	}
+	return list
+}
+
+func auditLineOf(e *storage.AuditEntry) auditLine {
+	l := auditLine{e.Seq, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes, e.From, e.Level, nil, e.Chain, e.N, e.Hash}
+	for _, c := range e.Changes {
+		l.Changes = append(l.Changes, changeLine{c.Path, string(c.Before), string(c.After)})
+	}
+	return l
 }
 
 // kind is a kind of line: what it is called, and how to read it. read reports
@@ -180,9 +222,9 @@ var kinds = []kind{
 		return storage.Record{Token: &storage.Token{ID: l.ID, Client: l.Client, Hash: l.Hash, Created: l.Created, Expires: l.Expires, LastUsed: l.LastUsed}},
 			l.ID != "" && l.Client != "" && len(l.Hash) > 0 && whole(l.Created) && whole(l.Expires) && unset(l.LastUsed)
 	})},
-	{"resource", "a resource: type, id, version, created, lastModified and doc, and perhaps deleted and password", reader(func(l resourceLine, _ storage.TenantID) (storage.Record, bool) {
+	{"resource", "a resource: type, id, version, created, lastModified and doc, and perhaps deleted", reader(func(l resourceLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Resource: &storage.WholeResource{Resource: storage.Resource{Type: l.Type, ID: l.ID, Version: l.Version,
-				Created: l.Created, LastModified: l.LastModified, Doc: l.Doc}, Password: l.Password, Deleted: l.Deleted}},
+				Created: l.Created, LastModified: l.LastModified, Doc: l.Doc}, Deleted: l.Deleted}},
 			l.Type != "" && l.ID != "" && l.Version > 0 && whole(l.Created) && whole(l.LastModified) && unset(l.Deleted) && l.Doc.Kind() == '{'
 	})},
 	{"members", fmt.Sprintf("members: group, and up to %d members with value and perhaps display", storage.MembersPerRecord),
@@ -195,9 +237,14 @@ var kinds = []kind{
 			}
 			return storage.Record{Members: m}, good
 		})},
-	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version and attributes", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
+	{"item", "an item: kind, id, version and doc, and perhaps keys, sorted", reader(func(l itemLine, _ storage.TenantID) (storage.Record, bool) {
+		i := &storage.Item{Kind: l.Kind, ID: l.ID, Keys: l.Keys, Version: l.Version, Data: l.Doc}
+		return storage.Record{Item: i}, l.Version > 0 && i.Prepare() == nil && slices.Equal(i.Keys, l.Keys)
+	})},
+	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version, attributes, from, level and changes, and chain, n and hash or none of them", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Audit: &storage.AuditEntry{Seq: l.Seq, At: l.At, RequestID: l.RequestID, Actor: l.Actor, Action: l.Action, Type: l.Type, ID: l.ID,
-			Version: l.Version, Attributes: l.Attributes}}, l.Seq > 0 && whole(l.At) && l.Actor != "" && l.Action != "" && l.Version >= 0
+				Version: l.Version, Attributes: l.Attributes, From: l.From, Level: l.Level, Changes: l.changes(), Chain: l.Chain, N: l.N, Hash: l.Hash}},
+			l.Seq > 0 && whole(l.At) && l.Actor != "" && l.Action != "" && l.Version >= 0 && (l.Chain != "") == (l.N > 0) && (l.Chain != "") == (len(l.Hash) > 0)
 	})},
 }
 
@@ -241,16 +288,19 @@ func appendRecord(dst []byte, r storage.Record) ([]byte, error) {
 	case r.Resource != nil:
 		w := r.Resource
 		name, doc = "resource", w.Doc
-		line = resourceLine{Type: w.Type, ID: w.ID, Version: w.Version, Created: w.Created, LastModified: w.LastModified, Deleted: w.Deleted, Password: w.Password}
+		line = resourceLine{Type: w.Type, ID: w.ID, Version: w.Version, Created: w.Created, LastModified: w.LastModified, Deleted: w.Deleted}
 	case r.Members != nil:
 		m := membersLine{Group: r.Members.Group, Members: make([]memberLine, len(r.Members.Members))}
 		for i, e := range r.Members.Members {
 			m.Members[i] = memberLine{e.Value, e.Display}
 		}
 		name, line = "members", m
+	case r.Item != nil:
+		i := r.Item
+		name, doc = "item", i.Data
+		line = itemLine{Kind: i.Kind, ID: i.ID, Keys: i.Keys, Version: i.Version}
 	case r.Audit != nil:
-		e := r.Audit
-		name, line = "audit", auditLine{e.Seq, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes}
+		name, line = "audit", auditLineOf(r.Audit)
 	}
 	return appendLine(dst, name, line, doc)
 }

@@ -95,7 +95,7 @@ func (s *session) run(ctx context.Context) error {
 	for {
 		// Asked here too, because reading does not ask.
 		if ctx.Err() != nil {
-			return errors.New("interrupted; load the same dump again to go on from here")
+			return errInterrupted
 		}
 		rec, err := s.reader.Next()
 		if errors.Is(err, io.EOF) {
@@ -107,11 +107,16 @@ func (s *session) run(ctx context.Context) error {
 		s.take(rec)
 		if s.weight >= s.limit || s.bytes >= portionBytes {
 			if err := s.write(ctx, s.reader.Mark()); err != nil {
+				if ctx.Err() != nil {
+					return errInterrupted
+				}
 				return err
 			}
 		}
 	}
 }
+
+var errInterrupted = errors.New("interrupted; load the same dump again to go on from here")
 
 // begin begins a load, or finds out where an earlier one has got to and reads up
 // to there.

@@ -83,3 +83,30 @@ func Operations(r prometheus.Registerer) func(resourceType, operation, outcome s
 		c.WithLabelValues(resourceType, operation, outcome).Inc()
 	}
 }
+
+// SignIns registers the counters of what proves who somebody is and returns the
+// function that counts; see auth.Authenticator.Observe.
+func SignIns(r prometheus.Registerer) func(event, outcome string) {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"outcome"})
+	}
+	counters := map[string]*prometheus.CounterVec{
+		"signin":   counter("roster_signin_total", "Attempts to sign in, by outcome."),
+		"passcode": counter("roster_passcode_total", "Passcodes and recovery codes given, by outcome."),
+		"stepup":   counter("roster_stepup_total", "Passcodes given again in a session, by outcome."),
+	}
+	for _, c := range counters {
+		r.MustRegister(c)
+	}
+	lockouts := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "roster_lockouts_total", Help: "Accounts that were locked after too many failures.",
+	})
+	r.MustRegister(lockouts)
+	return func(event, outcome string) {
+		if c, ok := counters[event]; ok {
+			c.WithLabelValues(outcome).Inc()
+		} else if event == "lockout" {
+			lockouts.Inc()
+		}
+	}
+}

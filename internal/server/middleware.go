@@ -20,6 +20,7 @@ import (
 
 // call is one request on its way through the server.
 type call struct {
+	mount  *Mount // nil for none
 	w      *response
 	r      *http.Request
 	remote netip.Addr // the client's address, seen through trusted proxies
@@ -57,17 +58,16 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // wrap gives a request what every request gets: an id, a deadline, the headers
 // of every response, one log line, its metrics, and an answer even when serve
 // panics.
-func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
+func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := requestID(r.Header.Get("X-Request-Id"))
 		ctx, cancel := context.WithTimeout(scim.WithRequestID(r.Context(), id), handlerTime)
 		defer cancel()
-		c := &call{w: &response{ResponseWriter: rw}, r: r.WithContext(ctx)}
+		c := &call{mount: m, w: &response{ResponseWriter: rw}, r: r.WithContext(ctx)}
 		h := rw.Header()
 		h["X-Request-Id"] = []string{id}
-		h["Cache-Control"] = noStore
-		h["X-Content-Type-Options"] = noSniff
+		s.secure(h, r)
 		var err error
 		aborted := true
 		defer func() {
@@ -76,7 +76,7 @@ func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
 		err = s.guard(c, serve)
 		switch {
 		case err != nil && c.w.status == 0:
-			err = answered{err, scim.WriteError(c.w, c.r, err)}
+			err = c.answer(err)
 		case err != nil:
 			// Part of a response is out. Cut the connection, or it looks whole.
 			s.metrics.cut.WithLabelValues(c.cutBy(err)).Inc()
@@ -85,11 +85,6 @@ func (s *Server) wrap(route string, serve func(*call) error) http.Handler {
 		aborted = false
 	})
 }
-
-var (
-	noStore = []string{"no-store"}
-	noSniff = []string{"nosniff"}
-)
 
 // The causes of a response that ends in its middle.
 const (
@@ -112,7 +107,22 @@ func (c *call) cutBy(err error) string {
 // answered is an error and how it was told to the client.
 type answered struct {
 	error
-	told *scim.Error
+	typ, detail string
+}
+
+// answer tells the client of an error in the form of the mount.
+func (c *call) answer(err error) answered {
+	if c.mount != nil && c.mount.WriteError != nil {
+		typ, detail := c.mount.WriteError(c.w, c.r, err)
+		return answered{err, typ, detail}
+	}
+	told := scim.WriteError(c.w, c.r, err)
+	if told.Type == scim.InvalidFilter || told.Type == scim.InvalidPath {
+		// Their details name attributes as the client wrote them, which may be
+		// anything.
+		return answered{err, string(told.Type), ""}
+	}
+	return answered{err, string(told.Type), told.Detail}
 }
 
 // guard checks what holds for all routes and turns a panic into an error.
@@ -219,25 +229,21 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 		slog.String("route", route), slog.String("status", label), slog.Int64("bytes", c.w.bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000))
 	if err != nil {
-		told, text := (*scim.Error)(nil), err
-		if a, ok := errors.AsType[answered](err); ok {
-			told, text = a.told, a.error
+		told, ok := errors.AsType[answered](err)
+		if !ok {
+			told.error = err
 		}
-		if told != nil {
-			if told.Type != "" {
-				attrs = append(attrs, slog.String("scim_type", string(told.Type)))
-			}
-			// The details of these name attributes as the client wrote them, which
-			// may be anything.
-			if told.Type != scim.InvalidFilter && told.Type != scim.InvalidPath {
-				attrs = append(attrs, slog.String("detail", told.Detail))
-			}
+		if told.typ != "" {
+			attrs = append(attrs, slog.String("error_type", told.typ))
+		}
+		if told.detail != "" {
+			attrs = append(attrs, slog.String("detail", told.detail))
 		}
 		if cause != "" {
 			attrs = append(attrs, slog.String("cut_by", cause))
 		}
 		if level == slog.LevelError {
-			attrs = append(attrs, slog.String("error", text.Error()))
+			attrs = append(attrs, slog.String("error", told.Error()))
 		}
 	}
 	s.opt.Log.LogAttrs(context.Background(), level, "request", attrs...)

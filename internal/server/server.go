@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -44,14 +45,29 @@ const (
 type Mount struct {
 	Prefix string
 	Routes []scim.Route
+	// WriteError answers with an error below the path, nothing being sent yet, and
+	// returns what the client was told, for the log: a type from a small vocabulary,
+	// and a detail if it contains nothing that the client sent. Nil is the form of
+	// SCIM. Beside what the routes return it is given *scim.Error, and the errors of
+	// auth.Need and auth.Verifier.
+	WriteError func(w http.ResponseWriter, r *http.Request, err error) (typ, detail string)
+}
+
+// Sessions finds out who signed in.
+type Sessions interface {
+	// VerifySession returns whose session a text belongs to. from is where the
+	// request comes from. The errors are those of auth.Verifier.VerifyToken.
+	VerifySession(ctx context.Context, text string, from netip.Addr) (auth.Principal, error)
 }
 
 // Options are the parts a Server is made of.
 type Options struct {
 	Mounts   []Mount
 	Verifier *auth.Verifier // may be nil when every route is public
+	Sessions Sessions       // nil where nobody signs in
 	Log      *slog.Logger
 	Registry *prometheus.Registry
+	Now      func() time.Time // nil for time.Now
 
 	Listen    string // address of the protocol
 	OpsListen string // address of metrics and health; "" for none
@@ -73,6 +89,7 @@ type Server struct {
 	opt      Options
 	metrics  *metrics
 	handler  http.Handler
+	origins  *http.CrossOriginProtection
 	cert     *tls.Certificate // nil without TLS
 	main     net.Listener
 	ops      net.Listener
@@ -82,7 +99,20 @@ type Server struct {
 // New builds the server and opens its listeners, so that their addresses are
 // known. It fails when a route does not declare what it needs.
 func New(opt Options) (*Server, error) {
-	s := &Server{opt: opt, metrics: newMetrics(opt.Registry)}
+	s := &Server{opt: opt, metrics: newMetrics(opt.Registry), origins: http.NewCrossOriginProtection()}
+	if opt.Now == nil {
+		s.opt.Now = time.Now
+	}
+	if opt.PublicURL != "" {
+		// A proxy may have put another name into Host.
+		u, err := url.Parse(opt.PublicURL)
+		if err != nil {
+			return nil, errors.New("public-url: not a URL") // what it is may be secret
+		}
+		if err := s.origins.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+			return nil, fmt.Errorf("public-url: %w", err)
+		}
+	}
 	if opt.Verifier != nil {
 		opt.Verifier.Refused = func(reason auth.Reason) { s.metrics.refused.WithLabelValues(string(reason)).Inc() }
 	}
@@ -248,6 +278,7 @@ func (s *Server) ready(ctx context.Context) error {
 
 // endpoint is the routes of one path.
 type endpoint struct {
+	mount   *Mount
 	path    string // the template, also the label in metrics and logs
 	methods map[string]scim.Route
 	allow   string // of a 405
@@ -258,7 +289,8 @@ func (s *Server) routes() (http.Handler, error) {
 	router := mux.NewRouter().UseEncodedPath().SkipClean(true)
 	var endpoints []*endpoint
 	byPath := map[string]*endpoint{}
-	for _, m := range s.opt.Mounts {
+	for i := range s.opt.Mounts {
+		m := &s.opt.Mounts[i]
 		for _, r := range m.Routes {
 			path := m.Prefix + r.Path
 			if !r.Needs.Declared() {
@@ -269,7 +301,7 @@ func (s *Server) routes() (http.Handler, error) {
 			}
 			e := byPath[path]
 			if e == nil {
-				e = &endpoint{path: path, methods: map[string]scim.Route{}}
+				e = &endpoint{mount: m, path: path, methods: map[string]scim.Route{}}
 				byPath[path] = e
 				endpoints = append(endpoints, e)
 			}
@@ -291,14 +323,27 @@ func (s *Server) routes() (http.Handler, error) {
 		}
 		slices.Sort(allowed)
 		e.allow = strings.Join(allowed, ", ")
-		h := s.wrap(e.path, s.serve(e))
+		h := s.wrap(e.path, e.mount, s.serve(e))
 		router.Path(e.path).Handler(h)
 		router.Path(e.path + "/").Handler(h)
 	}
-	router.NotFoundHandler = s.wrap("none", func(*call) error {
-		return &scim.Error{Status: http.StatusNotFound, Detail: "no such endpoint"}
+	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.wrap("none", s.mountOf(r), func(*call) error {
+			return &scim.Error{Status: http.StatusNotFound, Detail: "no such endpoint"}
+		}).ServeHTTP(w, r)
 	})
 	return router, nil
+}
+
+// mountOf returns the mount below whose path a request without a route looked, or
+// nil.
+func (s *Server) mountOf(r *http.Request) *Mount {
+	for i, m := range s.opt.Mounts {
+		if strings.HasPrefix(r.URL.Path, m.Prefix+"/") {
+			return &s.opt.Mounts[i]
+		}
+	}
+	return nil
 }
 
 // serve passes a request through the gate to the route of its method.
@@ -309,35 +354,11 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
-		if !r.Needs.Public() {
-			by, err := s.opt.Verifier.Verify(c.r.Context(), c.r, c.remote)
-			if err != nil {
-				return s.unauthenticated(c, err)
-			}
-			c.by = by
-			if !r.Needs.Met(by) {
-				c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="insufficient_scope"`)
-				return scim.ErrForbidden
-			}
+		if err := s.enter(c, r.Needs); err != nil {
+			return err
 		}
 		return r.Serve(c.w, c.r, c.by)
 	}
-}
-
-// unauthenticated says the same to everyone whose credentials were refused.
-func (s *Server) unauthenticated(c *call, err error) error {
-	switch refused, ok := errors.AsType[*auth.RefusedError](err); {
-	case errors.Is(err, auth.ErrInvalidRequest):
-		c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="invalid_request"`)
-		return &scim.Error{Status: http.StatusBadRequest, Detail: "a token is accepted in the Authorization header only"}
-	case !ok:
-		return err // the store could not be asked
-	case refused.Reason == auth.Missing:
-		c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster"`)
-	default:
-		c.w.Header().Set("WWW-Authenticate", `Bearer realm="roster", error="invalid_token"`)
-	}
-	return &scim.Error{Status: http.StatusUnauthorized, Detail: "a valid bearer token is required"}
 }
 
 // Handler returns what the protocol's listener serves.

@@ -104,10 +104,15 @@ func (s *Store) auditTrail(ctx context.Context, tenant string, after int64, limi
 }
 
 func entryFrom(raw bson.Raw) storage.AuditEntry {
-	return storage.AuditEntry{
+	e := storage.AuditEntry{
 		Seq: number(raw, fNumber), At: moment(raw, fAt), RequestID: text(raw, fRequest), Actor: text(raw, fActor), Action: text(raw, fAction),
 		Type: text(raw, fType), ID: text(raw, fResource), Version: number(raw, fVersion), Attributes: texts(raw, fAttributes),
+		From: text(raw, fFrom), Level: text(raw, fLevel), Chain: text(raw, fChain), N: number(raw, fLink), Hash: data(raw, fSum),
 	}
+	if v := raw.Lookup(fChanges); !v.IsZero() {
+		e.Changes = storage.ParseChanges(data(raw, fChanges))
+	}
+	return e
 }
 
 // numberedAtOnce is how many entries one transaction numbers.

@@ -26,13 +26,14 @@ func TestFerretDB(t *testing.T) {
 		return open(t, server.URI(server.NewDatabase(t)), Options{AllowStandalone: true, AllowLookalike: true, QueryTimeout: time.Minute})
 	}, map[string]string{
 		"of a write whose fn fails nothing remains":                                           undo,
-		"a password hash is stored, replaced and removed":                                     undo,
 		"a panic fails only the write it happens in":                                          undo,
 		"SetMembers works again after it failed":                                              undo,
 		"totals are not moved by a write that fails":                                          undo,
 		"a change without an audit entry is ErrUnaudited and leaves nothing":                  undo,
+		"a write whose entry was refused fails, and leaves nothing":                           undo,
 		"Members of a group of 5,000 come once each and in the same order again":              many,
 		"Members that stay are there once while others come and go":                           many,
+		"SweepItems removes what expired before a time, of all tenants":                       many,
 		"totals and pages are right after creates and deletes in any order":                   many,
 		"what is deleted while a page is read may be missing, and what changed is seen whole": slow,
 	})

@@ -36,7 +36,6 @@ const (
 	fKeys     = "k" // "attribute=value" of unique and indexed attributes
 	fUnique   = "u" // how many of those, from the first on, are unique
 	fGrouped  = "g" // true once it has been a direct member of a group
-	fPassword = "p" // the hash
 	fDeleted  = "x" // when
 	fLock     = "l" // moves so that two writes meet here; see tx.lock
 
@@ -55,6 +54,12 @@ const (
 	fActor      = "a"
 	fAction     = "c"
 	fAttributes = "l"
+	fFrom       = "f"
+	fLevel      = "lv"
+	fChanges    = "ch" // as storage.AppendChanges writes them
+	fChain      = "hc"
+	fLink       = "hn" // its number in the chain
+	fSum        = "hs" // its hash
 
 	// Of a client or token.
 	fScopes   = "s"
@@ -71,7 +76,7 @@ const (
 
 	// Of an item, which has an id, a version, a type (its kind) and a document
 	// (its data) as a resource does. It expires, unless this is 0, as a token does.
-	fFound = "k" // "kind/key" of what it is found by, and the kind alone
+	fFound = "k" // "kind/key" for each of its keys, and for the empty one
 
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"
@@ -88,6 +93,12 @@ const (
 var memberTypes = bson.A{"User", "Group"}
 
 const groupType = "Group"
+
+// epochType is the type of the document that counts a tenant's epochs. It is among
+// the resources so that one find reads it with the resource to be changed.
+const epochType = "!epoch"
+
+func epochID(tenant string) string { return key(tenant, epochType) }
 
 // deletedType is the type under which deleted resources of a type are kept. No
 // schema can name a type with a space.

@@ -510,7 +510,7 @@ func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 	}
 	for _, id := range ids {
 		t.add(ofResources, t.member(id))
-		t.add(ofRows, change{delete: t.rowID(group, id)})
+		t.add(ofRows, change{delete: byID(t.tenant, t.rowID(group, id))})
 	}
 	t.changed = t.changed || len(ids) > 0
 	return len(ids), t.guess()
@@ -541,7 +541,7 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 		// Memberships of deleted members go too, or restoring one would bring it
 		// back; nobody sees them, so they count for nothing.
 		for _, id := range gone {
-			t.add(ofRows, change{delete: t.rowID(group, id)})
+			t.add(ofRows, change{delete: byID(t.tenant, t.rowID(group, id))})
 		}
 		count += visible
 		if err := t.flush(); err != nil {

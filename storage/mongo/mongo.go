@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type Store struct {
 	can    abilities
 	stamps stamps
 	turns  *turns
+	lanes  lanes
 
 	// alone keeps writes apart on a server without transactions.
 	alone sync.Mutex
@@ -221,6 +223,11 @@ func texts(raw bson.Raw, name string) []string {
 		}
 	}
 	return out
+}
+
+func data(raw bson.Raw, name string) []byte {
+	_, b, _ := raw.Lookup(name).BinaryOK()
+	return slices.Clone(b)
 }
 
 // millis is a time as it is stored.

@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,6 +49,45 @@ func (s *Store) get(ctx context.Context, tenant, typ, id string) (*storage.Resou
 		return nil, err
 	}
 	return resourceFrom(typ, raw), nil
+}
+
+// GetToChange implements storage.Resources.
+func (s *Store) GetToChange(ctx context.Context, tenant storage.TenantID, typ, id string) (*storage.Resource, error) {
+	r, err := s.getToChange(ctx, string(tenant), typ, id)
+	return r, found(err)
+}
+
+func (s *Store) getToChange(ctx context.Context, tenant, typ, id string) (r *storage.Resource, err error) {
+	var epoch int64
+	filter := append(byIDs(tenant, bson.A{key(tenant, id), epochID(tenant)}), bson.E{Key: fType, Value: d("$in", bson.A{typ, epochType})})
+	err = s.each(ctx, resources, filter, func(raw bson.Raw) error {
+		if text(raw, fType) == epochType {
+			epoch = number(raw, fVersion)
+		} else {
+			r = resourceFrom(typ, raw)
+		}
+		return nil
+	}, look().fields(append(only(fType), resourceFields...)))
+	switch {
+	case err != nil:
+		return nil, err
+	case r == nil:
+		return nil, mongo.ErrNoDocuments
+	}
+	r.Epoch = epoch
+	return r, nil
+}
+
+// Epoch implements storage.Resources.
+func (s *Store) Epoch(ctx context.Context, tenant storage.TenantID) (int64, error) {
+	raw, err := s.db.Collection(resources).FindOne(ctx, byID(string(tenant), epochID(string(tenant)))).Raw()
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, explain(err)
+	}
+	return number(raw, fVersion), nil
 }
 
 // Names implements storage.Resources.

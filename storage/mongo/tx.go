@@ -25,14 +25,17 @@ type tx struct {
 	careful bool
 
 	turn    *turn
-	writes  []string        // the ids of the resources it changes
-	pending [3]changes      // by collection; see pendingOf
+	writes  []string        // what it changes that others may be after: resources, items, guards
+	pending [4]changes      // by collection; see pendingOf
 	roots   map[string]bool // groups that are in no group, as this write knows
 	sent    bool            // some command
 	guessed bool            // an answer was given that is not certain
 	changed bool            // something other than the audit trail
 	audited bool
+	refused error // of an entry that was not recorded: the write cannot succeed
+	lane    *held
 	over    bool
+	asks    bool // what is sent finds out whether the tenant is being loaded
 
 	// Of a load.
 	loading    bool  // it is known to be under way
@@ -45,11 +48,12 @@ type tx struct {
 // pendingOf are the collections whose changes are collected, in the order in
 // which they are sent: without transactions a taken name has to be found before
 // anything else is written.
-var pendingOf = [3]string{keys, resources, rows}
+var pendingOf = [4]string{keys, resources, items, rows}
 
 const (
 	ofKeys = iota
 	ofResources
+	ofItems
 	ofRows
 )
 
@@ -58,10 +62,10 @@ type changes []change
 
 type change struct {
 	insert bson.D // beginning with _id and tenant, or
-	delete string // an _id, of a document that is there, or
-	filter bson.D // of one document that is there, and
+	delete bson.D // a filter of one document that is there, or
+	absent bson.D // one of a document that is not there, or
+	filter bson.D // one of a document that is there, and
 	update bson.D
-	owner  string // of the key to delete
 }
 
 // run is one attempt: everything but the commit.
@@ -70,6 +74,8 @@ func (t *tx) run(fn func(storage.Tx) error) error {
 	switch {
 	case t.failed != nil:
 		return t.failed
+	case err == nil && t.refused != nil:
+		err = t.refused
 	case err == nil && t.changed && !t.audited:
 		err = storage.ErrUnaudited
 	case err == nil:
@@ -98,8 +104,8 @@ func (t *tx) do(fn func(context.Context) error) error {
 	return err
 }
 
-// await waits for the turn of a write that is going to change a resource, before
-// its transaction begins: what that sees is then as the last one left it.
+// await waits for the turn of a write that is going to change a resource or item,
+// before its transaction begins: what that sees is then as the last one left it.
 func (t *tx) await(id string) error {
 	if t.sent || t.failed != nil {
 		return t.failed
@@ -110,9 +116,9 @@ func (t *tx) await(id string) error {
 	return t.failed
 }
 
-// contended are the resources that other writes are likely to be after, too. Of
-// a write that changes many, the first few stand for all: to queue for each would
-// hold up everybody.
+// contended is what other writes are likely to be after, too. Of a write that
+// changes much, the first few stand for all: to queue for each would hold up
+// everybody.
 func (t *tx) contended() []string { return t.writes[:min(8, len(t.writes))] }
 
 // conflict notes that another write was in the way.
@@ -143,7 +149,7 @@ func (t *tx) guess() error {
 // change that follows another kind. The error is errAgain when something was not
 // as expected.
 func (t *tx) flush() error {
-	if len(t.pending[ofResources]) > 0 {
+	if len(t.pending[ofResources])+len(t.pending[ofItems]) > 0 {
 		held := t.turn.held
 		for _, id := range t.contended() {
 			if err := t.await(id); err != nil {
@@ -163,7 +169,7 @@ func (t *tx) flush() error {
 			continue
 		}
 		t.pending[i] = nil
-		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i]), t.tenant) })
+		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i])) })
 		if err != nil {
 			return err
 		}
@@ -171,31 +177,29 @@ func (t *tx) flush() error {
 	return t.count()
 }
 
-func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string) error {
+func (list changes) send(ctx context.Context, c *mongo.Collection) error {
 	var inserts, updates, deletes int64
 	for _, x := range list {
 		switch {
 		case x.insert != nil:
 			inserts++
-		case x.delete != "":
+		case x.delete != nil:
 			deletes++
-		default:
+		case x.absent == nil:
 			updates++
 		}
 	}
 	models := make([]mongo.WriteModel, len(list))
 	for i, x := range list {
 		switch {
-		case x.insert != nil && updates == 0:
+		case x.insert != nil && inserts+deletes == int64(len(list)):
 			models[i] = mongo.NewInsertOneModel().SetDocument(x.insert)
 		case x.insert != nil: // as an update, so that it goes with the others in one command
 			models[i] = mongo.NewUpdateOneModel().SetFilter(x.insert[:2]).SetUpdate(d("$setOnInsert", x.insert[2:])).SetUpsert(true)
-		case x.delete != "":
-			filter := byID(tenant, x.delete)
-			if x.owner != "" {
-				filter = append(filter, bson.E{Key: fOwner, Value: x.owner})
-			}
-			models[i] = mongo.NewDeleteOneModel().SetFilter(filter)
+		case x.delete != nil:
+			models[i] = mongo.NewDeleteOneModel().SetFilter(x.delete)
+		case x.absent != nil: // so does a question
+			models[i] = mongo.NewUpdateOneModel().SetFilter(x.absent).SetUpdate(d("$inc", d(fMeeting, int64(1))))
 		default:
 			models[i] = mongo.NewUpdateOneModel().SetFilter(x.filter).SetUpdate(x.update)
 		}
@@ -224,7 +228,7 @@ func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
 		return nil, err
 	}
 	err = t.do(func(ctx context.Context) error {
-		r, err = t.store.get(ctx, t.tenant, typ, id)
+		r, err = t.store.getToChange(ctx, t.tenant, typ, id)
 		return err
 	})
 	if errors.Is(err, mongo.ErrNoDocuments) {
@@ -234,6 +238,21 @@ func (t *tx) Get(typ, id string) (r *storage.Resource, err error) {
 		t.root(r.ID)
 	}
 	return r, err
+}
+
+// Advance implements storage.Tx.
+func (t *tx) Advance() error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	t.changed = true
+	return t.do(t.advance)
+}
+
+func (t *tx) advance(ctx context.Context) error {
+	_, err := t.store.db.Collection(resources).UpdateOne(ctx, byID(t.tenant, epochID(t.tenant)),
+		d("$inc", d(fVersion, int64(1)), "$setOnInsert", d(fType, epochType)), options.UpdateOne().SetUpsert(true))
+	return taken(err)
 }
 
 // root notes that a resource is in no group.
@@ -267,6 +286,11 @@ func (t *tx) uniqueKey(typ, text string) string { return key(t.tenant, typ, text
 // own takes a unique key for a resource.
 func (t *tx) own(typ, text, id string) change {
 	return change{insert: append(byID(t.tenant, t.uniqueKey(typ, text)), bson.E{Key: fOwner, Value: id})}
+}
+
+// disown gives up a key that is somebody's.
+func disown(tenant, key, owner string) change {
+	return change{delete: append(byID(tenant, key), bson.E{Key: fOwner, Value: owner})}
 }
 
 func (t *tx) Create(r *storage.Resource) error {
@@ -362,7 +386,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	t.changed = true
 	for _, k := range have {
 		if !slices.Contains(to.keys[:len(to.unique)], k) {
-			t.add(ofKeys, change{delete: t.uniqueKey(prev.Type, k), owner: prev.ID})
+			t.add(ofKeys, disown(t.tenant, t.uniqueKey(prev.Type, k), prev.ID))
 		}
 	}
 	for _, k := range coming {
@@ -459,7 +483,7 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 		}
 	}
 	for _, k := range uniqueOf(raw) {
-		t.add(ofKeys, change{delete: t.uniqueKey(prev.Type, k), owner: prev.ID})
+		t.add(ofKeys, disown(t.tenant, t.uniqueKey(prev.Type, k), prev.ID))
 	}
 	return t.guess()
 }
@@ -487,37 +511,14 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 	})
 }
 
-func (t *tx) SetPassword(user *storage.Resource, hash string) error {
-	if t.careful {
-		if err := t.flush(); err != nil {
-			return err
-		}
-		var raw bson.Raw
-		err := t.do(func(ctx context.Context) (err error) {
-			raw, err = t.store.db.Collection(resources).FindOne(ctx, t.live(user.Type, user.ID), options.FindOne().SetProjection(only(fPassword))).Raw()
-			return err
-		})
-		switch {
-		case errors.Is(err, mongo.ErrNoDocuments):
-			return storage.ErrNotFound
-		case err != nil || hash == "" && text(raw, fPassword) == "":
-			return err
-		}
-	}
-	t.changed = true
-	update := d("$set", d(fPassword, hash))
-	if hash == "" {
-		update = d("$unset", d(fPassword, ""))
-	}
-	t.add(ofResources, change{filter: t.live(user.Type, user.ID), update: update})
-	return t.guess()
-}
-
+// Audit implements storage.Tx.
 func (t *tx) Audit(e storage.AuditEntry) error {
-	if e.Actor == "" || e.Action == "" {
-		return errors.New("an audit entry needs an actor and an action")
+	if err := e.Check(); err != nil {
+		t.refused = err
+		return err
 	}
 	t.audited = true
+	t.lane.append(&e)
 	stamp := t.store.stamps.next(e.At)
 	t.add(ofRows, change{insert: entryDocument(t.tenant, stamp.text(), waiting, stamp.n, &e)})
 	return nil
@@ -528,7 +529,7 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 func entryDocument(tenant, at, kind string, n int64, e *storage.AuditEntry) bson.D {
 	doc := d(fID, key(tenant, "a", at), fTenant, tenant, fKind, kind, fNumber, n, fAt, millis(e.At),
 		fActor, e.Actor, fAction, e.Action)
-	for _, f := range []struct{ name, value string }{{fRequest, e.RequestID}, {fType, e.Type}, {fResource, e.ID}} {
+	for _, f := range []struct{ name, value string }{{fRequest, e.RequestID}, {fType, e.Type}, {fResource, e.ID}, {fFrom, e.From}, {fLevel, e.Level}, {fChain, e.Chain}} {
 		if f.value != "" {
 			doc = append(doc, bson.E{Key: f.name, Value: f.value})
 		}
@@ -538,6 +539,12 @@ func entryDocument(tenant, at, kind string, n int64, e *storage.AuditEntry) bson
 	}
 	if len(e.Attributes) > 0 {
 		doc = append(doc, bson.E{Key: fAttributes, Value: e.Attributes})
+	}
+	if len(e.Changes) > 0 {
+		doc = append(doc, bson.E{Key: fChanges, Value: bson.Binary{Data: storage.AppendChanges(nil, e.Changes)}})
+	}
+	if e.Chain != "" {
+		doc = append(doc, bson.E{Key: fLink, Value: e.N}, bson.E{Key: fSum, Value: bson.Binary{Data: e.Hash}})
 	}
 	return doc
 }

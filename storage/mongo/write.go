@@ -48,9 +48,14 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 	}
 	var turn turn
 	defer turn.end()
+	lane := held{lanes: &s.lanes, tenant: string(tenant)}
 	err := s.transact(ctx, func(ctx context.Context) (bool, error) {
-		t := &tx{store: s, ctx: ctx, tenant: string(tenant), careful: careful, turn: &turn}
+		lane.begin()
+		t := &tx{store: s, ctx: ctx, tenant: string(tenant), careful: careful, turn: &turn, lane: &lane}
 		err := t.run(fn)
+		if err != nil && !s.can.transactions {
+			lane.drop() // the entries may be there all the same
+		}
 		if errors.Is(err, errAgain) {
 			careful = true
 		}
@@ -59,6 +64,7 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 		}
 		return t.sent, err
 	})
+	lane.end(err)
 	if err == nil && s.opt.OnCommit != nil {
 		s.opt.OnCommit(1, time.Since(start))
 	}

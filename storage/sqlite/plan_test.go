@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -15,9 +16,9 @@ import (
 )
 
 // scans are the plans that read a table or an index of it from end to end, or
-// all of a type in it. Lists in memory and the results of subqueries are scanned
+// all of a type or kind in it. Lists in memory and the results of subqueries are scanned
 // rightly.
-var scans = regexp.MustCompile(`SCAN (r|m|x|g|p|c|resource|membership|unique_key|lookup|credential|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)`)
+var scans = regexp.MustCompile(`SCAN (r|m|x|g|c|i|f|k|resource|membership|unique_key|lookup|item|item_key|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)|SEARCH (k|f|item_key) .*\(tenant=\? AND kind=\?\)`)
 
 // explainSQL returns how a connection would run a statement, a line for each step.
 func explainSQL(t testing.TB, c *sqlite.Conn, sql string) []string {
@@ -269,7 +270,9 @@ func TestReadsAreSeeks(t *testing.T) {
 		}
 		_, _ = s.CountMembers(ctx, tenant, g.ID, 10)
 		_, _ = s.Groups(ctx, tenant, users[0].ID)
-		_, _ = s.PasswordHash(ctx, tenant, users[0].ID)
+		_, _ = s.Item(ctx, tenant, "note", "1")
+		_, _ = s.Items(ctx, tenant, "note", "")
+		_, _ = s.Items(ctx, tenant, "note", "a")
 		_, _, _ = s.Token(ctx, "k")
 	}
 	kept := keptByReaders(s)
@@ -352,6 +355,8 @@ func TestWritesAreSeeks(t *testing.T) {
 	a, b, g := newUser(1), newUser(2), newGroup(3)
 	next := newUser(1)
 	next.Version = 2
+	note := &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Data: []byte("{}")}
+	changed := *note
 	statements := newlyPrepared(t, s, func(tx storage.Tx) error {
 		for i, fn := range []func() error{
 			func() error { return tx.Create(a) },
@@ -363,8 +368,12 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error { return tx.EachMember(g, func(storage.Member) error { return nil }) },
 			func() error { _, err := tx.MemberOf(b); return err },
 			func() error { return tx.Update(a, next) },
-			func() error { return tx.SetPassword(a, "hash") },
-			func() error { return tx.SetPassword(a, "") },
+			func() error { return tx.PutItem(nil, note) },
+			func() error { _, err := tx.Item("note", "1"); return err },
+			func() error { _, err := tx.Items("note", ""); return err },
+			func() error { _, err := tx.Items("note", "a"); return err },
+			func() error { return tx.PutItem(note, &changed) },
+			func() error { return tx.DeleteItem(&changed) },
 			func() error { return tx.Delete(b, someday) },
 			func() error { return tx.CreateClient(newClient("c", "c")) },
 			func() error {
@@ -398,6 +407,44 @@ func TestWritesAreSeeks(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestSweepsAreSeeks: what extends an item or removes those that expired does not
+// look at the others.
+func TestSweepsAreSeeks(t *testing.T) {
+	s := openNew(t, Options{})
+	if err := write(s, func(tx storage.Tx) error {
+		return tx.PutItem(nil, &storage.Item{Kind: "session", ID: "1", Keys: []string{"a"}, Expires: someday, Data: []byte("{}")})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var statements []string
+	for n := range 3 {
+		if err := s.ExtendItem(t.Context(), storage.DefaultTenant, "session", "1", someday.Add(time.Duration(n)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.SweepItems(t.Context(), someday.Add(time.Hour)); err != nil || n != 1 {
+		t.Fatalf("SweepItems: got %d, %v, want 1", n, err)
+	}
+	onWriter(t, s, func(c *sqlite.Conn) error { statements = prepared(c); return nil })
+	seen := 0
+	for _, sql := range statements {
+		if !strings.Contains(sql, "item") {
+			continue
+		}
+		seen++
+		onWriter(t, s, func(c *sqlite.Conn) error {
+			text := strings.Join(explainSQL(t, c, sql), "\n\t")
+			if scans.MatchString(text) || strings.Contains(sql, "expires < ? LIMIT") && !strings.Contains(text, "item_expires (expires<?)") {
+				t.Errorf("%s\n\t%s", sql, text)
+			}
+			return nil
+		})
+	}
+	if seen < 5 {
+		t.Errorf("only %d statements were seen:\n%s", seen, strings.Join(statements, "\n"))
 	}
 }
 

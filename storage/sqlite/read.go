@@ -19,10 +19,28 @@ const readAhead = 256 << 10
 // Get implements storage.Resources.
 func (s *Store) Get(ctx context.Context, tenant storage.TenantID, typ, id string) (r *storage.Resource, err error) {
 	err = s.read(ctx, func(c *sqlite.Conn) error {
-		r, err = get(c, string(tenant), typ, id)
+		r, err = get(c, getResource, string(tenant), typ, id)
 		return err
 	})
 	return r, err
+}
+
+// GetToChange implements storage.Resources.
+func (s *Store) GetToChange(ctx context.Context, tenant storage.TenantID, typ, id string) (r *storage.Resource, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		r, err = get(c, getToChange, string(tenant), typ, id)
+		return err
+	})
+	return r, err
+}
+
+// Epoch implements storage.Resources.
+func (s *Store) Epoch(ctx context.Context, tenant storage.TenantID) (n int64, err error) {
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		n, err = highest(c, `SELECT coalesce(max(n), 0) FROM epoch WHERE tenant = ?`, string(tenant))
+		return err
+	})
+	return n, err
 }
 
 // Names implements storage.Resources.

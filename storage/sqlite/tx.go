@@ -19,6 +19,7 @@ type tx struct {
 	wrote   bool // anything
 	changed bool // something other than audit and outbox
 	audited bool
+	failed  error // of an entry that was not recorded: the write cannot succeed
 	over    bool
 }
 
@@ -32,9 +33,13 @@ var errGivenUp = fmt.Errorf("%w: SQLite gave the transaction up", storage.ErrUna
 // resourceColumns are what portion.take reads.
 const resourceColumns = `r.n, r.id, r.version, r.created, r.modified, r.doc`
 
-const getResource = `SELECT ` + resourceColumns + `,
-	EXISTS (SELECT 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n)
-	FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
+const (
+	getColumns = `SELECT ` + resourceColumns + `,
+	EXISTS (SELECT 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n)`
+	getFrom     = ` FROM resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL`
+	getResource = getColumns + `, 0` + getFrom
+	getToChange = getColumns + `, (SELECT e.n FROM epoch e WHERE e.tenant = r.tenant)` + getFrom
+)
 
 // scan reads resourceColumns except the document.
 func scan(st *sqlite.Stmt, r *storage.Resource) {
@@ -42,8 +47,9 @@ func scan(st *sqlite.Stmt, r *storage.Resource) {
 	r.Created, r.LastModified = columnTime(st, 3), columnTime(st, 4)
 }
 
-func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
-	st, err := c.Prepare(getResource)
+// get runs getResource or getToChange.
+func get(c *sqlite.Conn, sql, tenant, typ, id string) (*storage.Resource, error) {
+	st, err := c.Prepare(sql)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +66,7 @@ func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
 		}
 		return nil, err
 	}
-	r := &storage.Resource{Type: typ, ID: id, Doc: make([]byte, st.ColumnLen(5)), InGroups: st.ColumnBool(6)}
+	r := &storage.Resource{Type: typ, ID: id, Doc: make([]byte, st.ColumnLen(5)), InGroups: st.ColumnBool(6), Epoch: st.ColumnInt64(7)}
 	scan(st, r)
 	st.ColumnBytes(5, r.Doc)
 	return r, st.Reset()
@@ -86,7 +92,11 @@ func (t *tx) change(sql string, args ...any) error {
 }
 
 func (t *tx) Get(typ, id string) (*storage.Resource, error) {
-	return get(t.conn, t.tenant, typ, id)
+	return get(t.conn, getToChange, t.tenant, typ, id)
+}
+
+func (t *tx) Advance() error {
+	return t.change(`INSERT INTO epoch (tenant, n) VALUES (?, 1) ON CONFLICT (tenant) DO UPDATE SET n = n + 1`, t.tenant)
 }
 
 func (t *tx) Create(r *storage.Resource) error {
@@ -178,14 +188,6 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	return t.reindex(prev.Ref, from, rowKeys{}, nil)
 }
 
-func (t *tx) SetPassword(user *storage.Resource, hash string) error {
-	if hash == "" {
-		return t.change(`DELETE FROM credential WHERE n = ? AND kind = 'password'`, user.Ref)
-	}
-	return t.change(`INSERT INTO credential (n, kind, secret) VALUES (?, 'password', ?)
-		ON CONFLICT (n, kind) DO UPDATE SET secret = excluded.secret`, user.Ref, hash)
-}
-
 func (t *tx) CreateClient(c *storage.Client) error {
 	if err := t.usable(); err != nil {
 		return err
@@ -230,21 +232,4 @@ func (t *tx) ExpireToken(id string, at time.Time) error {
 		return storage.ErrNotFound
 	}
 	return nil
-}
-
-func (t *tx) Audit(e storage.AuditEntry) error {
-	if e.Actor == "" || e.Action == "" {
-		return fmt.Errorf("an audit entry needs an actor and an action")
-	}
-	t.audited = true
-	var err error
-	if e.Seq, err = t.batch.nextSeq(t.tenant); err != nil {
-		return err
-	}
-	return t.insertAudit(e)
-}
-
-func (t *tx) insertAudit(e storage.AuditEntry) error {
-	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.Seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
 }

@@ -75,7 +75,7 @@ func (s *Store) submit(j *job) error {
 func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 	defer close(s.done)
 	defer c.Close()
-	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}, lastSeq: make(map[string]int64)}
+	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}, ends: make(map[string]end), left: make(map[string]end)}
 	for commits := 1; ; commits++ {
 		select {
 		case j := <-s.jobs:
@@ -113,8 +113,9 @@ type batch struct {
 	// it touches, so it is done only once a job has failed after it had changed
 	// something: then the batch is begun again.
 	careful bool
-	lastRow int64            // the highest row number of resource, 0 while unknown
-	lastSeq map[string]int64 // the highest number in the audit trail of each tenant, if known
+	lastRow int64          // the highest row number of resource, 0 while unknown
+	ends    map[string]end // of the audit trail of each tenant, if known
+	left    map[string]end // where this process left the trail of each tenant that it wrote to
 }
 
 // run commits first and whatever else is waiting by then.
@@ -145,7 +146,7 @@ func (b *batch) run(first *job) {
 func (b *batch) attempt() error {
 	b.tally.reset()
 	b.lastRow = 0
-	clear(b.lastSeq)
+	clear(b.ends)
 	if err := exec(b.conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
@@ -198,6 +199,7 @@ func (b *batch) commit() error {
 		return errors.Join(err, b.keys.failed())
 	}
 	b.keys.committed()
+	b.leave()
 	return nil
 }
 
@@ -212,19 +214,6 @@ func (b *batch) nextRow() (int64, error) {
 	}
 	b.lastRow++
 	return b.lastRow, nil
-}
-
-// nextSeq returns the next number of a tenant's audit trail.
-func (b *batch) nextSeq(tenant string) (int64, error) {
-	last, known := b.lastSeq[tenant]
-	if !known {
-		var err error
-		if last, err = highest(b.conn, `SELECT coalesce(max(seq), 0) FROM audit WHERE tenant = ?`, tenant); err != nil {
-			return 0, err
-		}
-	}
-	b.lastSeq[tenant] = last + 1
-	return last + 1, nil
 }
 
 func highest(c *sqlite.Conn, sql string, args ...any) (n int64, err error) {
@@ -249,14 +238,22 @@ func (b *batch) do(j *job) (undone bool) {
 	}
 	t := &tx{conn: b.conn, batch: b, tenant: string(j.tenant)}
 	mark, keyMark := b.tally.mark(), b.keys.mark()
+	last, known := b.ends[t.tenant]
 	j.err = b.store.explain(call(j.fn, t))
-	if j.err == nil && t.changed && !t.audited {
+	switch {
+	case j.err != nil:
+	case t.failed != nil:
+		j.err = b.store.explain(t.failed)
+	case t.changed && !t.audited:
 		j.err = storage.ErrUnaudited
 	}
 	t.over = true
 	if j.err != nil {
 		b.tally.undo(mark)
 		b.keys.undo(keyMark)
+		if delete(b.ends, t.tenant); known {
+			b.ends[t.tenant] = last
+		}
 	}
 	switch {
 	case b.conn.AutocommitEnabled():

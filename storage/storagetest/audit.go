@@ -3,13 +3,16 @@ package storagetest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -20,7 +23,26 @@ var auditPromises = []promise{
 	{"entries and events appear with the change and vanish with it", withTheChange},
 	{"a change without an audit entry is ErrUnaudited and leaves nothing", unaudited},
 	{"a write that changes nothing needs no audit entry", nothingToAudit},
+	{"a write whose entry was refused fails, and leaves nothing", refusedEntry},
+	{"the chains of a trail are whole and go through every entry", wholeChains},
 }
+
+// wantWhole checks the chains of the trail and returns it.
+func (d *directory) wantWhole() []storage.AuditEntry {
+	d.t.Helper()
+	r, err := audit.Verify(d.t.Context(), d, d.tenant, nil)
+	if err != nil || !r.OK() || r.Unchained > 0 {
+		d.t.Errorf("Verify: %+v, %v, want no faults", r, err)
+	}
+	list, err := d.AuditEntries(d.t.Context(), d.tenant, 0, all)
+	if err != nil || int64(len(list)) != r.Entries {
+		d.t.Errorf("AuditEntries: got %d, %v, want the %d that were verified", len(list), err, r.Entries)
+	}
+	return list
+}
+
+// sameEntry leaves out what the store gives.
+var sameEntry = cmp.Options{cmpopts.IgnoreFields(storage.AuditEntry{}, "Seq", "Chain", "N", "Hash"), cmpopts.EquateEmpty()}
 
 func auditEntries(t *testing.T, d *directory) {
 	want := []storage.AuditEntry{
@@ -29,6 +51,14 @@ func auditEntries(t *testing.T, d *directory) {
 		{At: d.now(), RequestID: "r2", Actor: "client:c1", Action: "user.patch", Type: "User", ID: newID(),
 			Version:    3,
 			Attributes: []string{"userName", "name.givenName", "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department"}},
+		{At: d.now(), Actor: "user:u1", Action: "user.patch", Type: "User", ID: newID(), Version: 1, From: "2001:db8::1", Level: "mfa",
+			Changes: []storage.Change{
+				{Path: "title", Before: []byte(`"\u00e9\u2028"`), After: []byte(`"é` + "\u2028" + `"`)},
+				{Path: "emails", After: []byte(`[ {"value": 1.0e1 } ]`)},
+				{Path: "nickName", Before: []byte(`null`)},
+				{Path: "password"},
+				{Path: "x", After: []byte(`"` + strings.Repeat("y", 20_000) + `"`)},
+			}},
 	}
 	for _, entries := range [][]storage.AuditEntry{want[:1], want[1:]} {
 		err := d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
@@ -44,7 +74,7 @@ func auditEntries(t *testing.T, d *directory) {
 		}
 	}
 	got, err := d.AuditEntries(t.Context(), d.tenant, 0, all)
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(storage.AuditEntry{}, "Seq"), cmpopts.EquateEmpty()); err != nil || diff != "" {
+	if diff := cmp.Diff(want, got, sameEntry); err != nil || diff != "" {
 		t.Errorf("AuditEntries: %v (-want +got):\n%s", err, diff)
 	}
 	for i, e := range got {
@@ -52,6 +82,7 @@ func auditEntries(t *testing.T, d *directory) {
 			t.Errorf("entry %d has the number %d", i, e.Seq)
 		}
 	}
+	d.wantWhole()
 }
 
 func events(t *testing.T, d *directory) {
@@ -161,6 +192,7 @@ func withTheChange(t *testing.T, d *directory) {
 func changes(d *directory, s *scene) map[string]func(storage.Tx) error {
 	at := d.now()
 	u, g, gone := d.hold(s.user), d.hold(s.group), d.hold(s.gone)
+	note := d.item("note", "1")
 	return map[string]func(storage.Tx) error{
 		"Create":             func(tx storage.Tx) error { return tx.Create(d.draft(d.user, `{"userName":"new"}`)) },
 		"Update":             func(tx storage.Tx) error { return tx.Update(u, d.revise(d.user, u, `{"userName":"renamed"}`)) },
@@ -170,8 +202,9 @@ func changes(d *directory, s *scene) map[string]func(storage.Tx) error {
 		"RemoveMembers":      func(tx storage.Tx) error { _, err := tx.RemoveMembers(g, idsOf(u)); return err },
 		"SetMembers":         func(tx storage.Tx) error { _, err := tx.SetMembers(g, asMembers(u)); return err },
 		"SetMembers, none":   func(tx storage.Tx) error { _, err := tx.SetMembers(g, nil); return err },
-		"SetPassword":        func(tx storage.Tx) error { return tx.SetPassword(u, "other") },
-		"SetPassword, none":  func(tx storage.Tx) error { return tx.SetPassword(u, "") },
+		"PutItem":            func(tx storage.Tx) error { return tx.PutItem(note, newItem("note", "1", "other")) },
+		"PutItem, new":       func(tx storage.Tx) error { return tx.PutItem(nil, newItem("note", "2", "both")) },
+		"DeleteItem":         func(tx storage.Tx) error { return tx.DeleteItem(note) },
 		"CreateClient":       func(tx storage.Tx) error { return tx.CreateClient(newClient(d, "new", "new")) },
 		"RevokeClient":       func(tx storage.Tx) error { return tx.RevokeClient(s.client.ID, at) },
 		"CreateToken":        func(tx storage.Tx) error { return tx.CreateToken(newToken(d, "new", s.client.ID)) },
@@ -207,6 +240,7 @@ func unaudited(t *testing.T, d *directory) {
 func nothingToAudit(t *testing.T, d *directory) {
 	s := setScene(d)
 	g, gone := d.hold(s.group), d.addUser("no member")
+	stale := newItem("note", "1")
 	before := d.state()
 	for name, fn := range map[string]func(storage.Tx) error{
 		"nothing": func(storage.Tx) error { return nil },
@@ -217,7 +251,10 @@ func nothingToAudit(t *testing.T, d *directory) {
 		"AddMembers of members":  func(tx storage.Tx) error { _, err := tx.AddMembers(g, asMembers(s.user, s.gone)); return err },
 		"RemoveMembers of none":  func(tx storage.Tx) error { _, err := tx.RemoveMembers(g, idsOf(gone)); return err },
 		"SetMembers to the same": func(tx storage.Tx) error { _, err := tx.SetMembers(g, asMembers(s.gone, s.user)); return err },
-		"SetPassword to none":    func(tx storage.Tx) error { return tx.SetPassword(gone, "") },
+		"Guard":                  func(tx storage.Tx) error { return tx.Guard("one") },
+		"Item":                   func(tx storage.Tx) error { _, err := tx.Item("note", "1"); return err },
+		"PutItem that fails":     func(tx storage.Tx) error { return want(storage.ErrConflict, tx.PutItem(stale, newItem("note", "1"))) },
+		"DeleteItem that fails":  func(tx storage.Tx) error { return want(storage.ErrConflict, tx.DeleteItem(stale)) },
 	} {
 		if err := d.Write(t.Context(), d.tenant, fn); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -225,5 +262,124 @@ func nothingToAudit(t *testing.T, d *directory) {
 	}
 	if diff := cmp.Diff(before, d.state()); diff != "" {
 		t.Errorf("writes that change nothing changed something (-before +after):\n%s", diff)
+	}
+}
+
+func refusedEntry(t *testing.T, d *directory) {
+	before := d.state()
+	good := storage.AuditEntry{At: d.now(), Actor: "operator", Action: "test"}
+	for name, spoil := range map[string]func(*storage.AuditEntry){
+		"no actor":           func(e *storage.AuditEntry) { e.Actor = "" },
+		"no action":          func(e *storage.AuditEntry) { e.Action = "" },
+		"a chain":            func(e *storage.AuditEntry) { e.Chain = "s1" },
+		"a place in a chain": func(e *storage.AuditEntry) { e.N = 1 },
+		"a hash":             func(e *storage.AuditEntry) { e.Hash = make([]byte, 32) },
+		"two paths in one":   func(e *storage.AuditEntry) { e.Attributes = []string{"a b"} },
+		"an empty path":      func(e *storage.AuditEntry) { e.Attributes = []string{""} },
+		"a nameless change":  func(e *storage.AuditEntry) { e.Changes = []storage.Change{{After: []byte("1")}} },
+		"half a value":       func(e *storage.AuditEntry) { e.Changes = []storage.Change{{Path: "a", Before: []byte(`{"a":`)}} },
+	} {
+		bad := good
+		spoil(&bad)
+		for _, entries := range [][]storage.AuditEntry{{bad}, {good, bad}, {bad, good}} {
+			r := d.draft(d.user, `{"userName":"ana"}`)
+			err := d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
+				err := tx.Create(r)
+				for _, e := range entries {
+					_ = tx.Audit(e) // somebody does not look
+				}
+				return err
+			})
+			if err == nil {
+				t.Errorf("%s: the write was acknowledged", name)
+			}
+		}
+	}
+	if diff := cmp.Diff(before, d.state()); diff != "" {
+		t.Errorf("writes without their entry left something (-before +after):\n%s", diff)
+	}
+	if list := d.wantWhole(); len(list) != 0 {
+		t.Errorf("AuditEntries: got %d, want none", len(list))
+	}
+	if err := d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
+		return errors.Join(tx.Create(d.draft(d.user, `{"userName":"ana"}`)), tx.Audit(good))
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+func wholeChains(t *testing.T, d *directory) {
+	furnish(d, 20)
+	setScene(d.in(acme))
+	for _, d := range []*directory{d, d.in(acme)} {
+		chains := map[string]int64{}
+		for _, e := range d.wantWhole() {
+			if chains[e.Chain]++; e.N != chains[e.Chain] || len(e.Hash) != 32 {
+				t.Errorf("%s: entry %d of chain %s is number %d and has a hash of %d bytes", d.tenant, chains[e.Chain], e.Chain, e.N, len(e.Hash))
+			}
+		}
+		if len(chains) != 1 {
+			t.Errorf("%s: one write after the other made %d chains, want one", d.tenant, len(chains))
+		}
+	}
+}
+
+func brokenWrites(t *testing.T, d *directory) {
+	const each = 12
+	hot := d.addUser("hot")
+	var rand [racers]*rand.Rand
+	var drafts [racers][each]*storage.Resource
+	for i := range racers {
+		rand[i] = newGenerator(uint64(i)).Rand
+		for k := range each {
+			drafts[i][k] = d.draft(d.user, fmt.Sprintf(`{"userName":"u%d"}`, (i*each+k)/2)) // each name twice
+		}
+	}
+	var recorded [racers]int
+	errs := race(func(i int) error {
+		for k := range each {
+			entries, how := 1+rand[i].IntN(3), rand[i].IntN(7)
+			err := d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
+				for range entries {
+					err := tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: "test", ID: fmt.Sprint(i, "/", k)})
+					if err != nil {
+						return err
+					}
+				}
+				switch how {
+				case 0:
+					return errTest
+				case 1:
+					panic("a write panics")
+				case 2: // in each other's way
+					r, err := tx.Get("User", hot.ID)
+					if err != nil {
+						return err
+					}
+					return tx.Update(r, d.touch(r))
+				case 3:
+					_, err := tx.Get("User", drafts[i][k].ID)
+					return err // ErrNotFound
+				}
+				return tx.Create(drafts[i][k])
+			})
+			unique := (*storage.UniqueError)(nil)
+			switch {
+			case err == nil:
+				recorded[i] += entries
+			case how != 0 && how != 1 && how != 3 && !errors.As(err, &unique):
+				return fmt.Errorf("a write of the kind %d: %w", how, err)
+			}
+		}
+		return nil
+	})
+	want := 1
+	for i, err := range errs {
+		if want += recorded[i]; err != nil {
+			t.Errorf("writer %d: %v", i, err)
+		}
+	}
+	if list := d.wantWhole(); len(list) != want {
+		t.Errorf("AuditEntries: got %d, want %d", len(list), want)
 	}
 }

@@ -26,6 +26,7 @@ var concurrencyPromises = []promise{
 	{"who hears of a resource finds it by every value", heardAndFound},
 	{"TotalResults is that of the state the page was read from", wholeTotals},
 	{"an event never appears below a number a reader has seen", followEvents},
+	{"64 writers, of whom many fail, leave whole chains", brokenWrites},
 	{"however many read the audit trail, each sees all that was acknowledged", readTogether},
 }
 

@@ -31,10 +31,12 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"resources", resourcePromises},
 		{"members", memberPromises},
 		{"queries", queryPromises},
+		{"items", itemPromises},
+		{"epochs", epochPromises},
 		{"clients", clientPromises},
 		{"audit", auditPromises},
 		{"tenants", tenantPromises},
-		{"concurrency", concurrencyPromises},
+		{"concurrency", slices.Concat(concurrencyPromises, itemRaces)},
 		{"dump", dumpPromises},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
@@ -54,7 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 // model, and without those that except names, each with the reason why.
 func RunSequential(t *testing.T, open func(t *testing.T) storage.Store, except map[string]string) {
 	unknown := maps.Clone(except)
-	for _, promises := range [][]promise{resourcePromises, memberPromises, queryPromises, clientPromises, auditPromises, tenantPromises} {
+	for _, promises := range [][]promise{resourcePromises, memberPromises, queryPromises, itemPromises, epochPromises, clientPromises, auditPromises, tenantPromises} {
 		for _, p := range promises {
 			delete(unknown, p.name)
 			t.Run(p.name, func(t *testing.T) {
@@ -387,7 +389,7 @@ func (d *directory) wantStored(want *storage.Resource) {
 
 // sameResource leaves out what reads do not return.
 var sameResource = cmp.Options{
-	cmpopts.IgnoreFields(storage.Resource{}, "Index", "Ref", "Name", "InGroups"),
+	cmpopts.IgnoreFields(storage.Resource{}, "Index", "Ref", "Name", "InGroups", "Epoch"),
 	cmp.Transformer("text", func(b []byte) string { return string(b) }), // byte by byte is slow
 }
 

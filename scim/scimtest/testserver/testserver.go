@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -47,6 +49,8 @@ type Options struct {
 	Open func(testing.TB) storage.Store
 	// Store, if set, puts something between the server and its store.
 	Store func(storage.Store) storage.Store
+	// Now, if set, is the clock of all parts.
+	Now func() time.Time
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 }
@@ -60,9 +64,12 @@ type Server struct {
 
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
+	People   *auth.Authenticator
+	Mounts   []server.Mount
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
 
+	now  func() time.Time
 	stop func() error
 }
 
@@ -71,6 +78,9 @@ func Start(t testing.TB, opt Options) *Server {
 	t.Helper()
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
 	}
 	if opt.Open == nil {
 		opt.Open = func(t testing.TB) storage.Store { return embedded(t, opt.Log) }
@@ -82,7 +92,7 @@ func Start(t testing.TB, opt Options) *Server {
 		}
 	})
 	s := &Server{
-		Store: store, Registry: prometheus.NewRegistry(),
+		Store: store, Registry: prometheus.NewRegistry(), now: opt.Now,
 		HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
 	t.Cleanup(s.HTTP.CloseIdleConnections)
@@ -111,21 +121,44 @@ func (s *Server) run(t testing.TB, opt Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier := auth.NewVerifier(served, time.Now)
+	keyFile := filepath.Join(t.TempDir(), "roster.keys")
+	if err := auth.CreateKeyFile(keyFile); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := auth.LoadKeyRing(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := auth.NewVerifier(served, opt.Now)
 	verifier.Log = opt.Log
+	hasher := auth.NewHasher()
 	s.Provider = &scim.Provider{
-		Store: served, Schemas: set, Hasher: auth.NewHasher(), Now: time.Now, Observe: server.Operations(s.Registry),
+		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
+	}
+	s.People = &auth.Authenticator{
+		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
+		Observe: server.SignIns(s.Registry), RequestID: scim.RequestID, Log: opt.Log,
+	}
+	s.People.ConnectRoles()
+	surface := &api.API{
+		Store: served, Auth: s.People, Now: opt.Now,
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, RequestID: scim.RequestID, Ended: verifier},
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
-		Mounts:   []server.Mount{{Prefix: Base, Routes: handler.Routes()}},
-		Verifier: verifier, Log: opt.Log, Registry: s.Registry,
+		Mounts: []server.Mount{
+			{Prefix: Base, Routes: handler.Routes()},
+			{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
+			{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError},
+		},
+		Verifier: verifier, Sessions: s.People, Log: opt.Log, Registry: s.Registry, Now: opt.Now,
 		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Ready: served.Ping,
 	}
 	if opt.Server != nil {
 		opt.Server(&o)
 	}
+	s.Mounts = o.Mounts
 	if srv, err = server.New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -171,9 +204,9 @@ func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) st
 // Issue stores a client, with an id of its own, and returns a token for it.
 func (s *Server) Issue(t testing.TB, c *storage.Client) string {
 	t.Helper()
-	now := time.Now().UTC().Truncate(time.Millisecond)
+	now := s.now().UTC().Truncate(time.Millisecond)
 	c.ID, c.Created = uuid.NewString(), now
-	text, token, err := auth.NewToken(rand.Reader, c.ID, now, time.Hour)
+	text, token, err := auth.NewToken(rand.Reader, c.ID, now, auth.DefaultTokenLifetime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,15 +328,19 @@ func (s *Server) Do(t testing.TB, method, path, body string, header ...string) R
 
 // Try is Do for goroutines other than the test's own.
 func (s *Server) Try(ctx context.Context, method, path, body string, header ...string) (Response, error) {
+	return s.Page(ctx, method, Base+path, body, append([]string{"Authorization", "Bearer " + s.Token}, header...)...)
+}
+
+// Page is Try for a path from the root, without the client's token.
+func (s *Server) Page(ctx context.Context, method, path, body string, header ...string) (Response, error) {
 	var reader io.Reader
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, s.URL+path, reader)
+	req, err := http.NewRequestWithContext(ctx, method, s.Root+path, reader)
 	if err != nil {
 		return Response{}, err
 	}
-	req.Header.Set("Authorization", "Bearer "+s.Token)
 	for i := 0; i+1 < len(header); i += 2 {
 		if header[i+1] == "" {
 			req.Header.Del(header[i])

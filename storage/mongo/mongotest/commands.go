@@ -95,7 +95,8 @@ func (c *connection) answer(body bson.Raw, sequences map[string][]bson.Raw) bson
 	if err != nil {
 		return asCommandError(err).reply()
 	}
-	failure := c.double.failure(r.name)
+	collection, _ := r.target.StringValueOK()
+	failure := c.double.failure(r.name, collection)
 	var reply bson.D
 	if failure == nil || failure.After {
 		reply, err = r.perform()

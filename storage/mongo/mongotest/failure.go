@@ -5,7 +5,9 @@ import "slices"
 // Failure is something that goes wrong with commands of a name.
 type Failure struct {
 	Command string
-	Times   int // how often; 0 is once
+	// Collection, if set, is the one the command has to be for.
+	Collection string
+	Times      int // how often; 0 is once
 	// After lets the command take effect: only its answer is lost.
 	After bool
 	// Code is the error the client gets instead of an answer, with Labels. When
@@ -22,11 +24,20 @@ func (d *Double) Fail(f Failure) {
 	d.failures = append(d.failures, &f)
 }
 
-// failure returns what is to go wrong with a command, or nil.
-func (d *Double) failure(command string) *Failure {
+// Mend gives up the failures that still wait.
+func (d *Double) Mend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i := slices.IndexFunc(d.failures, func(f *Failure) bool { return f.Command == command })
+	d.failures = nil
+}
+
+// failure returns what is to go wrong with a command, or nil.
+func (d *Double) failure(command, collection string) *Failure {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.IndexFunc(d.failures, func(f *Failure) bool {
+		return f.Command == command && (f.Collection == "" || f.Collection == collection)
+	})
 	if i < 0 {
 		return nil
 	}

@@ -1,0 +1,82 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// ErrFactorRequired: the user's roles require a passcode.
+var ErrFactorRequired = errors.New("the roles of this account require a passcode")
+
+// Current returns the session that by is in, without its token, with what it is good
+// for now and what is missing for more. The error is a *RefusedError if it has ended.
+func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResult, error) {
+	c, err := FindCredential(ctx, a.Store, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	i, err := a.Store.Item(ctx, by.Tenant, sessionKind, by.Session)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, refuseUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := sessionFrom(i)
+	if err != nil {
+		return nil, err
+	}
+	h, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	_, missing := s.level(c, h.Administrator, a.Now())
+	return &SignInResult{Session: i.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
+}
+
+// RemoveFactor lets a user do without passcodes; the session by is in becomes one of
+// level Password, and the others end. Whoever calls it has made sure that a passcode
+// was given just now. The error is ErrFactorRequired for those who hold an
+// administrative role.
+func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignInResult, error) {
+	h, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	switch {
+	case err != nil:
+		return nil, err
+	case h.Administrator:
+		return nil, ErrFactorRequired
+	}
+	defer a.InvalidateUser(by.ID)
+	var res *SignInResult
+	err = a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		now := milli(a.Now())
+		c, err := ReadCredential(tx, by.ID)
+		if err != nil {
+			return err
+		}
+		s, err := resume(tx, by, c, now)
+		if err != nil {
+			return err
+		}
+		c.resetMFA()
+		if err := SaveCredential(tx, by.ID, c); err != nil {
+			return err
+		}
+		if err := dropSessions(tx, by.ID); err != nil {
+			return err
+		}
+		next := s.session
+		next.PasscodeAt, next.RecoveryAt = time.Time{}, time.Time{}
+		if res, err = issue(tx, by.Tenant, next, c, false, nil, now); err != nil {
+			return err
+		}
+		return a.audit(ctx, tx, by, "mfa.remove", by.ID, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}

@@ -1,0 +1,301 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// activationKind is the kind of the items that say that somebody has made an
+// eligible role active. They vanish some time after they end.
+const activationKind = "activation"
+
+const (
+	// MaxActivation is the longest that an eligible role can be active at a time.
+	MaxActivation = 8 * time.Hour
+	// ApprovalWithin is how long an activation waits to be approved.
+	ApprovalWithin = 24 * time.Hour
+	// freshness is how long ago the passcode may have been given that an activation
+	// or an approval asks for.
+	freshness = 300 * time.Second
+	// ahead is how far in the future it may seem to have been given.
+	ahead = 30 * time.Second
+	// maxReason bounds a reason, in bytes.
+	maxReason = 500
+)
+
+// Activation is an eligible role that its holder has made active for a while, or
+// asks to.
+type Activation struct {
+	ID        string        `json:"-"`
+	Grant     string        `json:"grant"` // the id of the role assignment
+	Role      string        `json:"role"`
+	Principal string        `json:"principal"` // the user
+	Duration  time.Duration `json:"duration,format:nano"`
+	Reason    string        `json:"reason"`
+	Asked     time.Time     `json:"asked"`
+	// Until is when it ends; zero as long as it waits to be approved.
+	Until      time.Time `json:"until,omitzero"`
+	ApprovedBy string    `json:"approvedBy,omitzero"` // the id of a user
+
+	item *storage.Item
+}
+
+// InForce reports whether the activation gives its role at this time.
+func (a *Activation) InForce(now time.Time) bool {
+	return !a.Until.IsZero() && now.Before(a.Until) && !now.Before(a.Asked.Add(-ahead))
+}
+
+// Pending reports whether the activation waits to be approved.
+func (a *Activation) Pending(now time.Time) bool {
+	return a.Until.IsZero() && now.Before(a.Asked.Add(ApprovalWithin))
+}
+
+// Errors of activations. Others are *DeniedError, storage.ErrNotFound and
+// ErrStalePasscode.
+var (
+	// ErrStalePasscode: a passcode has to be given first.
+	ErrStalePasscode = errors.New("a passcode is required, given within the last five minutes")
+	// ErrActivation: what was asked for is not possible.
+	ErrActivation = errors.New("the role cannot be activated like this")
+)
+
+// Activate makes a role active for a while that a user is eligible for, or asks for
+// that where a second person has to approve. The user is whoever calls, in a session
+// with a fresh passcode. Sessions notice within half a second.
+func Activate(ctx context.Context, store storage.Store, by Principal, now time.Time, assignment string, duration time.Duration, reason string) (*Activation, error) {
+	if err := fresh(by, now); err != nil {
+		return nil, err
+	}
+	reason = strings.TrimSpace(reason)
+	switch {
+	case reason == "" || len(reason) > maxReason:
+		return nil, fmt.Errorf("%w: a reason is required, of at most %d bytes", ErrActivation, maxReason)
+	case duration < time.Minute || duration > MaxActivation:
+		return nil, fmt.Errorf("%w: a role is activated for a minute at least and %d hours at most", ErrActivation, MaxActivation/time.Hour)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	var a *Activation
+	err = store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		g, err := eligible(tx, by.ID, assignment, now)
+		if err != nil {
+			return err
+		}
+		others, err := activationsFrom(tx.Items(activationKind, "grant/"+g.ID+"/"+by.ID))
+		if err != nil {
+			return err
+		}
+		for _, o := range others {
+			if o.InForce(now) || o.Pending(now) {
+				return fmt.Errorf("%w: it is active already, or waits to be approved", ErrActivation)
+			}
+		}
+		a = &Activation{ID: id.String(), Grant: g.ID, Role: g.Role, Principal: by.ID, Duration: duration, Reason: reason, Asked: now}
+		action := "role.activate.request"
+		if !g.Approval {
+			a.Until = endOf(g, now.Add(duration))
+			action = "role.activate"
+		}
+		if err := putActivation(tx, nil, a); err != nil {
+			return err
+		}
+		return auditActivation(tx, by, now, action, a)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Approve makes an activation that waits for it active from now on. It takes another
+// person, who could give the role for good, with a fresh passcode.
+func Approve(ctx context.Context, store storage.Store, by Principal, now time.Time, activation string) (*Activation, error) {
+	if err := fresh(by, now); err != nil {
+		return nil, err
+	}
+	var a *Activation
+	err := store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		prev, err := readActivation(tx, activation)
+		if err != nil {
+			return err
+		}
+		if prev.Principal == by.ID {
+			return &DeniedError{"somebody else has to approve"}
+		}
+		g, err := eligible(tx, prev.Principal, prev.Grant, now)
+		if err != nil {
+			return err
+		}
+		if err := mayGive(tx, by, g.Role); err != nil {
+			return err
+		}
+		if !prev.Pending(now) {
+			return fmt.Errorf("%w: it does not wait to be approved", ErrActivation)
+		}
+		next := *prev
+		next.Until, next.ApprovedBy = endOf(g, now.Add(prev.Duration)), by.ID
+		if err := putActivation(tx, prev.item, &next); err != nil {
+			return err
+		}
+		a = &next
+		return auditActivation(tx, by, now, "role.activate.approve", a)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Deactivate ends an activation, or refuses one that waits to be approved: its holder
+// may, and who could give the role.
+func Deactivate(ctx context.Context, store storage.Store, by Principal, now time.Time, activation string) error {
+	if !known(by) {
+		return errDeniedNobody
+	}
+	return store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		a, err := readActivation(tx, activation)
+		if err != nil {
+			return err
+		}
+		if by.Kind != User || a.Principal != by.ID {
+			if err := mayGive(tx, by, a.Role); err != nil {
+				return err
+			}
+		}
+		end := func() error { return tx.DeleteItem(a.item) }
+		if a.Role == GlobalAdministrator {
+			err = KeepAdministrator(tx, now, end)
+		} else {
+			err = end()
+		}
+		if err != nil {
+			return err
+		}
+		return auditActivation(tx, by, now, "role.deactivate", a)
+	})
+}
+
+// fresh reports whether by is a person who gave a passcode a moment ago.
+func fresh(by Principal, now time.Time) error {
+	if by.Kind != User || !known(by) {
+		return errDeniedNobody
+	}
+	if age := now.Sub(by.PasscodeAt); by.PasscodeAt.IsZero() || age > freshness || age < -ahead {
+		return ErrStalePasscode
+	}
+	return nil
+}
+
+func mayGive(tx storage.Tx, by Principal, role string) error {
+	r, err := ReadRole(tx, role)
+	if err != nil {
+		return err
+	}
+	return Effect{Subjects: []Subject{{After: []*Role{r}}}}.Permitted(by)
+}
+
+// eligible returns the grant that makes a user eligible for its role at this time,
+// their own or that of a group they are in.
+func eligible(tx storage.Tx, user, assignment string, now time.Time) (*Grant, error) {
+	g, err := ReadGrant(tx, assignment)
+	if err != nil {
+		return nil, err
+	}
+	if g.Principal != user {
+		if g.PrincipalType != PrincipalGroup {
+			return nil, storage.ErrNotFound
+		}
+		u, err := tx.Get(PrincipalUser, user)
+		if err != nil {
+			return nil, err
+		}
+		above, err := aboveTx(tx, u)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(above, g.Principal) {
+			return nil, storage.ErrNotFound
+		}
+	}
+	if !g.Eligible || !g.begun(now) || g.Ended(now) {
+		return nil, fmt.Errorf("%w: it is not an eligible one at present", ErrActivation)
+	}
+	return g, nil
+}
+
+// endOf keeps an activation within its grant.
+func endOf(g *Grant, end time.Time) time.Time {
+	if !g.End.IsZero() && g.End.Before(end) {
+		return g.End
+	}
+	return end
+}
+
+func putActivation(tx storage.Tx, prev *storage.Item, a *Activation) error {
+	data, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("an activation cannot be written: %w", err)
+	}
+	expires := a.Until
+	if expires.IsZero() {
+		expires = a.Asked.Add(ApprovalWithin)
+	}
+	return tx.PutItem(prev, &storage.Item{Kind: activationKind, ID: a.ID, Data: data, Expires: expires.Truncate(time.Millisecond),
+		Keys: []string{"principal/" + a.Principal, "role/" + a.Role, "grant/" + a.Grant, "grant/" + a.Grant + "/" + a.Principal}})
+}
+
+func readActivation(tx storage.ItemWriter, id string) (*Activation, error) {
+	i, err := tx.Item(activationKind, id)
+	if err != nil {
+		return nil, err
+	}
+	return activationFrom(i)
+}
+
+func activationFrom(i *storage.Item) (*Activation, error) {
+	a := &Activation{ID: i.ID, item: i}
+	if err := json.Unmarshal(i.Data, a); err != nil || a.Role == "" || a.Principal == "" {
+		return nil, errors.New("a stored activation is damaged")
+	}
+	return a, nil
+}
+
+func activationsFrom(items []*storage.Item, err error) ([]*Activation, error) {
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Activation, len(items))
+	for i, it := range items {
+		if list[i], err = activationFrom(it); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// endActivations removes the activations of a grant that is no more, or of a user
+// who is no more.
+func endActivations(tx storage.Tx, key string) error {
+	list, err := activationsFrom(tx.Items(activationKind, key))
+	for _, a := range list {
+		if err == nil {
+			err = tx.DeleteItem(a.item)
+		}
+	}
+	return err
+}
+
+func auditActivation(tx storage.Tx, by Principal, now time.Time, action string, a *Activation) error {
+	return tx.Audit(storage.AuditEntry{At: now.UTC().Truncate(time.Millisecond), Actor: by.Actor(), Action: action, Type: "RoleAssignment", ID: a.Grant})
+}

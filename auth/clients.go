@@ -1,0 +1,307 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// ClientManager makes and ends provisioning clients and their tokens, whoever
+// asks. It is safe for concurrent use.
+type ClientManager struct {
+	Store storage.Store
+	Now   func() time.Time
+	// RequestID returns the id of the request, for the audit trail; it may be nil.
+	RequestID func(context.Context) string
+	// Ended, if set, is told which tokens and clients have ended, so that this
+	// process does not let them in any longer; see Verifier.
+	Ended interface {
+		Invalidate(token string)
+		InvalidateClient(client string)
+	}
+}
+
+// DefaultOverlap is how long the token in use stays valid beside a new one if
+// nobody says.
+const DefaultOverlap = 24 * time.Hour
+
+// MaxClientName is how long the name of a client may be, in characters.
+const MaxClientName = 64
+
+// ErrRevoked: the client has been revoked.
+var ErrRevoked = errors.New("the client has been revoked")
+
+// ClientError says what is wrong with a client to be made, or with its token. It
+// repeats what the caller gave.
+type ClientError struct {
+	Member string // "name", "scopes", "profile", "networks", "expires" or "overlap"
+	Msg    string
+}
+
+func (e *ClientError) Error() string { return e.Msg }
+
+// NewClient is what Create and Rotate made.
+type NewClient struct {
+	Client *storage.Client
+	Text   Secret // of the token, kept nowhere else
+	Token  *storage.Token
+	// Ends says when the tokens there were before end.
+	Ends []TokenEnd
+}
+
+// TokenEnd says when a token ends.
+type TokenEnd struct {
+	Token string
+	At    time.Time
+}
+
+// Create makes a client of the name, scopes, profile and networks in c, which it
+// puts into canonical form, with a token that is valid for lifetime. A client may
+// do nothing that by may not do. The error is one or more *ClientError, an error
+// that is ErrNotPermitted, or a *storage.UniqueError.
+func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Client, lifetime time.Duration) (*NewClient, error) {
+	if err := CheckClient(c, lifetime); err != nil {
+		return nil, err
+	}
+	if err := noMoreThan(by, c.Scopes); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	now := m.Now()
+	c.ID, c.Tenant, c.Created = id.String(), by.Tenant, now
+	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime)
+	if err != nil {
+		return nil, err
+	}
+	err = m.write(ctx, by, "client.create", c.ID, func(tx storage.Tx) error {
+		if err := tx.CreateClient(c); err != nil {
+			return err
+		}
+		return tx.CreateToken(token)
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Tokens = []*storage.Token{token}
+	return &NewClient{Client: c, Text: text, Token: token}, nil
+}
+
+// Rotate gives a client a new token, valid for lifetime. The one in use stays
+// valid for overlap; a client has two valid tokens at most. The error is
+// storage.ErrNotFound, ErrRevoked, one or more *ClientError, or is
+// ErrNotPermitted when the client may do more than by.
+func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, overlap, lifetime time.Duration) (*NewClient, error) {
+	if err := CheckRotation(overlap, lifetime); err != nil {
+		return nil, err
+	}
+	c, err := m.Find(ctx, by, id)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Revoked.IsZero() {
+		return nil, ErrRevoked
+	}
+	if err := noMoreThan(by, c.Scopes); err != nil {
+		return nil, err
+	}
+	now := m.Now()
+	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime)
+	if err != nil {
+		return nil, err
+	}
+	var ends []TokenEnd
+	err = m.write(ctx, by, "client.rotate", c.ID, func(tx storage.Tx) error {
+		// Read in the write: somebody else may be giving the client a token too.
+		tokens, err := tx.Tokens(c.ID)
+		if err != nil {
+			return err
+		}
+		ends = endings(tokens, now, overlap)
+		for _, e := range ends {
+			if err := tx.ExpireToken(e.Token, e.At); err != nil {
+				return err
+			}
+		}
+		return tx.CreateToken(token)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.Ended != nil {
+		for _, e := range ends {
+			m.Ended.Invalidate(e.Token)
+		}
+	}
+	return &NewClient{Client: c, Text: text, Token: token, Ends: ends}, nil
+}
+
+// Revoke ends a client and all its tokens. Doing so twice is no mistake. The error
+// is storage.ErrNotFound.
+func (m *ClientManager) Revoke(ctx context.Context, by Principal, id string) error {
+	c, err := m.Find(ctx, by, id)
+	if err != nil || !c.Revoked.IsZero() {
+		return err
+	}
+	now := m.Now()
+	err = m.write(ctx, by, "client.revoke", c.ID, func(tx storage.Tx) error { return tx.RevokeClient(c.ID, now) })
+	if err == nil && m.Ended != nil {
+		m.Ended.InvalidateClient(c.ID)
+	}
+	return err
+}
+
+// Find returns a client of by's tenant with its tokens, or storage.ErrNotFound.
+func (m *ClientManager) Find(ctx context.Context, by Principal, id string) (*storage.Client, error) {
+	clients, err := m.Store.ListClients(ctx, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range clients {
+		if c.ID == id {
+			return c, nil
+		}
+	}
+	return nil, storage.ErrNotFound
+}
+
+// write does something to a client together with its audit entry.
+func (m *ClientManager) write(ctx context.Context, by Principal, action, id string, fn func(storage.Tx) error) error {
+	return m.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		e := storage.AuditEntry{At: milli(m.Now()), Actor: by.Actor(), Action: action, Type: "Client", ID: id, From: address(by.From)}
+		if by.Kind == User {
+			e.Level = by.Level.String()
+		}
+		if m.RequestID != nil {
+			e.RequestID = m.RequestID(ctx)
+		}
+		return tx.Audit(e)
+	})
+}
+
+// noMoreThan returns nil if by may do itself all that these scopes allow: read and
+// write what they name, and assign business roles. A scope that nobody knows allows
+// nothing.
+func noMoreThan(by Principal, scopes []string) error {
+	denied := fmt.Errorf("%w: a client may do no more than whoever makes it", ErrNotPermitted)
+	for _, name := range scopes {
+		s, _ := parseScope(name)
+		for _, c := range catalogue {
+			for _, t := range c.resourceTypes {
+				if s.set&c.read != 0 && !by.May(Read, t) || s.set&c.write != 0 && !by.May(Write, t) {
+					return denied
+				}
+			}
+		}
+		if s.assign != "" && by.Kind != Operator && !by.Permissions.Has(PermissionRolesAssign) {
+			return denied
+		}
+	}
+	return nil
+}
+
+// endings says what becomes of a client's tokens when it gets another. The one
+// used last is the one the client would miss: it stays for the overlap. With it
+// and the new one the client has two, so any other ends now.
+func endings(tokens []*storage.Token, now time.Time, overlap time.Duration) []TokenEnd {
+	var active []*storage.Token
+	for _, t := range tokens {
+		if now.Before(t.Expires) {
+			active = append(active, t)
+		}
+	}
+	slices.SortFunc(active, func(a, b *storage.Token) int {
+		return cmp.Or(b.LastUsed.Compare(a.LastUsed), b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	var list []TokenEnd
+	for i, t := range active {
+		at := now
+		if i == 0 {
+			at = now.Add(overlap)
+			if t.Expires.Before(at) {
+				at = t.Expires
+			}
+		}
+		list = append(list, TokenEnd{t.ID, at})
+	}
+	return list
+}
+
+// CheckClient reports all that is wrong with a client to be made and the lifetime
+// of its token, and puts scopes and networks into canonical form. The error is one
+// or more *ClientError.
+func CheckClient(c *storage.Client, lifetime time.Duration) error {
+	var errs []error
+	add := func(member, msg string) { errs = append(errs, &ClientError{member, msg}) }
+	if msg := nameProblem(c.Name); msg != "" {
+		add("name", msg)
+	}
+	scopes, err := ParseScopes(c.Scopes)
+	switch {
+	case err != nil:
+		add("scopes", err.Error())
+	case scopes == (Scopes{}):
+		add("scopes", "a client needs scopes; valid are "+strings.Join(ScopeNames(), ", "))
+	}
+	if !ValidProfile(c.Profile) {
+		add("profile", fmt.Sprintf("unknown profile %q; valid are entra, okta and strict", c.Profile))
+	}
+	var networks []string
+	for _, s := range c.Networks {
+		n, err := ParseNetwork(strings.TrimSpace(s))
+		if err != nil {
+			add("networks", err.Error())
+			continue
+		}
+		networks = append(networks, n.String())
+	}
+	slices.Sort(networks)
+	c.Scopes, c.Networks = scopes.Strings(), slices.Compact(networks)
+	return errors.Join(append(errs, checkLifetime(lifetime))...)
+}
+
+// CheckRotation is CheckClient for what Rotate is given.
+func CheckRotation(overlap, lifetime time.Duration) error {
+	var err error
+	if overlap < 0 || overlap > MaxTokenLifetime {
+		err = &ClientError{"overlap", fmt.Sprintf("the overlap is between none and %d days", MaxTokenLifetime/(24*time.Hour))}
+	}
+	return errors.Join(err, checkLifetime(lifetime))
+}
+
+func checkLifetime(d time.Duration) error {
+	if d > 0 && d <= MaxTokenLifetime {
+		return nil
+	}
+	return &ClientError{"expires", fmt.Sprintf("a token is valid for some time, and for %d days at most", MaxTokenLifetime/(24*time.Hour))}
+}
+
+func nameProblem(name string) string {
+	switch {
+	case name == "":
+		return "the name is empty"
+	case utf8.RuneCountInString(name) > MaxClientName:
+		return fmt.Sprintf("the name is longer than %d characters", MaxClientName)
+	case strings.TrimSpace(name) != name:
+		return "the name begins or ends with a space"
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "the name has characters that cannot be printed"
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// EffectiveRoles returns the roles that a user has at this time, each once, in the
+// order of their ids: those given to the user or to a group they are in, directly or
+// through others, within their dates, and eligible ones while they are activated.
+func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, now time.Time) ([]*Role, error) {
+	f := finder{
+		items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
+		role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },
+		above: func() ([]string, error) {
+			groups, err := store.Groups(ctx, tenant, user)
+			ids := make([]string, len(groups[user]))
+			for i, g := range groups[user] {
+				ids[i] = g.Group
+			}
+			return ids, err
+		},
+	}
+	return f.roles(user, now, (*Grant).InForce)
+}
+
+// EffectiveRolesTx is EffectiveRoles inside a write. What it returns is right as of
+// the write; whoever relies on it when the write becomes durable holds a Guard.
+func EffectiveRolesTx(tx storage.Tx, user *storage.Resource, now time.Time) ([]*Role, error) {
+	return inside(tx, user).roles(user.ID, now, (*Grant).InForce)
+}
+
+// HeldRolesTx returns the roles that a user or group holds, inside a write: those
+// that are in force, eligible, or begin later. They are what an Effect has as
+// Before and After.
+func HeldRolesTx(tx storage.Tx, subject *storage.Resource, now time.Time) ([]*Role, error) {
+	return inside(tx, subject).roles(subject.ID, now, func(g *Grant, now time.Time) bool { return !g.Ended(now) })
+}
+
+// PermissionsOf returns what roles let their holder do together, and their ids.
+func PermissionsOf(roles []*Role) (set Permissions, ids []string) {
+	for _, r := range roles {
+		set |= r.Permissions
+		ids = append(ids, r.ID)
+	}
+	return set, ids
+}
+
+// finder finds the roles of somebody, inside a write or outside.
+type finder struct {
+	items func(kind, key string) ([]*storage.Item, error)
+	role  func(id string) (*Role, error)
+	above func() ([]string, error) // the groups around
+}
+
+func inside(tx storage.Tx, r *storage.Resource) finder {
+	return finder{items: tx.Items, role: func(id string) (*Role, error) { return ReadRole(tx, id) },
+		above: func() ([]string, error) { return aboveTx(tx, r) }}
+}
+
+// aboveTx returns the groups that a resource is in, directly or through others.
+func aboveTx(tx storage.Tx, r *storage.Resource) ([]string, error) {
+	groups, err := tx.MemberOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, g := range groups {
+		up, err := tx.Ancestors(g)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(append(ids, g.ID), up...)
+	}
+	return ids, nil
+}
+
+func (f finder) roles(principal string, now time.Time, counts func(*Grant, time.Time) bool) ([]*Role, error) {
+	grants, err := grantsFrom(f.items(grantKind, "principal/"+principal))
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]bool{}
+	for _, g := range grants {
+		if counts(g, now) {
+			ids[g.Role] = true
+		}
+	}
+	active, err := activationsFrom(f.items(activationKind, "principal/"+principal))
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range active {
+		if a.InForce(now) {
+			ids[a.Role] = true
+		}
+	}
+	above, err := f.above()
+	if err != nil {
+		return nil, err
+	}
+	if len(above) > 0 {
+		watched, err := grantsFrom(f.items(grantKind, watchedKey))
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range watched {
+			if g.PrincipalType == PrincipalGroup && counts(g, now) && slices.Contains(above, g.Principal) {
+				ids[g.Role] = true
+			}
+		}
+	}
+	var list []*Role
+	for id := range ids {
+		r, err := f.role(id)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue // a role that is gone gives nothing
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b *Role) int { return strings.Compare(a.ID, b.ID) })
+	return list, nil
+}

@@ -1,0 +1,175 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// Holding is one way in which somebody comes to a role.
+type Holding struct {
+	Role       string // the id
+	Assignment string // the id of the role assignment
+	Principal  string // who holds the role
+	Type       string // of the principal: PrincipalUser, PrincipalGroup or PrincipalClient
+	Through    string // the group that it was given to; empty when it was given directly
+	Eligible   bool   // it has to be activated, and
+	ActiveTill time.Time
+	Start, End time.Time // zero: without a limit
+}
+
+// Holdings finds who holds what, for people to read. What it says is put together
+// from several reads, and may mix states that follow each other closely.
+type Holdings struct {
+	Store storage.Store
+	Now   func() time.Time
+}
+
+// OfRole calls fn for each way in which somebody holds a role: users, groups and
+// clients that it was given to, and users in those groups. What has ended is left
+// out. It ends with the first error of fn.
+func (h Holdings) OfRole(ctx context.Context, tenant storage.TenantID, role string, fn func(Holding) error) error {
+	grants, err := grantsFrom(h.Store.Items(ctx, tenant, grantKind, "role/"+role))
+	if err != nil {
+		return err
+	}
+	active, err := h.active(ctx, tenant, "role/"+role)
+	if err != nil {
+		return err
+	}
+	now := h.Now()
+	for _, g := range grants {
+		if g.Ended(now) {
+			continue
+		}
+		own := holdingOf(g)
+		own.ActiveTill = active[g.ID+"/"+g.Principal]
+		if err := fn(own); err != nil {
+			return err
+		}
+		if g.PrincipalType != PrincipalGroup {
+			continue
+		}
+		seen := map[string]bool{g.Principal: true}
+		for level := []string{g.Principal}; len(level) > 0; {
+			group := level[0]
+			level = level[1:]
+			for m, err := range h.Store.Members(ctx, tenant, group) {
+				if err != nil {
+					return err
+				}
+				if seen[m.Value] {
+					continue
+				}
+				seen[m.Value] = true
+				if m.Type == PrincipalGroup {
+					level = append(level, m.Value)
+					continue
+				}
+				through := holdingOf(g)
+				through.Principal, through.Type, through.Through = m.Value, m.Type, g.Principal
+				through.ActiveTill = active[g.ID+"/"+m.Value]
+				if err := fn(through); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// OfUser returns the ways in which a user holds roles, those that were given to them
+// first.
+func (h Holdings) OfUser(ctx context.Context, tenant storage.TenantID, user string) ([]Holding, error) {
+	grants, err := grantsFrom(h.Store.Items(ctx, tenant, grantKind, "principal/"+user))
+	if err != nil {
+		return nil, err
+	}
+	groups, err := h.Store.Groups(ctx, tenant, user)
+	if err != nil {
+		return nil, err
+	}
+	var through []*Grant
+	if len(groups[user]) > 0 {
+		if through, err = grantsFrom(h.Store.Items(ctx, tenant, grantKind, watchedKey)); err != nil {
+			return nil, err
+		}
+	}
+	active, err := h.active(ctx, tenant, "principal/"+user)
+	if err != nil {
+		return nil, err
+	}
+	now := h.Now()
+	var list []Holding
+	for _, g := range grants {
+		if !g.Ended(now) {
+			own := holdingOf(g)
+			own.ActiveTill = active[g.ID+"/"+user]
+			list = append(list, own)
+		}
+	}
+	for _, g := range through {
+		in := slices.ContainsFunc(groups[user], func(m storage.Membership) bool { return m.Group == g.Principal })
+		if in && !g.Ended(now) {
+			own := holdingOf(g)
+			own.Principal, own.Type, own.Through, own.ActiveTill = user, PrincipalUser, g.Principal, active[g.ID+"/"+user]
+			list = append(list, own)
+		}
+	}
+	return list, nil
+}
+
+// Administrators returns the ways in which somebody holds an administrative role, in
+// the order of the roles' ids: the report on privileged accounts.
+func (h Holdings) Administrators(ctx context.Context, tenant storage.TenantID) ([]Holding, error) {
+	grants, err := grantsFrom(h.Store.Items(ctx, tenant, grantKind, watchedKey))
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, g := range grants {
+		r, err := FindRole(ctx, h.Store, tenant, g.Role)
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+		case err != nil:
+			return nil, err
+		case privileged(r):
+			ids = append(ids, r.ID)
+		}
+	}
+	slices.Sort(ids)
+	var list []Holding
+	for _, id := range slices.Compact(ids) {
+		err := h.OfRole(ctx, tenant, id, func(x Holding) error { list = append(list, x); return nil })
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Holding) int { return strings.Compare(a.Role, b.Role) })
+	return list, nil
+}
+
+// active returns until when roles are active that had to be activated, by
+// assignment and user.
+func (h Holdings) active(ctx context.Context, tenant storage.TenantID, key string) (map[string]time.Time, error) {
+	list, err := activationsFrom(h.Store.Items(ctx, tenant, activationKind, key))
+	if err != nil {
+		return nil, err
+	}
+	now := h.Now()
+	until := map[string]time.Time{}
+	for _, a := range list {
+		if a.InForce(now) {
+			until[a.Grant+"/"+a.Principal] = a.Until
+		}
+	}
+	return until, nil
+}
+
+func holdingOf(g *Grant) Holding {
+	return Holding{Role: g.Role, Assignment: g.ID, Principal: g.Principal, Type: g.PrincipalType, Eligible: g.Eligible, Start: g.Start, End: g.End}
+}

@@ -1,0 +1,969 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/storage"
+)
+
+// Errors of an Authenticator.
+var (
+	// ErrSignIn: what was given to prove who somebody is was not accepted. It is
+	// the same for an account that does not exist, is blocked or locked, and for
+	// whatever was wrong: nobody is told which.
+	ErrSignIn = errors.New("the sign-in was not accepted")
+	// ErrPasswordAge: the password has to be given again, for the last time was more
+	// than StepUpAge ago.
+	ErrPasswordAge = errors.New("the password has to be given again")
+	// ErrPasscodeAge: so has a passcode, or a recovery code.
+	ErrPasscodeAge = errors.New("a passcode has to be given first")
+	// ErrPasswordChange: the temporary password has to be changed first.
+	ErrPasswordChange = errors.New("the temporary password has to be changed first")
+	// ErrNoEnrolment: no enrolment has begun in this session, or too long ago.
+	ErrNoEnrolment = errors.New("no enrolment has begun")
+	// ErrFactorDisabled: too many passcodes were wrong; somebody entitled has to
+	// reset the account's factors.
+	ErrFactorDisabled = errors.New("passcodes of this account are not accepted any more")
+	// ErrSamePassword: the new password is the old one.
+	ErrSamePassword = &PolicyError{"another password than before"}
+	// ErrSelf: this can be done to others only.
+	ErrSelf = errors.New("nobody can reset their own credentials")
+)
+
+// enrolmentTime is how long an enrolment waits to be confirmed.
+const enrolmentTime = 10 * time.Minute
+
+// Authenticator signs users in, and looks after what they prove who they are with.
+// Set the fields before the first call; all methods are safe for concurrent use.
+//
+// Whatever is given as a proof is counted as an attempt first, in a write of its
+// own, and looked at afterwards; what it is good for happens in a second write,
+// which also records what became of it. A passcode is taken in the write that makes
+// the session, so it counts once, whichever processes it is given to.
+type Authenticator struct {
+	Store   storage.Store
+	Schemas *schemas.Set
+	Hasher  *Hasher
+	Keys    *KeyRing
+	Now     func() time.Time
+	Policy  Policy
+	// Issuer is what authenticator apps show beside the account; "Roster" if empty.
+	Issuer string
+	// Observe is told of every attempt, by the constants below; it may be nil.
+	Observe func(event, outcome string)
+	// RequestID returns the id of the request, for the audit trail; it may be nil.
+	RequestID func(context.Context) string
+	// Log is told what callers cannot see; it may be nil.
+	Log *slog.Logger
+
+	// Holding returns what roles a user holds at a time; nobody holds any if it is
+	// nil.
+	Holding func(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Rights, error)
+	// Permitted reports, inside the write, why by may not change the credentials of
+	// a user. If it is nil, only an Operator may.
+	Permitted func(tx storage.Tx, by Principal, user string) error
+
+	recent recentSessions
+}
+
+// Rights are what roles come to.
+type Rights struct {
+	Administrator bool             // one of them is administrative
+	Apply         func(*Principal) // puts permissions into a principal; may be nil
+}
+
+// outcome is how an attempt ended, for metrics and the audit trail.
+type outcome string
+
+const (
+	accepted outcome = "ok"
+	wrong    outcome = "wrong"    // the password, passcode or code
+	unknown  outcome = "unknown"  // there is no such account
+	blocked  outcome = "blocked"  // the account is not active
+	locked   outcome = "locked"   // too many failures
+	expired  outcome = "expired"  // a temporary password that is too old, or was used
+	replayed outcome = "replayed" // a passcode that was used
+	poisoned outcome = "poisoned" // the last passcode is from the future
+	disabled outcome = "disabled" // too many wrong passcodes
+	ended    outcome = "ended"    // the session has ended
+	early    outcome = "early"    // something else comes first
+	busy     outcome = "busy"
+	failed   outcome = "error"
+)
+
+// The events that Observe is told of.
+const (
+	eventSignIn   = "signin"
+	eventPasscode = "passcode"
+	eventRecovery = "recovery"
+	eventStepUp   = "stepup"
+	eventCheck    = "check"
+	eventEnrol    = "enrol"
+	eventConfirm  = "confirm"
+	eventPassword = "password"
+	eventSetup    = "setup"
+	eventLockout  = "lockout" // with the outcomes locked and disabled
+)
+
+// Events and Outcomes return all that Observe can be told.
+func Events() []string {
+	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventLockout}
+}
+
+// Outcomes is described at Events.
+func Outcomes() []string {
+	var list []string
+	for _, o := range []outcome{accepted, wrong, unknown, blocked, locked, expired, replayed, poisoned, disabled, ended, early, busy, failed} {
+		list = append(list, string(o))
+	}
+	return list
+}
+
+func (a *Authenticator) observe(event string, o outcome, err error) {
+	switch {
+	case errors.Is(err, ErrBusy):
+		o = busy
+	case o == "":
+		o = failed
+	}
+	if a.Observe != nil {
+		a.Observe(event, string(o))
+	}
+}
+
+func (a *Authenticator) log() *slog.Logger {
+	if a.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return a.Log
+}
+
+// SignInRequest is what somebody gives to sign in. Beside the password there may be a
+// passcode or a recovery code.
+type SignInRequest struct {
+	Tenant       storage.TenantID
+	Name         string // the user name, or an address that only one user has
+	Password     Secret
+	Passcode     Secret
+	RecoveryCode Secret
+	From         netip.Addr
+	Agent        string // the program, as it says
+}
+
+// SignIn begins a session. The error is ErrSignIn, ErrPasswordEmpty,
+// ErrPasswordTooLong, ErrBusy, or what the store said. What is done until ErrSignIn
+// is returned takes as long whatever the reason.
+func (a *Authenticator) SignIn(ctx context.Context, r SignInRequest) (*SignInResult, error) {
+	res, o, err := a.signIn(ctx, r)
+	a.observe(eventSignIn, o, err)
+	return res, err
+}
+
+func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInResult, outcome, error) {
+	ticket, err := a.Hasher.admit(r.Password.Reveal())
+	if err != nil {
+		return nil, "", err
+	}
+	defer ticket.release()
+	u, err := a.find(ctx, r.Tenant, r.Name)
+	if err != nil {
+		return nil, "", err
+	}
+	holding, err := a.holding(ctx, r.Tenant, u.id, a.Now())
+	if err != nil {
+		return nil, "", err
+	}
+	by := Principal{Tenant: r.Tenant, From: r.From}
+	try, err := a.begin(ctx, by, u.id, eventSignIn, func(storage.Tx, *Credential, time.Time) error { return nil })
+	if err != nil {
+		return nil, "", err
+	}
+	administrator := holding.Administrator || u.decoy && u.administrator
+	good, err := a.verify(ctx, ticket, try.hash, administrator)
+	if err != nil {
+		return nil, "", err
+	}
+	var res SignInResult
+	o, err := a.settle(ctx, by, u.id, eventSignIn, try, func(w *settlement) (outcome, error) {
+		there, err := w.tx.Get("User", u.id)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return "", err
+		}
+		c := w.c
+		switch {
+		case !u.found:
+			return unknown, nil
+		case !good || c.PasswordHash != try.hash:
+			return wrong, nil
+		case there == nil || !parsePerson(there).active:
+			return blocked, nil
+		case !c.passwordGood(w.now):
+			return expired, nil
+		}
+		s := session{User: u.id, Started: w.now, PasswordAt: w.now, From: address(r.From), Agent: shortened(r.Agent)}
+		switch {
+		case r.Passcode != "":
+			if o, err := a.takePasscode(w, &s, r.Passcode); o != accepted {
+				return o, err
+			}
+		case r.RecoveryCode != "":
+			if o := takeRecovery(w, &s, r.RecoveryCode); o != accepted {
+				return o, nil
+			}
+		}
+		c.TemporaryUsed = c.Temporary
+		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
+		w.proved(c.TOTP == nil)
+		w.issue(&res, s, holding.Administrator, nil)
+		return accepted, nil
+	})
+	if err != nil {
+		return nil, o, err
+	}
+	// Not before: how long a refusal takes must not tell that the password was right.
+	if a.Hasher.outdated(try.hash, holding.Administrator) {
+		if err := a.rehash(ctx, by, u.id, ticket, try.hash, holding.Administrator); err != nil {
+			a.log().Warn("a password could not be hashed anew", "user", u.id, "error", err)
+		}
+	}
+	return &res, o, nil
+}
+
+// verify compares a password with a hash, or with none at the same cost.
+func (a *Authenticator) verify(ctx context.Context, t *ticket, hash string, administrator bool) (bool, error) {
+	if checkHash(hash) != nil {
+		_, err := t.verify(ctx, a.Hasher.dummy(administrator))
+		return false, err
+	}
+	return t.verify(ctx, hash)
+}
+
+// rehash hashes the password with the parameters of today.
+func (a *Authenticator) rehash(ctx context.Context, by Principal, user string, t *ticket, old string, administrator bool) error {
+	hash, err := t.hash(ctx, administrator)
+	if err != nil {
+		return err
+	}
+	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		c, err := ReadCredential(tx, user)
+		if err != nil || c.PasswordHash != old {
+			return err
+		}
+		c.PasswordHash = hash
+		if err := SaveCredential(tx, user, c); err != nil {
+			return err
+		}
+		return a.audit(ctx, tx, by, "password.rehash", user, milli(a.Now()))
+	})
+}
+
+// Passcode proves, in a session that began with a password, that its user has the
+// factor too. The session goes on under another token. The error is ErrSignIn, a
+// *RefusedError if the session has ended, or what the store said.
+func (a *Authenticator) Passcode(ctx context.Context, by Principal, code Secret) (*SignInResult, error) {
+	return a.factor(ctx, by, eventPasscode, func(w *settlement, s *session) (outcome, error) {
+		return a.takePasscode(w, s, code)
+	})
+}
+
+// StepUp is Passcode for a session in which one was given before.
+func (a *Authenticator) StepUp(ctx context.Context, by Principal, code Secret) (*SignInResult, error) {
+	return a.factor(ctx, by, eventStepUp, func(w *settlement, s *session) (outcome, error) {
+		if s.PasscodeAt.IsZero() {
+			return early, ErrPasscodeAge
+		}
+		return a.takePasscode(w, s, code)
+	})
+}
+
+// RecoveryCode takes a recovery code in the place of a passcode. What can be done
+// then is to enrol again.
+func (a *Authenticator) RecoveryCode(ctx context.Context, by Principal, code Secret) (*SignInResult, error) {
+	return a.factor(ctx, by, eventRecovery, func(w *settlement, s *session) (outcome, error) {
+		return takeRecovery(w, s, code), nil
+	})
+}
+
+func (a *Authenticator) factor(ctx context.Context, by Principal, event string, take func(*settlement, *session) (outcome, error)) (*SignInResult, error) {
+	var res SignInResult
+	err := a.prove(ctx, by, event, nil, func(w *settlement, s *storedSession) (outcome, error) {
+		if o, err := take(w, &s.session); o != accepted {
+			return o, err
+		}
+		w.proved(true)
+		w.issue(&res, s.session, w.holding.Administrator, s.item)
+		return accepted, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// SelfCheck reports whether a passcode is accepted, and changes nothing beside that
+// it has been used. The errors are those of Passcode.
+func (a *Authenticator) SelfCheck(ctx context.Context, by Principal, code Secret) error {
+	return a.prove(ctx, by, eventCheck, nil, func(w *settlement, _ *storedSession) (outcome, error) {
+		var s session
+		o, err := a.takePasscode(w, &s, code)
+		if o == accepted {
+			w.proved(true)
+		}
+		return o, err
+	})
+}
+
+// Enrol makes a TOTP secret, which counts from ConfirmEnrolment on, in the same
+// session. password may be empty if it was given in the session less than StepUpAge
+// ago. Who has a factor has to give a passcode, or a recovery code, as well. The
+// error is ErrPasswordChange, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
+// or one of those of Passcode.
+func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret) (*Enrolment, error) {
+	u, err := a.person(ctx, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	if u.userName == "" {
+		return nil, refuseRevoked
+	}
+	issuer := a.Issuer
+	if issuer == "" {
+		issuer = "Roster"
+	}
+	enrolment, secret, err := newEnrolment(rand.Reader, issuer, u.userName)
+	if err != nil {
+		return nil, err
+	}
+	err = a.prove(ctx, by, eventEnrol, &passwordCheck{password: password}, func(w *settlement, s *storedSession) (outcome, error) {
+		c := w.c
+		switch {
+		case c.Temporary:
+			return early, ErrPasswordChange
+		case password == "" && !within(s.PasswordAt, StepUpAge, w.now):
+			return early, ErrPasswordAge
+		case c.Throttle.FactorDisabled:
+			return disabled, ErrFactorDisabled
+		case c.TOTP != nil && !within(s.PasscodeAt, StepUpAge, w.now) && !within(s.RecoveryAt, StepUpAge, w.now):
+			return early, ErrPasscodeAge
+		}
+		if err := a.Keys.meetCanary(w.tx, by.Tenant); err != nil {
+			return "", err
+		}
+		c.Pending = &Factor{Sealed: a.Keys.Seal(secret, factorAAD(by.Tenant, by.ID)...), Since: w.now, Session: s.item.ID}
+		return accepted, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return enrolment, nil
+}
+
+// Confirmed is the outcome of an enrolment: a session with another token, and
+// recovery codes that are shown once.
+type Confirmed struct {
+	SignInResult
+	RecoveryCodes []Secret
+}
+
+// ConfirmEnrolment makes the secret of Enrol the factor of the user, if the passcode
+// is one of it; that uses the passcode. Former recovery codes are void, and the
+// user's other sessions end. The error is ErrNoEnrolment or one of those of
+// Passcode.
+func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code Secret) (*Confirmed, error) {
+	var res Confirmed
+	err := a.prove(ctx, by, eventConfirm, nil, func(w *settlement, s *storedSession) (outcome, error) {
+		c, f := w.c, w.c.Pending
+		if f == nil || f.Session != s.item.ID || !within(f.Since, enrolmentTime, w.now) {
+			return early, ErrNoEnrolment
+		}
+		switch {
+		case c.Temporary:
+			return early, ErrPasswordChange
+		case c.Throttle.FactorDisabled:
+			return disabled, ErrFactorDisabled
+		}
+		if o, err := f.take(a.Keys, by.Tenant, by.ID, code.Reveal(), w.now); o != accepted {
+			return o, err
+		}
+		codes, hashes, err := newRecoveryCodes(rand.Reader, by.Tenant, by.ID)
+		if err != nil {
+			return "", err
+		}
+		c.resetMFA()
+		c.TOTP, c.Recovery = &Factor{Sealed: f.Sealed, Since: w.now, LastStep: f.LastStep}, hashes
+		s.PasscodeAt, s.RecoveryAt = w.now, time.Time{}
+		w.proved(true)
+		w.endOthers = true
+		w.issue(&res.SignInResult, s.session, w.holding.Administrator, nil)
+		res.RecoveryCodes = codes
+		return accepted, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// ChangePassword puts a password that the user has chosen in the place of the current
+// one, which need not be given if it is a temporary one. The user's other sessions
+// end. The error is one of those of Policy.Check, ErrSamePassword, or one of those
+// of SignIn and Passcode.
+func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, current, next Secret) (*SignInResult, error) {
+	u, err := a.person(ctx, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	holding, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Policy.Check(next.Reveal(), holding.Administrator, u.words...); err != nil {
+		return nil, err
+	}
+	var res SignInResult
+	check := &passwordCheck{password: current, next: next}
+	err = a.prove(ctx, by, eventPassword, check, func(w *settlement, s *storedSession) (outcome, error) {
+		c := w.c
+		switch {
+		case current == "" && !(c.Temporary && within(s.PasswordAt, SessionLength, w.now)):
+			return wrong, nil
+		case check.same:
+			return early, ErrSamePassword
+		}
+		c.SetPassword(check.hashed, w.now)
+		s.PasswordAt = w.now
+		w.proved(c.TOTP == nil)
+		w.endOthers = true
+		w.issue(&res, s.session, w.holding.Administrator, nil)
+		return accepted, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// ResetPassword gives a user a temporary password, and ends the user's sessions. It
+// leaves the factors as they are. The error is ErrSelf, what Permitted says,
+// storage.ErrNotFound or ErrBusy.
+func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (Secret, error) {
+	if by.Kind == User && by.ID == user {
+		return "", ErrSelf
+	}
+	holding, err := a.holding(ctx, by.Tenant, user, a.Now())
+	if err != nil {
+		return "", err
+	}
+	password, err := newTemporaryPassword(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	hash, err := a.Hasher.hash(ctx, password.Reveal(), holding.Administrator)
+	if err != nil {
+		return "", err
+	}
+	defer a.InvalidateUser(user)
+	return password, a.change(ctx, by, user, "password.reset", func(c *Credential, now time.Time) {
+		var expires time.Time
+		if a.Policy.TemporaryFor > 0 {
+			expires = now.Add(a.Policy.TemporaryFor)
+		}
+		c.setTemporary(hash, now, expires)
+	})
+}
+
+// ResetMFA removes the factors of a user, who has to enrol again, and ends the
+// user's sessions. The error is ErrSelf, what Permitted says, or
+// storage.ErrNotFound.
+func (a *Authenticator) ResetMFA(ctx context.Context, by Principal, user string) error {
+	if by.Kind == User && by.ID == user {
+		return ErrSelf
+	}
+	defer a.InvalidateUser(user)
+	return a.change(ctx, by, user, "mfa.reset", func(c *Credential, _ time.Time) { c.resetMFA() })
+}
+
+// change is a change of somebody's credential by somebody else, which ends the
+// sessions.
+func (a *Authenticator) change(ctx context.Context, by Principal, user, action string, fn func(*Credential, time.Time)) error {
+	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		if err := a.permitted(tx, by, user); err != nil {
+			return err
+		}
+		if _, err := tx.Get("User", user); err != nil {
+			return err
+		}
+		c, err := ReadCredential(tx, user)
+		if err != nil {
+			return err
+		}
+		now := milli(a.Now())
+		fn(c, now)
+		if err := SaveCredential(tx, user, c); err != nil {
+			return err
+		}
+		if err := dropSessions(tx, user); err != nil {
+			return err
+		}
+		return a.audit(ctx, tx, by, action, user, now)
+	})
+}
+
+func (a *Authenticator) permitted(tx storage.Tx, by Principal, user string) error {
+	switch {
+	case by.Tenant == "" || by.Kind == 0:
+		return ErrNotPermitted
+	case a.Permitted != nil:
+		return a.Permitted(tx, by, user)
+	case by.Kind != Operator:
+		return ErrNotPermitted
+	}
+	return nil
+}
+
+// takePasscode uses a passcode for a session.
+func (a *Authenticator) takePasscode(w *settlement, s *session, code Secret) (outcome, error) {
+	c := w.c
+	if c.TOTP == nil || c.Throttle.FactorDisabled {
+		if c.TOTP != nil {
+			return disabled, nil
+		}
+		return wrong, nil
+	}
+	o, err := c.TOTP.take(a.Keys, w.by.Tenant, w.id, code.Reveal(), w.now)
+	switch o {
+	case accepted:
+		s.PasscodeAt = w.now
+	case wrong, replayed:
+		w.factorFailed()
+	}
+	if err != nil {
+		// Whose secret cannot be opened is not signed in, and is told no more than
+		// others.
+		a.log().Error("a TOTP secret cannot be used", "user", w.id, "error", err)
+		return failed, nil
+	}
+	return o, nil
+}
+
+// takeRecovery uses a recovery code for a session.
+func takeRecovery(w *settlement, s *session, code Secret) outcome {
+	c := w.c
+	switch {
+	case c.TOTP == nil:
+		return wrong
+	case c.Throttle.FactorDisabled:
+		return disabled
+	case !c.takeRecoveryCode(w.by.Tenant, w.id, code.Reveal()):
+		w.factorFailed()
+		return wrong
+	}
+	c.Reenrol = true
+	s.RecoveryAt, s.PasscodeAt = w.now, time.Time{}
+	return accepted
+}
+
+// attempt is one that has been counted.
+type attempt struct {
+	at       time.Time
+	admitted bool
+	hash     string // of the password
+}
+
+// begin counts an attempt, in a write of its own. check may refuse it before it
+// counts.
+func (a *Authenticator) begin(ctx context.Context, by Principal, user, event string, check func(storage.Tx, *Credential, time.Time) error) (attempt, error) {
+	var t attempt
+	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		now := milli(a.Now())
+		c, err := ReadCredential(tx, user)
+		if err != nil {
+			return err
+		}
+		if err := check(tx, c, now); err != nil {
+			return err
+		}
+		t = attempt{at: now, admitted: c.Throttle.begin(now), hash: c.PasswordHash}
+		if err := SaveCredential(tx, user, c); err != nil {
+			return err
+		}
+		return a.audit(ctx, tx, by, event+".attempt", user, now)
+	})
+	return t, err
+}
+
+// settlement is the write in which an attempt comes to something.
+type settlement struct {
+	tx  storage.Tx
+	now time.Time
+	id  string // of the user
+	by  Principal
+	try attempt
+	c   *Credential
+	// holding is what the user holds, in a session.
+	holding Rights
+
+	actor     Principal // for the audit trail
+	changed   []string
+	lockout   []outcome
+	endOthers bool
+	begun     *newSession
+}
+
+// newSession is one to be issued when all else is done.
+type newSession struct {
+	session
+	administrator bool
+	prev          *storage.Item
+	into          *SignInResult
+}
+
+// issue has a session begun when the credential has been saved; into is set then.
+func (w *settlement) issue(into *SignInResult, s session, administrator bool, prev *storage.Item) {
+	w.begun = &newSession{s, administrator, prev, into}
+}
+
+// proved uncounts the attempt: with all others, if nothing is left to be proved.
+func (w *settlement) proved(all bool) {
+	if all {
+		w.c.Throttle.clear()
+		return
+	}
+	w.c.Throttle.takeBack(w.try.at)
+}
+
+func (w *settlement) factorFailed() {
+	if w.c.Throttle.factorFailed() {
+		w.changed = append(w.changed, "throttle.factorDisabled")
+		w.lockout = append(w.lockout, disabled)
+	}
+}
+
+// settle decides what an attempt comes to, and records it. When fn does not accept
+// it, nothing else than that is recorded; the error is that of fn, or ErrSignIn.
+func (a *Authenticator) settle(ctx context.Context, by Principal, user, event string, try attempt, fn func(*settlement) (outcome, error)) (outcome, error) {
+	var (
+		o      outcome
+		refuse error
+		w      *settlement
+	)
+	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		c, err := ReadCredential(tx, user)
+		if err != nil {
+			return err
+		}
+		w = &settlement{tx: tx, now: milli(a.Now()), id: user, by: by, try: try, c: c, actor: by}
+		o, err = fn(w)
+		refuse = nil
+		switch {
+		case o == "" && err != nil:
+			return err
+		case !try.admitted:
+			// Looked at all the same, so that it takes as long; but nothing of it
+			// counts.
+			o, refuse = locked, ErrSignIn
+			if c, err = credentialFrom(c.item, nil); err != nil {
+				return err
+			}
+			w.c, w.changed, w.lockout, w.actor = c, nil, nil, by
+		case o == early || o == disabled && err != nil:
+			// Nothing was tried.
+			c.Throttle.takeBack(try.at)
+			refuse = err
+		case o != accepted:
+			if refuse = err; err == nil {
+				refuse = ErrSignIn
+			}
+			if c.Throttle.Locked(w.now) && o != unknown {
+				w.changed = append(w.changed, "throttle.lockedUntil")
+				w.lockout = append(w.lockout, locked)
+			}
+		case err != nil:
+			return err
+		}
+		if err := SaveCredential(tx, user, c); err != nil {
+			return err
+		}
+		if o == accepted {
+			if w.endOthers {
+				if err := dropSessions(tx, user); err != nil {
+					return err
+				}
+			}
+			if n := w.begun; n != nil {
+				res, err := issue(tx, by.Tenant, n.session, c, n.administrator, n.prev, w.now)
+				if err != nil {
+					return err
+				}
+				*n.into = *res
+			}
+		}
+		return a.audit(ctx, tx, w.actor, event+"."+string(o), user, w.now, w.changed...)
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, l := range w.lockout {
+		a.observe(eventLockout, l, nil)
+	}
+	return o, refuse
+}
+
+// passwordCheck is a password that is given in a session.
+type passwordCheck struct {
+	password Secret // or empty
+	next     Secret // one to be hashed, in ChangePassword
+	same     bool   // next is the password that there is
+	hashed   string // of next
+}
+
+// prove is what all have in common that prove something in a session.
+func (a *Authenticator) prove(ctx context.Context, by Principal, event string, check *passwordCheck, fn func(*settlement, *storedSession) (outcome, error)) error {
+	o, err := a.tryProof(ctx, by, event, check, fn)
+	a.observe(event, o, err)
+	return err
+}
+
+func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string, check *passwordCheck, fn func(*settlement, *storedSession) (outcome, error)) (outcome, error) {
+	if by.Kind != User || by.ID == "" || by.Session == "" {
+		return ended, refuseUnknown
+	}
+	holding, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	if err != nil {
+		return "", err
+	}
+	var ticket, nextTicket *ticket
+	if check != nil && check.password != "" {
+		if ticket, err = a.Hasher.admit(check.password.Reveal()); err != nil {
+			return "", err
+		}
+		defer ticket.release()
+	}
+	if check != nil && check.next != "" {
+		if nextTicket, err = a.Hasher.admit(check.next.Reveal()); err != nil {
+			return "", err
+		}
+		defer nextTicket.release()
+	}
+	try, err := a.begin(ctx, by, by.ID, event, func(tx storage.Tx, c *Credential, now time.Time) error {
+		_, err := resume(tx, by, c, now)
+		return err
+	})
+	if err != nil {
+		if _, refused := errors.AsType[*RefusedError](err); refused {
+			return ended, err
+		}
+		return "", err
+	}
+	good := true
+	if ticket != nil {
+		if good, err = a.verify(ctx, ticket, try.hash, holding.Administrator); err != nil {
+			return "", err
+		}
+	}
+	if nextTicket != nil && good && try.admitted {
+		if check.same, err = a.verify(ctx, nextTicket, try.hash, holding.Administrator); err != nil {
+			return "", err
+		}
+		if check.hashed, err = nextTicket.hash(ctx, holding.Administrator); err != nil {
+			return "", err
+		}
+	}
+	defer a.InvalidateUser(by.ID)
+	return a.settle(ctx, by, by.ID, event, try, func(w *settlement) (outcome, error) {
+		s, err := resume(w.tx, by, w.c, w.now)
+		if err != nil {
+			if _, refused := errors.AsType[*RefusedError](err); refused {
+				return ended, err
+			}
+			return "", err
+		}
+		r, err := w.tx.Get("User", by.ID)
+		if errors.Is(err, storage.ErrNotFound) {
+			return blocked, refuseRevoked
+		}
+		if err != nil {
+			return "", err
+		}
+		if !parsePerson(r).active {
+			return blocked, refuseRevoked
+		}
+		if !good || w.c.PasswordHash != try.hash {
+			return wrong, nil
+		}
+		w.holding = holding
+		return fn(w, s)
+	})
+}
+
+// resume returns the session that by is in, unless it has ended.
+func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedSession, error) {
+	i, err := tx.Item(sessionKind, by.Session)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, refuseUnknown
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := sessionFrom(i)
+	if err != nil {
+		return nil, err
+	}
+	if s.User != by.ID || s.over(i, c, now) {
+		return nil, refuseExpired
+	}
+	return &storedSession{*s, i}, nil
+}
+
+// person is what is asked of a user's resource.
+type person struct {
+	id            string
+	userName      string
+	active        bool
+	words         []string // see Policy.Check
+	found         bool
+	decoy         bool
+	administrator bool // of a decoy: it takes as long as one
+}
+
+func parsePerson(r *storage.Resource) person {
+	var doc struct {
+		UserName    string `json:"userName"`
+		DisplayName string `json:"displayName"`
+		NickName    string `json:"nickName"`
+		Active      bool   `json:"active"`
+		Name        struct {
+			Given  string `json:"givenName"`
+			Family string `json:"familyName"`
+		} `json:"name"`
+		Emails []struct {
+			Value string `json:"value"`
+		} `json:"emails"`
+	}
+	if err := json.Unmarshal(r.Doc, &doc); err != nil {
+		return person{id: r.ID} // nobody signs in with a damaged record
+	}
+	p := person{id: r.ID, userName: doc.UserName, active: doc.Active, found: true,
+		words: []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
+	for _, e := range doc.Emails {
+		p.words = append(p.words, e.Value)
+	}
+	return p
+}
+
+// person returns a user by id; one who does not exist is not active.
+func (a *Authenticator) person(ctx context.Context, tenant storage.TenantID, id string) (person, error) {
+	r, err := a.Store.Get(ctx, tenant, "User", id)
+	if errors.Is(err, storage.ErrNotFound) {
+		return person{id: id}, nil
+	}
+	if err != nil {
+		return person{}, err
+	}
+	return parsePerson(r), nil
+}
+
+// find returns the user that a name stands for: the user name, or else an address
+// that one user has. Somebody who does not exist is a decoy.
+func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (person, error) {
+	name = strings.TrimSpace(name)
+	users := a.Schemas.Type("User")
+	var hits []person
+	// Both are always asked, for how long it takes must not depend on the answer.
+	for _, path := range []string{"userName", "emails.value"} {
+		list, err := a.query(ctx, tenant, users, path, name)
+		if err != nil {
+			return person{}, err
+		}
+		if len(hits) == 0 && len(list) == 1 {
+			hits = list
+		}
+	}
+	if len(hits) == 1 {
+		return hits[0], nil
+	}
+	return a.decoy(tenant, name), nil
+}
+
+func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []person, err error) {
+	top, sub, _ := strings.Cut(path, ".")
+	attr := users.Top(top)
+	if sub != "" {
+		attr = attr.Sub(sub)
+	}
+	page, err := a.Store.Query(ctx, tenant, storage.Query{
+		Type: users.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 2,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find a user: %w", err)
+	}
+	for {
+		part, err := page.Next(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("find a user: %w", err)
+		}
+		if len(part) == 0 {
+			return list, nil
+		}
+		for _, r := range part {
+			list = append(list, parsePerson(r))
+		}
+	}
+}
+
+// Decoys stand in for accounts that do not exist: attempts are counted on them just
+// the same. There are few, so that nobody fills the store with them.
+const (
+	decoys = 64
+	// administratorDecoys is how many of them are as slow as an administrator:
+	// who is slow is not known to be one.
+	administratorDecoys = 4
+)
+
+// decoy returns always the same one for a name.
+func (a *Authenticator) decoy(tenant storage.TenantID, name string) person {
+	mac := hmac.New(sha256.New, a.Keys.Derive(forDecoys))
+	mac.Write([]byte(string(tenant) + "\x00" + schemas.Fold(name)))
+	n := binary.BigEndian.Uint64(mac.Sum(nil)) % decoys
+	return person{id: fmt.Sprintf("nobody-%02d", n), decoy: true, administrator: n < administratorDecoys}
+}
+
+func (a *Authenticator) holding(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Rights, error) {
+	if a.Holding == nil {
+		return Rights{}, nil
+	}
+	return a.Holding(ctx, tenant, user, now)
+}
+
+// audit records what was done, or tried. A decoy has no name in it.
+func (a *Authenticator) audit(ctx context.Context, tx storage.Tx, by Principal, action, user string, at time.Time, changed ...string) error {
+	e := storage.AuditEntry{At: at, Actor: by.Actor(), Action: action, Type: "User", ID: user, Attributes: changed}
+	if strings.HasPrefix(user, "nobody-") {
+		e.ID = ""
+	}
+	if a.RequestID != nil {
+		e.RequestID = a.RequestID(ctx)
+	}
+	return tx.Audit(e)
+}
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
+}

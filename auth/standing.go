@@ -1,0 +1,226 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// Standing is who must not be changed by just anybody, as of one epoch of a tenant:
+// who holds an administrative role, and which groups carry roles. Every write that
+// changes it calls Tx.Advance, so that a write which reads the same epoch again,
+// with the resource it changes, knows that the Standing holds.
+//
+// Business roles of users are no part of it, so it grows with the number of
+// administrators and of groups with roles, not with the directory.
+type Standing struct {
+	Epoch  int64
+	roles  map[string]*Role    // by id, those of grants
+	grants map[string][]*Grant // by principal
+	// members are the users and groups in groups that are given administrative
+	// roles, with those groups, directly or through others.
+	members map[string][]string
+	// inside are the groups that somebody who is privileged is a direct member of.
+	inside map[string]bool
+}
+
+// Standings keeps the Standing of each tenant. The zero Standings is ready for use,
+// by several at once.
+type Standings struct {
+	mu    sync.Mutex
+	known map[storage.TenantID]*Standing
+	loads map[storage.TenantID]*sync.Mutex
+}
+
+// errMoved: the epoch went on while a Standing was being read.
+var errMoved = fmt.Errorf("%w: the roles of the tenant keep changing", storage.ErrUnavailable)
+
+// Known returns the Standing that was read last, or nil.
+func (s *Standings) Known(tenant storage.TenantID) *Standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[tenant]
+}
+
+// Refresh reads the Standing anew unless it is that of the store's epoch.
+func (s *Standings) Refresh(ctx context.Context, store storage.Store, tenant storage.TenantID) (*Standing, error) {
+	s.mu.Lock()
+	if s.known == nil {
+		s.known, s.loads = map[storage.TenantID]*Standing{}, map[storage.TenantID]*sync.Mutex{}
+	}
+	load := s.loads[tenant]
+	if load == nil {
+		load = new(sync.Mutex)
+		s.loads[tenant] = load
+	}
+	s.mu.Unlock()
+	// One reads for all that wait.
+	load.Lock()
+	defer load.Unlock()
+	for range 5 {
+		epoch, err := store.Epoch(ctx, tenant)
+		if err != nil {
+			return nil, err
+		}
+		if known := s.Known(tenant); known != nil && known.Epoch == epoch {
+			return known, nil
+		}
+		next, err := loadStanding(ctx, store, tenant, epoch)
+		if err != nil {
+			return nil, err
+		}
+		again, err := store.Epoch(ctx, tenant)
+		if err != nil {
+			return nil, err
+		}
+		if again == epoch {
+			s.mu.Lock()
+			s.known[tenant] = next
+			s.mu.Unlock()
+			return next, nil
+		}
+	}
+	return nil, errMoved
+}
+
+func loadStanding(ctx context.Context, store storage.Store, tenant storage.TenantID, epoch int64) (*Standing, error) {
+	s := &Standing{Epoch: epoch, roles: map[string]*Role{}, grants: map[string][]*Grant{}, members: map[string][]string{}, inside: map[string]bool{}}
+	list, err := grantsFrom(store.Items(ctx, tenant, grantKind, watchedKey))
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range list {
+		if s.roles[g.Role] == nil {
+			r, err := FindRole(ctx, store, tenant, g.Role)
+			if errors.Is(err, storage.ErrNotFound) {
+				continue // the grant came a moment before, the role went a moment after
+			}
+			if err != nil {
+				return nil, err
+			}
+			s.roles[g.Role] = r
+		}
+		s.grants[g.Principal] = append(s.grants[g.Principal], g)
+	}
+	var top []string
+	for id := range s.grants {
+		if !s.privilegedGrants(id) {
+			continue
+		}
+		top = append(top, id)
+		if s.grants[id][0].PrincipalType == PrincipalGroup {
+			if err := s.descend(ctx, store, tenant, id); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for id := range s.members {
+		if !slices.Contains(top, id) {
+			top = append(top, id)
+		}
+	}
+	if len(top) == 0 {
+		return s, nil
+	}
+	groups, err := store.Groups(ctx, tenant, top...)
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range groups {
+		for _, m := range list {
+			if m.Direct {
+				s.inside[m.Group] = true
+			}
+		}
+	}
+	return s, nil
+}
+
+// descend notes all who are in a group that is given administrative roles.
+func (s *Standing) descend(ctx context.Context, store storage.Store, tenant storage.TenantID, group string) error {
+	seen := map[string]bool{group: true}
+	level := []string{group}
+	for len(level) > 0 {
+		var next []string
+		for _, g := range level {
+			for m, err := range store.Members(ctx, tenant, g) {
+				if err != nil {
+					return err
+				}
+				if seen[m.Value] {
+					continue
+				}
+				seen[m.Value] = true
+				s.members[m.Value] = append(s.members[m.Value], group)
+				if m.Type == PrincipalGroup {
+					next = append(next, m.Value)
+				}
+			}
+		}
+		level = next
+	}
+	return nil
+}
+
+func (s *Standing) privilegedGrants(principal string) bool {
+	return slices.ContainsFunc(s.grants[principal], func(g *Grant) bool { return privileged(s.roles[g.Role]) })
+}
+
+// Empty reports whether there is nobody that the Standing says anything about.
+func (s *Standing) Empty() bool { return len(s.grants) == 0 }
+
+// Held returns the administrative roles that a user or group holds, directly or
+// through groups, at present, eligible or later.
+func (s *Standing) Held(id string, now time.Time) []*Role {
+	var roles []*Role
+	roles = s.add(roles, id, now, privileged)
+	for _, g := range s.members[id] {
+		roles = s.add(roles, g, now, privileged)
+	}
+	return roles
+}
+
+// Carried returns the roles that a group hands on to its members, given those
+// groups that it is in, directly or through others.
+func (s *Standing) Carried(group string, above []string, now time.Time) []*Role {
+	every := func(*Role) bool { return true }
+	roles := s.add(nil, group, now, every)
+	for _, g := range above {
+		roles = s.add(roles, g, now, every)
+	}
+	return roles
+}
+
+// Groups reports whether there are roles given to groups at all.
+func (s *Standing) Groups() bool {
+	for _, list := range s.grants {
+		if list[0].PrincipalType == PrincipalGroup {
+			return true
+		}
+	}
+	return false
+}
+
+// Inside reports whether somebody with an administrative role is a direct member
+// of a group.
+func (s *Standing) Inside(group string) bool { return s.inside[group] }
+
+// Watches reports whether a user or group is part of the Standing, even if only by
+// grants that have ended: what changes their memberships changes the Standing.
+func (s *Standing) Watches(id string) bool {
+	return s.privilegedGrants(id) || len(s.members[id]) > 0
+}
+
+func (s *Standing) add(roles []*Role, principal string, now time.Time, which func(*Role) bool) []*Role {
+	for _, g := range s.grants[principal] {
+		if r := s.roles[g.Role]; which(r) && !g.Ended(now) && !holds(roles, r) {
+			roles = append(roles, r)
+		}
+	}
+	return roles
+}

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/storage"
+)
+
+// Where the two surfaces are served.
+const (
+	AuthBase  = "/auth/v1"
+	AdminBase = "/admin/v1"
+)
+
+// API is the two surfaces. Set the fields before the first request.
+type API struct {
+	Store   storage.Store
+	Auth    *auth.Authenticator
+	Clients *auth.ClientManager
+	Now     func() time.Time
+
+	signIns rate
+}
+
+// endpoint is a route with what goes in and comes out.
+type endpoint struct {
+	method, path string
+	needs        auth.Need
+	serve        func(http.ResponseWriter, *http.Request, auth.Principal) error
+	in, out      any      // bodies, nil for none; documentation is held against them
+	status       int      // of success
+	query        []string // parameters of the query
+}
+
+// AuthRoutes is the route table below AuthBase: what people do for themselves.
+func (a *API) AuthRoutes() []scim.Route { return routes(a.authEndpoints()) }
+
+// AdminRoutes is the route table below AdminBase: what people do for others.
+func (a *API) AdminRoutes() []scim.Route { return routes(a.adminEndpoints()) }
+
+func (a *API) authEndpoints() []endpoint {
+	anyone, somebody := auth.AnySession(), auth.AtLevel(auth.Password)
+	return []endpoint{
+		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200, nil},
+
+		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/step-up", auth.AtLevel(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/sign-out", anyone, a.signOut, nil, nil, 204, nil},
+
+		{"GET", "/session", anyone, a.session, nil, SignedIn{}, 200, nil},
+		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200, nil},
+		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204, nil},
+		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204, nil},
+
+		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/totp", anyone, a.enrol, EnrolmentRequest{}, Enrolment{}, 200, nil},
+		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200, nil},
+		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204, nil},
+		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, SignedIn{}, 200, nil},
+	}
+}
+
+func (a *API) adminEndpoints() []endpoint {
+	return []endpoint{
+		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
+		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
+		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
+		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
+
+		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
+		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},
+		{"GET", "/clients/{id}", auth.Admin(auth.PermissionClientsRead), a.client, nil, Client{}, 200, nil},
+		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201, nil},
+		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204, nil},
+	}
+}
+
+func routes(list []endpoint) []scim.Route {
+	out := make([]scim.Route, len(list))
+	for i, e := range list {
+		out[i] = scim.Route{Method: e.method, Path: e.path, Needs: e.needs, Serve: e.serve}
+		if e.in == nil && e.method != http.MethodGet {
+			out[i].Serve = func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+				if err := none(r); err != nil {
+					return err
+				}
+				return e.serve(w, r, by)
+			}
+		}
+	}
+	return out
+}
+
+func pathID(r *http.Request) string { return mux.Vars(r)["id"] }

@@ -1,0 +1,266 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/auth"
+)
+
+// description is openapi.yaml as far as it is held against the code.
+type description struct {
+	OpenAPI    string `json:"openapi"`
+	Paths      map[string]map[string]json.RawMessage
+	Components struct {
+		Schemas   map[string]*schema
+		Responses map[string]json.RawMessage
+	}
+}
+
+type operation struct {
+	OperationID string                 `json:"operationId"`
+	Summary     string                 `json:"summary"`
+	Need        string                 `json:"x-roster-need"`
+	Security    *[]map[string][]string `json:"security"`
+	Parameters  []parameter            `json:"parameters"`
+	RequestBody *struct {
+		Required bool
+		Content  map[string]struct{ Schema schema }
+	} `json:"requestBody"`
+	Responses map[string]struct {
+		Ref     string `json:"$ref"`
+		Content map[string]struct{ Schema schema }
+	} `json:"responses"`
+}
+
+type parameter struct {
+	Ref      string `json:"$ref"`
+	Name, In string
+}
+
+type schema struct {
+	Ref        string `json:"$ref"`
+	Type       string
+	Format     string
+	Properties map[string]*schema
+	Required   []string
+	Additional *bool `json:"additionalProperties"`
+	Items      *schema
+	Enum       []string
+}
+
+func readDescription(t *testing.T) description {
+	t.Helper()
+	body, err := documentJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d description
+	if err := json.Unmarshal(body, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// endpoints are those of both surfaces by method and whole path.
+func endpoints() map[string]endpoint {
+	all := map[string]endpoint{}
+	a := &API{}
+	for base, list := range map[string][]endpoint{AuthBase: a.authEndpoints(), AdminBase: a.adminEndpoints()} {
+		for _, e := range list {
+			all[e.method+" "+base+e.path] = e
+		}
+	}
+	return all
+}
+
+const problemsRef = "#/components/responses/Problem"
+
+// TestDescription holds openapi.yaml against the routes, both ways.
+func TestDescription(t *testing.T) {
+	t.Parallel()
+	d := readDescription(t)
+	if !strings.HasPrefix(d.OpenAPI, "3.1.") {
+		t.Errorf("openapi: %s", d.OpenAPI)
+	}
+	all := endpoints()
+	used := map[string]bool{"Problem": true}
+	ids := map[string]bool{}
+	for path, methods := range d.Paths {
+		for method, raw := range methods {
+			if method == "parameters" {
+				continue
+			}
+			name := strings.ToUpper(method) + " " + path
+			e, ok := all[name]
+			if !ok {
+				t.Errorf("%s is described and no route", name)
+				continue
+			}
+			delete(all, name)
+			var o operation
+			if err := json.Unmarshal(raw, &o); err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if o.OperationID == "" || ids[o.OperationID] || o.Summary == "" {
+				t.Errorf("%s: operationId %q, summary %q", name, o.OperationID, o.Summary)
+			}
+			ids[o.OperationID] = true
+			if o.Need != e.needs.String() {
+				t.Errorf("%s: x-roster-need is %q, want %q", name, o.Need, e.needs)
+			}
+			if public := o.Security != nil && len(*o.Security) == 0; public != e.needs.Public() {
+				t.Errorf("%s: security is %v", name, o.Security)
+			}
+			if strings.Contains(path, "{id}") != slices.Contains(o.Parameters, parameter{Ref: "#/components/parameters/ID"}) {
+				t.Errorf("%s: parameters are %v", name, o.Parameters)
+			}
+			var query []string
+			for _, p := range o.Parameters {
+				if p.In == "query" {
+					query = append(query, p.Name)
+				}
+			}
+			if diff := cmp.Diff(e.query, query); diff != "" {
+				t.Errorf("%s: parameters of the query: %s", name, diff)
+			}
+			body := ""
+			if o.RequestBody != nil {
+				body = o.RequestBody.Content["application/json"].Schema.Ref
+			}
+			if want := ref(e.in); body != want {
+				t.Errorf("%s: the body is %q, want %q", name, body, want)
+			}
+			used[typeName(e.in)], used[typeName(e.out)] = true, true
+			statuses := slices.Sorted(maps.Keys(o.Responses))
+			if diff := cmp.Diff([]string{fmt.Sprint(e.status), "default"}, statuses); diff != "" {
+				t.Errorf("%s: responses: %s", name, diff)
+			}
+			if e.path != "/openapi.json" && o.Responses[fmt.Sprint(e.status)].Content["application/json"].Schema.Ref != ref(e.out) {
+				t.Errorf("%s: the answer is %+v, want %s", name, o.Responses[fmt.Sprint(e.status)], ref(e.out))
+			}
+			if o.Responses["default"].Ref != problemsRef {
+				t.Errorf("%s: an error is %+v", name, o.Responses["default"])
+			}
+		}
+	}
+	for name := range all {
+		t.Errorf("%s is a route and not described", name)
+	}
+	for name, e := range endpoints() {
+		if e.in != nil {
+			compare(t, d, used, name, reflect.TypeOf(e.in), true)
+		}
+		if e.out != nil {
+			compare(t, d, used, name, reflect.TypeOf(e.out), false)
+		}
+	}
+	compare(t, d, used, "errors", reflect.TypeFor[Problem](), false)
+	for name := range d.Components.Schemas {
+		if !used[name] {
+			t.Errorf("the schema %s is of no use", name)
+		}
+	}
+}
+
+func typeName(v any) string {
+	if v == nil {
+		return ""
+	}
+	return reflect.TypeOf(v).Name()
+}
+
+func ref(v any) string {
+	if v == nil {
+		return ""
+	}
+	return "#/components/schemas/" + typeName(v)
+}
+
+// compare holds the schema of a struct against its members.
+func compare(t *testing.T, d description, used map[string]bool, where string, typ reflect.Type, request bool) {
+	t.Helper()
+	used[typ.Name()] = true
+	s := d.Components.Schemas[typ.Name()]
+	if s == nil {
+		t.Errorf("%s: there is no schema %s", where, typ.Name())
+		return
+	}
+	if s.Type != "object" || request != (s.Additional != nil && !*s.Additional) {
+		t.Errorf("%s is of type %s, additionalProperties %v", typ.Name(), s.Type, s.Additional)
+	}
+	properties := map[string]*schema{}
+	var required []string
+	for _, f := range reflect.VisibleFields(typ) {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous || !f.IsExported() {
+			continue
+		}
+		properties[name] = schemaOf(f.Type)
+		if options == "" {
+			required = append(required, name)
+		}
+		for inner := f.Type; ; inner = inner.Elem() {
+			if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[time.Time]() {
+				compare(t, d, used, where, inner, request)
+			}
+			if inner.Kind() != reflect.Slice && inner.Kind() != reflect.Pointer {
+				break
+			}
+		}
+	}
+	slices.Sort(required)
+	slices.Sort(s.Required)
+	if diff := cmp.Diff(properties, s.Properties, cmp.Transformer("shape", shape)); diff != "" {
+		t.Errorf("%s: members of %s (- in Go, + in the document): %s", where, typ.Name(), diff)
+	}
+	if diff := cmp.Diff(required, s.Required); diff != "" {
+		t.Errorf("%s: required of %s (- in Go, + in the document): %s", where, typ.Name(), diff)
+	}
+}
+
+// shape is a schema in a line.
+func shape(s *schema) string {
+	switch {
+	case s.Ref != "":
+		return s.Ref
+	case s.Items != nil:
+		return "array of " + shape(s.Items)
+	}
+	return strings.TrimSpace(s.Type + " " + s.Format)
+}
+
+func schemaOf(t reflect.Type) *schema {
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return &schema{Type: "string", Format: "date-time"}
+	case reflect.TypeFor[auth.Secret]():
+		return &schema{Type: "string", Format: "password"}
+	case reflect.TypeFor[json.RawMessage]():
+		return &schema{}
+	case reflect.TypeFor[[]byte]():
+		return &schema{Type: "string", Format: "byte"}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return schemaOf(t.Elem())
+	case reflect.Slice:
+		return &schema{Items: schemaOf(t.Elem())}
+	case reflect.Struct:
+		return &schema{Ref: "#/components/schemas/" + t.Name()}
+	case reflect.Bool:
+		return &schema{Type: "boolean"}
+	case reflect.Int, reflect.Int64:
+		return &schema{Type: "integer"}
+	}
+	return &schema{Type: "string"}
+}

@@ -1,0 +1,189 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/pquerna/otp/totp"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/server"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
+)
+
+// world is a server whose clock the test moves.
+type world struct {
+	*testserver.Server
+	clock atomic.Int64 // Unix milliseconds
+}
+
+func begin(t *testing.T, opt testserver.Options) *world {
+	t.Helper()
+	w := &world{}
+	w.clock.Store(time.Now().Truncate(30 * time.Second).UnixMilli())
+	opt.Now = w.now
+	w.Server = testserver.Start(t, opt)
+	return w
+}
+
+func (w *world) now() time.Time          { return time.UnixMilli(w.clock.Load()).UTC() }
+func (w *world) advance(d time.Duration) { w.clock.Add(d.Milliseconds()) }
+
+// person is somebody with a password, and perhaps a passcode app.
+type person struct {
+	id, name, password string
+	secret             string
+	recovery           []string
+}
+
+const goodPassword = "correct horse battery staple"
+
+// person makes somebody, who holds roles for good.
+func (w *world) person(t *testing.T, name string, roles ...string) *person {
+	t.Helper()
+	p := &person{name: name, password: goodPassword}
+	r := w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q,"password":%q}`, schemas.UserURI, name, p.password))
+	var created struct{ ID string }
+	if err := json.Unmarshal([]byte(r.Body), &created); err != nil || r.Status != 201 {
+		t.Fatalf("%d %s", r.Status, r.Body)
+	}
+	p.id = created.ID
+	for _, role := range roles {
+		w.grant(t, storage.DefaultTenant, p.id, role)
+	}
+	return p
+}
+
+// grant gives somebody a role, past all decisions.
+func (w *world) grant(t *testing.T, tenant storage.TenantID, user, role string) {
+	t.Helper()
+	err := w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
+		g := &auth.Grant{ID: uuid.NewString(), Role: role, Principal: user, PrincipalType: auth.PrincipalUser}
+		if err := auth.PutGrant(tx, nil, g, auth.BuiltInRole(role)); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: w.now(), Actor: "operator", Action: "roleassignment.create", Type: "RoleAssignment", ID: g.ID})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// signedIn is the answer to what begins or raises a session.
+type signedIn struct {
+	Token, Session, User, Level string
+	Missing                     []string
+	RecoveryCodes               []string
+}
+
+// post sends JSON with a session's token, or none.
+func (w *world) post(t *testing.T, path, token string, body any) testserver.Response {
+	t.Helper()
+	header := []string{}
+	if token != "" {
+		header = append(header, "Authorization", "Bearer "+token)
+	}
+	text := ""
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(b)
+		header = append(header, "Content-Type", "application/json")
+	}
+	return w.send(t, "POST", path, text, header...)
+}
+
+func (w *world) get(t *testing.T, path, token string) testserver.Response {
+	t.Helper()
+	return w.send(t, "GET", path, "", "Authorization", "Bearer "+token)
+}
+
+func (w *world) send(t *testing.T, method, path, body string, header ...string) testserver.Response {
+	t.Helper()
+	r, err := w.Page(t.Context(), method, path, body, header...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// must reads the answer to something that has to work.
+func must[T any](t *testing.T, r testserver.Response, status int) (v T) {
+	t.Helper()
+	if r.Status != status {
+		t.Fatalf("%d %s, want %d", r.Status, r.Body, status)
+	}
+	if r.Body != "" {
+		if err := json.Unmarshal([]byte(r.Body), &v); err != nil {
+			t.Fatalf("%v: %s", err, r.Body)
+		}
+	}
+	return v
+}
+
+type object = map[string]any
+
+// signIn signs in with the password alone. The address has as many attempts as it
+// likes, for a minute goes by before each.
+func (w *world) signIn(t *testing.T, p *person) signedIn {
+	t.Helper()
+	w.advance(time.Minute)
+	return must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"name": p.name, "password": p.password}), 200)
+}
+
+// code returns a passcode that has not been used.
+func (w *world) code(t *testing.T, p *person) string {
+	t.Helper()
+	w.advance(30 * time.Second)
+	code, err := totp.GenerateCode(p.secret, w.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+// enrol gives somebody a passcode app and returns the session of level MFA that
+// comes of it.
+func (w *world) enrol(t *testing.T, p *person) signedIn {
+	t.Helper()
+	in := w.signIn(t, p)
+	e := must[struct{ Secret, URI, QR string }](t, w.post(t, "/auth/v1/totp", in.Token, object{}), 200)
+	if !strings.HasPrefix(e.URI, "otpauth://totp/") || !strings.HasPrefix(e.QR, "data:image/png;base64,") {
+		t.Errorf("the enrolment is %s", e.URI)
+	}
+	p.secret = e.Secret
+	out := must[signedIn](t, w.post(t, "/auth/v1/totp/confirm", in.Token, object{"code": w.code(t, p)}), 200)
+	if out.Level != "mfa" || len(out.RecoveryCodes) != 10 {
+		t.Fatalf("after the enrolment: %+v", out)
+	}
+	p.recovery = out.RecoveryCodes
+	return out
+}
+
+// mfa signs in with password and passcode.
+func (w *world) mfa(t *testing.T, p *person) signedIn {
+	t.Helper()
+	if p.secret == "" {
+		return w.enrol(t, p)
+	}
+	w.advance(time.Minute)
+	out := must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"name": p.name, "password": p.password, "passcode": w.code(t, p)}), 200)
+	if out.Level != "mfa" {
+		t.Fatalf("with a passcode: %+v", out)
+	}
+	return out
+}
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+func trusting(o *server.Options) { o.TrustedProxies = loopback }

@@ -1,0 +1,143 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim"
+)
+
+// Problem is an error response (RFC 9457).
+type Problem struct {
+	// Type names what went wrong, or is "about:blank" when Status says it all.
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+
+	retryAfter int  // seconds, sent as a header when it is not zero
+	repeats    bool // Detail contains what the client sent
+}
+
+func (p *Problem) Error() string { return p.Title }
+
+// Types of problems.
+const (
+	blank            = "about:blank"
+	problemPrefix    = "urn:roster:problem:"
+	TypeInvalid      = problemPrefix + "invalid-request"
+	TypeSignIn       = problemPrefix + "sign-in-failed"
+	TypeProof        = problemPrefix + "proof-refused"
+	TypePassword     = problemPrefix + "password-refused"
+	TypePasswordAge  = problemPrefix + "password-required"
+	TypeLevel        = problemPrefix + "passcode-required"
+	TypeLimited      = problemPrefix + "enrolment-required"
+	TypeNotPermitted = problemPrefix + "not-permitted"
+	TypeTooMany      = problemPrefix + "too-many-requests"
+	TypeConflict     = problemPrefix + "conflict"
+	TypeLastAdmin    = problemPrefix + "last-administrator"
+)
+
+func invalid(detail string) *Problem {
+	return &Problem{Type: TypeInvalid, Title: "The request is not valid", Status: 400, Detail: detail}
+}
+
+// WriteError answers with err as a problem and returns its type and detail for
+// the log; see server.Mount.
+func WriteError(w http.ResponseWriter, _ *http.Request, err error) (typ, detail string) {
+	p := problemFor(err)
+	if e, ok := errors.AsType[*auth.LevelError](asLevel(err)); ok {
+		w.Header().Set("WWW-Authenticate", e.Challenge())
+	}
+	body, _ := json.Marshal(p) // strings and a number
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	if p.Status == http.StatusUnauthorized && h.Get("WWW-Authenticate") == "" { // RFC 9110 §15.5.2
+		h.Set("WWW-Authenticate", `Bearer realm="roster"`)
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // the client is gone if this fails
+	if p.repeats {
+		return p.Type, ""
+	}
+	return p.Type, p.Detail
+}
+
+// problemFor says how err reads on the wire. What is no concern of this surface
+// alone reads as it does in SCIM.
+func problemFor(err error) *Problem {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
+	if _, ok := errors.AsType[*auth.RefusedError](err); ok {
+		return &Problem{Type: blank, Title: http.StatusText(401), Status: 401, Detail: "sign in first"}
+	}
+	if e, ok := errors.AsType[*auth.LevelError](asLevel(err)); ok {
+		p := &Problem{Type: TypeLevel, Title: "A passcode is required", Status: 401, Detail: "give a passcode in this session"}
+		if e.MaxAge > 0 {
+			p.Detail = "give a passcode again: the last one was too long ago"
+		}
+		return p
+	}
+	if e, ok := errors.AsType[*auth.PolicyError](err); ok {
+		return &Problem{Type: TypePassword, Title: "The password is not good enough", Status: 400, Detail: e.Error()}
+	}
+	if e, ok := errors.AsType[*auth.DeniedError](err); ok {
+		return notPermitted(e.Error())
+	}
+	switch {
+	case errors.Is(err, auth.ErrSignIn):
+		return &Problem{Type: TypeSignIn, Title: "The sign-in was not accepted", Status: 401}
+	case errors.Is(err, errProof):
+		return &Problem{Type: TypeProof, Title: "The password, passcode or code was not accepted", Status: 403}
+	case errors.Is(err, auth.ErrPasswordAge):
+		return &Problem{Type: TypePasswordAge, Title: "The password has to be given again", Status: 403}
+	case errors.Is(err, auth.ErrFactorDisabled):
+		return &Problem{Type: TypeProof, Title: "Passcodes of this account are not accepted any more", Status: 403, Detail: "too many were wrong; somebody entitled has to reset them"}
+	case errors.Is(err, auth.ErrFactorRequired), errors.Is(err, auth.ErrSelf):
+		return notPermitted(err.Error())
+	case errors.Is(err, auth.ErrNoEnrolment):
+		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
+	case errors.Is(err, auth.ErrActivation):
+		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
+	case errors.Is(err, auth.ErrLastAdministrator):
+		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409}
+	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):
+		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "change the password or enrol a passcode first; /auth/v1/session says what is missing"}
+	case errors.Is(err, auth.ErrNotPermitted):
+		return notPermitted("")
+	}
+	e := scim.ErrorFor(err)
+	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
+}
+
+func notPermitted(detail string) *Problem {
+	return &Problem{Type: TypeNotPermitted, Title: "You may not do this", Status: 403, Detail: detail}
+}
+
+// errProof is auth.ErrSignIn in a session: 403, for 401 would say that the session
+// is over.
+var errProof = errors.New("the proof was not accepted")
+
+// inSession returns err as it reads where somebody is signed in.
+func inSession(err error) error {
+	if errors.Is(err, auth.ErrSignIn) {
+		return errProof
+	}
+	return err
+}
+
+// asLevel returns err as a *auth.LevelError where a passcode would help.
+func asLevel(err error) error {
+	if errors.Is(err, auth.ErrPasscodeAge) || errors.Is(err, auth.ErrStalePasscode) {
+		return &auth.LevelError{MaxAge: auth.StepUpAge}
+	}
+	return err
+}
