@@ -30,14 +30,17 @@ type RecordedSignIn struct {
 	At   time.Time `json:"at"`
 	// Device stands for a program on a network: equal for two sign-ins that seem
 	// to come from the same one. Neither can be told from it.
-	Device  string      `json:"device"`
-	Allowed bool        `json:"allowed"` // no rule blocked it
-	Facts   SignInFacts `json:"facts"`
+	Device  string `json:"device"`
+	Allowed bool   `json:"allowed"` // no rule blocked it
+	// Rules and Reported are the ids of the rules that applied; see Judgement.
+	Rules    []string    `json:"rules,omitempty"`
+	Reported []string    `json:"reported,omitempty"`
+	Facts    SignInFacts `json:"facts"`
 }
 
-// device returns what RecordedSignIn.Device is for a program, as it calls itself,
+// deviceOf returns what RecordedSignIn.Device is for a program, as it calls itself,
 // at an address. Addresses change within a network, so the network counts.
-func device(tenant storage.TenantID, user, agent string, from netip.Addr) string {
+func deviceOf(tenant storage.TenantID, user, agent string, from netip.Addr) string {
 	from = from.Unmap().WithZone("")
 	bits := 48
 	if from.Is4() {
@@ -60,7 +63,7 @@ type past struct {
 
 // recall returns what is recorded about a user, for a sign-in under way.
 func recall(ctx context.Context, s storage.Items, tenant storage.TenantID, user, agent string, from netip.Addr, now time.Time) (past, error) {
-	p := past{device: device(tenant, user, agent, from), newDevice: true, idleDays: -1}
+	p := past{device: deviceOf(tenant, user, agent, from), newDevice: true, idleDays: -1}
 	items, err := s.Items(ctx, tenant, SignInKind, user)
 	if err != nil {
 		return past{}, fmt.Errorf("read recorded sign-ins: %w", err)

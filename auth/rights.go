@@ -16,7 +16,7 @@ func (a *Authenticator) ConnectRoles() {
 			return Rights{}, err
 		}
 		set, ids := PermissionsOf(roles)
-		r := Rights{Apply: func(p *Principal) { p.Permissions, p.Roles = set, ids }}
+		r := Rights{Roles: ids, Apply: func(p *Principal) { p.Permissions, p.Roles = set, ids }}
 		for _, role := range roles {
 			r.Administrator = r.Administrator || privileged(role)
 		}

@@ -20,7 +20,7 @@ const RuleKind = "rule"
 // does not matter, and a passcode that an account must have anyway is never
 // waived by one. The emergency ("break-glass") account is exempt from all.
 type Rule struct {
-	ID    string    `json:"id"`
+	ID    string    `json:"id,omitempty"`
 	Name  string    `json:"name"`
 	State RuleState `json:"state"`
 	When  Condition `json:"when"`
@@ -131,6 +131,13 @@ func (r *Rule) Validate() error {
 		return &RuleError{"when", "a condition: a rule that blocks everyone would lock all out"}
 	}
 	return nil
+}
+
+// data is the rule as it is stored, without its id.
+func (r *Rule) data() ([]byte, error) {
+	stored := *r
+	stored.ID = ""
+	return json.Marshal(stored)
 }
 
 // everyone reports whether the condition holds for every sign-in.

@@ -125,7 +125,7 @@ func TestRecordedSignIns(t *testing.T) {
 		t.Helper()
 		f.From = from
 		err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
-			return errors.Join(record(tx, RecordedSignIn{User: user, At: at, Device: device(storage.DefaultTenant, user, agent, from), Allowed: allowed, Facts: f}), entry(tx))
+			return errors.Join(record(tx, RecordedSignIn{User: user, At: at, Device: deviceOf(storage.DefaultTenant, user, agent, from), Allowed: allowed, Facts: f}), entry(tx))
 		})
 		if err != nil {
 			t.Fatal(err)

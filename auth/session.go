@@ -117,10 +117,12 @@ type session struct {
 	PasswordAt time.Time `json:"passwordAt"`
 	PasscodeAt time.Time `json:"passcodeAt,omitzero"`
 	RecoveryAt time.Time `json:"recoveryAt,omitzero"`
-	Level      Level     `json:"level"`
-	Generation int64     `json:"generation,omitzero"` // see Credential
-	From       string    `json:"from,omitzero"`
-	Agent      string    `json:"agent,omitzero"`
+	// Demand says that a conditional rule asks for a passcode.
+	Demand     bool   `json:"demand,omitzero"`
+	Level      Level  `json:"level"`
+	Generation int64  `json:"generation,omitzero"` // see Credential
+	From       string `json:"from,omitzero"`
+	Agent      string `json:"agent,omitzero"`
 }
 
 // ends is when a session is over, whatever is done in it.
@@ -141,9 +143,11 @@ func (s *session) level(c *Credential, administrator bool, now time.Time) (Level
 		return MFA, nil
 	case passcode, c.Reenrol && within(s.RecoveryAt, SessionLength, now):
 		return Limited, []Lack{LacksEnrolment}
+	case c.TOTP != nil && s.Demand:
+		return Limited, []Lack{LacksPasscode}
 	case c.TOTP != nil:
 		return Password, []Lack{LacksPasscode}
-	case administrator:
+	case administrator || s.Demand:
 		return Limited, []Lack{LacksEnrolment}
 	}
 	return Password, nil

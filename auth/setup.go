@@ -23,9 +23,124 @@ const (
 // text, with the user's id as key. They expire.
 const setupKind = "setup"
 
+// firstKey finds the link for a first administrator, of which there is one at most.
+const firstKey = "first"
+
 type setup struct {
-	User    string `json:"user"`
+	User    string `json:"user,omitzero"` // empty for a first administrator
 	Recover bool   `json:"recover,omitzero"`
+}
+
+// NewFirstSetup makes the secret of a link with which somebody becomes the first
+// administrator of a tenant, once; it is for operators, on the host. A former such
+// link ends. The error is ErrAdministered if the tenant has a Global Administrator
+// who can sign in.
+func (a *Authenticator) NewFirstSetup(ctx context.Context, by Principal) (Secret, error) {
+	if by.Kind != Operator {
+		return "", ErrNotPermitted
+	}
+	text, id, err := newText(rand.Reader, setupPrefix, by.Tenant)
+	if err != nil {
+		return "", err
+	}
+	return text, a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		now := milli(a.Now())
+		there, err := usableAdministrator(tx, now)
+		if err != nil {
+			return err
+		}
+		if there {
+			return ErrAdministered
+		}
+		former, err := tx.Items(setupKind, firstKey)
+		if err != nil {
+			return err
+		}
+		for _, i := range former {
+			if err := tx.DeleteItem(i); err != nil {
+				return err
+			}
+		}
+		err = tx.PutItem(nil, &storage.Item{Kind: setupKind, ID: id, Keys: []string{firstKey}, Expires: now.Add(SetupFor), Data: []byte("{}")})
+		if err != nil {
+			return err
+		}
+		return a.auditOf(ctx, tx, by, "setup.first", "Tenant", string(by.Tenant), now)
+	})
+}
+
+// ErrAdministered: the tenant has a Global Administrator who can sign in, and whoever
+// is locked out can be let in again by name.
+var ErrAdministered = errors.New("the tenant has a Global Administrator who can sign in")
+
+// SetupFirst reports whether a link is good, and whether it is for a first
+// administrator. The error is ErrSignIn, or what the store said.
+func (a *Authenticator) SetupFirst(ctx context.Context, text Secret) (first bool, err error) {
+	tenant, id, ok := parseText(setupPrefix, text.Reveal())
+	if !ok {
+		return false, ErrSignIn
+	}
+	_, link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
+	if o != accepted {
+		return false, err
+	}
+	return link.User == "", nil
+}
+
+// ClaimFirst uses up a link for a first administrator and returns the operator in
+// whose name that account is made. Of several who claim a link at once, one does.
+// With giveBack the link is good again, for when the account could not be made. The
+// error is ErrSignIn, ErrAdministered, or what the store said.
+func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.Addr) (by Principal, giveBack func(context.Context) error, err error) {
+	tenant, id, ok := parseText(setupPrefix, text.Reveal())
+	if !ok {
+		return Principal{}, nil, ErrSignIn
+	}
+	by = Principal{Kind: Operator, Tenant: tenant, From: from}
+	var claimed *storage.Item
+	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
+		item, link, o, err := a.link(tx.Item(setupKind, id))
+		switch {
+		case o != accepted:
+			return err
+		case link.User != "":
+			return ErrSignIn
+		}
+		now := milli(a.Now())
+		there, err := usableAdministrator(tx, now)
+		switch {
+		case err != nil:
+			return err
+		case there:
+			return ErrAdministered
+		}
+		claimed = item
+		if err := tx.DeleteItem(item); err != nil {
+			return err
+		}
+		return a.auditOf(ctx, tx, by, "setup.claim", "Tenant", string(tenant), now)
+	})
+	if errors.Is(err, storage.ErrConflict) {
+		err = ErrSignIn
+	}
+	if err != nil {
+		return Principal{}, nil, err
+	}
+	giveBack = func(ctx context.Context) error {
+		return a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
+			again := *claimed
+			if err := tx.PutItem(nil, &again); err != nil {
+				return err
+			}
+			return a.auditOf(ctx, tx, by, "setup.release", "Tenant", string(tenant), milli(a.Now()))
+		})
+	}
+	return by, giveBack, nil
+}
+
+// CheckFirst is Policy.Check for somebody who is about to become an administrator.
+func (a *Authenticator) CheckFirst(password Secret, userName string) error {
+	return a.Policy.Check(password.Reveal(), true, userName)
 }
 
 // NewSetup makes the secret of a link with which a user chooses a password, once.
@@ -94,8 +209,11 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		return nil, wrong, ErrSignIn
 	}
 	_, link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
-	if o != accepted {
+	switch {
+	case o != accepted:
 		return nil, o, err
+	case link.User == "":
+		return nil, wrong, ErrSignIn
 	}
 	u, err := a.person(ctx, tenant, link.User)
 	if err != nil {

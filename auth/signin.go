@@ -83,6 +83,7 @@ type Authenticator struct {
 // Rights are what roles come to.
 type Rights struct {
 	Administrator bool             // one of them is administrative
+	Roles         []string         // their ids
 	Apply         func(*Principal) // puts permissions into a principal; may be nil
 }
 
@@ -90,44 +91,46 @@ type Rights struct {
 type outcome string
 
 const (
-	accepted outcome = "ok"
-	wrong    outcome = "wrong"    // the password, passcode or code
-	unknown  outcome = "unknown"  // there is no such account
-	blocked  outcome = "blocked"  // the account is not active
-	locked   outcome = "locked"   // too many failures
-	expired  outcome = "expired"  // a temporary password that is too old, or was used
-	replayed outcome = "replayed" // a passcode that was used
-	poisoned outcome = "poisoned" // the last passcode is from the future
-	disabled outcome = "disabled" // too many wrong passcodes
-	ended    outcome = "ended"    // the session has ended
-	early    outcome = "early"    // something else comes first
-	busy     outcome = "busy"
-	failed   outcome = "error"
+	accepted  outcome = "ok"
+	wrong     outcome = "wrong"     // the password, passcode or code
+	unknown   outcome = "unknown"   // there is no such account
+	blocked   outcome = "blocked"   // the account is not active
+	forbidden outcome = "forbidden" // a conditional rule blocks it
+	locked    outcome = "locked"    // too many failures
+	expired   outcome = "expired"   // a temporary password that is too old, or was used
+	replayed  outcome = "replayed"  // a passcode that was used
+	poisoned  outcome = "poisoned"  // the last passcode is from the future
+	disabled  outcome = "disabled"  // too many wrong passcodes
+	ended     outcome = "ended"     // the session has ended
+	early     outcome = "early"     // something else comes first
+	busy      outcome = "busy"
+	failed    outcome = "error"
 )
 
 // The events that Observe is told of.
 const (
-	eventSignIn   = "signin"
-	eventPasscode = "passcode"
-	eventRecovery = "recovery"
-	eventStepUp   = "stepup"
-	eventCheck    = "check"
-	eventEnrol    = "enrol"
-	eventConfirm  = "confirm"
-	eventPassword = "password"
-	eventSetup    = "setup"
-	eventLockout  = "lockout" // with the outcomes locked and disabled
+	eventSignIn    = "signin"
+	eventPasscode  = "passcode"
+	eventRecovery  = "recovery"
+	eventStepUp    = "stepup"
+	eventCheck     = "check"
+	eventEnrol     = "enrol"
+	eventConfirm   = "confirm"
+	eventPassword  = "password"
+	eventSetup     = "setup"
+	eventEmergency = "emergency" // a sign-in to an account for emergencies
+	eventLockout   = "lockout"   // with the outcomes locked and disabled
 )
 
 // Events and Outcomes return all that Observe can be told.
 func Events() []string {
-	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventLockout}
+	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventEmergency, eventLockout}
 }
 
 // Outcomes is described at Events.
 func Outcomes() []string {
 	var list []string
-	for _, o := range []outcome{accepted, wrong, unknown, blocked, locked, expired, replayed, poisoned, disabled, ended, early, busy, failed} {
+	for _, o := range []outcome{accepted, wrong, unknown, blocked, forbidden, locked, expired, replayed, poisoned, disabled, ended, early, busy, failed} {
 		list = append(list, string(o))
 	}
 	return list
@@ -187,6 +190,10 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 	if err != nil {
 		return nil, "", err
 	}
+	rules, err := a.judge(ctx, r, u.id, holding)
+	if err != nil {
+		return nil, "", err
+	}
 	by := Principal{Tenant: r.Tenant, From: r.From}
 	try, err := a.begin(ctx, by, u.id, eventSignIn, func(storage.Tx, *Credential, time.Time) error { return nil })
 	if err != nil {
@@ -214,7 +221,14 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		case !c.passwordGood(w.now):
 			return expired, nil
 		}
-		s := session{User: u.id, Started: w.now, PasswordAt: w.now, From: address(r.From), Agent: shortened(r.Agent)}
+		verdict, err := rules.apply(w)
+		if err != nil {
+			return "", err
+		}
+		if verdict.Block {
+			return forbidden, nil
+		}
+		s := session{User: u.id, Started: w.now, PasswordAt: w.now, Demand: verdict.Passcode, From: address(r.From), Agent: shortened(r.Agent)}
 		switch {
 		case r.Passcode != "":
 			if o, err := a.takePasscode(w, &s, r.Passcode); o != accepted {
@@ -233,6 +247,10 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 	})
 	if err != nil {
 		return nil, o, err
+	}
+	if rules.facts.BreakGlass {
+		a.log().Warn("somebody signed in to an account for emergencies", "tenant", r.Tenant, "user", u.id)
+		a.observe(eventEmergency, accepted, nil)
 	}
 	// Not before: how long a refusal takes must not tell that the password was right.
 	if a.Hasher.outdated(try.hash, holding.Administrator) {
@@ -507,13 +525,16 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user, action s
 		if _, err := tx.Get("User", user); err != nil {
 			return err
 		}
-		c, err := ReadCredential(tx, user)
-		if err != nil {
-			return err
-		}
 		now := milli(a.Now())
-		fn(c, now)
-		if err := SaveCredential(tx, user, c); err != nil {
+		err := KeepAdministrator(tx, now, func() error {
+			c, err := ReadCredential(tx, user)
+			if err != nil {
+				return err
+			}
+			fn(c, now)
+			return SaveCredential(tx, user, c)
+		})
+		if err != nil {
 			return err
 		}
 		if err := dropSessions(tx, user); err != nil {
@@ -951,9 +972,17 @@ func (a *Authenticator) holding(ctx context.Context, tenant storage.TenantID, us
 
 // audit records what was done, or tried. A decoy has no name in it.
 func (a *Authenticator) audit(ctx context.Context, tx storage.Tx, by Principal, action, user string, at time.Time, changed ...string) error {
-	e := storage.AuditEntry{At: at, Actor: by.Actor(), Action: action, Type: "User", ID: user, Attributes: changed}
 	if strings.HasPrefix(user, "nobody-") {
-		e.ID = ""
+		user = ""
+	}
+	return a.auditOf(ctx, tx, by, action, "User", user, at, changed...)
+}
+
+// auditOf is audit for what is no user.
+func (a *Authenticator) auditOf(ctx context.Context, tx storage.Tx, by Principal, action, typ, id string, at time.Time, changed ...string) error {
+	e := storage.AuditEntry{At: at, Actor: by.Actor(), From: address(by.From), Action: action, Type: typ, ID: id, Attributes: changed}
+	if by.Kind == User && by.Level != 0 {
+		e.Level = by.Level.String()
 	}
 	if a.RequestID != nil {
 		e.RequestID = a.RequestID(ctx)

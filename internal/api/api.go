@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
@@ -22,7 +23,10 @@ type API struct {
 	Store   storage.Store
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
-	Now     func() time.Time
+	// Directory makes the account of a first administrator, of the types in Schemas.
+	Directory Directory
+	Schemas   *schemas.Set
+	Now       func() time.Time
 
 	signIns rate
 }
@@ -49,6 +53,8 @@ func (a *API) authEndpoints() []endpoint {
 		{"GET", "/openapi.json", auth.Public(), a.document, nil, nil, 200, nil},
 
 		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/setup/link", auth.Public(), a.setupLink, LinkRequest{}, Link{}, 200, nil},
+		{"POST", "/setup", auth.Public(), a.setup, SetupRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/step-up", auth.AtLevel(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
@@ -73,6 +79,15 @@ func (a *API) adminEndpoints() []endpoint {
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
+
+		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
+
+		{"GET", "/rules", auth.Admin(auth.PermissionPoliciesRead), a.rules, nil, RuleList{}, 200, nil},
+		{"POST", "/rules", auth.StepUp(auth.PermissionPoliciesWrite), a.createRule, auth.Rule{}, auth.Rule{}, 201, nil},
+		{"POST", "/rules/try", auth.Admin(auth.PermissionPoliciesRead), a.tryRule, auth.Rule{}, Trial{}, 200, nil},
+		{"GET", "/rules/{id}", auth.Admin(auth.PermissionPoliciesRead), a.rule, nil, auth.Rule{}, 200, nil},
+		{"PUT", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.replaceRule, auth.Rule{}, auth.Rule{}, 200, nil},
+		{"DELETE", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.deleteRule, nil, nil, 204, nil},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/roster-id/roster/auth"
@@ -55,11 +56,8 @@ type SessionList struct {
 }
 
 func (a *API) signIn(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if wait := a.signIns.admit(by.From, a.Now()); wait > 0 {
-		return &Problem{
-			Type: TypeTooMany, Title: "Too many attempts to sign in from this address", Status: http.StatusTooManyRequests,
-			retryAfter: int((wait + time.Second - 1) / time.Second),
-		}
+	if err := a.admit(by); err != nil {
+		return err
 	}
 	var body SignInRequest
 	if err := read(r, &body); err != nil {

@@ -1,0 +1,118 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// trial is a sign-in under way, as conditional rules see it.
+type trial struct {
+	rules  []Rule
+	facts  SignInFacts
+	device string
+}
+
+// judge gathers what rules look at. It does the same work whether or not there is
+// such an account.
+func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string, holding Rights) (*trial, error) {
+	rules, err := Rules(ctx, a.Store, r.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := a.Store.Groups(ctx, r.Tenant, user)
+	if err != nil {
+		return nil, fmt.Errorf("read the groups of an account: %w", err)
+	}
+	p, err := recall(ctx, a.Store, r.Tenant, user, shortened(r.Agent), r.From, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{rules: rules, device: p.device, facts: SignInFacts{
+		Administrative: holding.Administrator, Roles: holding.Roles, From: r.From, NewDevice: p.newDevice, IdleDays: p.idleDays,
+	}}
+	for _, g := range groups[user] {
+		t.facts.Groups = append(t.facts.Groups, g.Group)
+	}
+	return t, nil
+}
+
+// apply says what the rules come to for an account whose password was right, and
+// records the sign-in.
+func (t *trial) apply(w *settlement) (Judgement, error) {
+	t.facts.BreakGlass = w.c.BreakGlass
+	verdict := Judge(t.rules, t.facts)
+	if !w.try.admitted {
+		return verdict, nil // nothing of it counts
+	}
+	return verdict, record(w.tx, RecordedSignIn{User: w.id, At: w.now, Device: t.device, Allowed: !verdict.Block, Rules: verdict.Applied, Reported: verdict.Reported, Facts: t.facts})
+}
+
+// ErrTooManyRules: a tenant has RulesKept rules at most.
+var ErrTooManyRules = fmt.Errorf("a tenant has at most %d conditional rules", RulesKept)
+
+// PutRule stores a valid rule, as a new one or in the place of the one with its id;
+// the error is storage.ErrNotFound if there is none, *RuleError, or ErrTooManyRules.
+func (a *Authenticator) PutRule(ctx context.Context, by Principal, r Rule, isNew bool) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	return a.changeRule(ctx, by, r.ID, isNew, &r)
+}
+
+// DeleteRule removes a rule, or returns storage.ErrNotFound.
+func (a *Authenticator) DeleteRule(ctx context.Context, by Principal, id string) error {
+	return a.changeRule(ctx, by, id, false, nil)
+}
+
+func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string, isNew bool, next *Rule) error {
+	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		var prev *storage.Item
+		if isNew {
+			if err := tx.Guard(RuleKind); err != nil {
+				return err
+			}
+			all, err := tx.Items(RuleKind, "")
+			if err != nil {
+				return err
+			}
+			if len(all) >= RulesKept {
+				return ErrTooManyRules
+			}
+		} else {
+			var err error
+			if prev, err = tx.Item(RuleKind, id); err != nil {
+				return err
+			}
+		}
+		action := "rule.create"
+		switch {
+		case next == nil:
+			action = "rule.delete"
+			if err := tx.DeleteItem(prev); err != nil {
+				return err
+			}
+		default:
+			if prev != nil {
+				action = "rule.replace"
+			}
+			data, err := next.data()
+			if err != nil {
+				return err
+			}
+			if err := tx.PutItem(prev, &storage.Item{Kind: RuleKind, ID: id, Data: data}); err != nil {
+				return err
+			}
+		}
+		return a.auditOf(ctx, tx, by, action, "Rule", id, milli(a.Now()))
+	})
+}
+
+// MarkEmergency marks a user's account as one for emergencies, which conditional
+// rules do not apply to and whose use is reported, or takes the mark away. The error
+// is that of Permitted, or storage.ErrNotFound.
+func (a *Authenticator) MarkEmergency(ctx context.Context, by Principal, user string, marked bool) error {
+	return a.change(ctx, by, user, "credential.emergency", func(c *Credential, _ time.Time) { c.BreakGlass = marked })
+}

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// Directory is where accounts are made; see scim.Provider.
+type Directory interface {
+	Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error)
+}
+
+// LinkRequest is the body of POST /setup/link.
+type LinkRequest struct {
+	Link auth.Secret `json:"link"`
+}
+
+// Link says what a one-time link is for: "first", to become the first
+// administrator, or "password", to choose the password of an account there is.
+type Link struct {
+	Kind string `json:"kind"`
+}
+
+// SetupRequest is the body of POST /setup. UserName goes with a link of the kind
+// "first" and with no other.
+type SetupRequest struct {
+	Link     auth.Secret `json:"link"`
+	UserName string      `json:"userName,omitempty"`
+	Password auth.Secret `json:"password"`
+}
+
+// admit bounds how often an address may try what signs in.
+func (a *API) admit(by auth.Principal) error {
+	if wait := a.signIns.admit(by.From, a.Now()); wait > 0 {
+		return &Problem{
+			Type: TypeTooMany, Title: "Too many attempts to sign in from this address", Status: http.StatusTooManyRequests,
+			retryAfter: int((wait + time.Second - 1) / time.Second),
+		}
+	}
+	return nil
+}
+
+func (a *API) setupLink(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if err := a.admit(by); err != nil {
+		return err
+	}
+	var body LinkRequest
+	if err := read(r, &body); err != nil {
+		return err
+	}
+	first, err := a.Auth.SetupFirst(r.Context(), body.Link)
+	if err != nil {
+		return err
+	}
+	kind := "password"
+	if first {
+		kind = "first"
+	}
+	return respond(w, http.StatusOK, Link{Kind: kind})
+}
+
+func (a *API) setup(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if err := a.admit(by); err != nil {
+		return err
+	}
+	var body SetupRequest
+	if err := read(r, &body); err != nil {
+		return err
+	}
+	first, err := a.Auth.SetupFirst(r.Context(), body.Link)
+	switch {
+	case err != nil:
+		return err
+	case first != (body.UserName != ""):
+		return invalid("userName: expected with a link for a first administrator, and with no other")
+	}
+	link := body.Link
+	if first {
+		if link, err = a.firstAdministrator(r.Context(), body, by); err != nil {
+			return err
+		}
+	}
+	in, err := a.Auth.UseSetup(r.Context(), auth.SetupRequest{Text: link, Password: body.Password, From: by.From, Agent: r.UserAgent()})
+	if err != nil {
+		return err
+	}
+	return a.signedIn(w, in, false)
+}
+
+// firstAdministrator makes the account of a first administrator, and returns a link
+// with which its password is chosen. What can be wrong with the request is found out
+// before the link is used up; when the account cannot be made, the link is good again.
+func (a *API) firstAdministrator(ctx context.Context, body SetupRequest, caller auth.Principal) (auth.Secret, error) {
+	if err := a.Auth.CheckFirst(body.Password, body.UserName); err != nil {
+		return "", err
+	}
+	by, giveBack, err := a.Auth.ClaimFirst(ctx, body.Link, caller.From)
+	if err != nil {
+		return "", err
+	}
+	user, err := a.Directory.Create(ctx, by, a.Schemas.ByName("User"), map[string]any{
+		"schemas": []any{schemas.UserURI}, "userName": body.UserName, "active": true,
+	})
+	if err != nil {
+		return "", errors.Join(err, giveBack(ctx))
+	}
+	_, err = a.Directory.Create(ctx, by, a.Schemas.ByName("RoleAssignment"), map[string]any{
+		"schemas": []any{schemas.RoleAssignmentURI}, "role": map[string]any{"value": auth.GlobalAdministrator},
+		"principal": map[string]any{"value": user.ID}, "reason": "first administrator",
+	})
+	if err != nil {
+		return "", errors.Join(err, giveBack(ctx))
+	}
+	return a.Auth.NewSetup(ctx, by, user.ID, false)
+}
