@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -96,6 +99,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
+	checkpointer, err := newCheckpointer(c, store, nil, log)
+	if err != nil {
+		return err
+	}
 	if err := greet(ctx, c, store, srv, out); err != nil {
 		return err
 	}
@@ -103,9 +110,25 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
+	if checkpointer != nil {
+		g.Go(func() error { return checkpointer.Run(gctx) })
+	}
 	err = g.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// newCheckpointer makes what signs the audit trail, with the key that is given. There
+// is none without a key.
+func newCheckpointer(c config.Config, store storage.Store, key audit.Signer, log *slog.Logger) (*audit.Checkpointer, error) {
+	if key == nil {
+		if c.AuditCheckpoints != "" {
+			return nil, errors.New("audit-checkpoints: there is no key to sign checkpoints with")
+		}
+		return nil, nil
+	}
+	log.Info("checkpoints of the audit trail are signed", "public-key", audit.KeyText(key.Signer().Public().(ed25519.PublicKey)))
+	return &audit.Checkpointer{Store: store, Signer: key, Now: time.Now, Log: log, File: c.AuditCheckpoints}, nil
 }
 
 // warn logs what is allowed and probably a mistake. Variables that nobody knows are
