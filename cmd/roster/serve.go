@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -117,6 +120,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if srv, err = server.New(options); err != nil {
 		return err
 	}
+	checkpointer, err := newCheckpointer(c, store, keys, log)
+	if err != nil {
+		return err
+	}
 	if err := greet(ctx, c, store, srv, out); err != nil {
 		return err
 	}
@@ -125,6 +132,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	if checkpointer != nil {
+		g.Go(func() error { return checkpointer.Run(gctx) })
+	}
 	err = g.Wait()
 	log.Info("stopped")
 	return err
@@ -163,6 +173,19 @@ func openKeys(ctx context.Context, c config.Config, p place, store storage.Store
 		return nil, fmt.Errorf("key-file: %w", err)
 	}
 	return keys, nil
+}
+
+// newCheckpointer makes what signs the audit trail, with a key of the ring. There
+// is none without a ring.
+func newCheckpointer(c config.Config, store storage.Store, keys *auth.KeyRing, log *slog.Logger) (*audit.Checkpointer, error) {
+	if keys == nil {
+		if c.AuditCheckpoints != "" {
+			return nil, errors.New("audit-checkpoints: there is no key to sign checkpoints with")
+		}
+		return nil, nil
+	}
+	log.Info("checkpoints of the audit trail are signed", "public-key", audit.KeyText(keys.Signer().Public().(ed25519.PublicKey)))
+	return &audit.Checkpointer{Store: store, Signer: keys, Now: time.Now, Log: log, File: c.AuditCheckpoints}, nil
 }
 
 // warn logs what is allowed and probably a mistake. Variables that nobody knows are
