@@ -191,7 +191,7 @@ func TestRoundTrips(t *testing.T) {
 		{"groups with a member", func() error { return query(group, `members.value eq "`+ana.ID+`"`, 100) },
 			[]string{"find resources", "find rows", "find resources"}},
 		{"delete", func() error { return p.Delete(ctx, by, user, others[5].ID, scim.Precondition{}) },
-			[]string{"find resources", "find rows", "find resources", "update resources", "findAndModify resources", "find rows", "update resources",
+			[]string{"find resources", "find rows", "find resources", "update resources", "find items", "find items", "findAndModify resources", "find rows", "update resources",
 				"delete keys", "insert rows", "commitTransaction"}},
 		{"find a token", func() error { _, _, err := store.Token(ctx, "nobody's"); return ignoreNotFound(err) },
 			[]string{"find tokens"}},
