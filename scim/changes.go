@@ -127,8 +127,10 @@ func differences(t *schemas.ResourceType, prev, next map[string]any) (paths []st
 }
 
 // telling are the attributes that tell people which resource was created or
-// deleted.
-var telling = []string{"userName", "displayName", "externalId", "active"}
+// deleted; of a role and an assignment, what it gives to whom.
+var telling = []string{
+	"userName", "displayName", "externalId", "active", "value", "permissions", "role", "principal", "kind", "startDate", "endDate", "reason",
+}
 
 // created returns what the entry of a new resource tells.
 func created(t *schemas.ResourceType, attrs map[string]any) (c changes) {
