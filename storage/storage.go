@@ -112,8 +112,9 @@ type Audit interface {
 // audit trail that has a Version.
 type Outbox interface {
 	// Events returns up to limit entries of the audit trail that are events,
-	// with a sequence number above after, oldest first. An event never appears
-	// below a number that a reader has already seen.
+	// with a sequence number above after, oldest first; those of one resource are in
+	// the order of its versions. An event never appears below a number that a
+	// reader has already seen.
 	Events(ctx context.Context, tenant TenantID, after int64, limit int) ([]AuditEntry, error)
 }
 

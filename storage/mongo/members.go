@@ -390,15 +390,23 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 				g.Doc, g.Name = nil, text(raw, fName)
 				groups = append(groups, g)
 				return nil
-			}, look().sort(d(fID, 1)).fields(only(fResource, fVersion, fCreated, fModified, fGrouped, fName)).batch(inPortion+1))
+			}, look().sort(d(fID, 1)).fields(only(fResource, fVersion, fCreated, fModified, fGrouped, fStamp, fName)).batch(inPortion+1))
 			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	t.lock(r.Type, r.ID)
-	return groups, err
+	for _, g := range groups { // in case r is deleted, which changes them
+		if err := t.above(g.Ref, g.ID); err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
 }
 
 func (t *tx) row(group *storage.Resource, m storage.Member) change {

@@ -30,7 +30,10 @@ type tx struct {
 	roots   map[string]bool // groups that are in no group, as this write knows
 	sent    bool            // some command
 	guessed bool            // an answer was given that is not certain
-	changed bool            // something other than the audit trail
+	stamp   int64           // what orders its entries; 0 as long as none is needed
+	stamped []string        // the ids of resources that have it
+	entries []storage.AuditEntry
+	changed bool // something other than the audit trail
 	audited bool
 	over    bool
 
@@ -73,6 +76,7 @@ func (t *tx) run(fn func(storage.Tx) error) error {
 	case err == nil && t.changed && !t.audited:
 		err = storage.ErrUnaudited
 	case err == nil:
+		t.record()
 		err = t.flush()
 	}
 	t.over = true
@@ -279,6 +283,11 @@ func (t *tx) Create(r *storage.Resource) error {
 			return err
 		}
 	}
+	r.Ref = 0
+	if err := t.follow(r); err != nil {
+		return err
+	}
+	r.Ref = t.stamp
 	t.changed = true
 	t.root(r.ID)
 	for i := range x.unique {
@@ -291,7 +300,7 @@ func (t *tx) Create(r *storage.Resource) error {
 func resourceDocument(tenant string, r *storage.Resource, x *index) bson.D {
 	return d(fID, key(tenant, r.ID), fTenant, tenant, fType, r.Type, fResource, r.ID, fVersion, r.Version,
 		fCreated, r.Created.UnixMilli(), fModified, r.LastModified.UnixMilli(), fName, r.Name,
-		fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))
+		fStamp, r.Ref, fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))
 }
 
 // free finds out whether unique keys are free.
@@ -328,6 +337,10 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 			return err
 		}
 	}
+	if err := t.follow(prev); err != nil {
+		return err
+	}
+	next.Ref = t.stamp
 	if next.Doc == nil {
 		return t.touch(prev, next)
 	}
@@ -368,7 +381,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	for _, k := range coming {
 		t.add(ofKeys, t.own(prev.Type, keyText(k), prev.ID))
 	}
-	t.add(ofResources, change{filter: filter, update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fName, next.Name,
+	t.add(ofResources, change{filter: filter, update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fStamp, next.Ref, fName, next.Name,
 		fKeys, to.keys, fUnique, len(to.unique), fShadow, to.shadow, fDoc, string(next.Doc)))})
 	return t.guess()
 }
@@ -382,7 +395,7 @@ func (t *tx) touch(prev, next *storage.Resource) error {
 	}
 	t.changed = true
 	t.add(ofResources, change{filter: append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version}),
-		update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli()))})
+		update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fStamp, next.Ref))})
 	return t.guess()
 }
 
@@ -432,13 +445,16 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	if err := t.await(prev.ID); err != nil {
 		return err
 	}
+	if err := t.follow(prev); err != nil {
+		return err
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	var raw bson.Raw
 	err := t.do(func(ctx context.Context) (err error) {
 		filter := append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version})
-		update := d("$set", d(fType, deletedType(prev.Type), fDeleted, at.UnixMilli()))
+		update := d("$set", d(fType, deletedType(prev.Type), fDeleted, at.UnixMilli(), fStamp, t.stamp))
 		how := options.FindOneAndUpdate()
 		if t.store.can.projections {
 			how.SetProjection(only(fKeys, fUnique, fGrouped))
@@ -478,7 +494,7 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 		}
 		for portion := range slices.Chunk(groups, inPortion) {
 			_, err := t.store.db.Collection(resources).UpdateMany(ctx, append(byIDs(t.tenant, portion), bson.E{Key: fType, Value: groupType}),
-				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli())))
+				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli(), fStamp, t.stamp)))
 			if err != nil {
 				return err
 			}
@@ -518,8 +534,44 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 		return errors.New("an audit entry needs an actor and an action")
 	}
 	t.audited = true
-	stamp := t.store.stamps.next(e.At)
-	t.add(ofRows, change{insert: entryDocument(t.tenant, stamp.text(), waiting, stamp.n, &e)})
+	t.entries = append(t.entries, e)
+	return nil
+}
+
+// record adds the entries to what is sent last: only then is it known what they
+// come after. All have the stamp of the write, and _ids in the order in which
+// they were given.
+func (t *tx) record() {
+	for i := range t.entries {
+		at := t.store.stamps.above(0)
+		if t.stamp == 0 {
+			t.stamp = at.n
+		}
+		t.add(ofRows, change{insert: entryDocument(t.tenant, at.text(), waiting, t.stamp, &t.entries[i])})
+	}
+}
+
+// follow puts the stamp of the write above that of the last change of a resource
+// that it changes.
+func (t *tx) follow(r *storage.Resource) error {
+	if err := t.above(r.Ref, r.ID); err != nil {
+		return err
+	}
+	t.stamped = append(t.stamped, r.ID)
+	return nil
+}
+
+func (t *tx) above(seen int64, id string) error {
+	if t.stamp > seen || t.stamp == seen && slices.Contains(t.stamped, id) {
+		return nil
+	}
+	late := t.stamp != 0
+	t.stamp = t.store.stamps.above(seen).n
+	if late && t.store.can.transactions {
+		// Others have been given the lower one already. From now on all are higher.
+		t.failed = errAgain
+		return errAgain
+	}
 	return nil
 }
 
