@@ -487,6 +487,7 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 	return t.do(func(ctx context.Context) error {
 		err := t.store.each(ctx, rows, d(fTenant, t.tenant, fKind, member), func(raw bson.Raw) error {
 			groups = append(groups, key(t.tenant, text(raw, fGroup)))
+			t.stamped = append(t.stamped, text(raw, fGroup))
 			return nil
 		}, look().fields(only(fGroup)))
 		if err != nil {
