@@ -152,7 +152,7 @@ type Tx interface {
 	EachMember(group *Resource, fn func(Member) error) error
 	// Ancestors returns the ids of the groups that a group belongs to, directly
 	// or through other groups, in no order; its own id is among them if it is in
-	// a cycle. What it costs depends on how many these are, not on how many
+	// a cycle. A group that does not exist has none. What it costs depends on how many these are, not on how many
 	// members any of them has. The store does not refuse cycles itself. Whoever
 	// asks here first, and adds no member that is among the answer, makes none,
 	// even when others do the same at the same time: what Ancestors returned
@@ -160,7 +160,7 @@ type Tx interface {
 	// runs again.
 	Ancestors(group *Resource) ([]string, error)
 	// MemberOf returns the groups that r is a direct member of, in the order of
-	// ids, with all but Doc. What it returned still holds when the write becomes
+	// ids, with all but Doc; none if r does not exist. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
 

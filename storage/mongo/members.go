@@ -326,10 +326,15 @@ func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 			return nil, err
 		}
 	}
-	t.lock(groupType, group.ID)
+	if there, err := t.lock(groupType, group.ID); err != nil || !there {
+		return nil, err
+	}
 	for _, id := range ids {
-		if id != group.ID {
-			t.lock(groupType, id)
+		if id == group.ID {
+			continue
+		}
+		if _, err := t.lock(groupType, id); err != nil {
+			return nil, err
 		}
 	}
 	return ids, nil
@@ -369,8 +374,8 @@ func (s *Store) above(ctx context.Context, tenant, group string) (ids []string, 
 // a group meanwhile.
 func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
 	if t.roots[r.ID] {
-		t.lock(r.Type, r.ID)
-		return nil, nil
+		_, err := t.lock(r.Type, r.ID)
+		return nil, err
 	}
 	if err := t.flush(); err != nil {
 		return nil, err
@@ -400,7 +405,9 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 	if err != nil {
 		return nil, err
 	}
-	t.lock(r.Type, r.ID)
+	if there, err := t.lock(r.Type, r.ID); err != nil || !there {
+		return nil, err
+	}
 	for _, g := range groups { // in case r is deleted, which changes them
 		if err := t.above(g.Ref, g.ID); err != nil {
 			return nil, err

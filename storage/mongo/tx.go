@@ -211,8 +211,9 @@ func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string
 	if err != nil {
 		return err
 	}
-	if r.InsertedCount+r.UpsertedCount != inserts || r.MatchedCount != updates || r.DeletedCount != deletes {
-		return errAgain
+	if made := r.InsertedCount + r.UpsertedCount; made != inserts || r.MatchedCount != updates || r.DeletedCount != deletes {
+		return fmt.Errorf("%w: in %s, %d of %d were made, %d of %d changed, %d of %d deleted",
+			errAgain, c.Name(), made, inserts, r.MatchedCount, updates, r.DeletedCount, deletes)
 	}
 	return nil
 }
@@ -250,10 +251,19 @@ func (t *tx) root(id string) {
 
 // lock makes two writes that both do this, or add the resource to a group, meet:
 // the later one runs again. Transactions see a snapshot, so what one of them only
-// reads another may change.
-func (t *tx) lock(typ any, id string) {
+// reads another may change. It is false for what does not exist.
+func (t *tx) lock(typ, id string) (bool, error) {
+	if t.careful {
+		if err := t.flush(); err != nil {
+			return false, err
+		}
+		if there, err := t.exists(resources, t.live(typ, id)); err != nil || !there {
+			return false, err
+		}
+	}
 	t.writes = append(t.writes, id)
-	t.add(ofResources, change{filter: liveByID(t.tenant, id, typ), update: d("$inc", d(fLock, int64(1)))})
+	t.add(ofResources, change{filter: t.live(typ, id), update: d("$inc", d(fLock, int64(1)))})
+	return true, t.guess()
 }
 
 // index returns the index of a resource to be written. One made for another

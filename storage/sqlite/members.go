@@ -119,7 +119,8 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 // returns changes before the write is over.
 func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 	err = query(t.conn, `WITH RECURSIVE up (n) AS (
-			SELECT m.grp FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ?
+			SELECT m.grp FROM resource x JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
+				WHERE x.n = ? AND x.deleted IS NULL
 			UNION
 			SELECT m.grp FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
 		SELECT g.id FROM up CROSS JOIN resource g ON g.n = up.n`,
@@ -132,8 +133,9 @@ func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 
 // MemberOf implements storage.Tx; see Ancestors.
 func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
-	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM membership m
-		JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ? ORDER BY g.id`, func(st *sqlite.Stmt) error {
+	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM resource x
+		JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
+		WHERE x.n = ? AND x.deleted IS NULL ORDER BY g.id`, func(st *sqlite.Stmt) error {
 		g := &storage.Resource{ID: st.ColumnText(1), Type: st.ColumnText(5), Name: st.ColumnText(6)}
 		scan(st, g)
 		groups = append(groups, g)

@@ -31,6 +31,7 @@ var memberPromises = []promise{
 	{"Groups names a group as it is called now", groupsDisplay},
 	{"Groups answers for many ids and leaves out those without groups", manyGroups},
 	{"Ancestors are the groups above a group, deleted ones left out", ancestors},
+	{"what does not exist is in no group, for a write either", aboveNothing},
 	{"cycles of groups end", cycles},
 	{"a group may be a member of itself and still be deleted", selfMember},
 	{"InGroups is true for a direct member of a group, and false for what never was one", inGroups},
@@ -464,6 +465,34 @@ func ancestors(t *testing.T, d *directory) {
 	d.wantAncestors(team, club)
 	d.addMembers(team, club)
 	d.wantAncestors(team, team, club)
+}
+
+func aboveNothing(t *testing.T, d *directory) {
+	ana, sub := d.addUser("ana"), d.addGroup("Sub")
+	d.addGroup("Staff", ana, sub)
+	heldUser, heldGroup := d.hold(ana), d.hold(sub)
+	d.remove(ana)
+	d.remove(sub)
+	for what, r := range map[string]*storage.Resource{"deleted": heldGroup, "unknown": {Type: "Group", ID: newID()}} {
+		var ids []string
+		d.do(func(tx storage.Tx) (err error) {
+			ids, err = tx.Ancestors(r)
+			return err
+		})
+		if len(ids) > 0 {
+			t.Errorf("Ancestors of a group that is %s: got %q", what, ids)
+		}
+	}
+	for what, r := range map[string]*storage.Resource{"deleted": heldUser, "unknown": {Type: "User", ID: newID()}} {
+		var groups []*storage.Resource
+		d.do(func(tx storage.Tx) (err error) {
+			groups, err = tx.MemberOf(r)
+			return err
+		})
+		if len(groups) > 0 {
+			t.Errorf("MemberOf of a user that is %s: got %q", what, idsOf(groups...))
+		}
+	}
 }
 
 func cycles(_ *testing.T, d *directory) {
