@@ -164,7 +164,8 @@ type Tx interface {
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
 
-	// SetPassword stores the user's password hash; an empty one removes it.
+	// SetPassword stores the user's password hash; an empty one removes it. The
+	// error is ErrNotFound when the user does not exist.
 	SetPassword(user *Resource, hash string) error
 
 	// CreateClient stores a client; its name is unique in the tenant

@@ -34,3 +34,69 @@ func TestContradiction(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatWasSeenHolds: whoever is told of the groups above somebody, and commits,
+// was told of those that were there at that moment, whatever took others out.
+func TestWhatWasSeenHolds(t *testing.T) {
+	server := mongotest.Start(t)
+	for name, remove := range map[string]func(tx storage.Tx, g *storage.Resource, member string) (int, error){
+		"RemoveMembers": func(tx storage.Tx, g *storage.Resource, member string) (int, error) {
+			return tx.RemoveMembers(g, []string{member})
+		},
+		"SetMembers": func(tx storage.Tx, g *storage.Resource, _ string) (int, error) { return tx.SetMembers(g, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, server.URI(server.NewDatabase(t)), Options{})
+			defer s.Close()
+			above, below := newGroup(s, 1, "above"), newGroup(s, 2, "below")
+			write := func(fn func(storage.Tx) error) {
+				t.Helper()
+				err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+					return errors.Join(fn(tx), tx.Audit(entryOf(above, 0)))
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for what, look := range map[string]func(storage.Tx) (int, error){
+				"MemberOf":  func(tx storage.Tx) (int, error) { list, err := tx.MemberOf(below); return len(list), err },
+				"Ancestors": func(tx storage.Tx) (int, error) { list, err := tx.Ancestors(below); return len(list), err },
+			} {
+				write(func(tx storage.Tx) error {
+					for _, g := range []*storage.Resource{above, below} {
+						if _, err := tx.Get("Group", g.ID); errors.Is(err, storage.ErrNotFound) {
+							if err := tx.Create(g); err != nil {
+								return err
+							}
+						}
+					}
+					_, err := tx.AddMembers(above, []storage.Member{{Value: below.ID}})
+					return err
+				})
+				seen, runs := 0, 0
+				write(func(tx storage.Tx) (err error) {
+					if seen, err = look(tx); err != nil {
+						return err
+					}
+					if runs++; runs == 1 {
+						write(func(tx storage.Tx) error { _, err := remove(tx, above, below.ID); return err })
+					}
+					return nil
+				})
+				if seen != 0 || runs < 2 {
+					t.Errorf("%s found %d groups in run %d, want none in the second", what, seen, runs)
+				}
+			}
+		})
+	}
+}
+
+// newGroup makes a group with a number for an id.
+func newGroup(s *Store, n int, name string) *storage.Resource {
+	r := newUser(s, n, name)
+	attrs := map[string]any{"id": r.ID, "displayName": name}
+	rt := set.Type("Group")
+	r.Type, r.Doc, r.Index = rt.Name, rt.Document(attrs), s.NewIndex(storage.DefaultTenant, rt, attrs)
+	return r
+}

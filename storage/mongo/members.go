@@ -556,9 +556,12 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 		// Memberships of deleted members go too, or restoring one would bring it
 		// back; nobody sees them, so they count for nothing.
 		for _, id := range gone {
+			if visible[id].typ != "" {
+				t.add(ofResources, t.member(id))
+				count++
+			}
 			t.add(ofRows, change{delete: t.rowID(group, id)})
 		}
-		count += visible
 		if err := t.flush(); err != nil {
 			return count, err
 		}
@@ -581,8 +584,9 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 }
 
 // unwanted reads a portion of the members a group has. It takes out of wanted
-// who is there, and returns who is not wanted and how many of those anybody sees.
-func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]storage.Member) (gone []string, visible int, last string, err error) {
+// who is there, and returns who is not wanted and which of those anybody sees.
+func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]storage.Member) (
+	gone []string, visible map[string]resourceInfo, last string, err error) {
 	n := 0
 	err = t.do(func(ctx context.Context) error {
 		err := t.store.each(ctx, rows, within(t.tenant, rowsOf(t.tenant, group.ID), after), func(raw bson.Raw) error {
@@ -598,8 +602,7 @@ func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]s
 		if err != nil || len(gone) == 0 {
 			return err
 		}
-		info, err := t.store.infos(ctx, t.tenant, usersAndGroups, gone)
-		visible = len(info)
+		visible, err = t.store.infos(ctx, t.tenant, usersAndGroups, gone)
 		return err
 	})
 	if n < inPortion {
