@@ -39,6 +39,7 @@ const (
 	fPassword = "p" // the hash
 	fDeleted  = "x" // when
 	fLock     = "l" // moves so that two writes meet here; see tx.lock
+	fStamp    = "q" // that of the last write that gave it a version; see stamps
 
 	// Of a key.
 	fOwner = "r" // the resource's id

@@ -33,13 +33,15 @@ func times(n int, command string) func([]byte) bool {
 	}
 }
 
-var userType = func() *schemas.ResourceType {
+var set = func() *schemas.Set {
 	set, err := schemas.Load()
 	if err != nil {
 		panic(err)
 	}
-	return set.Type("User")
+	return set
 }()
+
+var userType = set.Type("User")
 
 // newUser makes a user with a number for an id.
 func newUser(s *Store, n int, name string) *storage.Resource {

@@ -22,6 +22,11 @@ const maxWrite = 30 * time.Second
 // up with the caller would leave it not knowing.
 const commitTime = 2 * time.Second
 
+// faultAfter is how often in a row a write that takes nothing for granted finds
+// something other than what it has just read, without another write in its way,
+// before that is no coincidence.
+const faultAfter = 10
+
 // errAgain ends fn of a write that has to run again: something it was told came
 // out otherwise. No caller of Write ever sees it.
 var errAgain = errors.New("the write begins again")
@@ -75,13 +80,19 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 	defer s.running.Done()
 	ctx, cancel := context.WithTimeout(ctx, maxWrite)
 	defer cancel()
+	again := 0
 	for attempt := 0; ; attempt++ {
 		err := s.attempt(ctx, fn)
+		if again++; !errors.Is(err, errAgain) {
+			again = 0
+		}
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, errAgain) && attempt == 0:
 			continue // nobody was in the way
+		case again > faultAfter:
+			return fmt.Errorf("what is stored contradicts itself: %v", err) //nolint:errorlint // errAgain is for this file
 		case errors.Is(err, errAgain):
 		case errors.Is(err, storage.ErrUnavailable) || unreachable(err):
 			return explain(err)

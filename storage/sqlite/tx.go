@@ -179,6 +179,15 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 }
 
 func (t *tx) SetPassword(user *storage.Resource, hash string) error {
+	live := false
+	err := query(t.conn, `SELECT 1 FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL`,
+		func(*sqlite.Stmt) error { live = true; return nil }, user.Ref, t.tenant)
+	if err == nil && !live {
+		err = storage.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
 	if hash == "" {
 		return t.change(`DELETE FROM credential WHERE n = ? AND kind = 'password'`, user.Ref)
 	}

@@ -44,6 +44,7 @@ var resourcePromises = []promise{
 
 	{"a password hash is stored, replaced and removed", password},
 	{"a deleted user has no password hash", passwordDeleted},
+	{"the password of who does not exist is ErrNotFound", passwordOfNobody},
 
 	{"a write sees what it has done so far", seesItself},
 	{"of a write whose fn fails nothing remains", failureLeavesNothing},
@@ -437,6 +438,18 @@ func passwordDeleted(_ *testing.T, d *directory) {
 	d.wantPassword(u, "")
 	again := d.addUser("ana")
 	d.wantPassword(again, "")
+}
+
+func passwordOfNobody(_ *testing.T, d *directory) {
+	gone := d.addUser("gone")
+	held := d.hold(gone)
+	d.remove(gone)
+	for what, r := range map[string]*storage.Resource{"deleted": held, "unknown": {Type: "User", ID: newID()}} {
+		for _, hash := range []string{"hash", ""} {
+			err := d.try(func(tx storage.Tx) error { return tx.SetPassword(r, hash) })
+			wantError(d.t, what+", to "+quote(hash), err, storage.ErrNotFound)
+		}
+	}
 }
 
 func seesItself(t *testing.T, d *directory) {

@@ -121,6 +121,9 @@ func (c *connection) request(body bson.Raw, sequences map[string][]bson.Raw) (*r
 	if err != nil || len(elements) == 0 {
 		return nil, errorf(failedToParse, "not a command")
 	}
+	if len(body) > maxCommandSize {
+		return nil, errorf(bsonObjectTooLarge, "BSONObj size: %d is invalid. Size must be between 0 and %d", len(body), maxCommandSize)
+	}
 	r := &request{name: elements[0].Key(), target: elements[0].Value(), double: c.double, engine: c.double.engine, conn: c}
 	var known bool
 	if r.command, known = commands[r.name]; !known {
