@@ -366,13 +366,15 @@ func equalNames(a, b string) bool {
 
 func foldName(s string) string {
 	for i := range len(s) {
-		if s[i] != lower(s[i]) {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				b[i] = lower(b[i])
-			}
-			return string(b)
+		if s[i] == lower(s[i]) {
+			continue
 		}
+		var short [64]byte // for most
+		b := append(short[:0], s...)
+		for ; i < len(b); i++ {
+			b[i] = lower(b[i])
+		}
+		return string(b)
 	}
 	return s
 }
