@@ -21,7 +21,6 @@ type Store interface {
 	Indexer
 	Resources
 	Memberships
-	Credentials
 	Items
 	Clients
 	Tenants
@@ -77,13 +76,6 @@ type Memberships interface {
 	// ones come first, each kind in the order of ids. Ids without groups are absent
 	// from the result.
 	Groups(ctx context.Context, tenant TenantID, members ...string) (map[string][]Membership, error)
-}
-
-// Credentials reads what proves who somebody is.
-type Credentials interface {
-	// PasswordHash returns the user's password hash in PHC string format, or
-	// ErrNotFound.
-	PasswordHash(ctx context.Context, tenant TenantID, user string) (string, error)
 }
 
 // Clients reads provisioning clients and their tokens.
@@ -166,10 +158,6 @@ type Tx interface {
 	// ids, with all but Doc; none if r does not exist. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
-
-	// SetPassword stores the user's password hash; an empty one removes it. The
-	// error is ErrNotFound when the user does not exist.
-	SetPassword(user *Resource, hash string) error
 
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).

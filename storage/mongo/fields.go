@@ -36,7 +36,6 @@ const (
 	fKeys     = "k" // "attribute=value" of unique and indexed attributes
 	fUnique   = "u" // how many of those, from the first on, are unique
 	fGrouped  = "g" // true once it has been a direct member of a group
-	fPassword = "p" // the hash
 	fDeleted  = "x" // when
 	fLock     = "l" // moves so that two writes meet here; see tx.lock
 	fStamp    = "q" // that of the last write that gave it a version; see stamps
@@ -72,7 +71,7 @@ const (
 
 	// Of an item, which has an id, a version, a type (its kind) and a document
 	// (its data) as a resource does. It expires, unless this is 0, as a token does.
-	fFound = "k" // "kind/key" of what it is found by, and the kind alone
+	fFound = "k" // "kind/key" for each of its keys, and for the empty one
 
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"

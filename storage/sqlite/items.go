@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -20,12 +21,19 @@ const (
 		WHERE f.tenant = ? AND f.kind = ? AND f.key = ? ORDER BY f.id`
 )
 
+func scanItem(st *sqlite.Stmt, kind string) (*storage.Item, error) {
+	i := &storage.Item{Kind: kind, ID: st.ColumnText(0), Version: st.ColumnInt64(1), Expires: columnTime(st, 2), Data: make([]byte, st.ColumnLen(3))}
+	st.ColumnBytes(3, i.Data)
+	err := json.Unmarshal([]byte(st.ColumnText(4)), &i.Keys)
+	slices.Sort(i.Keys)
+	return i, err
+}
+
 func items(c *sqlite.Conn, kind, sql string, args ...any) (list []*storage.Item, err error) {
 	err = query(c, sql, func(st *sqlite.Stmt) error {
-		i := &storage.Item{Kind: kind, ID: st.ColumnText(0), Version: st.ColumnInt64(1), Expires: columnTime(st, 2), Data: make([]byte, st.ColumnLen(3))}
-		st.ColumnBytes(3, i.Data)
+		i, err := scanItem(st, kind)
 		list = append(list, i)
-		return json.Unmarshal([]byte(st.ColumnText(4)), &i.Keys)
+		return err
 	}, args...)
 	return list, err
 }
@@ -125,6 +133,9 @@ func (t *tx) Items(kind, key string) ([]*storage.Item, error) {
 
 // PutItem implements storage.Tx.
 func (t *tx) PutItem(prev, next *storage.Item) error {
+	if err := next.Prepare(); err != nil {
+		return err
+	}
 	if err := t.usable(); err != nil {
 		return err
 	}
@@ -149,8 +160,12 @@ func (t *tx) PutItem(prev, next *storage.Item) error {
 			return err
 		}
 	}
-	for _, k := range next.Keys {
-		if err := t.exec(`INSERT INTO item_key (tenant, kind, key, id) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`, t.tenant, next.Kind, k, next.ID); err != nil {
+	return t.insertKeys(next)
+}
+
+func (t *tx) insertKeys(i *storage.Item) error {
+	for _, k := range i.Keys {
+		if err := t.exec(`INSERT INTO item_key (tenant, kind, key, id) VALUES (?, ?, ?, ?)`, t.tenant, i.Kind, k, i.ID); err != nil {
 			return err
 		}
 	}

@@ -18,3 +18,9 @@ CREATE TABLE item_key (
 ) STRICT, WITHOUT ROWID;
 -- The keys of an item are removed with it.
 CREATE INDEX item_key_id ON item_key (tenant, kind, id);
+
+-- What proves who a user is, which was the hash of a password and nothing else.
+INSERT INTO item (tenant, kind, id, version, data)
+    SELECT r.tenant, 'credential', r.id, 1, CAST(json_object('passwordHash', c.secret) AS BLOB)
+    FROM credential c JOIN resource r ON r.n = c.n WHERE c.kind = 'password';
+DROP TABLE credential;
