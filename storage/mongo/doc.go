@@ -7,7 +7,8 @@
 // for what a SCIM filter becomes, scan.go for what MongoDB cannot answer alone,
 // members.go for groups, audit.go, clients.go, and dump.go for a tenant whole. A
 // write is a multi-document transaction: write.go runs it and repeats it, turns.go
-// keeps writers out of each other's way, tx.go says what it may do.
+// keeps writers out of each other's way, tx.go says what it may do, orphans.go ends
+// what a lost connection left open.
 //
 // # Documents
 //
