@@ -12,8 +12,8 @@
 //
 // # Documents
 //
-// Every _id, every index and every query begins with the tenant; tokens are the
-// exception, for a token says whose it is. So one tenant's request touches one
+// Every _id, every index and every query begins with the tenant; the exceptions
+// are tokens, for a token says whose it is, and meta, which is nobody's. So one tenant's request touches one
 // shard when the collections are sharded by {t: 1, _id: 1}. An _id is the parts it
 // is made of with a slash between them (see key), so it can be built without
 // asking, and nothing else needs to be unique: that holds on a sharded cluster

@@ -114,7 +114,11 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 
 func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) (err error) {
 	if !s.can.transactions {
-		_, err := fn(ctx)
+		sent, err := fn(ctx)
+		if err = explain(err); sent && errors.Is(err, storage.ErrUnavailable) {
+			// What had been done by then stays done.
+			err = fmt.Errorf("%w: %w", storage.ErrOutcomeUnknown, err)
+		}
 		return err
 	}
 	session, err := s.client.StartSession()
