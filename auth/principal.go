@@ -1,6 +1,11 @@
 package auth
 
-import "github.com/roster-id/roster/storage"
+import (
+	"net/netip"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
 
 // Kind says what sort of caller a principal is. The zero Kind is nobody.
 type Kind uint8
@@ -11,7 +16,31 @@ const (
 	Client Kind = iota + 1
 	// Operator is someone with a shell on the host, who may do everything.
 	Operator
+	// User is a person who signed in.
+	User
 )
+
+// Level says how sure it is that a session is the person's whose name it bears.
+// Levels are in order: what asks for one takes a higher one too.
+type Level uint8
+
+const (
+	// Limited is a session that may only do what is missing: change a
+	// temporary password, or enrol a passcode that the account must have.
+	Limited Level = iota + 1
+	// Password is a session after the password.
+	Password
+	// MFA is a session after the password and a passcode or recovery code.
+	MFA
+)
+
+// String returns "limited", "password", "mfa", or "none" for no session.
+func (l Level) String() string {
+	if l == 0 || l > MFA {
+		return "none"
+	}
+	return [...]string{"limited", "password", "mfa"}[l-1]
+}
 
 // Principal is who a request comes from. It is a value: copying it is cheap and
 // nothing behind it changes. The zero Principal is nobody.
@@ -20,23 +49,32 @@ type Principal struct {
 	// Tenant is the only directory the principal can reach. It comes from the
 	// credential, never from the request.
 	Tenant storage.TenantID
-	// ID and Name are the client's; an operator has neither.
+	// ID and Name are the client's or the user's; an operator has neither.
 	ID, Name string
-	Scopes   Scopes
+	// From is the address the request came from, if it came from any.
+	From   netip.Addr
+	Scopes Scopes
 	// Profile says how the client is known to write SCIM: one of the Profile
 	// constants.
 	Profile string
 	// Token is the public id of the token that was presented. It identifies and
 	// proves nothing.
 	Token string
+
+	// Of a user.
+	Session    string    // the public id of the session
+	Level      Level     // of the session
+	PasscodeAt time.Time // when a passcode was last given in it, zero for never
 }
 
-// Actor returns how the audit trail names the principal: "client:<id>" or
-// "operator"; "nobody" for a principal that may do nothing.
+// Actor returns how the audit trail names the principal: "client:<id>",
+// "user:<id>" or "operator"; "nobody" for a principal that may do nothing.
 func (p Principal) Actor() string {
 	switch {
 	case p.Kind == Client && p.ID != "":
 		return "client:" + p.ID
+	case p.Kind == User && p.ID != "":
+		return "user:" + p.ID
 	case p.Kind == Operator:
 		return "operator"
 	}

@@ -14,18 +14,12 @@ import (
 // Unicode case folding after compatibility normalisation (NFKC), so that
 // "ＡＬＩＣＥ" and "alice" are one name. Fold is idempotent.
 func Fold(s string) string {
-	upper := false
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= utf8.RuneSelf {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
 			return foldUnicode(s)
 		}
-		upper = upper || ('A' <= c && c <= 'Z')
 	}
-	if upper {
-		return strings.ToLower(s)
-	}
-	return s
+	return foldName(s)
 }
 
 func foldUnicode(s string) string {

@@ -117,7 +117,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 			return err
 		}
 		if secret != "" {
-			if err := tx.SetPassword(r, secret); err != nil {
+			var c auth.Credential
+			c.SetPassword(secret, now)
+			if err := auth.SaveCredential(tx, r.ID, &c); err != nil {
 				return err
 			}
 		}
@@ -274,11 +276,11 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
 		switch pw, ok := c.attrs["password"].(string); {
 		case !ok && t.Top("password") != nil:
-			_, err := p.Store.PasswordHash(ctx, by.Tenant, id)
-			if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			stored, err := auth.FindCredential(ctx, p.Store, by.Tenant, id)
+			if err != nil {
 				return change{}, err
 			}
-			c.noPassword = err == nil
+			c.noPassword = stored.PasswordHash != ""
 		case ok && pw != storedPassword:
 			if hashed[pw] == "" {
 				if hashed[pw], err = p.Hasher.Hash(ctx, pw); err != nil {
@@ -511,7 +513,12 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 		return err
 	}
 	if u.change.password != "" || u.change.noPassword {
-		if err := tx.SetPassword(u.prev, u.change.password); err != nil {
+		c, err := auth.ReadCredential(tx, u.prev.ID)
+		if err != nil {
+			return err
+		}
+		c.SetPassword(u.change.password, u.next.LastModified)
+		if err := auth.SaveCredential(tx, u.prev.ID, c); err != nil {
 			return err
 		}
 	}

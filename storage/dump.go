@@ -14,6 +14,7 @@ type Record struct {
 	Token    *Token
 	Resource *WholeResource
 	Members  *GroupMembers
+	Item     *Item // one that does not expire
 	Audit    *AuditEntry
 }
 
@@ -23,8 +24,7 @@ type WholeResource struct {
 	// that a dump outlives the rules by which they are made. InGroups and Ref
 	// mean nothing here.
 	Resource
-	Password string    // the hash in PHC string format, empty for none
-	Deleted  time.Time // zero unless the resource is soft-deleted
+	Deleted time.Time // zero unless the resource is soft-deleted
 }
 
 // GroupMembers is a portion of a group's members, as the memberships are stored:
@@ -44,8 +44,8 @@ type Dumper interface {
 	// Dump yields all there is of a tenant as of one moment, however long the
 	// caller takes; a store that cannot keep to one moment for so long fails and
 	// does not mix two. Memory does not grow with the tenant. The tenant comes
-	// first, then its clients, tokens, resources, members and audit entries (the
-	// outbox among them). Within a kind the order is the store's own, and
+	// first, then its clients, tokens, resources, members, items and audit entries
+	// (the outbox among them). Within a kind the order is the store's own, and
 	// audit entries are in that of their numbers; two dumps without a change in
 	// between are equal, and so is one of a store of the same kind that was loaded
 	// in this order. The caller may keep the records. The error is ErrNotFound if
@@ -63,8 +63,8 @@ type LoadMark struct {
 // Loader tells of loads. Loading itself is done in writes: see Tx.Load.
 //
 // As long as a tenant is being loaded nobody can use it. Clients.Token finds none
-// of its tokens, and CreateClient, CreateToken, RevokeClient and ExpireToken fail
-// with ErrLoading; so there is no principal who could change or read anything
+// of its tokens, and CreateClient, CreateToken, RevokeClient, ExpireToken, PutItem
+// and DeleteItem fail with ErrLoading; so there is no principal who could change or read anything
 // else, and no audit entry comes between those of the dump.
 type Loader interface {
 	// LoadMark returns how far the load of a tenant has come, or nil if none is

@@ -21,7 +21,7 @@ type Store interface {
 	Indexer
 	Resources
 	Memberships
-	Credentials
+	Items
 	Clients
 	Tenants
 	Audit
@@ -78,13 +78,6 @@ type Memberships interface {
 	Groups(ctx context.Context, tenant TenantID, members ...string) (map[string][]Membership, error)
 }
 
-// Credentials reads what proves who somebody is.
-type Credentials interface {
-	// PasswordHash returns the user's password hash in PHC string format, or
-	// ErrNotFound.
-	PasswordHash(ctx context.Context, tenant TenantID, user string) (string, error)
-}
-
 // Clients reads provisioning clients and their tokens.
 type Clients interface {
 	// Token finds a token and its client by the token's public id, whatever the
@@ -122,6 +115,8 @@ type Outbox interface {
 // Tx is a write under way, of one tenant. It sees what it has done so far.
 // It is not safe for concurrent use.
 type Tx interface {
+	ItemWriter
+
 	// Get is Resources.Get inside the transaction.
 	Get(typ, id string) (*Resource, error)
 	// Create stores a new resource with its Index. The error is a *UniqueError when one of its
@@ -163,10 +158,6 @@ type Tx interface {
 	// ids, with all but Doc; none if r does not exist. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
-
-	// SetPassword stores the user's password hash; an empty one removes it. The
-	// error is ErrNotFound when the user does not exist.
-	SetPassword(user *Resource, hash string) error
 
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).

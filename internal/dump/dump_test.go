@@ -82,7 +82,7 @@ func filled(t testing.TB, users int) *sqlite.Store {
 				Type: "User", ID: r.ID, Version: 1, Attributes: []string{"userName", "emails.value"}}))
 		}
 		_, mErr := tx.AddMembers(group, members)
-		return errors.Join(err, mErr, tx.SetPassword(list[0], "$argon2id$"+secret))
+		return errors.Join(err, mErr, tx.PutItem(nil, &storage.Item{Kind: "credential", ID: list[0].ID, Keys: []string{secret}, Data: []byte(`{"passwordHash":"$argon2id$` + secret + `"}`)}))
 	})
 	if err == nil {
 		err = s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
@@ -124,7 +124,7 @@ func TestRoundTrip(t *testing.T) {
 	from := filled(t, 520)
 	dump := dumped(t, from)
 	result, err := Verify(t.Context(), bytes.NewReader(dump), set)
-	want := Counts{Tenants: 1, Clients: 1, Tokens: 1, Resources: 521, Deleted: 1, Memberships: 520, Audit: 521}
+	want := Counts{Tenants: 1, Clients: 1, Tokens: 1, Resources: 521, Deleted: 1, Memberships: 520, Items: 1, Audit: 521}
 	if err != nil || result.Counts != want || result.Tenant != "default" || result.Header.Product != "test" {
 		t.Errorf("Verify: got %+v, %v, want %+v", result, err, want)
 	}
@@ -212,12 +212,13 @@ const (
 	user1      = `{"resource":{"type":"User","id":"u1","version":1,"created":"2026-03-01T12:00:00Z","lastModified":"2026-03-01T12:00:00Z","doc":{"id":"u1","userName":"ana"}}}`
 	group1     = `{"resource":{"type":"Group","id":"g1","version":1,"created":"2026-03-01T12:00:00Z","lastModified":"2026-03-01T12:00:00Z","doc":{"id":"g1","displayName":"x"}}}`
 	members1   = `{"members":{"group":"g1","members":[{"value":"u1"}]}}`
+	item1      = `{"item":{"kind":"note","id":"i1","keys":["a","b"],"version":1,"doc":{"of":"u1"}}}`
 	audit1     = `{"audit":{"seq":1,"at":"2026-03-01T12:00:00Z","actor":"operator","action":"x"}}`
 )
 
-var allLines = []string{headerLine, tenant1, client1, token1, user1, group1, members1, audit1}
+var allLines = []string{headerLine, tenant1, client1, token1, user1, group1, members1, item1, audit1}
 
-var allCounts = Counts{Tenants: 1, Clients: 1, Tokens: 1, Resources: 2, Memberships: 1, Audit: 1}
+var allCounts = Counts{Tenants: 1, Clients: 1, Tokens: 1, Resources: 2, Memberships: 1, Items: 1, Audit: 1}
 
 // TestLines: a line that is not as it has to be is named, with what was expected.
 func TestLines(t *testing.T) {
@@ -261,8 +262,16 @@ func TestLines(t *testing.T) {
 		{7, `{"value":"u1"}`, ``, "line 7: expected members: group"},
 		{7, `{"value":"u1"}`, `{"value":""}`, "line 7: expected members"},
 		{7, `{"value":"u1"}`, strings.Repeat(`{"value":"u1"},`, 500) + `{"value":"u1"}`, "line 7: expected members: group, and up to 500"},
-		{8, `"seq":1`, `"seq":0`, "line 8: expected an audit entry: seq"},
-		{8, audit1, audit1 + "\n" + audit1, "line 10: expected the trailer to count"},
+		{8, `"kind":"note"`, `"kind":""`, "line 8: expected an item: kind, id"},
+		{8, `"version":1`, `"version":0`, "line 8: expected an item"},
+		{8, `"keys":["a","b"]`, `"keys":["b","a"]`, "line 8: expected an item"},
+		{8, `"keys":["a","b"]`, `"keys":["","swordfish"]`, "line 8: expected an item"},
+		{8, `,"doc":{"of":"u1"}`, ``, "line 8: expected an item"},
+		{8, `{"of":"u1"}`, `{"of":"u1","of":"swordfish"}`, "line 8: expected an item"},
+		{8, `"version":1`, `"version":1,"swordfish":1`, "line 8: expected an item"},
+		{9, `"seq":1`, `"seq":0`, "line 9: expected an audit entry: seq"},
+		{9, audit1, audit1 + "\n" + audit1, "line 11: expected the trailer to count"},
+		{5, `"version":1`, `"version":1,"password":"swordfish"`, "line 5: expected a resource"},
 	} {
 		lines := append([]string{}, allLines...)
 		lines[c.line-1] = strings.Replace(lines[c.line-1], c.from, c.to, 1)
@@ -297,6 +306,7 @@ func TestRefusedByTheStore(t *testing.T) {
 		{6, group1, strings.ReplaceAll(user1, "u1", "u2"), allCounts, "line 6: expected a value of userName that nothing before it has"},
 		{7, `"value":"u1"`, `"value":"swordfish"`, allCounts, "line 7: expected members that the dump has as resources, unlike member 0"},
 		{7, `"group":"g1"`, `"group":"u1"`, allCounts, "line 7: expected a group or client that the dump has"},
+		{8, item1, item1 + "\n" + item1, allCounts, "line 9: expected a value of id that nothing before it has"},
 	} {
 		s := openStore(t)
 		lines := append([]string{}, allLines...)
@@ -306,8 +316,8 @@ func TestRefusedByTheStore(t *testing.T) {
 			t.Errorf("line %d with %q for %q: got %v, want %s", c.line, c.to, c.from, err, c.want)
 		}
 		mark, err := s.LoadMark(t.Context(), storage.DefaultTenant)
-		if err != nil || mark == nil || mark.Records != int64(c.line-2) {
-			t.Errorf("line %d: LoadMark: got %+v, %v, want %d records", c.line, mark, err, c.line-2)
+		if before := int64(c.line - 2 + strings.Count(c.to, "\n")); err != nil || mark == nil || mark.Records != before {
+			t.Errorf("line %d: LoadMark: got %+v, %v, want %d records", c.line, mark, err, before)
 		}
 	}
 }

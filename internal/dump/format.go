@@ -4,8 +4,8 @@
 // A dump is JSON Lines in UTF-8. The first line is a header: the format and its
 // version, an id of the dump, whose it is, when and by which version it was made.
 // Each following line is one record, an object with one member that says what
-// kind it is: a tenant, client, token, resource, members (a portion of a group's)
-// or an audit entry, in this order. The last line counts them and has the SHA-256
+// kind it is: a tenant, client, token, resource, members (a portion of a group's),
+// item or audit entry, in this order. The last line counts them and has the SHA-256
 // of all bytes before it, so a dump that was cut off or altered is refused. It
 // protects from accidents, not from forgers.
 //
@@ -19,6 +19,7 @@ package dump
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,13 +58,14 @@ type Counts struct {
 	Resources   int64 `json:"resources"`
 	Deleted     int64 `json:"deleted"` // of the resources, those that are soft-deleted
 	Memberships int64 `json:"memberships"`
+	Items       int64 `json:"items"`
 	Audit       int64 `json:"audit"`
 }
 
 // String writes the counts for people.
 func (c Counts) String() string {
-	return fmt.Sprintf("%s, %s, %s (%d deleted), %s, %s", some(c.Clients, "client"), some(c.Tokens, "token"),
-		some(c.Resources, "resource"), c.Deleted, some(c.Memberships, "membership"), some(c.Audit, "audit entry"))
+	return fmt.Sprintf("%s, %s, %s (%d deleted), %s, %s, %s", some(c.Clients, "client"), some(c.Tokens, "token"),
+		some(c.Resources, "resource"), c.Deleted, some(c.Memberships, "membership"), some(c.Items, "item"), some(c.Audit, "audit entry"))
 }
 
 func some(n int64, what string) string {
@@ -91,6 +93,8 @@ func (c *Counts) add(r storage.Record) {
 		}
 	case r.Members != nil:
 		c.Memberships += int64(len(r.Members.Members))
+	case r.Item != nil:
+		c.Items++
 	case r.Audit != nil:
 		c.Audit++
 	}
@@ -132,7 +136,6 @@ type resourceLine struct {
 	Created      time.Time `json:"created"`
 	LastModified time.Time `json:"lastModified"`
 	Deleted      time.Time `json:"deleted,omitzero"`
-	Password     string    `json:"password,omitempty"`
 	// Doc stands last, so that it can be written as it is.
 	Doc jsontext.Value `json:"doc,omitempty"`
 }
@@ -145,6 +148,15 @@ type membersLine struct {
 type memberLine struct {
 	Value   string `json:"value"`
 	Display string `json:"display,omitempty"`
+}
+
+type itemLine struct {
+	Kind    string   `json:"kind"`
+	ID      string   `json:"id"`
+	Keys    []string `json:"keys,omitempty"`
+	Version int64    `json:"version"`
+	// Doc is the data. It stands last, as that of a resource does.
+	Doc jsontext.Value `json:"doc,omitempty"`
 }
 
 type auditLine struct {
@@ -180,9 +192,9 @@ var kinds = []kind{
 		return storage.Record{Token: &storage.Token{ID: l.ID, Client: l.Client, Hash: l.Hash, Created: l.Created, Expires: l.Expires, LastUsed: l.LastUsed}},
 			l.ID != "" && l.Client != "" && len(l.Hash) > 0 && whole(l.Created) && whole(l.Expires) && unset(l.LastUsed)
 	})},
-	{"resource", "a resource: type, id, version, created, lastModified and doc, and perhaps deleted and password", reader(func(l resourceLine, _ storage.TenantID) (storage.Record, bool) {
+	{"resource", "a resource: type, id, version, created, lastModified and doc, and perhaps deleted", reader(func(l resourceLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Resource: &storage.WholeResource{Resource: storage.Resource{Type: l.Type, ID: l.ID, Version: l.Version,
-				Created: l.Created, LastModified: l.LastModified, Doc: l.Doc}, Password: l.Password, Deleted: l.Deleted}},
+				Created: l.Created, LastModified: l.LastModified, Doc: l.Doc}, Deleted: l.Deleted}},
 			l.Type != "" && l.ID != "" && l.Version > 0 && whole(l.Created) && whole(l.LastModified) && unset(l.Deleted) && l.Doc.Kind() == '{'
 	})},
 	{"members", fmt.Sprintf("members: group, and up to %d members with value and perhaps display", storage.MembersPerRecord),
@@ -195,6 +207,10 @@ var kinds = []kind{
 			}
 			return storage.Record{Members: m}, good
 		})},
+	{"item", "an item: kind, id, version and doc, and perhaps keys, sorted", reader(func(l itemLine, _ storage.TenantID) (storage.Record, bool) {
+		i := &storage.Item{Kind: l.Kind, ID: l.ID, Keys: l.Keys, Version: l.Version, Data: l.Doc}
+		return storage.Record{Item: i}, l.Version > 0 && i.Prepare() == nil && slices.Equal(i.Keys, l.Keys)
+	})},
 	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version and attributes", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Audit: &storage.AuditEntry{Seq: l.Seq, At: l.At, RequestID: l.RequestID, Actor: l.Actor, Action: l.Action, Type: l.Type, ID: l.ID,
 			Version: l.Version, Attributes: l.Attributes}}, l.Seq > 0 && whole(l.At) && l.Actor != "" && l.Action != "" && l.Version >= 0
@@ -241,13 +257,17 @@ func appendRecord(dst []byte, r storage.Record) ([]byte, error) {
 	case r.Resource != nil:
 		w := r.Resource
 		name, doc = "resource", w.Doc
-		line = resourceLine{Type: w.Type, ID: w.ID, Version: w.Version, Created: w.Created, LastModified: w.LastModified, Deleted: w.Deleted, Password: w.Password}
+		line = resourceLine{Type: w.Type, ID: w.ID, Version: w.Version, Created: w.Created, LastModified: w.LastModified, Deleted: w.Deleted}
 	case r.Members != nil:
 		m := membersLine{Group: r.Members.Group, Members: make([]memberLine, len(r.Members.Members))}
 		for i, e := range r.Members.Members {
 			m.Members[i] = memberLine{e.Value, e.Display}
 		}
 		name, line = "members", m
+	case r.Item != nil:
+		i := r.Item
+		name, doc = "item", i.Data
+		line = itemLine{Kind: i.Kind, ID: i.ID, Keys: i.Keys, Version: i.Version}
 	case r.Audit != nil:
 		e := r.Audit
 		name, line = "audit", auditLine{e.Seq, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes}

@@ -7,7 +7,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -106,19 +105,6 @@ func (s *Store) ListTenants(ctx context.Context) ([]*storage.Tenant, error) {
 	return list, explain(err)
 }
 
-// PasswordHash implements storage.Credentials.
-func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user string) (string, error) {
-	raw, err := s.db.Collection(resources).FindOne(ctx, liveByID(string(tenant), user, "User"), options.FindOne().SetProjection(only(fPassword))).Raw()
-	if err != nil {
-		return "", found(err)
-	}
-	hash := text(raw, fPassword)
-	if hash == "" {
-		return "", storage.ErrNotFound
-	}
-	return hash, nil
-}
-
 // Clients are few and change rarely, so what concerns them is carried out at
 // once.
 
@@ -208,7 +194,7 @@ func (t *tx) RevokeClient(id string, at time.Time) error {
 		return err
 	}
 	t.changed = true
-	t.add(ofKeys, change{delete: clientName(t.tenant, text(raw, fName)), owner: id})
+	t.add(ofKeys, disown(t.tenant, clientName(t.tenant, text(raw, fName)), id))
 	if err := t.flush(); err != nil {
 		return err
 	}

@@ -66,17 +66,32 @@ func TestStandalone(t *testing.T) {
 	if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", newUser(s, 3, "x").ID); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("Get of what was refused: got %v, want ErrNotFound", err)
 	}
+	note := &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Data: []byte(`"1"`)}
+	changed := *note
+	changed.Keys = []string{"b"}
 	entry := storage.AuditEntry{At: ana.Created, Actor: "operator", Action: "test", Type: "User", ID: ana.ID, Version: 2}
 	err = s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 		next := newUser(s, 1, "anna")
 		next.Version = 2
-		return errors.Join(tx.Update(ana, next), tx.SetPassword(next, "hash"), tx.Audit(entry))
+		return errors.Join(tx.Update(ana, next), tx.PutItem(nil, note), tx.PutItem(note, &changed), tx.Audit(entry))
 	})
 	if err != nil {
 		t.Errorf("Update: %v", err)
 	}
 	if err := create(t.Context(), s, newUser(s, 4, "ana")); err != nil {
 		t.Errorf("the name that was given up: %v", err)
+	}
+	for name, fn := range map[string]func(storage.Tx) error{
+		"PutItem of what is there": func(tx storage.Tx) error { return tx.PutItem(nil, note) },
+		"PutItem that is late":     func(tx storage.Tx) error { return tx.PutItem(note, &changed) },
+		"DeleteItem that is late":  func(tx storage.Tx) error { return tx.DeleteItem(note) },
+	} {
+		if err := s.Write(t.Context(), storage.DefaultTenant, fn); !errors.Is(err, storage.ErrConflict) {
+			t.Errorf("%s: got %v, want ErrConflict", name, err)
+		}
+	}
+	if list, err := s.Items(t.Context(), storage.DefaultTenant, "note", ""); err != nil || len(list) != 1 || list[0].Version != 2 || list[0].Keys[0] != "b" {
+		t.Errorf("Items: got %+v, %v, want the note in its second version", list, err)
 	}
 	list, err := s.Events(t.Context(), storage.DefaultTenant, 0, 10)
 	if err != nil || len(list) != 4 {

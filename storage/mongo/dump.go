@@ -54,7 +54,7 @@ func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Recor
 	}
 	return s.inSnapshot(ctx, func(ctx context.Context) error {
 		for _, part := range []func(context.Context, string, func(storage.Record) error) error{
-			s.dumpTenant, s.dumpClients, s.dumpTokens, s.dumpResources, s.dumpMembers, s.dumpAudit,
+			s.dumpTenant, s.dumpClients, s.dumpTokens, s.dumpResources, s.dumpMembers, s.dumpItems, s.dumpAudit,
 		} {
 			if err := part(ctx, tenant, give); err != nil {
 				return err
@@ -100,9 +100,9 @@ func (s *Store) dumpResources(ctx context.Context, tenant string, give func(stor
 		return give(storage.Record{Resource: &storage.WholeResource{
 			Resource: storage.Resource{Type: typ, ID: text(raw, fResource), Version: number(raw, fVersion),
 				Created: moment(raw, fCreated), LastModified: moment(raw, fModified), Doc: []byte(text(raw, fDoc))},
-			Password: text(raw, fPassword), Deleted: moment(raw, fDeleted),
+			Deleted: moment(raw, fDeleted),
 		}})
-	}, look().sort(d(fID, 1)).fields(only(fType, fResource, fVersion, fCreated, fModified, fDoc, fPassword, fDeleted)))
+	}, look().sort(d(fID, 1)).fields(only(fType, fResource, fVersion, fCreated, fModified, fDoc, fDeleted)))
 }
 
 // membersBytes ends a portion of members before it is full when they have long
@@ -160,7 +160,8 @@ func (s *Store) dumpAudit(ctx context.Context, tenant string, give func(storage.
 }
 
 // The mark of a load is among the clients of the tenant, so that whoever looks for
-// the client of a token finds it on the way. No client has its _id.
+// the client of a token finds it on the way, and that there is one among the items,
+// for those who write there. No client and no item has its _id.
 func markID(tenant string) string { return key(tenant, "!load", "") }
 
 func isMark(raw bson.Raw) bool { return text(raw, fLoad) != "" }
@@ -236,8 +237,9 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 		c := t.store.db.Collection(clients)
 		if next == nil {
 			r, err := c.DeleteOne(ctx, filter)
-			if err == nil {
+			if err == nil && r.DeletedCount > 0 {
 				n = r.DeletedCount
+				_, err = t.store.db.Collection(items).DeleteOne(ctx, mark)
 			}
 			return err
 		}
@@ -273,10 +275,10 @@ func (t *tx) beginLoad(mark bson.D) error {
 			return err
 		}
 	}
-	return t.do(func(ctx context.Context) error {
-		_, err := t.store.db.Collection(clients).InsertOne(ctx, mark)
-		return taken(err)
-	})
+	if err := t.insert(items, append(mark[:2:2], bson.E{Key: fLoad, Value: mark[2].Value})); err != nil {
+		return err
+	}
+	return t.insert(clients, mark)
 }
 
 // Load implements storage.Tx. Resources are collected as in Create; of everything
@@ -307,6 +309,8 @@ func (t *tx) Load(r *storage.Record) error {
 		return t.loadResource(r.Resource)
 	case r.Members != nil:
 		return t.loadMembers(r.Members)
+	case r.Item != nil:
+		return t.loadItem(r.Item)
 	case r.Audit != nil:
 		return t.loadAudit(r.Audit)
 	}
@@ -390,9 +394,6 @@ func (t *tx) loadResource(w *storage.WholeResource) error {
 			}
 		}
 		doc = append(doc, bson.E{Key: fDeleted, Value: millis(w.Deleted)})
-	}
-	if w.Password != "" {
-		doc = append(doc, bson.E{Key: fPassword, Value: w.Password})
 	}
 	t.add(ofResources, change{insert: doc})
 	return t.guess()

@@ -26,7 +26,6 @@ func TestFerretDB(t *testing.T) {
 		return open(t, server.URI(server.NewDatabase(t)), Options{AllowStandalone: true, AllowLookalike: true, QueryTimeout: time.Minute})
 	}, map[string]string{
 		"of a write whose fn fails nothing remains":                                           undo,
-		"a password hash is stored, replaced and removed":                                     undo,
 		"a panic fails only the write it happens in":                                          undo,
 		"SetMembers works again after it failed":                                              undo,
 		"totals are not moved by a write that fails":                                          undo,

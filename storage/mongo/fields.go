@@ -16,6 +16,7 @@ const (
 	tenants   = "tenants"
 	counters  = "counters"
 	meta      = "meta"
+	items     = "items"
 )
 
 // The fields. They are short because every document carries them.
@@ -35,7 +36,6 @@ const (
 	fKeys     = "k" // "attribute=value" of unique and indexed attributes
 	fUnique   = "u" // how many of those, from the first on, are unique
 	fGrouped  = "g" // true once it has been a direct member of a group
-	fPassword = "p" // the hash
 	fDeleted  = "x" // when
 	fLock     = "l" // moves so that two writes meet here; see tx.lock
 	fStamp    = "q" // that of the last write that gave it a version; see stamps
@@ -68,6 +68,10 @@ const (
 	fUsed     = "l"
 	fLoad     = "ld" // of the mark of a load only: the id of the dump
 	fMeeting  = "m"  // moves so that two writes meet here
+
+	// Of an item, which has an id, a version, a type (its kind) and a document
+	// (its data) as a resource does. It expires, unless this is 0, as a token does.
+	fFound = "k" // "kind/key" for each of its keys, and for the empty one
 
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"

@@ -525,7 +525,7 @@ func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 	}
 	for _, id := range ids {
 		t.add(ofResources, t.member(id))
-		t.add(ofRows, change{delete: t.rowID(group, id)})
+		t.add(ofRows, change{delete: byID(t.tenant, t.rowID(group, id))})
 	}
 	t.changed = t.changed || len(ids) > 0
 	return len(ids), t.guess()
@@ -560,7 +560,7 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 				t.add(ofResources, t.member(id))
 				count++
 			}
-			t.add(ofRows, change{delete: t.rowID(group, id)})
+			t.add(ofRows, change{delete: byID(t.tenant, t.rowID(group, id))})
 		}
 		if err := t.flush(); err != nil {
 			return count, err

@@ -243,6 +243,7 @@ var indexes = []struct {
 	{tenants, nil},
 	{counters, nil},
 	{meta, nil},
+	{items, []bson.D{d(fTenant, 1, fFound, 1, fID, 1), d(fExpires, 1)}},
 }
 
 // migrate brings the database to this program's schema. Every step may be done

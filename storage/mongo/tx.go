@@ -25,8 +25,8 @@ type tx struct {
 	careful bool
 
 	turn    *turn
-	writes  []string        // the ids of the resources it changes
-	pending [3]changes      // by collection; see pendingOf
+	writes  []string        // what it changes that others may be after: resources, items, guards
+	pending [4]changes      // by collection; see pendingOf
 	roots   map[string]bool // groups that are in no group, as this write knows
 	sent    bool            // some command
 	guessed bool            // an answer was given that is not certain
@@ -36,6 +36,7 @@ type tx struct {
 	changed bool // something other than the audit trail
 	audited bool
 	over    bool
+	asks    bool // what is sent finds out whether the tenant is being loaded
 
 	// Of a load.
 	loading    bool  // it is known to be under way
@@ -48,11 +49,12 @@ type tx struct {
 // pendingOf are the collections whose changes are collected, in the order in
 // which they are sent: without transactions a taken name has to be found before
 // anything else is written.
-var pendingOf = [3]string{keys, resources, rows}
+var pendingOf = [4]string{keys, resources, items, rows}
 
 const (
 	ofKeys = iota
 	ofResources
+	ofItems
 	ofRows
 )
 
@@ -61,10 +63,10 @@ type changes []change
 
 type change struct {
 	insert bson.D // beginning with _id and tenant, or
-	delete string // an _id, of a document that is there, or
-	filter bson.D // of one document that is there, and
+	delete bson.D // a filter of one document that is there, or
+	absent bson.D // one of a document that is not there, or
+	filter bson.D // one of a document that is there, and
 	update bson.D
-	owner  string // of the key to delete
 }
 
 // run is one attempt: everything but the commit.
@@ -102,8 +104,8 @@ func (t *tx) do(fn func(context.Context) error) error {
 	return err
 }
 
-// await waits for the turn of a write that is going to change a resource, before
-// its transaction begins: what that sees is then as the last one left it.
+// await waits for the turn of a write that is going to change a resource or item,
+// before its transaction begins: what that sees is then as the last one left it.
 func (t *tx) await(id string) error {
 	if t.sent || t.failed != nil {
 		return t.failed
@@ -114,9 +116,9 @@ func (t *tx) await(id string) error {
 	return t.failed
 }
 
-// contended are the resources that other writes are likely to be after, too. Of
-// a write that changes many, the first few stand for all: to queue for each would
-// hold up everybody.
+// contended is what other writes are likely to be after, too. Of a write that
+// changes much, the first few stand for all: to queue for each would hold up
+// everybody.
 func (t *tx) contended() []string { return t.writes[:min(8, len(t.writes))] }
 
 // conflict notes that another write was in the way.
@@ -147,7 +149,7 @@ func (t *tx) guess() error {
 // change that follows another kind. The error is errAgain when something was not
 // as expected.
 func (t *tx) flush() error {
-	if len(t.pending[ofResources]) > 0 {
+	if len(t.pending[ofResources])+len(t.pending[ofItems]) > 0 {
 		held := t.turn.held
 		for _, id := range t.contended() {
 			if err := t.await(id); err != nil {
@@ -167,7 +169,7 @@ func (t *tx) flush() error {
 			continue
 		}
 		t.pending[i] = nil
-		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i]), t.tenant) })
+		err := t.do(func(ctx context.Context) error { return list.send(ctx, t.store.db.Collection(pendingOf[i])) })
 		if err != nil {
 			return err
 		}
@@ -175,31 +177,29 @@ func (t *tx) flush() error {
 	return t.count()
 }
 
-func (list changes) send(ctx context.Context, c *mongo.Collection, tenant string) error {
+func (list changes) send(ctx context.Context, c *mongo.Collection) error {
 	var inserts, updates, deletes int64
 	for _, x := range list {
 		switch {
 		case x.insert != nil:
 			inserts++
-		case x.delete != "":
+		case x.delete != nil:
 			deletes++
-		default:
+		case x.absent == nil:
 			updates++
 		}
 	}
 	models := make([]mongo.WriteModel, len(list))
 	for i, x := range list {
 		switch {
-		case x.insert != nil && updates == 0:
+		case x.insert != nil && inserts+deletes == int64(len(list)):
 			models[i] = mongo.NewInsertOneModel().SetDocument(x.insert)
 		case x.insert != nil: // as an update, so that it goes with the others in one command
 			models[i] = mongo.NewUpdateOneModel().SetFilter(x.insert[:2]).SetUpdate(d("$setOnInsert", x.insert[2:])).SetUpsert(true)
-		case x.delete != "":
-			filter := byID(tenant, x.delete)
-			if x.owner != "" {
-				filter = append(filter, bson.E{Key: fOwner, Value: x.owner})
-			}
-			models[i] = mongo.NewDeleteOneModel().SetFilter(filter)
+		case x.delete != nil:
+			models[i] = mongo.NewDeleteOneModel().SetFilter(x.delete)
+		case x.absent != nil: // so does a question
+			models[i] = mongo.NewUpdateOneModel().SetFilter(x.absent).SetUpdate(d("$inc", d(fMeeting, int64(1))))
 		default:
 			models[i] = mongo.NewUpdateOneModel().SetFilter(x.filter).SetUpdate(x.update)
 		}
@@ -281,6 +281,11 @@ func (t *tx) uniqueKey(typ, text string) string { return key(t.tenant, typ, text
 // own takes a unique key for a resource.
 func (t *tx) own(typ, text, id string) change {
 	return change{insert: append(byID(t.tenant, t.uniqueKey(typ, text)), bson.E{Key: fOwner, Value: id})}
+}
+
+// disown gives up a key that is somebody's.
+func disown(tenant, key, owner string) change {
+	return change{delete: append(byID(tenant, key), bson.E{Key: fOwner, Value: owner})}
 }
 
 func (t *tx) Create(r *storage.Resource) error {
@@ -385,7 +390,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	t.changed = true
 	for _, k := range have {
 		if !slices.Contains(to.keys[:len(to.unique)], k) {
-			t.add(ofKeys, change{delete: t.uniqueKey(prev.Type, k), owner: prev.ID})
+			t.add(ofKeys, disown(t.tenant, t.uniqueKey(prev.Type, k), prev.ID))
 		}
 	}
 	for _, k := range coming {
@@ -485,7 +490,7 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 		}
 	}
 	for _, k := range uniqueOf(raw) {
-		t.add(ofKeys, change{delete: t.uniqueKey(prev.Type, k), owner: prev.ID})
+		t.add(ofKeys, disown(t.tenant, t.uniqueKey(prev.Type, k), prev.ID))
 	}
 	return t.guess()
 }
@@ -512,32 +517,6 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 		}
 		return nil
 	})
-}
-
-func (t *tx) SetPassword(user *storage.Resource, hash string) error {
-	if t.careful {
-		if err := t.flush(); err != nil {
-			return err
-		}
-		var raw bson.Raw
-		err := t.do(func(ctx context.Context) (err error) {
-			raw, err = t.store.db.Collection(resources).FindOne(ctx, t.live(user.Type, user.ID), options.FindOne().SetProjection(only(fPassword))).Raw()
-			return err
-		})
-		switch {
-		case errors.Is(err, mongo.ErrNoDocuments):
-			return storage.ErrNotFound
-		case err != nil || hash == "" && text(raw, fPassword) == "":
-			return err
-		}
-	}
-	t.changed = true
-	update := d("$set", d(fPassword, hash))
-	if hash == "" {
-		update = d("$unset", d(fPassword, ""))
-	}
-	t.add(ofResources, change{filter: t.live(user.Type, user.ID), update: update})
-	return t.guess()
 }
 
 func (t *tx) Audit(e storage.AuditEntry) error {

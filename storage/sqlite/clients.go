@@ -100,19 +100,6 @@ func (s *Store) ListTenants(ctx context.Context) (list []*storage.Tenant, err er
 	return list, err
 }
 
-// PasswordHash implements storage.Credentials.
-func (s *Store) PasswordHash(ctx context.Context, tenant storage.TenantID, user string) (hash string, err error) {
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT p.secret FROM resource r JOIN credential p ON p.n = r.n AND p.kind = 'password'
-			WHERE r.tenant = ? AND r.type = 'User' AND r.id = ? AND r.deleted IS NULL`,
-			func(st *sqlite.Stmt) error { hash = st.ColumnText(0); return nil }, string(tenant), user)
-	})
-	if err == nil && hash == "" {
-		err = storage.ErrNotFound
-	}
-	return hash, err
-}
-
 const auditColumns = `seq, at, request_id, actor, action, type, id, version, attributes`
 
 func scanAudit(st *sqlite.Stmt) storage.AuditEntry {

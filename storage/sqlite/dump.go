@@ -52,7 +52,7 @@ func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Recor
 		return err
 	}
 	for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{
-		dumpTenant, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpAudit,
+		dumpTenant, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpItems, dumpAudit,
 	} {
 		if err := part(c, tenant, give); err != nil {
 			return err
@@ -86,10 +86,9 @@ func dumpTokens(c *sqlite.Conn, tenant string, give func(storage.Record) error) 
 }
 
 func dumpResources(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
-	return query(c, `SELECT `+resourceColumns+`, r.type, r.deleted, p.secret
-		FROM resource r LEFT JOIN credential p ON p.n = r.n AND p.kind = 'password' WHERE r.tenant = ? ORDER BY r.n`,
+	return query(c, `SELECT `+resourceColumns+`, r.type, r.deleted FROM resource r WHERE r.tenant = ? ORDER BY r.n`,
 		func(st *sqlite.Stmt) error {
-			w := &storage.WholeResource{Deleted: columnTime(st, 7), Password: st.ColumnText(8)}
+			w := &storage.WholeResource{Deleted: columnTime(st, 7)}
 			scan(st, &w.Resource)
 			w.ID, w.Type, w.Ref = st.ColumnText(1), st.ColumnText(6), 0
 			w.Doc = make([]byte, st.ColumnLen(5))
@@ -134,6 +133,16 @@ func dumpMembers(c *sqlite.Conn, tenant string, give func(storage.Record) error)
 		return err
 	}
 	return end()
+}
+
+func dumpItems(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	return query(c, `SELECT `+itemColumns+`, i.kind FROM item i WHERE i.tenant = ? AND i.expires IS NULL ORDER BY i.kind, i.id`, func(st *sqlite.Stmt) error {
+		i, err := scanItem(st, st.ColumnText(5))
+		if err != nil {
+			return err
+		}
+		return give(storage.Record{Item: i})
+	}, tenant)
 }
 
 func dumpAudit(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
@@ -239,6 +248,8 @@ func (t *tx) Load(r *storage.Record) error {
 		return t.loadResource(r.Resource)
 	case r.Members != nil:
 		return t.loadMembers(r.Members)
+	case r.Item != nil:
+		return t.loadItem(r.Item)
 	case r.Audit != nil:
 		return t.loadAudit(*r.Audit)
 	}
@@ -302,10 +313,7 @@ func (t *tx) loadResource(w *storage.WholeResource) error {
 	err = t.exec(`INSERT INTO resource (n, tenant, type, id, version, created, modified, deleted, name, keys, doc, shadow)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`,
 		n, t.tenant, w.Type, w.ID, w.Version, w.Created, w.LastModified, w.Deleted, w.Name, x.packed, w.Doc, x.shadow)
-	if err != nil || w.Password == "" {
-		return taken(err, "id", "id")
-	}
-	return t.exec(`INSERT INTO credential (n, kind, secret) VALUES (?, 'password', ?)`, n, w.Password)
+	return taken(err, "id", "id")
 }
 
 // findAny returns the row number of a resource of one of the types, deleted or
@@ -349,6 +357,17 @@ func (t *tx) loadMembers(l *storage.GroupMembers) error {
 		}
 	}
 	return nil
+}
+
+func (t *tx) loadItem(i *storage.Item) error {
+	if err := i.Prepare(); err != nil {
+		return err
+	}
+	err := t.exec(`INSERT INTO item (tenant, kind, id, version, data) VALUES (?, ?, ?, ?, ?)`, t.tenant, i.Kind, i.ID, i.Version, i.Data)
+	if err != nil {
+		return taken(err, "id", "id")
+	}
+	return t.insertKeys(i)
 }
 
 func (t *tx) loadAudit(e storage.AuditEntry) error {

@@ -24,14 +24,14 @@ func TestDumpStreams(t *testing.T) {
 	if err := s.read(t.Context(), func(c *sqlite.Conn) error {
 		before := len(prepared(c))
 		give := func(storage.Record) error { return nil }
-		for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{dumpResources, dumpMembers, dumpAudit} {
+		for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{dumpResources, dumpMembers, dumpItems, dumpAudit} {
 			if err := part(c, "default", give); err != nil {
 				return err
 			}
 		}
 		list := prepared(c)
-		if len(list) != before+3 {
-			t.Errorf("prepared %d statements, want 3 more than %d", len(list), before)
+		if len(list) != before+4 {
+			t.Errorf("prepared %d statements, want 4 more than %d", len(list), before)
 		}
 		for _, sql := range list {
 			if plan := strings.Join(explainSQL(t, c, sql), "\n\t"); strings.Contains(plan, "TEMP B-TREE") {
@@ -57,10 +57,11 @@ func TestLoadsAreSeeks(t *testing.T) {
 			{Tenant: &storage.Tenant{Name: "x", Created: someday}},
 			{Client: newClient("c1", "idp")},
 			{Token: &storage.Token{ID: "k1", Client: "c1", Hash: []byte{1}, Created: someday, Expires: someday}},
-			{Resource: &storage.WholeResource{Resource: *u, Password: "x"}},
+			{Resource: &storage.WholeResource{Resource: *u}},
 			{Resource: &storage.WholeResource{Resource: *gone, Deleted: someday}},
 			{Resource: &storage.WholeResource{Resource: *g}},
 			{Members: &storage.GroupMembers{Group: g.ID, Members: []storage.Member{{Value: u.ID}, {Value: gone.ID}}}},
+			{Item: &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Version: 3, Data: []byte("{}")}},
 			{Audit: &storage.AuditEntry{Seq: 7, At: someday, Actor: "operator", Action: "x"}},
 		} {
 			if err := tx.Load(&r); err != nil {
@@ -134,6 +135,49 @@ func TestCloseEndsDumps(t *testing.T) {
 	}
 	if !errors.Is(last, storage.ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", last)
+	}
+}
+
+// TestPasswordsAreMigrated: a store of the first schema keeps its passwords, those
+// of deleted users too.
+func TestPasswordsAreMigrated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	schema, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := openConn(path, writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := schema.Migrations[0] + fmt.Sprintf(`; PRAGMA application_id = %d; PRAGMA user_version = 1;
+		INSERT INTO resource (n, tenant, type, id, version, created, modified, deleted, name, keys, doc, shadow) VALUES
+			(1, 'default', 'User', 'ana', 1, 1, 1, NULL, '', x'', '{}', x''), (2, 'acme', 'User', 'bob', 1, 1, 1, 2, '', x'', '{}', x''),
+			(3, 'acme', 'User', 'carl', 1, 1, 1, NULL, '', x'', '{}', x'');
+		INSERT INTO credential (n, kind, secret) VALUES (1, 'password', '$argon2id$"ana"'), (2, 'password', '$argon2id$bob');
+		INSERT INTO keyed (n) SELECT 3; DELETE FROM keyed WHERE n = 0;`, schema.AppID)
+	if err := sqlitex.ExecuteScript(c, script, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path, Options{})
+	defer s.Close()
+	for _, want := range []struct {
+		tenant     storage.TenantID
+		user, data string
+	}{{"default", "ana", `{"passwordHash":"$argon2id$\"ana\""}`}, {"acme", "bob", `{"passwordHash":"$argon2id$bob"}`}} {
+		list, err := s.Items(t.Context(), want.tenant, "credential", "")
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%s: %d credentials, %v, want 1", want.tenant, len(list), err)
+		}
+		if i := list[0]; i.ID != want.user || string(i.Data) != want.data || i.Version != 1 || !i.Expires.IsZero() || len(i.Keys) > 0 {
+			t.Errorf("%s: got %+v with %s, want %s with %s", want.tenant, i, i.Data, want.user, want.data)
+		}
 	}
 }
 

@@ -322,7 +322,7 @@ func TestReopen(t *testing.T) {
 			tx.Delete(users[3], someday), tx.Delete(users[25], someday), // a merged one and a later one
 			tx.Update(users[4], next(4, "renamed4")), tx.Update(users[26], next(26, "renamed26")),
 			tx.Create(newResource(userType, 40, map[string]any{"userName": "user3"})),
-			tx.SetPassword(users[5], "hash"),
+			tx.PutItem(nil, &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Data: []byte(`"kept"`)}),
 			tx.CreateClient(newClient("c1", "client")),
 			tx.CreateToken(&storage.Token{ID: "k1", Client: "c1", Hash: []byte{0, 1}, Created: someday, Expires: someday}),
 			tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "create", Type: "User", ID: "x", Version: 1}))
@@ -353,7 +353,7 @@ func TestReopen(t *testing.T) {
 			fmt.Fprintf(&b, "\n%s %d %s %v", r.ID, r.Version, r.Doc, r.InGroups)
 		}
 		members, err2 := s.CountMembers(t.Context(), storage.DefaultTenant, g.ID, 100)
-		hash, err3 := s.PasswordHash(t.Context(), storage.DefaultTenant, users[5].ID)
+		items, err3 := s.Items(t.Context(), storage.DefaultTenant, "note", "a")
 		token, client, err4 := s.Token(t.Context(), "k1")
 		entries, err5 := s.AuditEntries(t.Context(), storage.DefaultTenant, 0, 1000)
 		events, err6 := s.Events(t.Context(), storage.DefaultTenant, 0, 1000)
@@ -361,7 +361,7 @@ func TestReopen(t *testing.T) {
 		if err := errors.Join(err, err2, err3, err4, err5, err6, err7); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "\n%d members, %s, %v %v, %v, %v, %v", members, hash, *token, *client, entries, events, *tenants[0])
+		fmt.Fprintf(&b, "\n%d members, %v, %v %v, %v, %v, %v", members, *items[0], *token, *client, entries, events, *tenants[0])
 		return b.String()
 	}
 	want := look(s)
@@ -419,7 +419,10 @@ func TestClosedIsUnavailable(t *testing.T) {
 		"Query":        func() error { _, err := s.Query(ctx, tenant, storage.Query{Type: "User"}); return err },
 		"CountMembers": func() error { _, err := s.CountMembers(ctx, tenant, "x", 1); return err },
 		"Groups":       func() error { _, err := s.Groups(ctx, tenant, "x"); return err },
-		"PasswordHash": func() error { _, err := s.PasswordHash(ctx, tenant, "x"); return err },
+		"Item":         func() error { _, err := s.Item(ctx, tenant, "note", "x"); return err },
+		"Items":        func() error { _, err := s.Items(ctx, tenant, "note", ""); return err },
+		"ExtendItem":   func() error { return s.ExtendItem(ctx, tenant, "note", "x", someday) },
+		"SweepItems":   func() error { _, err := s.SweepItems(ctx, someday); return err },
 		"Token":        func() error { _, _, err := s.Token(ctx, "x"); return err },
 		"ListClients":  func() error { _, err := s.ListClients(ctx, tenant); return err },
 		"TokenUsed":    func() error { return s.TokenUsed(ctx, tenant, "x", someday) },

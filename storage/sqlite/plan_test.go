@@ -17,7 +17,7 @@ import (
 // scans are the plans that read a table or an index of it from end to end, or
 // all of a type in it. Lists in memory and the results of subqueries are scanned
 // rightly.
-var scans = regexp.MustCompile(`SCAN (r|m|x|g|p|c|resource|membership|unique_key|lookup|credential|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)`)
+var scans = regexp.MustCompile(`SCAN (r|m|x|g|c|i|f|k|resource|membership|unique_key|lookup|item|item_key|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)`)
 
 // explainSQL returns how a connection would run a statement, a line for each step.
 func explainSQL(t testing.TB, c *sqlite.Conn, sql string) []string {
@@ -269,7 +269,9 @@ func TestReadsAreSeeks(t *testing.T) {
 		}
 		_, _ = s.CountMembers(ctx, tenant, g.ID, 10)
 		_, _ = s.Groups(ctx, tenant, users[0].ID)
-		_, _ = s.PasswordHash(ctx, tenant, users[0].ID)
+		_, _ = s.Item(ctx, tenant, "note", "1")
+		_, _ = s.Items(ctx, tenant, "note", "")
+		_, _ = s.Items(ctx, tenant, "note", "a")
 		_, _, _ = s.Token(ctx, "k")
 	}
 	kept := keptByReaders(s)
@@ -352,6 +354,8 @@ func TestWritesAreSeeks(t *testing.T) {
 	a, b, g := newUser(1), newUser(2), newGroup(3)
 	next := newUser(1)
 	next.Version = 2
+	note := &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Data: []byte("{}")}
+	changed := *note
 	statements := newlyPrepared(t, s, func(tx storage.Tx) error {
 		for i, fn := range []func() error{
 			func() error { return tx.Create(a) },
@@ -363,8 +367,12 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error { return tx.EachMember(g, func(storage.Member) error { return nil }) },
 			func() error { _, err := tx.MemberOf(b); return err },
 			func() error { return tx.Update(a, next) },
-			func() error { return tx.SetPassword(a, "hash") },
-			func() error { return tx.SetPassword(a, "") },
+			func() error { return tx.PutItem(nil, note) },
+			func() error { _, err := tx.Item("note", "1"); return err },
+			func() error { _, err := tx.Items("note", ""); return err },
+			func() error { _, err := tx.Items("note", "a"); return err },
+			func() error { return tx.PutItem(note, &changed) },
+			func() error { return tx.DeleteItem(&changed) },
 			func() error { return tx.Delete(b, someday) },
 			func() error { return tx.CreateClient(newClient("c", "c")) },
 			func() error {

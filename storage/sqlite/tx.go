@@ -178,23 +178,6 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	return t.reindex(prev.Ref, from, rowKeys{}, nil)
 }
 
-func (t *tx) SetPassword(user *storage.Resource, hash string) error {
-	live := false
-	err := query(t.conn, `SELECT 1 FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL`,
-		func(*sqlite.Stmt) error { live = true; return nil }, user.Ref, t.tenant)
-	if err == nil && !live {
-		err = storage.ErrNotFound
-	}
-	if err != nil {
-		return err
-	}
-	if hash == "" {
-		return t.change(`DELETE FROM credential WHERE n = ? AND kind = 'password'`, user.Ref)
-	}
-	return t.change(`INSERT INTO credential (n, kind, secret) VALUES (?, 'password', ?)
-		ON CONFLICT (n, kind) DO UPDATE SET secret = excluded.secret`, user.Ref, hash)
-}
-
 func (t *tx) CreateClient(c *storage.Client) error {
 	if err := t.usable(); err != nil {
 		return err

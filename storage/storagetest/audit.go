@@ -161,6 +161,7 @@ func withTheChange(t *testing.T, d *directory) {
 func changes(d *directory, s *scene) map[string]func(storage.Tx) error {
 	at := d.now()
 	u, g, gone := d.hold(s.user), d.hold(s.group), d.hold(s.gone)
+	note := d.item("note", "1")
 	return map[string]func(storage.Tx) error{
 		"Create":             func(tx storage.Tx) error { return tx.Create(d.draft(d.user, `{"userName":"new"}`)) },
 		"Update":             func(tx storage.Tx) error { return tx.Update(u, d.revise(d.user, u, `{"userName":"renamed"}`)) },
@@ -170,8 +171,9 @@ func changes(d *directory, s *scene) map[string]func(storage.Tx) error {
 		"RemoveMembers":      func(tx storage.Tx) error { _, err := tx.RemoveMembers(g, idsOf(u)); return err },
 		"SetMembers":         func(tx storage.Tx) error { _, err := tx.SetMembers(g, asMembers(u)); return err },
 		"SetMembers, none":   func(tx storage.Tx) error { _, err := tx.SetMembers(g, nil); return err },
-		"SetPassword":        func(tx storage.Tx) error { return tx.SetPassword(u, "other") },
-		"SetPassword, none":  func(tx storage.Tx) error { return tx.SetPassword(u, "") },
+		"PutItem":            func(tx storage.Tx) error { return tx.PutItem(note, newItem("note", "1", "other")) },
+		"PutItem, new":       func(tx storage.Tx) error { return tx.PutItem(nil, newItem("note", "2", "both")) },
+		"DeleteItem":         func(tx storage.Tx) error { return tx.DeleteItem(note) },
 		"CreateClient":       func(tx storage.Tx) error { return tx.CreateClient(newClient(d, "new", "new")) },
 		"RevokeClient":       func(tx storage.Tx) error { return tx.RevokeClient(s.client.ID, at) },
 		"CreateToken":        func(tx storage.Tx) error { return tx.CreateToken(newToken(d, "new", s.client.ID)) },
@@ -207,6 +209,7 @@ func unaudited(t *testing.T, d *directory) {
 func nothingToAudit(t *testing.T, d *directory) {
 	s := setScene(d)
 	g, gone := d.hold(s.group), d.addUser("no member")
+	stale := newItem("note", "1")
 	before := d.state()
 	for name, fn := range map[string]func(storage.Tx) error{
 		"nothing": func(storage.Tx) error { return nil },
@@ -217,7 +220,10 @@ func nothingToAudit(t *testing.T, d *directory) {
 		"AddMembers of members":  func(tx storage.Tx) error { _, err := tx.AddMembers(g, asMembers(s.user, s.gone)); return err },
 		"RemoveMembers of none":  func(tx storage.Tx) error { _, err := tx.RemoveMembers(g, idsOf(gone)); return err },
 		"SetMembers to the same": func(tx storage.Tx) error { _, err := tx.SetMembers(g, asMembers(s.gone, s.user)); return err },
-		"SetPassword to none":    func(tx storage.Tx) error { return tx.SetPassword(gone, "") },
+		"Guard":                  func(tx storage.Tx) error { return tx.Guard("one") },
+		"Item":                   func(tx storage.Tx) error { _, err := tx.Item("note", "1"); return err },
+		"PutItem that fails":     func(tx storage.Tx) error { return want(storage.ErrConflict, tx.PutItem(stale, newItem("note", "1"))) },
+		"DeleteItem that fails":  func(tx storage.Tx) error { return want(storage.ErrConflict, tx.DeleteItem(stale)) },
 	} {
 		if err := d.Write(t.Context(), d.tenant, fn); err != nil {
 			t.Errorf("%s: %v", name, err)

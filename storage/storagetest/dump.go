@@ -85,7 +85,7 @@ func (w *world) move(to *directory, inOrder bool) {
 }
 
 // furnish adds what a random world lacks: clients and tokens in all their states,
-// passwords, and a group of many members, some of them deleted, beside a deleted
+// items, and a group of many members, some of them deleted, beside a deleted
 // group.
 func furnish(d *directory, members int) {
 	d.t.Helper()
@@ -103,8 +103,14 @@ func furnish(d *directory, members int) {
 		}
 		_, inBig := tx.AddMembers(big, list)
 		_, inLost := tx.AddMembers(lost, list[:3])
-		return errors.Join(err, inBig, inLost, tx.SetPassword(many[0], "$argon2id$first"), tx.SetPassword(many[1], "$argon2id$second"))
+		return errors.Join(err, inBig, inLost)
 	})
+	note, session := newItem("note", "1", "b", "a"), newItem("session", "1", "a")
+	session.Expires = birth.Add(time.Hour)
+	d.put(nil, note)
+	d.put(note, newItem("note", "1", "c", "a"))
+	d.put(nil, newItem("note/1", many[1].ID))
+	d.put(nil, session)
 	d.remove(many[1])
 	d.remove(lost)
 	d.addUser("member1") // the name is free
@@ -164,8 +170,8 @@ func texts(list []storage.Record, agree bool) []string {
 			out = append(out, fmt.Sprintf("3 token %s of %s: %x since %s, until %s, used %s", k.ID, k.Client, k.Hash, at(k.Created), at(k.Expires), at(k.LastUsed)))
 		case r.Resource != nil:
 			w := r.Resource
-			out = append(out, fmt.Sprintf("4 %s %s version %d since %s, of %s, deleted %s, password %q: %s",
-				w.Type, w.ID, w.Version, at(w.Created), at(w.LastModified), at(w.Deleted), w.Password, w.Doc))
+			out = append(out, fmt.Sprintf("4 %s %s version %d since %s, of %s, deleted %s: %s",
+				w.Type, w.ID, w.Version, at(w.Created), at(w.LastModified), at(w.Deleted), w.Doc))
 		case r.Members != nil && agree:
 			for _, m := range r.Members.Members {
 				out = append(out, fmt.Sprintf("5 in %s: %s %q", r.Members.Group, m.Value, m.Display))
@@ -177,9 +183,12 @@ func texts(list []storage.Record, agree bool) []string {
 				fmt.Fprintf(&b, " %s %q", m.Value, m.Display)
 			}
 			out = append(out, b.String())
+		case r.Item != nil:
+			i := r.Item
+			out = append(out, fmt.Sprintf("6 item %q %q %q version %d, until %s: %s", i.Kind, i.ID, i.Keys, i.Version, at(i.Expires), i.Data))
 		case r.Audit != nil:
 			e := r.Audit
-			out = append(out, fmt.Sprintf("6 entry %012d at %s %q %q %q %q %q %d %q", e.Seq, at(e.At), e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes))
+			out = append(out, fmt.Sprintf("7 entry %012d at %s %q %q %q %q %q %d %q", e.Seq, at(e.At), e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, e.Attributes))
 		default:
 			out = append(out, "an empty record")
 		}
@@ -281,7 +290,7 @@ func (d *directory) another() *directory {
 
 // kindOf orders the kinds of records.
 func kindOf(r storage.Record) (n, set int) {
-	for i, is := range []bool{r.Tenant != nil, r.Client != nil, r.Token != nil, r.Resource != nil, r.Members != nil, r.Audit != nil} {
+	for i, is := range []bool{r.Tenant != nil, r.Client != nil, r.Token != nil, r.Resource != nil, r.Members != nil, r.Item != nil, r.Audit != nil} {
 		if is {
 			n, set = i, set+1
 		}
@@ -326,7 +335,7 @@ func dumpHoldsAll(t *testing.T, d *directory) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if dd := diff.Diff(map[int]int{0: 1, 1: 3, 2: 3, 3: members + 3, 5: len(entries)}, count); dd != "" {
+	if dd := diff.Diff(map[int]int{0: 1, 1: 3, 2: 3, 3: members + 3, 5: 2, 6: len(entries)}, count); dd != "" {
 		t.Errorf("records by kind (-want +got):\n%s", dd)
 	}
 	var sizes []int
@@ -344,13 +353,16 @@ func dumpHoldsAll(t *testing.T, d *directory) {
 		t.Errorf("groups have %v members, want 3 and %d: deleted ones are members, too", sizes, members)
 	}
 	text := strings.Join(texts(list, true), "\n")
-	for _, want := range []string{`"The <first>, given"`, `password "$argon2id$first"`, `password "$argon2id$second"`, `<&> é`} {
+	for _, want := range []string{`"The <first>, given"`, `item "note" "1" ["a" "c"] version 2, until 0001-01-01T00:00:00Z: ` + string(newItem("note", "1", "c", "a").Data), `item "note/1"`, `<&> é`} {
 		if strings.Count(text, want) == 0 {
 			t.Errorf("the dump has no %s", want)
 		}
 	}
 	if n := strings.Count(text, "deleted 0001-01-01T00:00:00Z"); n != members+1 {
 		t.Errorf("%d resources are not deleted, want %d", n, members+1)
+	}
+	if strings.Contains(text, "session") {
+		t.Error("the dump has an item that expires")
 	}
 	if strings.Contains(text, "acme") {
 		t.Error("the dump has something of another tenant")
@@ -435,6 +447,7 @@ func loadedIsTheSame(t *testing.T, d *directory) {
 		t.Fatalf("the dump of what was loaded (-before +after):\n%s", dd)
 	}
 	x, y := d.state(), to.state()
+	x.Items = slices.DeleteFunc(x.Items, func(i *storage.Item) bool { return !i.Expires.IsZero() })
 	y.Audit = y.Audit[:len(y.Audit)-1]
 	if dd := diff.Diff(x, y, cmpopts.IgnoreFields(storage.Resource{}, "Ref", "InGroups"), cmpopts.EquateEmpty()); dd != "" {
 		t.Errorf("what can be read (-before +after):\n%s", dd)
@@ -622,7 +635,12 @@ func loadingUnusable(t *testing.T, d *directory) {
 		wantError(t, "CreateToken", other.try(func(tx storage.Tx) error { return tx.CreateToken(newToken(other, "new", id)) }), storage.ErrLoading)
 	}
 	wantError(t, "CreateClient", other.try(func(tx storage.Tx) error { return tx.CreateClient(newClient(other, "new", "new")) }), storage.ErrLoading)
+	note := other.item("note", "1")
+	wantError(t, "PutItem", other.try(func(tx storage.Tx) error { return tx.PutItem(note, newItem("note", "1")) }), storage.ErrLoading)
+	wantError(t, "PutItem, new", other.try(func(tx storage.Tx) error { return tx.PutItem(nil, newItem("note", "new")) }), storage.ErrLoading)
+	wantError(t, "DeleteItem", other.try(func(tx storage.Tx) error { return tx.DeleteItem(note) }), storage.ErrLoading)
 	acme := other.in(acme)
+	acme.put(nil, newItem("note", "1"))
 	acme.store(newClient(acme, "theirs", "theirs"), newToken(acme, "theirs", "theirs"))
 	if _, _, err := other.Token(t.Context(), "theirs"); err != nil {
 		t.Errorf("Token of another tenant: %v", err)
@@ -633,6 +651,7 @@ func loadingUnusable(t *testing.T, d *directory) {
 	if err := other.complete(markAt(len(dump))); err != nil {
 		t.Fatal(err)
 	}
+	other.put(note, newItem("note", "1"))
 	for id := range tokens {
 		for deadline := time.Now().Add(2 * staleness); ; time.Sleep(20 * time.Millisecond) {
 			_, _, err := other.Token(t.Context(), id)
@@ -686,7 +705,7 @@ func loadTaken(t *testing.T, d *directory) {
 	other.begin()
 	other.loadSome(dump, 0, len(dump))
 	at := len(dump)
-	want := []string{"", "id", "id", "id", "members.value", "seq"}
+	want := []string{"", "id", "id", "id", "members.value", "id", "seq"}
 	for _, r := range dump {
 		if r.Client != nil {
 			c := *r.Client

@@ -42,10 +42,6 @@ var resourcePromises = []promise{
 	{"an Update frees the old value at once", uniqueUpdateFrees},
 	{"a Delete frees unique values at once", uniqueDeleteFrees},
 
-	{"a password hash is stored, replaced and removed", password},
-	{"a deleted user has no password hash", passwordDeleted},
-	{"the password of who does not exist is ErrNotFound", passwordOfNobody},
-
 	{"a write sees what it has done so far", seesItself},
 	{"of a write whose fn fails nothing remains", failureLeavesNothing},
 	{"of a write whose context is over nothing remains", overLeavesNothing},
@@ -202,7 +198,6 @@ func deleteHides(t *testing.T, d *directory) {
 	u := d.add(d.user, `{"userName":"ana","displayName":"Ana","externalId":"1","emails":[{"value":"a@x.example","type":"work"}]}`)
 	stays := d.add(d.user, `{"userName":"bob","displayName":"Ana","externalId":"1","emails":[{"value":"a@x.example","type":"work"}]}`)
 	g := d.addGroup("Staff", u, stays)
-	d.do(func(tx storage.Tx) error { return tx.SetPassword(d.hold(u), "hash") })
 	d.remove(u)
 	d.wantGone(u)
 	d.wantFound(d.user, `userName eq "ana"`)
@@ -395,63 +390,6 @@ func uniqueDeleteFrees(t *testing.T, d *directory) {
 	d.add(d.device, `{"asset":"1","serials":["b","a"]}`)
 }
 
-func (d *directory) wantPassword(u *storage.Resource, want string) {
-	d.t.Helper()
-	got, err := d.PasswordHash(d.t.Context(), d.tenant, u.ID)
-	if want == "" {
-		wantError(d.t, "PasswordHash of "+u.Name, err, storage.ErrNotFound)
-		return
-	}
-	if err != nil || got != want {
-		d.t.Errorf("PasswordHash of %s: got %q, %v, want %q", u.Name, got, err, want)
-	}
-}
-
-func password(t *testing.T, d *directory) {
-	u, other := d.addUser("ana"), d.addUser("bob")
-	d.wantPassword(u, "")
-	const hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$aGFzaA"
-	created := d.draft(d.user, `{"userName":"carl"}`)
-	d.do(func(tx storage.Tx) error { return errors.Join(tx.Create(created), tx.SetPassword(created, hash+"0")) })
-	d.wantPassword(created, hash+"0")
-	for _, h := range []string{hash + "1", hash + "2", "", hash + "3"} {
-		d.do(func(tx storage.Tx) error { return tx.SetPassword(d.hold(u), h) })
-		d.wantPassword(u, h)
-	}
-	d.wantPassword(other, "")
-	d.replace(u, `{"userName":"anna"}`)
-	d.wantPassword(u, hash+"3")
-	wantError(t, "a failing write", d.try(func(tx storage.Tx) error {
-		return errors.Join(tx.SetPassword(u, "never"), tx.SetPassword(other, "never"), errTest)
-	}), errTest)
-	d.wantPassword(u, hash+"3")
-	d.wantPassword(other, "")
-	if _, err := d.PasswordHash(t.Context(), d.tenant, newID()); !errors.Is(err, storage.ErrNotFound) {
-		t.Errorf("PasswordHash of nobody: got %v, want ErrNotFound", err)
-	}
-}
-
-func passwordDeleted(_ *testing.T, d *directory) {
-	u := d.addUser("ana")
-	d.do(func(tx storage.Tx) error { return tx.SetPassword(d.hold(u), "hash") })
-	d.remove(u)
-	d.wantPassword(u, "")
-	again := d.addUser("ana")
-	d.wantPassword(again, "")
-}
-
-func passwordOfNobody(_ *testing.T, d *directory) {
-	gone := d.addUser("gone")
-	held := d.hold(gone)
-	d.remove(gone)
-	for what, r := range map[string]*storage.Resource{"deleted": held, "unknown": {Type: "User", ID: newID()}} {
-		for _, hash := range []string{"hash", ""} {
-			err := d.try(func(tx storage.Tx) error { return tx.SetPassword(r, hash) })
-			wantError(d.t, what+", to "+quote(hash), err, storage.ErrNotFound)
-		}
-	}
-}
-
 func seesItself(t *testing.T, d *directory) {
 	u, g := d.draft(d.user, `{"userName":"ana","title":"1"}`), d.draft(d.group, `{"displayName":"Staff"}`)
 	next := d.revise(d.user, u, `{"userName":"anna","title":"2"}`)
@@ -504,6 +442,7 @@ func everything(d *directory, s *scene) func(storage.Tx) error {
 	group := d.draft(d.group, `{"displayName":"New"}`)
 	client := &storage.Client{ID: "new", Name: "new", Created: at}
 	u, g, gone := d.hold(s.user), d.hold(s.group), d.hold(s.gone)
+	note, session := d.item("note", "1"), d.item("session", "1")
 	return func(tx storage.Tx) error {
 		steps := []func() error{
 			func() error { return tx.Create(user) },
@@ -515,8 +454,9 @@ func everything(d *directory, s *scene) func(storage.Tx) error {
 			func() error {
 				return tx.Update(u, d.revise(d.user, u, `{"userName":"renamed","externalId":"renamed"}`))
 			},
-			func() error { return tx.SetPassword(u, "changed") },
-			func() error { return tx.SetPassword(user, "new") },
+			func() error { return tx.PutItem(nil, newItem("note", "new", "both")) },
+			func() error { return tx.PutItem(note, newItem("note", "1", "changed")) },
+			func() error { return tx.DeleteItem(session) },
 			func() error { return tx.Delete(gone, at) },
 			func() error { return tx.CreateClient(client) },
 			func() error {
@@ -554,8 +494,10 @@ func setScene(d *directory) *scene {
 	}
 	s.token = &storage.Token{ID: "t1-" + string(d.tenant), Client: s.client.ID, Hash: []byte{9}, Created: d.now(), Expires: birth.Add(24 * time.Hour)}
 	s.group = d.addGroup("Staff", s.user, s.gone)
+	session := newItem("session", "1", "both")
+	session.Expires = birth.Add(time.Hour)
 	d.do(func(tx storage.Tx) error {
-		return errors.Join(tx.SetPassword(s.user, "hash"), tx.CreateClient(s.client), tx.CreateToken(s.token),
+		return errors.Join(tx.PutItem(nil, newItem("note", "1", "both", string(d.tenant))), tx.PutItem(nil, session), tx.CreateClient(s.client), tx.CreateToken(s.token),
 			tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: "create", Type: "User", ID: s.user.ID, Version: 1}))
 	})
 	return s
@@ -566,7 +508,7 @@ type state struct {
 	Users, Groups           []*storage.Resource
 	UserTotal, GroupTotal   int
 	Members                 map[string][]storage.Member
-	Passwords               map[string]string
+	Items                   []*storage.Item // of the kinds that tests use
 	Clients                 []*storage.Client
 	Audit                   []storage.AuditEntry
 	Events                  []storage.AuditEntry
@@ -575,7 +517,7 @@ type state struct {
 
 func (d *directory) state() state {
 	d.t.Helper()
-	s := state{Members: map[string][]storage.Member{}, Passwords: map[string]string{}}
+	s := state{Members: map[string][]storage.Member{}}
 	var err error
 	check := func(what string, err error) {
 		if err != nil {
@@ -590,12 +532,8 @@ func (d *directory) state() state {
 	for _, g := range s.Groups {
 		s.Members[g.ID] = d.members(g)
 	}
-	for _, u := range s.Users {
-		hash, err := d.PasswordHash(d.t.Context(), d.tenant, u.ID)
-		if !errors.Is(err, storage.ErrNotFound) {
-			check("password", err)
-			s.Passwords[u.ID] = hash
-		}
+	for _, kind := range []string{"note", "session"} {
+		s.Items = append(s.Items, d.items(kind, "")...)
 	}
 	s.Clients, err = d.ListClients(d.t.Context(), d.tenant)
 	check("clients", err)

@@ -31,10 +31,11 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"resources", resourcePromises},
 		{"members", memberPromises},
 		{"queries", queryPromises},
+		{"items", itemPromises},
 		{"clients", clientPromises},
 		{"audit", auditPromises},
 		{"tenants", tenantPromises},
-		{"concurrency", concurrencyPromises},
+		{"concurrency", slices.Concat(concurrencyPromises, itemRaces)},
 		{"dump", dumpPromises},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
@@ -54,7 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 // model, and without those that except names, each with the reason why.
 func RunSequential(t *testing.T, open func(t *testing.T) storage.Store, except map[string]string) {
 	unknown := maps.Clone(except)
-	for _, promises := range [][]promise{resourcePromises, memberPromises, queryPromises, clientPromises, auditPromises, tenantPromises} {
+	for _, promises := range [][]promise{resourcePromises, memberPromises, queryPromises, itemPromises, clientPromises, auditPromises, tenantPromises} {
 		for _, p := range promises {
 			delete(unknown, p.name)
 			t.Run(p.name, func(t *testing.T) {

@@ -42,7 +42,7 @@ func sameKeys(t *testing.T, d *directory) {
 		u, g *storage.Resource
 	}{{a, ua, ga}, {b, ub, gb}} {
 		c.d.do(func(tx storage.Tx) error {
-			err := errors.Join(tx.Create(c.u), tx.Create(c.g), tx.SetPassword(c.u, "hash of "+string(c.d.tenant)))
+			err := errors.Join(tx.Create(c.u), tx.Create(c.g), tx.PutItem(nil, newItem("note", "1", "of "+string(c.d.tenant), "both")))
 			_, err2 := tx.AddMembers(c.g, []storage.Member{{Value: c.u.ID, Display: "in " + string(c.d.tenant)}})
 			return errors.Join(err, err2, tx.CreateClient(newClient(c.d, "c1", "idp")),
 				tx.CreateToken(newToken(c.d, "k-"+string(c.d.tenant), "c1")))
@@ -60,7 +60,8 @@ func sameKeys(t *testing.T, d *directory) {
 				t.Errorf("%s: %s: got %d %+v, %v, want this tenant's", c.d.tenant, f, total, list, err)
 			}
 		}
-		c.d.wantPassword(c.u, "hash of "+string(c.d.tenant))
+		c.d.wantItem(newItem("note", "1", "both", "of "+string(c.d.tenant)), 1)
+		c.d.wantItems("note", "both", "1")
 		if m := c.d.members(c.g); len(m) != 1 || m[0].Display != "in "+string(c.d.tenant) {
 			t.Errorf("%s: Members: got %+v", c.d.tenant, m)
 		}
@@ -100,7 +101,8 @@ func tenantsApart(t *testing.T, d *directory) {
 	}
 	b.wantFound(b.group, `members.value eq "`+s.user.ID+`"`)
 	b.wantFound(b.group, `displayName eq "Staff"`)
-	b.wantPassword(s.user, "")
+	b.wantItems("note", "")
+	b.wantItems("note", "both")
 	b.do(func(tx storage.Tx) error {
 		if _, err := tx.Get("User", s.user.ID); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("Tx.Get: got %v, want ErrNotFound", err)
@@ -120,9 +122,11 @@ func tenantsApart(t *testing.T, d *directory) {
 func tenantsWriteApart(t *testing.T, d *directory) {
 	a, b := d, d.in(acme)
 	s, sb := setScene(a), setScene(b)
-	before := a.state()
 	u, gone := a.hold(s.user), a.hold(s.gone)
 	gb := b.hold(sb.group)
+	a.put(nil, newItem("note", "2"))
+	note := a.item("note", "2")
+	before := a.state()
 	for name, fn := range map[string]func(storage.Tx) error{
 		"Update":             func(tx storage.Tx) error { return tx.Update(u, d.revise(d.user, u, `{"userName":"stolen"}`)) },
 		"Update without Doc": func(tx storage.Tx) error { return tx.Update(u, d.touch(u)) },
@@ -131,6 +135,9 @@ func tenantsWriteApart(t *testing.T, d *directory) {
 		"SetMembers":         func(tx storage.Tx) error { _, err := tx.SetMembers(gb, asMembers(sb.user, s.user)); return err },
 		"RevokeClient":       func(tx storage.Tx) error { return tx.RevokeClient(s.client.ID, d.now()) },
 		"ExpireToken":        func(tx storage.Tx) error { return tx.ExpireToken(s.token.ID, d.now()) },
+		"PutItem":            func(tx storage.Tx) error { return tx.PutItem(note, newItem("note", "2")) },
+		"DeleteItem":         func(tx storage.Tx) error { return tx.DeleteItem(note) },
+		"Item":               func(tx storage.Tx) error { _, err := tx.Item("note", "2"); return err },
 	} {
 		if err := b.try(fn); err == nil {
 			t.Errorf("%s of another tenant's: got no error", name)
@@ -138,6 +145,9 @@ func tenantsWriteApart(t *testing.T, d *directory) {
 	}
 	if n, err := b.tryMembers(func(tx storage.Tx) (int, error) { return tx.RemoveMembers(gb, idsOf(s.user)) }); err != nil || n != 0 {
 		t.Errorf("RemoveMembers of another tenant's: got %d, %v, want 0", n, err)
+	}
+	if err := b.ExtendItem(t.Context(), b.tenant, "note", "2", birth.Add(time.Hour)); err != nil {
+		t.Errorf("ExtendItem: %v", err)
 	}
 	if err := b.TokenUsed(t.Context(), b.tenant, s.token.ID, birth); err != nil {
 		t.Errorf("TokenUsed: %v", err)

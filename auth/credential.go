@@ -1,0 +1,78 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// credentialKind is the kind of the item that holds a user's Credential, under
+// the id of the user.
+const credentialKind = "credential"
+
+// Credential is what proves who a user is. The zero Credential proves nothing.
+// That of a user who is deleted stays, for the user may come back: whoever reads
+// one has to know that there is such a user.
+type Credential struct {
+	PasswordHash string    `json:"passwordHash,omitzero"` // in PHC string format, empty for none
+	PasswordSet  time.Time `json:"passwordSet,omitzero"`
+	// Temporary says that the password is good for choosing another one only.
+	Temporary       bool      `json:"temporary,omitzero"`
+	PasswordExpires time.Time `json:"passwordExpires,omitzero"`
+
+	// Unknown is what a newer Roster has put there. It is kept.
+	Unknown jsontext.Value `json:",unknown"`
+
+	item *storage.Item // as it was read; nil if there is none yet
+}
+
+// SetPassword puts a password of the user's own, as a hash, in the place of what
+// was there. An empty hash is no password.
+func (c *Credential) SetPassword(hash string, at time.Time) {
+	c.PasswordHash, c.PasswordSet, c.Temporary, c.PasswordExpires = hash, at, false, time.Time{}
+	if hash == "" {
+		c.PasswordSet = time.Time{}
+	}
+}
+
+// FindCredential reads the credential of a user; one that was never given any has
+// the zero Credential.
+func FindCredential(ctx context.Context, items storage.Items, tenant storage.TenantID, user string) (*Credential, error) {
+	return credentialFrom(items.Item(ctx, tenant, credentialKind, user))
+}
+
+// ReadCredential is FindCredential inside a write, for SaveCredential.
+func ReadCredential(tx storage.ItemWriter, user string) (*Credential, error) {
+	return credentialFrom(tx.Item(credentialKind, user))
+}
+
+// SaveCredential stores what has become of a credential since it was read, or a
+// user's first one. The error is storage.ErrConflict if it was changed since, which
+// cannot be if it was read in the same write; so whoever saves twice reads again
+// between. c is left as it is, for a write may run more than once.
+func SaveCredential(tx storage.ItemWriter, user string, c *Credential) error {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return errors.New("the credential cannot be written") // the error may quote it
+	}
+	return tx.PutItem(c.item, &storage.Item{Kind: credentialKind, ID: user, Data: data})
+}
+
+func credentialFrom(i *storage.Item, err error) (*Credential, error) {
+	if errors.Is(err, storage.ErrNotFound) {
+		return &Credential{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Credential{item: i}
+	if err := json.Unmarshal(i.Data, c); err != nil {
+		return nil, errors.New("the stored credential is damaged") // the error may quote it
+	}
+	return c, nil
+}
