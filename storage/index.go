@@ -68,9 +68,8 @@ func SafeName(name string) string {
 var safeName = strings.NewReplacer("%", "%25", ".", "%2E", "$", "%24")
 
 // ShadowWriter takes down the search shadow of a resource: the resource as
-// filters see it, with strings in comparison form, dateTimes as milliseconds
-// since 1970, and names safe for every database (SafeName). Elements of arrays
-// have no name.
+// filters see it, with strings in comparison form, dateTimes as Ticks, and
+// names safe for every database (SafeName). Elements of arrays have no name.
 type ShadowWriter interface {
 	Text(name, value string)
 	Bool(name string, value bool)
@@ -207,7 +206,7 @@ func (d *derivation) value(f *field, name string, v any) {
 func (d *derivation) text(f *field, name, s string) {
 	if f.Type == schemas.DateTime {
 		if t, ok := schemas.ParseTime(s); ok {
-			d.Float(name, Millis(t))
+			d.Int(name, Ticks(t))
 			return
 		}
 	}
@@ -221,8 +220,8 @@ func (d *derivation) text(f *field, name, s string) {
 	}
 }
 
-// Millis returns a time in milliseconds since 1970, the unit in which instants
-// are stored; parts of a millisecond are kept as a fraction.
-func Millis(t time.Time) float64 {
-	return float64(t.Unix())*1e3 + float64(t.Nanosecond())/1e6
+// Ticks returns a time in units of schemas.TimeUnit since 1970, as shadows hold it.
+func Ticks(t time.Time) int64 {
+	const second = int64(time.Second / schemas.TimeUnit)
+	return t.Unix()*second + int64(t.Nanosecond())/int64(schemas.TimeUnit)
 }

@@ -245,7 +245,7 @@ func (c *compiler) compare(e filter.Compare, s scope) condition {
 	}
 	v := e.Value
 	if t, ok := v.(time.Time); ok {
-		v = storage.Millis(t)
+		v = storage.Ticks(t)
 	}
 	m := multi(e.Attr, s)
 	switch {

@@ -114,7 +114,11 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 
 func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) (err error) {
 	if !s.can.transactions {
-		_, err := fn(ctx)
+		sent, err := fn(ctx)
+		if err = explain(err); sent && errors.Is(err, storage.ErrUnavailable) {
+			// What had been done by then stays done.
+			err = fmt.Errorf("%w: %w", storage.ErrOutcomeUnknown, err)
+		}
 		return err
 	}
 	session, err := s.client.StartSession()
@@ -125,9 +129,15 @@ func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, err
 	// itself, but its locks would stay until then, in the way of the next attempt.
 	// When there is none, nobody waits for it: a server that says nothing would
 	// keep the caller beyond its deadline.
+	sent := false
 	end := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 		defer cancel()
+		if sent && unclear(err) {
+			_ = session.AbortTransaction(ctx) // which does not say whether the server was told
+			s.abandon(session)
+			return
+		}
 		session.EndSession(ctx)
 	}
 	defer func() {
@@ -140,7 +150,7 @@ func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, err
 	if err := session.StartTransaction(options.Transaction().SetReadConcern(readconcern.Snapshot())); err != nil {
 		return err
 	}
-	sent, err := fn(mongo.NewSessionContext(ctx, session))
+	sent, err = fn(mongo.NewSessionContext(ctx, session))
 	if err != nil || !sent {
 		return err
 	}

@@ -62,6 +62,7 @@ func init() { // explain refers to it
 		"commitTransaction": {run: commitTransaction, write: true, transactional: true},
 		"abortTransaction":  {run: abortTransaction, write: true, transactional: true},
 		"endSessions":       {run: endSessions, sessionless: true},
+		"killSessions":      {run: killSessions, sessionless: true},
 	}
 }
 
@@ -133,7 +134,7 @@ func (c *connection) request(body bson.Raw, sequences map[string][]bson.Raw) (*r
 		return nil, err
 	}
 	r.sequences = sequences
-	if r.name != "endSessions" {
+	if r.name != "endSessions" && r.name != "killSessions" {
 		r.ignore(r.name)
 	}
 	r.db = r.text("$db")
