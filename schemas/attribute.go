@@ -100,6 +100,7 @@ type Attribute struct {
 	subs    map[string]*Attribute // by folded name
 	ruled   []*Attribute          // the sub-attributes that Finish has to look at
 	numeric bool                  // it or a sub-attribute is a number
+	request bool                  // it or a sub-attribute is returned only on request
 }
 
 // Sub returns the sub-attribute called name, compared without regard to case,
@@ -165,11 +166,13 @@ func (a *Attribute) adopt(parent *Attribute) {
 		a.Path = parent.Path + parent.separator() + a.Name
 	}
 	a.numeric = a.Type == Integer || a.Type == Decimal
+	a.request = a.Returned == ReturnedRequest
 	a.subs = make(map[string]*Attribute, len(a.SubAttributes))
 	for _, s := range a.SubAttributes {
 		a.subs[foldName(s.Name)] = s
 		s.adopt(a)
 		a.numeric = a.numeric || s.numeric
+		a.request = a.request || s.request
 	}
 	a.ruled = ruled(a.SubAttributes)
 }

@@ -34,28 +34,35 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Msg
 // *[SyntaxError]; limits are enforced while reading, before memory is spent.
 // The strings of the tree share one copy of b.
 func Decode(b []byte, l Limits) (any, error) {
-	d := decoders.Get().(*decoder)
-	defer d.release()
-	d.reset(b, l)
-	v, err := d.value()
-	if err != nil {
-		return nil, d.explain(err)
+	if v, ok := build(b, l); ok {
+		return v, nil
 	}
-	if _, err := d.json.ReadToken(); err == nil {
-		return nil, d.fail("unexpected data after the JSON value")
-	} else if !errors.Is(err, io.EOF) {
-		return nil, d.explain(err)
-	}
-	return v, nil
+	return nil, explain(b, l)
 }
 
-// A decoder builds the tree from tokens. Names and values of an object or array
-// wait on two stacks until its end is seen, so that the map or slice made for
-// them has the right size at once.
-type decoder struct {
-	json   *jsontext.Decoder
-	in     bytes.Buffer
+// anyNames turns off what the tokenizer does about names given twice: our own
+// check covers it.
+var anyNames = jsontext.AllowDuplicateNames(true)
+
+// build is Decode for what has nothing wrong in it, as nearly every body; it
+// reports false for everything else.
+func build(b []byte, l Limits) (any, bool) {
+	if !jsontext.Value(b).IsValid(anyNames) {
+		return nil, false
+	}
+	d := builders.Get().(*builder)
+	defer d.release()
+	d.limits, d.text, d.plain = l, string(b), bytes.IndexByte(b, '\\') < 0
+	return d.value()
+}
+
+// A builder makes the tree of a text that is known to be JSON, which spares it
+// all checks but those of our own. Names and values of an object or array wait
+// on two stacks until its end is seen, so that the map or slice made for them
+// has the right size at once.
+type builder struct {
 	text   string // the whole body
+	at     int    // how much of it has been read
 	plain  bool   // no string in it has an escape
 	limits Limits
 	depth  int
@@ -64,161 +71,120 @@ type decoder struct {
 	values []any
 }
 
-var decoders = sync.Pool{New: func() any { return &decoder{json: new(jsontext.Decoder)} }}
+var builders = sync.Pool{New: func() any { return new(builder) }}
 
-// bigStack is how long the stacks of a decoder may be for it to be used again.
+// bigStack is how long the stacks of a builder may be for it to be used again.
 const bigStack = 256
 
-func (d *decoder) reset(b []byte, l Limits) {
-	d.limits, d.text, d.plain = l, string(b), bytes.IndexByte(b, '\\') < 0
-	d.in = *bytes.NewBuffer(b)
-	// Our own check for names given twice covers that of the tokenizer.
-	d.json.Reset(&d.in, jsontext.AllowDuplicateNames(true))
-}
-
 // release gives d back without anything of the tree in it.
-func (d *decoder) release() {
+func (d *builder) release() {
 	if cap(d.names) > bigStack || cap(d.values) > bigStack {
 		return
 	}
 	clear(d.names[:cap(d.names)])
 	clear(d.values[:cap(d.values)])
-	*d = decoder{json: d.json, names: d.names[:0], values: d.values[:0]}
-	decoders.Put(d)
+	*d = builder{names: d.names[:0], values: d.values[:0]}
+	builders.Put(d)
 }
 
-func (d *decoder) fail(format string, args ...any) error {
-	return &SyntaxError{Offset: d.json.InputOffset(), Msg: fmt.Sprintf(format, args...)}
+// next returns the first byte of the next token.
+func (d *builder) next() byte {
+	for {
+		switch c := d.text[d.at]; c {
+		case ' ', '\t', '\n', '\r', ',', ':':
+			d.at++
+		default:
+			return c
+		}
+	}
 }
 
-// explain turns what the tokenizer says into a SyntaxError that quotes nothing.
-func (d *decoder) explain(err error) error {
-	if own, ok := errors.AsType[*SyntaxError](err); ok {
-		return own
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return d.fail("the JSON ends too early")
-	}
-	syn, ok := errors.AsType[*jsontext.SyntacticError](err)
-	switch {
-	case !ok:
-		return d.fail("not valid JSON")
-	case strings.Contains(syn.Err.Error(), "UTF-8"):
-		return &SyntaxError{Offset: syn.ByteOffset, Msg: "invalid UTF-8"}
-	}
-	return &SyntaxError{Offset: syn.ByteOffset, Msg: "not valid JSON"}
-}
-
-// count is called before each token is read.
-func (d *decoder) count() error {
+// count is called for each token.
+func (d *builder) count() bool {
 	d.tokens++
-	if d.limits.Tokens > 0 && d.tokens > d.limits.Tokens {
-		return d.fail("more than %d JSON values", d.limits.Tokens)
-	}
-	return nil
+	return d.limits.Tokens <= 0 || d.tokens <= d.limits.Tokens
 }
 
-func (d *decoder) value() (any, error) {
-	if err := d.count(); err != nil {
-		return nil, err
+func (d *builder) value() (v any, ok bool) {
+	if !d.count() {
+		return nil, false
 	}
-	switch d.json.PeekKind() {
+	switch d.next() {
 	case '"':
 		return d.string()
-	case '0':
-		n, _, err := d.raw()
-		return json.Number(n), err
-	}
-	tok, err := d.json.ReadToken()
-	if err != nil {
-		return nil, err
-	}
-	switch tok.Kind() {
 	case '{':
 		return d.object()
 	case '[':
 		return d.array()
 	case 't':
-		return true, nil
+		d.at += len("true")
+		return true, true
 	case 'f':
-		return false, nil
+		d.at += len("false")
+		return false, true
+	case 'n':
+		d.at += len("null")
+		return nil, true
 	}
-	return nil, nil
+	rest := d.text[d.at:]
+	end := strings.IndexAny(rest, ",]} \t\n\r")
+	if end < 0 {
+		end = len(rest)
+	}
+	d.at += end
+	return json.Number(rest[:end]), true
 }
 
-// raw reads a string or a number and returns its text in the body, once as part
-// of d.text, once as the bytes it was cut from.
-func (d *decoder) raw() (string, []byte, error) {
-	v, err := d.json.ReadValue()
-	if err != nil {
-		return "", nil, err
+func (d *builder) string() (string, bool) {
+	rest := d.text[d.at+1:]
+	end := strings.IndexByte(rest, '"')
+	if d.plain || strings.IndexByte(rest[:end], '\\') < 0 {
+		d.at += end + 2
+		return rest[:end], true
 	}
-	end := int(d.json.InputOffset())
-	return d.text[end-len(v) : end], v, nil
+	for end = 0; rest[end] != '"'; end++ {
+		if rest[end] == '\\' {
+			end++
+		}
+	}
+	u, err := jsontext.AppendUnquote(nil, d.text[d.at:d.at+end+2])
+	d.at += end + 2
+	return string(u), err == nil && bytes.IndexByte(u, 0) < 0
 }
 
-func (d *decoder) string() (string, error) {
-	s, v, err := d.raw()
-	if err != nil {
-		return "", err
-	}
-	if d.plain || strings.IndexByte(s, '\\') < 0 {
-		return s[1 : len(s)-1], nil
-	}
-	u, err := jsontext.AppendUnquote(nil, v)
-	if err != nil {
-		return "", err
-	}
-	if bytes.IndexByte(u, 0) >= 0 {
-		return "", d.fail("the character U+0000 is not allowed")
-	}
-	return string(u), nil
-}
-
-func (d *decoder) enter() error {
+func (d *builder) enter() bool {
+	d.at++
 	d.depth++
-	if d.limits.Depth > 0 && d.depth > d.limits.Depth {
-		return d.fail("nested deeper than %d levels", d.limits.Depth)
-	}
-	return nil
+	return d.limits.Depth <= 0 || d.depth <= d.limits.Depth
 }
 
 // leave reads the bracket at the end of an object or array.
-func (d *decoder) leave() error {
+func (d *builder) leave() bool {
+	d.at++
 	d.depth--
-	if err := d.count(); err != nil {
-		return err
-	}
-	_, err := d.json.ReadToken()
-	return err
+	return d.count()
 }
 
-// pairwise is up to how many names or values are compared with each other to
-// find equal ones; more of them pay for a map.
-const pairwise = 16
-
-func (d *decoder) object() (any, error) {
-	if err := d.enter(); err != nil {
-		return nil, err
+func (d *builder) object() (any, bool) {
+	if !d.enter() {
+		return nil, false
 	}
 	names, values := len(d.names), len(d.values) // where this object begins on the stacks
 	var folded map[string]bool
-	for d.json.PeekKind() != '}' {
-		if err := d.count(); err != nil {
-			return nil, err
+	for d.next() != '}' {
+		if !d.count() {
+			return nil, false
 		}
-		name, err := d.string()
-		if err != nil {
-			return nil, err
+		name, ok := d.string()
+		if !ok || given(d.names[names:], name, &folded) {
+			return nil, false
 		}
-		if given(d.names[names:], name, &folded) {
-			return nil, d.fail("an attribute is given twice (names are compared without regard to case)")
+		d.names = append(d.names, name) // those of objects inside come after it
+		v, ok := d.value()
+		if !ok {
+			return nil, false
 		}
-		v, err := d.value()
-		if err != nil {
-			return nil, err
-		}
-		d.names, d.values = append(d.names, name), append(d.values, v)
+		d.values = append(d.values, v)
 	}
 	m := make(map[string]any, len(d.names)-names)
 	for i, name := range d.names[names:] {
@@ -227,6 +193,28 @@ func (d *decoder) object() (any, error) {
 	d.names, d.values = d.names[:names], d.values[:values]
 	return m, d.leave()
 }
+
+func (d *builder) array() (any, bool) {
+	if !d.enter() {
+		return nil, false
+	}
+	start := len(d.values)
+	for d.next() != ']' {
+		v, ok := d.value()
+		if !ok {
+			return nil, false
+		}
+		d.values = append(d.values, v)
+	}
+	a := make([]any, len(d.values)-start)
+	copy(a, d.values[start:])
+	d.values = d.values[:start]
+	return a, d.leave()
+}
+
+// pairwise is up to how many names or values are compared with each other to
+// find equal ones; more of them pay for a map.
+const pairwise = 16
 
 // given reports whether name is among names in any case. folded is the caller's
 // memory between calls.
@@ -251,22 +239,115 @@ func given(names []string, name string, folded *map[string]bool) bool {
 	return was
 }
 
-func (d *decoder) array() (any, error) {
-	if err := d.enter(); err != nil {
-		return nil, err
-	}
-	start := len(d.values)
-	for d.json.PeekKind() != ']' {
-		v, err := d.value()
-		if err != nil {
-			return nil, err
+// explain returns what is wrong with a text that build refused: the first thing
+// that is, in the order of the text.
+func explain(b []byte, l Limits) error {
+	r := &reader{json: jsontext.NewDecoder(bytes.NewReader(b), anyNames), limits: l}
+	err := r.value()
+	if err == nil {
+		if _, err = r.json.ReadToken(); err == nil {
+			err = r.fail("unexpected data after the JSON value")
 		}
-		d.values = append(d.values, v)
 	}
-	a := make([]any, len(d.values)-start)
-	copy(a, d.values[start:])
-	d.values = d.values[:start]
-	return a, d.leave()
+	if own, ok := errors.AsType[*SyntaxError](err); ok {
+		return own
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return r.fail("the JSON ends too early")
+	}
+	syn, ok := errors.AsType[*jsontext.SyntacticError](err)
+	switch {
+	case !ok:
+		return r.fail("not valid JSON")
+	case strings.Contains(syn.Err.Error(), "UTF-8"):
+		return &SyntaxError{Offset: syn.ByteOffset, Msg: "invalid UTF-8"}
+	}
+	return &SyntaxError{Offset: syn.ByteOffset, Msg: "not valid JSON"}
+}
+
+// A reader goes through a text token by token until something is wrong. The
+// tokenizer's errors quote the text, ours do not.
+type reader struct {
+	json   *jsontext.Decoder
+	limits Limits
+	depth  int
+	tokens int
+}
+
+func (r *reader) fail(format string, args ...any) error {
+	return &SyntaxError{Offset: r.json.InputOffset(), Msg: fmt.Sprintf(format, args...)}
+}
+
+func (r *reader) count() error {
+	r.tokens++
+	if r.limits.Tokens > 0 && r.tokens > r.limits.Tokens {
+		return r.fail("more than %d JSON values", r.limits.Tokens)
+	}
+	return nil
+}
+
+func (r *reader) value() error {
+	if err := r.count(); err != nil {
+		return err
+	}
+	kind := r.json.PeekKind()
+	if kind == '"' {
+		_, err := r.string()
+		return err
+	}
+	if _, err := r.json.ReadToken(); err != nil || kind != '{' && kind != '[' {
+		return err
+	}
+	r.depth++
+	if r.limits.Depth > 0 && r.depth > r.limits.Depth {
+		return r.fail("nested deeper than %d levels", r.limits.Depth)
+	}
+	if err := r.inside(kind == '{'); err != nil {
+		return err
+	}
+	r.depth--
+	if err := r.count(); err != nil {
+		return err
+	}
+	_, err := r.json.ReadToken()
+	return err
+}
+
+// inside reads what stands between two brackets.
+func (r *reader) inside(object bool) error {
+	var names []string
+	var folded map[string]bool
+	for k := r.json.PeekKind(); k != '}' && k != ']'; k = r.json.PeekKind() {
+		if object {
+			if err := r.count(); err != nil {
+				return err
+			}
+			name, err := r.string()
+			if err != nil {
+				return err
+			}
+			if given(names, name, &folded) {
+				return r.fail("an attribute is given twice (names are compared without regard to case)")
+			}
+			names = append(names, name)
+		}
+		if err := r.value(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) string() (string, error) {
+	v, err := r.json.ReadValue()
+	if err != nil {
+		return "", err
+	}
+	u, err := jsontext.AppendUnquote(nil, v)
+	if err == nil && bytes.IndexByte(u, 0) >= 0 {
+		err = r.fail("the character U+0000 is not allowed")
+	}
+	return string(u), err
 }
 
 // equalNames and foldName agree: attribute names are ASCII (RFC 7643 §2.1), and
@@ -285,13 +366,15 @@ func equalNames(a, b string) bool {
 
 func foldName(s string) string {
 	for i := range len(s) {
-		if s[i] != lower(s[i]) {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				b[i] = lower(b[i])
-			}
-			return string(b)
+		if s[i] == lower(s[i]) {
+			continue
 		}
+		var short [64]byte // for most
+		b := append(short[:0], s...)
+		for ; i < len(b); i++ {
+			b[i] = lower(b[i])
+		}
+		return string(b)
 	}
 	return s
 }

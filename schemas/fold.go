@@ -14,18 +14,12 @@ import (
 // Unicode case folding after compatibility normalisation (NFKC), so that
 // "ＡＬＩＣＥ" and "alice" are one name. Fold is idempotent.
 func Fold(s string) string {
-	upper := false
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= utf8.RuneSelf {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
 			return foldUnicode(s)
 		}
-		upper = upper || ('A' <= c && c <= 'Z')
 	}
-	if upper {
-		return strings.ToLower(s)
-	}
-	return s
+	return foldName(s)
 }
 
 func foldUnicode(s string) string {
@@ -67,8 +61,13 @@ func (a *Attribute) UniqueKey(s string) string {
 	return strings.TrimSpace(a.Key(s))
 }
 
+// TimeUnit is the resolution at which dateTimes are compared. Clients on .NET write
+// seven digits; no others are known to write more.
+const TimeUnit = 100 * time.Nanosecond
+
 // ParseTime reads a dateTime (RFC 7643 §2.3.5, xsd:dateTime): RFC 3339, with a
-// missing zone taken as UTC, as some clients write it, in the years 1 to 9999.
+// missing zone taken as UTC, as some clients write it, in the years 1 to 9999. What
+// is finer than a TimeUnit is left out, here and so in every comparison.
 func ParseTime(s string) (time.Time, bool) {
 	// time.Parse also reads "T4:56:22" and a comma before the fraction.
 	if len(s) < len("2006-01-02T15:04:05") || s[13] != ':' || strings.Contains(s, ",") {
@@ -78,6 +77,6 @@ func ParseTime(s string) (time.Time, bool) {
 	if err != nil {
 		t, err = time.Parse("2006-01-02T15:04:05", s)
 	}
-	t = t.UTC()
+	t = t.UTC().Truncate(TimeUnit)
 	return t, err == nil && 1 <= t.Year() && t.Year() <= 9999
 }

@@ -234,6 +234,7 @@ func NewResourceType(name, endpoint, description string, core *Schema, extension
 		a.adopt(nil)
 		t.byName[a.Name], t.byName[foldName(a.Name)] = a, a
 		t.numeric = t.numeric || a.numeric
+		t.request = t.request || a.request
 	}
 	t.ruled = ruled(t.attributes)
 	for _, e := range t.Extensions {

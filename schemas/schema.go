@@ -51,11 +51,15 @@ type ResourceType struct {
 	bare       map[string]*Attribute // folded names of extension attributes that no core attribute hides
 	ruled      []*Attribute          // the attributes that Finish has to look at
 	numeric    bool                  // it has attributes that are numbers
+	request    bool                  // it has attributes that are returned only on request
 }
 
 // Attributes returns the attributes at the top of a resource in the order in
 // which it is written, extensions included. The slice must not be changed.
 func (t *ResourceType) Attributes() []*Attribute { return t.attributes }
+
+// OnRequest reports whether some attributes are returned only on request.
+func (t *ResourceType) OnRequest() bool { return t.request }
 
 // Top returns the attribute called name at the top of a resource: a common
 // attribute, one of the core schema, or an extension by its URN. Names are

@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"reflect"
 	"strconv"
@@ -134,7 +135,8 @@ func Field(body any, name string) (any, bool) {
 // attributes (RFC 7644 §3.5.1): a value once set stays when next leaves it out,
 // and giving another one is an error. A complex attribute that next leaves out
 // is gone with its sub-attributes, as members are; an extension is not, for its
-// attributes are those of the resource.
+// attributes are those of the resource. Of next only the map itself changes, not
+// what is in it.
 func (t *ResourceType) KeepImmutable(prev, next map[string]any) error {
 	if err := keepImmutable(t.attributes, prev, next); err != nil {
 		return err
@@ -157,9 +159,9 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 			next[a.Name] = was
 		case a.Type != Complex || a.MultiValued:
 		case has || a.Extension:
-			m, _ := is.(map[string]any)
-			if m == nil {
-				m = map[string]any{}
+			m := map[string]any{}
+			if given, ok := is.(map[string]any); ok {
+				m = maps.Clone(given)
 			}
 			if err := keepImmutable(a.SubAttributes, was.(map[string]any), m); err != nil {
 				return err

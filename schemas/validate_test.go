@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -597,7 +598,16 @@ func TestKeepImmutable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			prev := copyTree(c.prev)
+			inner := map[string]any{}
+			for name, v := range c.next {
+				inner[name] = copyTree(v)
+			}
+			given := maps.Clone(c.next)
 			err := rt.KeepImmutable(c.prev, c.next)
+			// Whoever has to do it again begins with the same values.
+			if diff := cmp.Diff(inner, given); diff != "" {
+				t.Errorf("a value of next has changed (-want +got):\n%s", diff)
+			}
 			if p := problem(err); p != c.problem {
 				t.Fatalf("%v, want problem %q", err, c.problem)
 			}

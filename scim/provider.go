@@ -281,10 +281,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 		c.members = []patch.MemberChange{{Kind: patch.ReplaceMembers, Operation: -1, Members: members}}
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
-		next := make(map[string]any, len(bound)+1)
-		for k, v := range bound {
-			next[k] = v
-		}
+		next := maps.Clone(bound) // this may run again
 		if v, ok := attrs["active"]; ok && next["active"] == nil {
 			next["active"] = v
 		}

@@ -70,16 +70,7 @@ func (p projection) shows(extension *schemas.Attribute, attrs map[string]any) bo
 
 // full reports whether a stored document can go out as it is.
 func (p projection) full(t *schemas.ResourceType) bool {
-	return p.include == nil && p.exclude == nil && !onlyOnRequest(t.Attributes())
-}
-
-func onlyOnRequest(defs []*schemas.Attribute) bool {
-	for _, a := range defs {
-		if a.Returned == schemas.ReturnedRequest || onlyOnRequest(a.SubAttributes) {
-			return true
-		}
-	}
-	return false
+	return p.include == nil && p.exclude == nil && !t.OnRequest()
 }
 
 // keep reports whether the attribute is part of the response. A complex

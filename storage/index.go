@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -67,9 +68,8 @@ func SafeName(name string) string {
 var safeName = strings.NewReplacer("%", "%25", ".", "%2E", "$", "%24")
 
 // ShadowWriter takes down the search shadow of a resource: the resource as
-// filters see it, with strings in comparison form, dateTimes as milliseconds
-// since 1970, and names safe for every database (SafeName). Elements of arrays
-// have no name.
+// filters see it, with strings in comparison form, dateTimes as Ticks, and
+// names safe for every database (SafeName). Elements of arrays have no name.
 type ShadowWriter interface {
 	Text(name, value string)
 	Bool(name string, value bool)
@@ -108,7 +108,7 @@ func (NoShadow) End() {}
 // without a scan, each once and in order.
 func Derive(t *schemas.ResourceType, attrs map[string]any, w ShadowWriter) (unique, equal []Key) {
 	d := derivation{ShadowWriter: w}
-	d.object(t.Attributes(), attrs)
+	d.object(fieldsOf(t), attrs)
 	// Two elements with one value are one key, and not in each other's way.
 	return distinct(d.unique), distinct(d.equal)
 }
@@ -140,12 +140,34 @@ type derivation struct {
 	unique, equal []Key
 }
 
-func (d *derivation) object(defs []*schemas.Attribute, attrs map[string]any) {
+// A field is an attribute that is part of the shadow, and what Derive would ask
+// about it for every resource.
+type field struct {
+	*schemas.Attribute
+	safe            string
+	unique, indexed bool
+	sub             []field
+}
+
+var fields sync.Map // of the resource types: []field by *schemas.ResourceType
+
+func fieldsOf(t *schemas.ResourceType) []field {
+	if known, ok := fields.Load(t); ok {
+		return known.([]field)
+	}
+	list := newFields(t.Attributes())
+	fields.Store(t, list)
+	return list
+}
+
+func newFields(defs []*schemas.Attribute) []field {
+	var list []field
 	for _, a := range defs {
-		if v, ok := attrs[a.Name]; ok && !a.Detached && a.Readable() && !made(a) {
-			d.value(a, SafeName(a.Name), v)
+		if !a.Detached && a.Readable() && !made(a) {
+			list = append(list, field{a, SafeName(a.Name), Unique(a), Indexed(a), newFields(a.SubAttributes)})
 		}
 	}
+	return list
 }
 
 // made reports whether backends have a from elsewhere.
@@ -153,10 +175,19 @@ func made(a *schemas.Attribute) bool {
 	return a.Path == "id" || a.Path == "meta"
 }
 
-func (d *derivation) value(a *schemas.Attribute, name string, v any) {
+func (d *derivation) object(list []field, attrs map[string]any) {
+	for i := range list {
+		f := &list[i]
+		if v, ok := attrs[f.Name]; ok {
+			d.value(f, f.safe, v)
+		}
+	}
+}
+
+func (d *derivation) value(f *field, name string, v any) {
 	switch v := v.(type) {
 	case string:
-		d.text(a, name, v)
+		d.text(f, name, v)
 	case bool:
 		d.Bool(name, v)
 	case int64:
@@ -165,36 +196,36 @@ func (d *derivation) value(a *schemas.Attribute, name string, v any) {
 		d.Float(name, v)
 	case map[string]any:
 		d.Begin(name, false)
-		d.object(a.SubAttributes, v)
+		d.object(f.sub, v)
 		d.End()
 	case []any:
 		d.Begin(name, true)
 		for _, e := range v {
-			d.value(a, "", e)
+			d.value(f, "", e)
 		}
 		d.End()
 	}
 }
 
-func (d *derivation) text(a *schemas.Attribute, name, s string) {
-	if a.Type == schemas.DateTime {
+func (d *derivation) text(f *field, name, s string) {
+	if f.Type == schemas.DateTime {
 		if t, ok := schemas.ParseTime(s); ok {
-			d.Float(name, Millis(t))
+			d.Int(name, Ticks(t))
 			return
 		}
 	}
-	key := a.Key(s)
+	key := f.Key(s)
 	d.Text(name, key)
 	switch {
-	case Unique(a):
-		d.unique = append(d.unique, Key{a.Path, IndexValue(a.UniqueKey(s))})
-	case Indexed(a):
-		d.equal = append(d.equal, Key{a.Path, IndexValue(key)})
+	case f.unique:
+		d.unique = append(d.unique, Key{f.Path, IndexValue(f.UniqueKey(s))})
+	case f.indexed:
+		d.equal = append(d.equal, Key{f.Path, IndexValue(key)})
 	}
 }
 
-// Millis returns a time in milliseconds since 1970, the unit in which instants
-// are stored; parts of a millisecond are kept as a fraction.
-func Millis(t time.Time) float64 {
-	return float64(t.Unix())*1e3 + float64(t.Nanosecond())/1e6
+// Ticks returns a time in units of schemas.TimeUnit since 1970, as shadows hold it.
+func Ticks(t time.Time) int64 {
+	const second = int64(time.Second / schemas.TimeUnit)
+	return t.Unix()*second + int64(t.Nanosecond())/int64(schemas.TimeUnit)
 }

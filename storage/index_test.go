@@ -1,9 +1,9 @@
 package storage
 
 import (
+	"math"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -54,28 +54,21 @@ func TestSafeName(t *testing.T) {
 	}
 }
 
-// TestMillisKeepsOrder: whole milliseconds are exact, and what comes later never
-// has a lower number.
-func TestMillisKeepsOrder(t *testing.T) {
-	for _, text := range []string{"0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "1970-01-01T00:00:00Z", "2026-03-01T12:00:00.987Z", "9999-12-31T23:59:59.998Z"} {
+// TestTicks: times that differ for ParseTime have different numbers in the same
+// order, in all the years there are.
+func TestTicks(t *testing.T) {
+	last := int64(math.MinInt64)
+	for _, text := range []string{"0001-01-01T00:00:00Z", "1969-12-31T23:59:59.9999998Z", "1969-12-31T23:59:59.9999999Z", "1970-01-01T00:00:00Z",
+		"2026-03-01T12:00:00.987Z", "2026-03-01T12:00:00.9870001Z", "2026-03-01T12:00:00.987001Z", "9999-12-31T23:59:59.9999999Z"} {
 		at, ok := schemas.ParseTime(text)
 		if !ok {
 			t.Fatal(text)
 		}
-		if got := Millis(at); got != float64(at.UnixMilli()) {
-			t.Errorf("Millis(%s) = %f, want %d", text, got, at.UnixMilli())
+		n := Ticks(at)
+		if n <= last {
+			t.Errorf("%s is %d after %d", text, n, last)
 		}
-		last := Millis(at)
-		for i := range 2000 {
-			next := Millis(at.Add(time.Duration(i) * 499 * time.Nanosecond))
-			if next < last {
-				t.Fatalf("%s and %d × 499 ns: %f after %f", text, i, next, last)
-			}
-			last = next
-		}
-		if got := Millis(at.Add(time.Millisecond)); got != float64(at.UnixMilli()+1) {
-			t.Errorf("Millis(%s + 1 ms) = %f", text, got)
-		}
+		last = n
 	}
 }
 

@@ -69,15 +69,16 @@ type Resources interface {
 // Memberships reads who belongs to which group. Deleted users and groups have
 // no memberships as long as they are deleted.
 type Memberships interface {
-	// Members streams the direct members of a group in a stable order, reading
-	// ahead in small portions. Members that come or go meanwhile may or may not
-	// be among them.
+	// Members streams the direct members of a group in the order of their ids,
+	// reading ahead in small portions. Members that come or go meanwhile may or
+	// may not be among them.
 	Members(ctx context.Context, tenant TenantID, group string) iter.Seq2[Member, error]
 	// CountMembers counts direct members, but not beyond limit.
 	CountMembers(ctx context.Context, tenant TenantID, group string, limit int) (int, error)
 	// Groups returns, for each of the given ids, the groups it belongs to,
-	// directly or through other groups; a group that is both is direct. Ids
-	// without groups are absent from the result.
+	// directly or through other groups; a group that is both is direct. The direct
+	// ones come first, each kind in the order of ids. Ids without groups are absent
+	// from the result.
 	Groups(ctx context.Context, tenant TenantID, members ...string) (map[string][]Membership, error)
 }
 
@@ -109,8 +110,9 @@ type Audit interface {
 // audit trail that has a Version.
 type Outbox interface {
 	// Events returns up to limit entries of the audit trail that are events,
-	// with a sequence number above after, oldest first. An event never appears
-	// below a number that a reader has already seen.
+	// with a sequence number above after, oldest first; those of one resource are in
+	// the order of its versions. An event never appears below a number that a
+	// reader has already seen.
 	Events(ctx context.Context, tenant TenantID, after int64, limit int) ([]AuditEntry, error)
 }
 
@@ -149,19 +151,19 @@ type Tx interface {
 	// SetMembers makes the given members the members of a group and returns how
 	// many rows that added or removed.
 	SetMembers(group *Resource, members []Member) (int, error)
-	// EachMember calls fn for every direct member.
+	// EachMember calls fn for every direct member, in the order of ids.
 	EachMember(group *Resource, fn func(Member) error) error
 	// Ancestors returns the ids of the groups that a group belongs to, directly
 	// or through other groups, in no order; its own id is among them if it is in
-	// a cycle. What it costs depends on how many these are, not on how many
+	// a cycle. A group that does not exist has none. What it costs depends on how many these are, not on how many
 	// members any of them has. The store does not refuse cycles itself. Whoever
 	// asks here first, and adds no member that is among the answer, makes none,
 	// even when others do the same at the same time: what Ancestors returned
 	// still holds when the write becomes durable, or else the write fails or
 	// runs again.
 	Ancestors(group *Resource) ([]string, error)
-	// MemberOf returns the groups that r is a direct member of, in a stable order,
-	// with all but Doc. What it returned still holds when the write becomes
+	// MemberOf returns the groups that r is a direct member of, in the order of
+	// ids, with all but Doc; none if r does not exist. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
 

@@ -104,13 +104,13 @@ func (a *API) firstAdministrator(ctx context.Context, body SetupRequest, caller 
 	if err != nil {
 		return "", err
 	}
-	user, err := a.Directory.Create(ctx, by, a.Schemas.ByName("User"), map[string]any{
+	user, err := a.Directory.Create(ctx, by, a.Schemas.Type("User"), map[string]any{
 		"schemas": []any{schemas.UserURI}, "userName": body.UserName, "active": true,
 	})
 	if err != nil {
 		return "", errors.Join(err, giveBack(ctx))
 	}
-	_, err = a.Directory.Create(ctx, by, a.Schemas.ByName("RoleAssignment"), map[string]any{
+	_, err = a.Directory.Create(ctx, by, a.Schemas.Type("RoleAssignment"), map[string]any{
 		"schemas": []any{schemas.RoleAssignmentURI}, "role": map[string]any{"value": auth.GlobalAdministrator},
 		"principal": map[string]any{"value": user.ID}, "reason": "first administrator",
 	})

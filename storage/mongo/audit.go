@@ -1,12 +1,10 @@
 package mongo
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,9 +22,14 @@ import (
 // out of order, when the writer with the lower one commits last. Entries that
 // are there when a reader comes are numbered in one transaction, above all that
 // were numbered before, so that no reader ever misses one.
+//
+// What puts them in order is a stamp. That of a write is above those of the
+// resources that it changes, and stays with them; so the changes of one resource
+// are in the order of its versions, whatever the clocks of processes say.
 
-// stamps order the entries that wait for a number: a clock that never goes back
-// and never says the same twice.
+// stamps order the entries that wait for a number: a clock that never goes back,
+// never says the same twice, and is never behind what it was shown of the clocks
+// of other processes.
 type stamps struct {
 	mu      sync.Mutex
 	last    int64
@@ -41,21 +44,14 @@ type stamp struct {
 // text is a stamp as part of an _id: no two processes make the same.
 func (s stamp) text() string { return fmt.Sprintf("%016x/%s", s.n, s.process) }
 
-// clockSkew is how far ahead of this clock a change may be dated for its stamp
-// to follow: the clock of the process that wrote before was ahead then.
-const clockSkew = time.Minute
-
-func (s *stamps) next(at time.Time) stamp {
-	now := time.Now()
-	if at.After(now) && at.Before(now.Add(clockSkew)) {
-		now = at
-	}
+// above returns a stamp that is greater than one seen elsewhere and all before.
+func (s *stamps) above(seen int64) stamp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process == "" {
 		s.process = strings.ToLower(rand.Text()[:12])
 	}
-	s.last = max(s.last+1, now.UnixMilli()<<20)
+	s.last = max(s.last+1, seen+1, time.Now().UnixMilli()<<20)
 	return stamp{s.last, s.process}
 }
 
@@ -118,13 +114,6 @@ func entryFrom(raw bson.Raw) storage.AuditEntry {
 // numberedAtOnce is how many entries one transaction numbers.
 const numberedAtOnce = 1000
 
-// entry is one that waits.
-type entry struct {
-	id       string // its _id
-	resource string
-	version  int64
-}
-
 // number gives the oldest waiting entries their numbers and returns how many
 // those were.
 func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
@@ -141,11 +130,11 @@ func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
 		defer s.alone.Unlock()
 	}
 	err = s.transact(ctx, func(ctx context.Context) (bool, error) {
-		var entries []entry
+		var entries []string
 		err := s.each(ctx, rows, waits, func(raw bson.Raw) error {
-			entries = append(entries, entry{text(raw, fID), text(raw, fType) + "/" + text(raw, fResource), number(raw, fVersion)})
+			entries = append(entries, text(raw, fID))
 			return nil
-		}, look().sort(d(fNumber, 1, fID, 1)).limit(numberedAtOnce).fields(only(fType, fResource, fVersion)))
+		}, look().sort(d(fNumber, 1, fID, 1)).limit(numberedAtOnce).fields(only(fID)))
 		n = len(entries)
 		if err != nil || n == 0 {
 			return true, err
@@ -154,10 +143,9 @@ func (s *Store) number(ctx context.Context, tenant string) (n int, err error) {
 		if err != nil {
 			return true, err
 		}
-		inOrder(entries)
 		models := make([]mongo.WriteModel, n)
-		for i, e := range entries {
-			models[i] = mongo.NewUpdateOneModel().SetFilter(append(byID(tenant, e.id), bson.E{Key: fKind, Value: waiting})).
+		for i, id := range entries {
+			models[i] = mongo.NewUpdateOneModel().SetFilter(append(byID(tenant, id), bson.E{Key: fKind, Value: waiting})).
 				SetUpdate(d("$set", d(fKind, numbered, fNumber, last+int64(i)+1)))
 		}
 		r, err := list.BulkWrite(ctx, models)
@@ -187,28 +175,4 @@ func (s *Store) advance(ctx context.Context, tenant string, by int64) (last int6
 		err = errAgain
 	}
 	return last, err
-}
-
-// inOrder puts the changes of one resource into the order of its versions where
-// the clocks of two processes disagreed about it.
-func inOrder(entries []entry) {
-	places := map[string][]int{}
-	for i, e := range entries {
-		if e.version > 0 {
-			places[e.resource] = append(places[e.resource], i)
-		}
-	}
-	for _, at := range places {
-		if len(at) < 2 {
-			continue
-		}
-		same := make([]entry, len(at))
-		for i, p := range at {
-			same[i] = entries[p]
-		}
-		slices.SortStableFunc(same, func(a, b entry) int { return cmp.Compare(a.version, b.version) })
-		for i, p := range at {
-			entries[p] = same[i]
-		}
-	}
 }

@@ -114,6 +114,23 @@ func TestStandalone(t *testing.T) {
 	}
 }
 
+// TestStandaloneLosesItsConnection: what a write without a transaction has done
+// before it failed stays, so nobody is told that nothing was changed.
+func TestStandaloneLosesItsConnection(t *testing.T) {
+	server := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
+	s := open(t, server.URI("roster"), Options{AllowStandalone: true})
+	defer s.Close()
+	server.Fail(mongotest.Failure{Command: "insert", Times: 1, After: true})
+	if err := create(t.Context(), s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want ErrOutcomeUnknown", err)
+	}
+	server.Stop()
+	err := create(timeout(t, 100*time.Millisecond), s, newUser(s, 2, "bob"))
+	if !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("without a server: got %v, want ErrUnavailable", err)
+	}
+}
+
 // open opens a store whose log goes nowhere, unless opt has one.
 func open(t testing.TB, uri string, opt Options) *Store {
 	t.Helper()

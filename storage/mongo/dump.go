@@ -154,27 +154,12 @@ func (s *Store) dumpAudit(ctx context.Context, tenant string, give func(storage.
 	if err != nil {
 		return err
 	}
-	var late []entry
-	entries := map[string]storage.AuditEntry{}
-	err = s.each(ctx, rows, d(fTenant, tenant, fKind, waiting), func(raw bson.Raw) error {
-		id := text(raw, fID)
-		entries[id] = entryFrom(raw)
-		late = append(late, entry{id, text(raw, fType) + "/" + text(raw, fResource), number(raw, fVersion)})
-		return nil
-	}, look().sort(d(fNumber, 1, fID, 1)))
-	if err != nil {
-		return err
-	}
-	inOrder(late)
-	for _, l := range late {
-		e := entries[l.id]
+	return s.each(ctx, rows, d(fTenant, tenant, fKind, waiting), func(raw bson.Raw) error {
+		e := entryFrom(raw)
 		last++
 		e.Seq = last
-		if err := give(storage.Record{Audit: &e}); err != nil {
-			return err
-		}
-	}
-	return nil
+		return give(storage.Record{Audit: &e})
+	}, look().sort(d(fNumber, 1, fID, 1)))
 }
 
 // The mark of a load is among the clients of the tenant, so that whoever looks for

@@ -38,6 +38,7 @@ const (
 	fGrouped  = "g" // true once it has been a direct member of a group
 	fDeleted  = "x" // when
 	fLock     = "l" // moves so that two writes meet here; see tx.lock
+	fStamp    = "q" // that of the last write that gave it a version; see stamps
 
 	// Of a key.
 	fOwner = "r" // the resource's id

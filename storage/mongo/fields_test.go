@@ -70,17 +70,3 @@ func TestShadowLeavesNothingEmpty(t *testing.T) {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
-
-// TestInOrder: where two clocks disagree, the versions of a resource come in
-// their order, and everything else stays where it is.
-func TestInOrder(t *testing.T) {
-	list := []entry{{"1", "User/a", 3}, {"2", "User/b", 1}, {"3", "User/a", 2}, {"4", "Client/c", 0}, {"5", "User/a", 4}, {"6", "Client/c", 0}}
-	inOrder(list)
-	var ids strings.Builder
-	for _, e := range list {
-		ids.WriteString(e.id)
-	}
-	if got := ids.String(); got != "321456" {
-		t.Errorf("got %s, want 321456", got)
-	}
-}

@@ -37,12 +37,21 @@ type compiler struct {
 	tenant string
 	typ    string
 	single bool // at most one resource can be selected
+	room   int  // how many more ids of what is in groups may stand in the query
+	known  map[string]relatives
 	err    error
+}
+
+// relatives are the groups of a member, or what is in a group, unless there are
+// too many.
+type relatives struct {
+	ids []string
+	ok  bool
 }
 
 // compile compiles the filter of a query. A filter on memberships may take reads.
 func (s *Store) compile(ctx context.Context, tenant string, q storage.Query) (condition, bool, error) {
-	c := &compiler{ctx: ctx, store: s, tenant: tenant, typ: q.Type}
+	c := &compiler{ctx: ctx, store: s, tenant: tenant, typ: q.Type, room: mostInGroup, known: map[string]relatives{}}
 	all := d(fTenant, tenant, fType, q.Type)
 	if q.Filter == nil {
 		return condition{all, true}, false, nil
@@ -236,7 +245,7 @@ func (c *compiler) compare(e filter.Compare, s scope) condition {
 	}
 	v := e.Value
 	if t, ok := v.(time.Time); ok {
-		v = storage.Millis(t)
+		v = storage.Ticks(t)
 	}
 	m := multi(e.Attr, s)
 	switch {
@@ -357,8 +366,9 @@ func conjuncts(e filter.Expr) []filter.Expr {
 	return []filter.Expr{e}
 }
 
-// mostInGroup is up to how many ids stand in a query for those in a group.
-// Larger groups are filtered by who is in them.
+// mostInGroup is up to how many ids stand in a query for those in groups, whatever
+// the number of terms: MongoDB refuses commands above 16 MB. Larger groups are
+// filtered by who is in them.
 const mostInGroup = 20_000
 
 var errTooMany = errors.New("too many")
@@ -378,9 +388,10 @@ func (c *compiler) membership(name string, e filter.Expr) condition {
 		}
 		id, _ := eq.Value.(string)
 		ids, ok := c.related(name, id)
-		if !ok {
+		if !ok || len(ids) > c.room {
 			break
 		}
+		c.room -= len(ids)
 		in := make(bson.A, len(ids))
 		for i, id := range ids {
 			in[i] = key(c.tenant, id)
@@ -406,22 +417,34 @@ func (c *compiler) related(name, id string) (ids []string, ok bool) {
 	if c.err != nil {
 		return nil, false
 	}
-	if name == "groups" {
-		ids, ok, c.err = c.store.below(c.ctx, c.tenant, id, mostInGroup)
-		return ids, ok && c.err == nil
+	of := name + " " + id
+	r, asked := c.known[of]
+	if !asked {
+		if name == "groups" {
+			r.ids, r.ok, c.err = c.store.below(c.ctx, c.tenant, id, mostInGroup)
+		} else {
+			r.ids, r.ok, c.err = c.store.directly(c.ctx, c.tenant, id, mostInGroup)
+		}
+		c.known[of] = r
 	}
-	info, err := c.store.infos(c.ctx, c.tenant, usersAndGroups, []string{id})
-	if err == nil && info[id].typ != "" {
-		err = c.store.each(c.ctx, rows, d(fTenant, c.tenant, fKind, id), func(raw bson.Raw) error {
-			if ids = append(ids, text(raw, fGroup)); len(ids) > mostInGroup {
-				return errTooMany
-			}
-			return nil
-		}, look().fields(only(fGroup)).batch(mostInGroup))
+	return r.ids, r.ok && c.err == nil
+}
+
+// directly returns the groups a user or group is in directly, or ok false when
+// they are more than most.
+func (s *Store) directly(ctx context.Context, tenant, id string, most int) (ids []string, ok bool, err error) {
+	info, err := s.infos(ctx, tenant, usersAndGroups, []string{id})
+	if err != nil || info[id].typ == "" {
+		return nil, true, err
 	}
+	err = s.each(ctx, rows, d(fTenant, tenant, fKind, id), func(raw bson.Raw) error {
+		if ids = append(ids, text(raw, fGroup)); len(ids) > most {
+			return errTooMany
+		}
+		return nil
+	}, look().fields(only(fGroup)).batch(mostInGroup))
 	if errors.Is(err, errTooMany) {
-		return nil, false
+		return nil, false, nil
 	}
-	c.err = err
-	return ids, err == nil
+	return ids, true, err
 }

@@ -326,10 +326,15 @@ func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 			return nil, err
 		}
 	}
-	t.lock(groupType, group.ID)
+	if there, err := t.lock(groupType, group.ID); err != nil || !there {
+		return nil, err
+	}
 	for _, id := range ids {
-		if id != group.ID {
-			t.lock(groupType, id)
+		if id == group.ID {
+			continue
+		}
+		if _, err := t.lock(groupType, id); err != nil {
+			return nil, err
 		}
 	}
 	return ids, nil
@@ -369,8 +374,8 @@ func (s *Store) above(ctx context.Context, tenant, group string) (ids []string, 
 // a group meanwhile.
 func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
 	if t.roots[r.ID] {
-		t.lock(r.Type, r.ID)
-		return nil, nil
+		_, err := t.lock(r.Type, r.ID)
+		return nil, err
 	}
 	if err := t.flush(); err != nil {
 		return nil, err
@@ -390,15 +395,25 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 				g.Doc, g.Name = nil, text(raw, fName)
 				groups = append(groups, g)
 				return nil
-			}, look().sort(d(fID, 1)).fields(only(fResource, fVersion, fCreated, fModified, fGrouped, fName)).batch(inPortion+1))
+			}, look().sort(d(fID, 1)).fields(only(fResource, fVersion, fCreated, fModified, fGrouped, fStamp, fName)).batch(inPortion+1))
 			if err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	t.lock(r.Type, r.ID)
-	return groups, err
+	if err != nil {
+		return nil, err
+	}
+	if there, err := t.lock(r.Type, r.ID); err != nil || !there {
+		return nil, err
+	}
+	for _, g := range groups { // in case r is deleted, which changes them
+		if err := t.above(g.Ref, g.ID); err != nil {
+			return nil, err
+		}
+	}
+	return groups, nil
 }
 
 func (t *tx) row(group *storage.Resource, m storage.Member) change {
@@ -541,9 +556,12 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 		// Memberships of deleted members go too, or restoring one would bring it
 		// back; nobody sees them, so they count for nothing.
 		for _, id := range gone {
+			if visible[id].typ != "" {
+				t.add(ofResources, t.member(id))
+				count++
+			}
 			t.add(ofRows, change{delete: byID(t.tenant, t.rowID(group, id))})
 		}
-		count += visible
 		if err := t.flush(); err != nil {
 			return count, err
 		}
@@ -566,8 +584,9 @@ func (t *tx) SetMembers(group *storage.Resource, list []storage.Member) (int, er
 }
 
 // unwanted reads a portion of the members a group has. It takes out of wanted
-// who is there, and returns who is not wanted and how many of those anybody sees.
-func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]storage.Member) (gone []string, visible int, last string, err error) {
+// who is there, and returns who is not wanted and which of those anybody sees.
+func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]storage.Member) (
+	gone []string, visible map[string]resourceInfo, last string, err error) {
 	n := 0
 	err = t.do(func(ctx context.Context) error {
 		err := t.store.each(ctx, rows, within(t.tenant, rowsOf(t.tenant, group.ID), after), func(raw bson.Raw) error {
@@ -583,8 +602,7 @@ func (t *tx) unwanted(group *storage.Resource, after string, wanted map[string]s
 		if err != nil || len(gone) == 0 {
 			return err
 		}
-		info, err := t.store.infos(ctx, t.tenant, usersAndGroups, gone)
-		visible = len(info)
+		visible, err = t.store.infos(ctx, t.tenant, usersAndGroups, gone)
 		return err
 	})
 	if n < inPortion {

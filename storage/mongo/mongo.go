@@ -47,6 +47,10 @@ type Store struct {
 	turns  *turns
 	lanes  lanes
 
+	closing context.Context // ends when Close begins
+	close   context.CancelFunc
+	orphans orphans
+
 	// alone keeps writes apart on a server without transactions.
 	alone sync.Mutex
 
@@ -67,6 +71,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.close()
 	s.running.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()

@@ -33,13 +33,15 @@ func times(n int, command string) func([]byte) bool {
 	}
 }
 
-var userType = func() *schemas.ResourceType {
+var set = func() *schemas.Set {
 	set, err := schemas.Load()
 	if err != nil {
 		panic(err)
 	}
-	return set.Type("User")
+	return set
 }()
+
+var userType = set.Type("User")
 
 // newUser makes a user with a number for an id.
 func newUser(s *Store, n int, name string) *storage.Resource {
@@ -254,5 +256,61 @@ func TestCommitWithoutAClearAnswer(t *testing.T) {
 				t.Errorf("got %v, want ErrOutcomeUnknown", err)
 			}
 		})
+	}
+}
+
+// TestLostTransaction: a transaction that was open when all connections were lost
+// holds up nobody once the server is back.
+func TestLostTransaction(t *testing.T) {
+	p, uri := startProxy(t)
+	s := open(t, uri, Options{})
+	defer s.Close()
+	ana := newUser(s, 1, "ana")
+	if err := create(t.Context(), s, ana); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Write(timeout(t, 300*time.Millisecond), storage.DefaultTenant, func(tx storage.Tx) error {
+		if err := update(tx, s, ana, "anna"); err != nil {
+			return err
+		}
+		if _, err := tx.Get("User", ana.ID); err != nil { // so that the update is sent
+			return err
+		}
+		p.Down(true)
+		return nil
+	})
+	if !errors.Is(err, storage.ErrUnavailable) {
+		t.Fatalf("got %v, want ErrUnavailable", err)
+	}
+	time.Sleep(2500 * time.Millisecond) // an outage longer than the driver tries to abort
+	p.Down(false)
+	start := time.Now()
+	err = s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error { return update(tx, s, ana, "anne") })
+	took := time.Since(start)
+	t.Logf("it took %s", took)
+	if err != nil || took > 10*time.Second {
+		t.Errorf("the next write of the resource took %s: %v", took, err)
+	}
+}
+
+// TestCloseWithLostTransactions: Close does not wait for the server to come back.
+func TestCloseWithLostTransactions(t *testing.T) {
+	p, uri := startProxy(t)
+	s := open(t, uri, Options{})
+	ana := newUser(s, 1, "ana")
+	if err := create(t.Context(), s, ana); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Write(timeout(t, 300*time.Millisecond), storage.DefaultTenant, func(tx storage.Tx) error {
+		_, err := tx.Get("User", ana.ID)
+		p.Silence(true)
+		return errors.Join(err, update(tx, s, ana, "anna"))
+	})
+	start := time.Now()
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("Close took %s", took)
 	}
 }

@@ -28,12 +28,12 @@ type heardKey struct{}
 const firstPortion = 250
 
 // resourceFields are what resourceFrom reads.
-var resourceFields = only(fResource, fVersion, fCreated, fModified, fGrouped, fDoc)
+var resourceFields = only(fResource, fVersion, fCreated, fModified, fGrouped, fStamp, fDoc)
 
 func resourceFrom(typ string, raw bson.Raw) *storage.Resource {
 	return &storage.Resource{
 		Type: typ, ID: text(raw, fResource), Version: number(raw, fVersion), Created: time.UnixMilli(number(raw, fCreated)).UTC(),
-		LastModified: time.UnixMilli(number(raw, fModified)).UTC(), Doc: []byte(text(raw, fDoc)), InGroups: truth(raw, fGrouped),
+		LastModified: time.UnixMilli(number(raw, fModified)).UTC(), Doc: []byte(text(raw, fDoc)), InGroups: truth(raw, fGrouped), Ref: number(raw, fStamp),
 	}
 }
 

@@ -44,7 +44,9 @@ func Open(ctx context.Context, uri string, opt Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opt: opt, client: client, db: client.Database(database), turns: newTurns()}
+	s.closing, s.close = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
+		s.close()
 		_ = client.Disconnect(context.WithoutCancel(ctx)) // the first error tells more
 		return nil, err
 	}

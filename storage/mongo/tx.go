@@ -30,7 +30,10 @@ type tx struct {
 	roots   map[string]bool // groups that are in no group, as this write knows
 	sent    bool            // some command
 	guessed bool            // an answer was given that is not certain
-	changed bool            // something other than the audit trail
+	stamp   int64           // what orders its entries; 0 as long as none is needed
+	stamped []string        // the ids of resources that have it
+	entries []storage.AuditEntry
+	changed bool // something other than the audit trail
 	audited bool
 	refused error // of an entry that was not recorded: the write cannot succeed
 	lane    *held
@@ -79,6 +82,7 @@ func (t *tx) run(fn func(storage.Tx) error) error {
 	case err == nil && t.changed && !t.audited:
 		err = storage.ErrUnaudited
 	case err == nil:
+		t.record()
 		err = t.flush()
 	}
 	t.over = true
@@ -211,8 +215,9 @@ func (list changes) send(ctx context.Context, c *mongo.Collection) error {
 	if err != nil {
 		return err
 	}
-	if r.InsertedCount+r.UpsertedCount != inserts || r.MatchedCount != updates || r.DeletedCount != deletes {
-		return errAgain
+	if made := r.InsertedCount + r.UpsertedCount; made != inserts || r.MatchedCount != updates || r.DeletedCount != deletes {
+		return fmt.Errorf("%w: in %s, %d of %d were made, %d of %d changed, %d of %d deleted",
+			errAgain, c.Name(), made, inserts, r.MatchedCount, updates, r.DeletedCount, deletes)
 	}
 	return nil
 }
@@ -265,10 +270,19 @@ func (t *tx) root(id string) {
 
 // lock makes two writes that both do this, or add the resource to a group, meet:
 // the later one runs again. Transactions see a snapshot, so what one of them only
-// reads another may change.
-func (t *tx) lock(typ any, id string) {
+// reads another may change. It is false for what does not exist.
+func (t *tx) lock(typ, id string) (bool, error) {
+	if t.careful {
+		if err := t.flush(); err != nil {
+			return false, err
+		}
+		if there, err := t.exists(resources, t.live(typ, id)); err != nil || !there {
+			return false, err
+		}
+	}
 	t.writes = append(t.writes, id)
-	t.add(ofResources, change{filter: liveByID(t.tenant, id, typ), update: d("$inc", d(fLock, int64(1)))})
+	t.add(ofResources, change{filter: t.live(typ, id), update: d("$inc", d(fLock, int64(1)))})
+	return true, t.guess()
 }
 
 // index returns the index of a resource to be written. One made for another
@@ -303,6 +317,11 @@ func (t *tx) Create(r *storage.Resource) error {
 			return err
 		}
 	}
+	r.Ref = 0
+	if err := t.follow(r); err != nil {
+		return err
+	}
+	r.Ref = t.stamp
 	t.changed = true
 	t.root(r.ID)
 	for i := range x.unique {
@@ -315,7 +334,7 @@ func (t *tx) Create(r *storage.Resource) error {
 func resourceDocument(tenant string, r *storage.Resource, x *index) bson.D {
 	return d(fID, key(tenant, r.ID), fTenant, tenant, fType, r.Type, fResource, r.ID, fVersion, r.Version,
 		fCreated, r.Created.UnixMilli(), fModified, r.LastModified.UnixMilli(), fName, r.Name,
-		fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))
+		fStamp, r.Ref, fKeys, x.keys, fUnique, len(x.unique), fShadow, x.shadow, fDoc, string(r.Doc))
 }
 
 // free finds out whether unique keys are free.
@@ -352,6 +371,10 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 			return err
 		}
 	}
+	if err := t.follow(prev); err != nil {
+		return err
+	}
+	next.Ref = t.stamp
 	if next.Doc == nil {
 		return t.touch(prev, next)
 	}
@@ -392,7 +415,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	for _, k := range coming {
 		t.add(ofKeys, t.own(prev.Type, keyText(k), prev.ID))
 	}
-	t.add(ofResources, change{filter: filter, update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fName, next.Name,
+	t.add(ofResources, change{filter: filter, update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fStamp, next.Ref, fName, next.Name,
 		fKeys, to.keys, fUnique, len(to.unique), fShadow, to.shadow, fDoc, string(next.Doc)))})
 	return t.guess()
 }
@@ -406,7 +429,7 @@ func (t *tx) touch(prev, next *storage.Resource) error {
 	}
 	t.changed = true
 	t.add(ofResources, change{filter: append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version}),
-		update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli()))})
+		update: d("$set", d(fVersion, next.Version, fModified, next.LastModified.UnixMilli(), fStamp, next.Ref))})
 	return t.guess()
 }
 
@@ -456,13 +479,16 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	if err := t.await(prev.ID); err != nil {
 		return err
 	}
+	if err := t.follow(prev); err != nil {
+		return err
+	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	var raw bson.Raw
 	err := t.do(func(ctx context.Context) (err error) {
 		filter := append(t.live(prev.Type, prev.ID), bson.E{Key: fVersion, Value: prev.Version})
-		update := d("$set", d(fType, deletedType(prev.Type), fDeleted, at.UnixMilli()))
+		update := d("$set", d(fType, deletedType(prev.Type), fDeleted, at.UnixMilli(), fStamp, t.stamp))
 		how := options.FindOneAndUpdate()
 		if t.store.can.projections {
 			how.SetProjection(only(fKeys, fUnique, fGrouped))
@@ -495,6 +521,7 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 	return t.do(func(ctx context.Context) error {
 		err := t.store.each(ctx, rows, d(fTenant, t.tenant, fKind, member), func(raw bson.Raw) error {
 			groups = append(groups, key(t.tenant, text(raw, fGroup)))
+			t.stamped = append(t.stamped, text(raw, fGroup))
 			return nil
 		}, look().fields(only(fGroup)))
 		if err != nil {
@@ -502,7 +529,7 @@ func (t *tx) leaveGroups(member string, at time.Time) error {
 		}
 		for portion := range slices.Chunk(groups, inPortion) {
 			_, err := t.store.db.Collection(resources).UpdateMany(ctx, append(byIDs(t.tenant, portion), bson.E{Key: fType, Value: groupType}),
-				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli())))
+				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli(), fStamp, t.stamp)))
 			if err != nil {
 				return err
 			}
@@ -519,8 +546,44 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 	}
 	t.audited = true
 	t.lane.append(&e)
-	stamp := t.store.stamps.next(e.At)
-	t.add(ofRows, change{insert: entryDocument(t.tenant, stamp.text(), waiting, stamp.n, &e)})
+	t.entries = append(t.entries, e)
+	return nil
+}
+
+// record adds the entries to what is sent last: only then is it known what they
+// come after. All have the stamp of the write, and _ids in the order in which
+// they were given.
+func (t *tx) record() {
+	for i := range t.entries {
+		at := t.store.stamps.above(0)
+		if t.stamp == 0 {
+			t.stamp = at.n
+		}
+		t.add(ofRows, change{insert: entryDocument(t.tenant, at.text(), waiting, t.stamp, &t.entries[i])})
+	}
+}
+
+// follow puts the stamp of the write above that of the last change of a resource
+// that it changes.
+func (t *tx) follow(r *storage.Resource) error {
+	if err := t.above(r.Ref, r.ID); err != nil {
+		return err
+	}
+	t.stamped = append(t.stamped, r.ID)
+	return nil
+}
+
+func (t *tx) above(seen int64, id string) error {
+	if t.stamp > seen || t.stamp == seen && slices.Contains(t.stamped, id) {
+		return nil
+	}
+	late := t.stamp != 0
+	t.stamp = t.store.stamps.above(seen).n
+	if late && t.store.can.transactions {
+		// Others have been given the lower one already. From now on all are higher.
+		t.failed = errAgain
+		return errAgain
+	}
 	return nil
 }
 

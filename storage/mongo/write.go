@@ -22,6 +22,11 @@ const maxWrite = 30 * time.Second
 // up with the caller would leave it not knowing.
 const commitTime = 2 * time.Second
 
+// faultAfter is how often in a row a write that takes nothing for granted finds
+// something other than what it has just read, without another write in its way,
+// before that is no coincidence.
+const faultAfter = 10
+
 // errAgain ends fn of a write that has to run again: something it was told came
 // out otherwise. No caller of Write ever sees it.
 var errAgain = errors.New("the write begins again")
@@ -81,13 +86,19 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 	defer s.running.Done()
 	ctx, cancel := context.WithTimeout(ctx, maxWrite)
 	defer cancel()
+	again := 0
 	for attempt := 0; ; attempt++ {
 		err := s.attempt(ctx, fn)
+		if again++; !errors.Is(err, errAgain) {
+			again = 0
+		}
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, errAgain) && attempt == 0:
 			continue // nobody was in the way
+		case again > faultAfter:
+			return fmt.Errorf("what is stored contradicts itself: %v", err) //nolint:errorlint // errAgain is for this file
 		case errors.Is(err, errAgain):
 		case errors.Is(err, storage.ErrUnavailable) || unreachable(err):
 			return explain(err)
@@ -109,7 +120,11 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context) (sent boo
 
 func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, error)) (err error) {
 	if !s.can.transactions {
-		_, err := fn(ctx)
+		sent, err := fn(ctx)
+		if err = explain(err); sent && errors.Is(err, storage.ErrUnavailable) {
+			// What had been done by then stays done.
+			err = fmt.Errorf("%w: %w", storage.ErrOutcomeUnknown, err)
+		}
 		return err
 	}
 	session, err := s.client.StartSession()
@@ -120,9 +135,15 @@ func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, err
 	// itself, but its locks would stay until then, in the way of the next attempt.
 	// When there is none, nobody waits for it: a server that says nothing would
 	// keep the caller beyond its deadline.
+	sent := false
 	end := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTime)
 		defer cancel()
+		if sent && unclear(err) {
+			_ = session.AbortTransaction(ctx) // which does not say whether the server was told
+			s.abandon(session)
+			return
+		}
 		session.EndSession(ctx)
 	}
 	defer func() {
@@ -135,7 +156,7 @@ func (s *Store) attempt(ctx context.Context, fn func(context.Context) (bool, err
 	if err := session.StartTransaction(options.Transaction().SetReadConcern(readconcern.Snapshot())); err != nil {
 		return err
 	}
-	sent, err := fn(mongo.NewSessionContext(ctx, session))
+	sent, err = fn(mongo.NewSessionContext(ctx, session))
 	if err != nil || !sent {
 		return err
 	}

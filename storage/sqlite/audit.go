@@ -91,14 +91,30 @@ func (t *tx) audit(e storage.AuditEntry) error {
 }
 
 func (t *tx) insertAudit(e storage.AuditEntry) error {
-	var changes any
-	if len(e.Changes) > 0 {
-		changes = storage.AppendChanges(nil, e.Changes)
-	}
-	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash)
+	return t.run(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.Seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "),
-		e.From, e.Level, changes, e.Chain, e.N, e.Hash)
+		func(st *sqlite.Stmt) {
+			st.BindInt64(1, e.Seq)
+			st.BindText(2, t.tenant)
+			bindTime(st, 3, e.At)
+			st.BindText(4, e.RequestID)
+			st.BindText(5, e.Actor)
+			st.BindText(6, e.Action)
+			st.BindText(7, e.Type)
+			st.BindText(8, e.ID)
+			st.BindInt64(9, e.Version)
+			st.BindText(10, strings.Join(e.Attributes, " "))
+			st.BindText(11, e.From)
+			st.BindText(12, e.Level)
+			if len(e.Changes) > 0 {
+				st.BindBytes(13, storage.AppendChanges(nil, e.Changes))
+			} else {
+				st.BindNull(13)
+			}
+			st.BindText(14, e.Chain)
+			st.BindInt64(15, e.N)
+			st.BindBytes(16, e.Hash)
+		})
 }
 
 // loadAudit stores an entry with its number and chain. What is recorded after it

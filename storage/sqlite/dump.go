@@ -85,8 +85,6 @@ func dumpTokens(c *sqlite.Conn, tenant string, give func(storage.Record) error) 
 	}, tenant)
 }
 
-// dumpResources goes by row number, which is the order in which members are shown:
-// loaded in this order, they are shown in the same.
 func dumpResources(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
 	return query(c, `SELECT `+resourceColumns+`, r.type, r.deleted FROM resource r WHERE r.tenant = ? ORDER BY r.n`,
 		func(st *sqlite.Stmt) error {
@@ -116,8 +114,8 @@ func dumpMembers(c *sqlite.Conn, tenant string, give func(storage.Record) error)
 		list, size = nil, 0
 		return give(r)
 	}
-	err := query(c, `SELECT g.id, x.id, m.display FROM membership m CROSS JOIN resource g ON g.n = m.grp CROSS JOIN resource x ON x.n = m.member
-		WHERE g.tenant = ? ORDER BY m.grp, m.member`, func(st *sqlite.Stmt) error {
+	err := query(c, `SELECT g.id, m.id, m.display FROM membership m CROSS JOIN resource g ON g.n = m.grp
+		WHERE g.tenant = ? ORDER BY m.grp, m.id`, func(st *sqlite.Stmt) error {
 		group := st.ColumnText(0)
 		if list != nil && (list.Group != group || len(list.Members) == storage.MembersPerRecord || size >= membersBytes) {
 			if err := end(); err != nil {
@@ -356,7 +354,7 @@ func (t *tx) loadMembers(l *storage.GroupMembers) error {
 		if err != nil {
 			return err
 		}
-		err = t.exec(`INSERT INTO membership (grp, member, display) VALUES (?, ?, ?)`, group, n, m.Display)
+		err = t.exec(`INSERT INTO membership (grp, id, member, display) VALUES (?, ?, ?, ?)`, group, m.Value, n, m.Display)
 		if err != nil {
 			return taken(err, "members.value", "members.value")
 		}

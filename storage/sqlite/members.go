@@ -35,7 +35,7 @@ func (t *tx) AddMembers(group *storage.Resource, members []storage.Member) (int,
 		if err != nil {
 			return added, err
 		}
-		if err := t.change(`INSERT OR IGNORE INTO membership (grp, member, display) VALUES (?, ?, ?)`, group.Ref, n, m.Display); err != nil {
+		if err := t.change(`INSERT OR IGNORE INTO membership (grp, id, member, display) VALUES (?, ?, ?, ?)`, group.Ref, m.Value, n, m.Display); err != nil {
 			return added, err
 		}
 		added += t.conn.Changes()
@@ -55,14 +55,14 @@ func (t *tx) member(i int, m storage.Member) (int64, error) {
 func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 	removed := 0
 	for _, id := range ids {
-		n, err := find(t.conn, t.tenant, id)
+		_, err := find(t.conn, t.tenant, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return removed, err
 		}
-		if err := t.change(`DELETE FROM membership WHERE grp = ? AND member = ?`, group.Ref, n); err != nil {
+		if err := t.change(`DELETE FROM membership WHERE grp = ? AND id = ?`, group.Ref, id); err != nil {
 			return removed, err
 		}
 		removed += t.conn.Changes()
@@ -83,7 +83,7 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 		err := t.change(`DELETE FROM membership WHERE grp = ?`, group.Ref)
 		return t.conn.Changes(), err
 	}
-	if err := t.exec(`CREATE TEMP TABLE IF NOT EXISTS wanted (n INTEGER PRIMARY KEY, display TEXT NOT NULL)`); err != nil {
+	if err := t.exec(`CREATE TEMP TABLE IF NOT EXISTS wanted (id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL, display TEXT NOT NULL) WITHOUT ROWID`); err != nil {
 		return 0, err
 	}
 	if err := t.exec(`DELETE FROM temp.wanted`); err != nil {
@@ -94,15 +94,15 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 		if err != nil {
 			return 0, err
 		}
-		if err := t.exec(`INSERT OR IGNORE INTO temp.wanted (n, display) VALUES (?, ?)`, n, m.Display); err != nil {
+		if err := t.exec(`INSERT OR IGNORE INTO temp.wanted (id, n, display) VALUES (?, ?, ?)`, m.Value, n, m.Display); err != nil {
 			return 0, err
 		}
 	}
-	if err := t.change(`DELETE FROM membership WHERE grp = ? AND member NOT IN (SELECT n FROM temp.wanted)`, group.Ref); err != nil {
+	if err := t.change(`DELETE FROM membership WHERE grp = ? AND id NOT IN (SELECT id FROM temp.wanted)`, group.Ref); err != nil {
 		return 0, err
 	}
 	changed := t.conn.Changes()
-	if err := t.change(`INSERT OR IGNORE INTO membership (grp, member, display) SELECT ?, n, display FROM temp.wanted`, group.Ref); err != nil {
+	if err := t.change(`INSERT OR IGNORE INTO membership (grp, id, member, display) SELECT ?, id, n, display FROM temp.wanted`, group.Ref); err != nil {
 		return changed, err
 	}
 	return changed + t.conn.Changes(), nil
@@ -110,7 +110,7 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 
 func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {
 	return query(t.conn, `SELECT x.id, x.type, `+display+` FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
-		WHERE m.grp = ? ORDER BY m.member`, func(st *sqlite.Stmt) error {
+		WHERE m.grp = ? ORDER BY m.id`, func(st *sqlite.Stmt) error {
 		return fn(storage.Member{Value: st.ColumnText(0), Type: st.ColumnText(1), Display: st.ColumnText(2)})
 	}, group.Ref)
 }
@@ -119,7 +119,8 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 // returns changes before the write is over.
 func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 	err = query(t.conn, `WITH RECURSIVE up (n) AS (
-			SELECT m.grp FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ?
+			SELECT m.grp FROM resource x JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
+				WHERE x.n = ? AND x.deleted IS NULL
 			UNION
 			SELECT m.grp FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
 		SELECT g.id FROM up CROSS JOIN resource g ON g.n = up.n`,
@@ -132,8 +133,9 @@ func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 
 // MemberOf implements storage.Tx; see Ancestors.
 func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
-	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM membership m
-		JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ? ORDER BY g.n`, func(st *sqlite.Stmt) error {
+	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM resource x
+		JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
+		WHERE x.n = ? AND x.deleted IS NULL ORDER BY g.id`, func(st *sqlite.Stmt) error {
 		g := &storage.Resource{ID: st.ColumnText(1), Type: st.ColumnText(5), Name: st.ColumnText(6)}
 		scan(st, g)
 		groups = append(groups, g)
@@ -149,17 +151,17 @@ const membersAhead = 1000
 // a slow consumer holds no reader.
 func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) {
-		var last int64 = -1
+		last := ""
 		for {
 			members := make([]storage.Member, 0, membersAhead)
 			err := s.read(ctx, func(c *sqlite.Conn) error {
-				return query(c, `SELECT m.member, x.id, x.type, `+display+` FROM resource g
+				return query(c, `SELECT m.id, x.type, `+display+` FROM resource g
 					JOIN membership m ON m.grp = g.n
 					JOIN resource x ON x.n = m.member AND x.deleted IS NULL
-					WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL AND m.member > ?
-					ORDER BY m.member LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-					last = st.ColumnInt64(0)
-					members = append(members, storage.Member{Value: st.ColumnText(1), Type: st.ColumnText(2), Display: st.ColumnText(3)})
+					WHERE g.tenant = ? AND g.type = 'Group' AND g.id = ? AND g.deleted IS NULL AND m.id > ?
+					ORDER BY m.id LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
+					last = st.ColumnText(0)
+					members = append(members, storage.Member{Value: last, Type: st.ColumnText(1), Display: st.ColumnText(2)})
 					return nil
 				}, string(tenant), group, last, membersAhead)
 			})
@@ -212,7 +214,7 @@ func (s *Store) Groups(ctx context.Context, tenant storage.TenantID, members ...
 					SELECT m.grp, 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = ?1
 					UNION
 					SELECT m.grp, 0 FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
-				SELECT g.id, g.name, max(up.direct) FROM up CROSS JOIN resource g ON g.n = up.n GROUP BY g.n ORDER BY max(up.direct) DESC, g.n`,
+				SELECT g.id, g.name, max(up.direct) FROM up CROSS JOIN resource g ON g.n = up.n GROUP BY g.n ORDER BY max(up.direct) DESC, g.id`,
 				func(st *sqlite.Stmt) error {
 					out[id] = append(out[id], storage.Membership{Group: st.ColumnText(0), Display: st.ColumnText(1), Direct: st.ColumnBool(2)})
 					return nil

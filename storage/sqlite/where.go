@@ -231,7 +231,7 @@ func (c *compiler) compare(e filter.Compare, s scope) {
 // rounding makes it one of them.
 func instant(a *schemas.Attribute, t time.Time) any {
 	if a.Top().Path != "meta" {
-		return storage.Millis(t)
+		return storage.Ticks(t)
 	}
 	ms := t.UnixMilli()
 	if t.Equal(time.UnixMilli(ms)) {

@@ -374,7 +374,7 @@ func (w *world) compare() {
 		for id := range w.model.rows[g.ID] {
 			want = append(want, storage.Member{Value: id, Type: w.model.live[id].Type, Display: w.model.display(g.ID, id)})
 		}
-		if diff := cmp.Diff(want, w.members(g), byValue, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(byValue(want), w.members(g), cmpopts.EquateEmpty()); diff != "" {
 			w.t.Errorf("seed %d: members of %s (-model +store):\n%s", w.g.seed, g.ID, diff)
 		}
 	}

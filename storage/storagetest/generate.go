@@ -59,16 +59,20 @@ var integers = []int64{0, 1, -1, 2, 9, 10, 42, 1 << 31, 1<<53 - 1, 1 << 53, 1<<5
 
 var decimals = []float64{0, 1, -1, 0.5, -0.25, 0.1, 0.3, 2, 9, 10, 1e15, 1e21, -1e21, 1e-7, 5e-324, math.MaxFloat64, 1 << 53, 1 << 63, 123456.789}
 
-// instant makes a time with whole milliseconds or microseconds, at moments that
-// are likely to meet.
+// instant makes a time at a moment that is likely to meet another: with whole
+// milliseconds, with fractions of them, or with the digits of .NET and more.
 func (g *generator) instant() time.Time {
 	base := pick(g, []time.Time{birth, birth.Add(time.Second), time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC),
 		time.Date(1969, 12, 31, 23, 59, 59, 999_000_000, time.UTC), time.Date(2038, 1, 19, 3, 14, 8, 0, time.UTC)})
-	switch g.IntN(4) {
+	switch g.IntN(6) {
 	case 0:
 		return base
 	case 1:
 		return base.Add(time.Duration(g.IntN(4)) * time.Millisecond)
+	case 3:
+		return base.Add(time.Duration(g.IntN(6)) * 100 * time.Nanosecond)
+	case 4:
+		return base.Add(time.Duration(g.IntN(30)) * 10 * time.Nanosecond)
 	case 2:
 		return base.Add(time.Duration(g.IntN(2000)) * time.Microsecond)
 	}
@@ -418,5 +422,5 @@ func (c *composer) time(a *schemas.Attribute) time.Time {
 	if !ok {
 		t = g.instant()
 	}
-	return t.Add(pick(g, []time.Duration{0, 0, 0, 0, time.Microsecond, -time.Microsecond, 500 * time.Microsecond, time.Millisecond, -time.Millisecond, time.Hour}))
+	return t.Add(pick(g, []time.Duration{0, 0, 0, 0, 100 * time.Nanosecond, -time.Nanosecond, time.Microsecond, -time.Microsecond, 500 * time.Microsecond, time.Millisecond, -time.Millisecond, time.Hour}))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,11 +25,13 @@ var memberPromises = []promise{
 	{"Members that stay are there once while others come and go", movingMembers},
 	{"Members stops when the caller does, and holds nothing then", stopMembers},
 	{"CountMembers counts up to the limit", countMembers},
+	{"members and groups come in the order of ids, whatever was first", orderOfIDs},
 	{"what is no group has no members", noGroup},
 	{"Groups returns direct and indirect groups, and what is both is direct", nestedGroups},
 	{"Groups names a group as it is called now", groupsDisplay},
 	{"Groups answers for many ids and leaves out those without groups", manyGroups},
 	{"Ancestors are the groups above a group, deleted ones left out", ancestors},
+	{"what does not exist is in no group, for a write either", aboveNothing},
 	{"cycles of groups end", cycles},
 	{"a group may be a member of itself and still be deleted", selfMember},
 	{"InGroups is true for a direct member of a group, and false for what never was one", inGroups},
@@ -87,12 +90,12 @@ func addMembersDisplay(t *testing.T, d *directory) {
 		{Value: ana.ID, Type: "User", Display: "Ana Ng"}, {Value: bob.ID, Type: "User", Display: "bob"},
 		{Value: carl.ID, Type: "User", Display: "C. " + awkward}, {Value: sub.ID, Type: "Group", Display: "Sub"},
 	}
-	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
+	if diff := cmp.Diff(byValue(want), d.members(g)); diff != "" {
 		t.Errorf("Members (-want +got):\n%s", diff)
 	}
 	d.replace(bob, `{"userName":"bob","displayName":"Bob"}`)
 	want[1].Display = "Bob"
-	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
+	if diff := cmp.Diff(byValue(want), d.members(g)); diff != "" {
 		t.Errorf("Members after a new name (-want +got):\n%s", diff)
 	}
 	d.wantFound(d.group, `members.display eq "bob"`, g)
@@ -101,8 +104,11 @@ func addMembersDisplay(t *testing.T, d *directory) {
 	d.wantFound(d.group, `members.display eq "robert"`)
 }
 
-// byValue compares members whatever their order.
-var byValue = cmpopts.SortSlices(func(a, b storage.Member) bool { return a.Value < b.Value })
+// byValue puts members into the order in which a group shows them.
+func byValue(list []storage.Member) []storage.Member {
+	slices.SortFunc(list, func(a, b storage.Member) int { return strings.Compare(a.Value, b.Value) })
+	return list
+}
 
 func addMembersUnknown(t *testing.T, d *directory) {
 	ana, gone, device := d.addUser("ana"), d.addUser("gone"), d.add(d.device, `{}`)
@@ -168,7 +174,7 @@ func setMembers(t *testing.T, d *directory) {
 		return err
 	})
 	want := []storage.Member{{Value: carl.ID, Type: "User", Display: "carl"}, {Value: ana.ID, Type: "User", Display: "A."}}
-	if diff := cmp.Diff(want, d.members(g), byValue); diff != "" {
+	if diff := cmp.Diff(byValue(want), d.members(g)); diff != "" {
 		t.Errorf("Members (-want +got):\n%s", diff)
 	}
 }
@@ -208,7 +214,7 @@ func eachMember(t *testing.T, d *directory) {
 		})
 	})
 	want := []storage.Member{{Value: ana.ID, Type: "User", Display: "ana"}, {Value: sub.ID, Type: "Group", Display: "Sub"}}
-	if diff := cmp.Diff(want, got, byValue); diff != "" {
+	if diff := cmp.Diff(byValue(want), got); diff != "" {
 		t.Errorf("EachMember (-want +got):\n%s", diff)
 	}
 }
@@ -307,6 +313,49 @@ func countMembers(t *testing.T, d *directory) {
 	}
 }
 
+func orderOfIDs(t *testing.T, d *directory) {
+	list := make([]*storage.Resource, 6)
+	for i := range list {
+		rt, body := d.user, fmt.Sprintf(`{"userName":"u%d"}`, i)
+		if i%2 == 1 {
+			rt, body = d.group, fmt.Sprintf(`{"displayName":"g%d"}`, i)
+		}
+		list[i] = d.draft(rt, body)
+	}
+	for _, r := range slices.Backward(list) {
+		d.do(func(tx storage.Tx) error { return tx.Create(r) })
+	}
+	g := d.addGroup("Staff")
+	for _, i := range []int{3, 5, 0, 1, 4, 2} {
+		d.addMembers(g, list[i])
+	}
+	d.wantMembers(g, list...)
+	d.do(func(tx storage.Tx) error {
+		var got []string
+		err := tx.EachMember(g, func(m storage.Member) error { got = append(got, m.Value); return nil })
+		if want := idsOf(list...); !slices.Equal(got, want) {
+			t.Errorf("EachMember: got %q, want %q", got, want)
+		}
+		return err
+	})
+	ana := d.addUser("ana")
+	for _, i := range []int{5, 1, 3} {
+		d.addMembers(list[i], ana)
+	}
+	d.addMembers(list[1], list[3])
+	above := d.withID(d.draft(d.group, `{"displayName":"Above"}`), list[0].ID[:35]+"!")
+	d.do(func(tx storage.Tx) error { return tx.Create(above) })
+	d.addMembers(above, list[5], list[1])
+	d.wantGroups(ana, direct(list[1]), direct(list[3]), direct(list[5]), indirect(g), indirect(above))
+	d.do(func(tx storage.Tx) error {
+		groups, err := tx.MemberOf(ana)
+		if got, want := idsOf(groups...), idsOf(list[1], list[3], list[5]); !slices.Equal(got, want) {
+			t.Errorf("MemberOf: got %q, want %q", got, want)
+		}
+		return err
+	})
+}
+
 func noGroup(t *testing.T, d *directory) {
 	ana := d.addUser("ana")
 	d.addGroup("Staff", ana)
@@ -358,8 +407,8 @@ func manyGroups(t *testing.T, d *directory) {
 	g := d.addGroup("Staff", ana, bob)
 	h := d.addGroup("Board", bob)
 	got, err := d.Groups(t.Context(), d.tenant, ana.ID, bob.ID, carl.ID, newID(), g.ID)
-	want := map[string][]storage.Membership{ana.ID: {direct(g)}, bob.ID: {direct(g), direct(h)}}
-	if diff := cmp.Diff(want, got, byGroup); err != nil || diff != "" {
+	want := map[string][]storage.Membership{ana.ID: {direct(g)}, bob.ID: inOrder([]storage.Membership{direct(g), direct(h)})}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("Groups: %v (-want +got):\n%s", err, diff)
 	}
 	if none, err := d.Groups(t.Context(), d.tenant); err != nil || len(none) != 0 {
@@ -416,6 +465,34 @@ func ancestors(t *testing.T, d *directory) {
 	d.wantAncestors(team, club)
 	d.addMembers(team, club)
 	d.wantAncestors(team, team, club)
+}
+
+func aboveNothing(t *testing.T, d *directory) {
+	ana, sub := d.addUser("ana"), d.addGroup("Sub")
+	d.addGroup("Staff", ana, sub)
+	heldUser, heldGroup := d.hold(ana), d.hold(sub)
+	d.remove(ana)
+	d.remove(sub)
+	for what, r := range map[string]*storage.Resource{"deleted": heldGroup, "unknown": {Type: "Group", ID: newID()}} {
+		var ids []string
+		d.do(func(tx storage.Tx) (err error) {
+			ids, err = tx.Ancestors(r)
+			return err
+		})
+		if len(ids) > 0 {
+			t.Errorf("Ancestors of a group that is %s: got %q", what, ids)
+		}
+	}
+	for what, r := range map[string]*storage.Resource{"deleted": heldUser, "unknown": {Type: "User", ID: newID()}} {
+		var groups []*storage.Resource
+		d.do(func(tx storage.Tx) (err error) {
+			groups, err = tx.MemberOf(r)
+			return err
+		})
+		if len(groups) > 0 {
+			t.Errorf("MemberOf of a user that is %s: got %q", what, idsOf(groups...))
+		}
+	}
 }
 
 func cycles(_ *testing.T, d *directory) {
@@ -588,7 +665,6 @@ func memberOf(t *testing.T, d *directory) {
 			for _, g := range groups {
 				wanted = append(wanted, g.ID)
 			}
-			slices.Sort(ids)
 			slices.Sort(wanted)
 			if !slices.Equal(ids, wanted) {
 				t.Errorf("MemberOf(%s): %v, want %v", r.Name, ids, wanted)

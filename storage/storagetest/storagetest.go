@@ -421,14 +421,16 @@ func (d *directory) members(g *storage.Resource) []storage.Member {
 	return list
 }
 
-// wantMembers checks who is in a group, whatever the order.
+// wantMembers checks who is in a group, in the order of ids.
 func (d *directory) wantMembers(g *storage.Resource, want ...*storage.Resource) {
 	d.t.Helper()
 	var got []string
 	for _, m := range d.members(g) {
 		got = append(got, m.Value)
 	}
-	if diff := cmp.Diff(idsOf(want...), got, anyOrder, cmpopts.EquateEmpty()); diff != "" {
+	ids := idsOf(want...)
+	slices.Sort(ids)
+	if diff := cmp.Diff(ids, got, cmpopts.EquateEmpty()); diff != "" {
 		d.t.Errorf("Members of %s (-want +got):\n%s", g.Name, diff)
 	}
 	n, err := d.CountMembers(d.t.Context(), d.tenant, g.ID, all)
@@ -449,15 +451,28 @@ func (d *directory) groupsOf(r *storage.Resource) []storage.Membership {
 	return m[r.ID]
 }
 
-// wantGroups checks the groups of a member, whatever the order.
+// wantGroups checks the groups of a member, the direct ones first and each in
+// the order of ids.
 func (d *directory) wantGroups(r *storage.Resource, want ...storage.Membership) {
 	d.t.Helper()
-	if diff := cmp.Diff(want, d.groupsOf(r), byGroup, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(inOrder(want), d.groupsOf(r), cmpopts.EquateEmpty()); diff != "" {
 		d.t.Errorf("Groups of %s (-want +got):\n%s", r.Name, diff)
 	}
 }
 
-var byGroup = cmpopts.SortSlices(func(a, b storage.Membership) bool { return a.Group < b.Group })
+// inOrder puts groups into the order in which Groups returns them.
+func inOrder(list []storage.Membership) []storage.Membership {
+	slices.SortFunc(list, func(a, b storage.Membership) int {
+		if a.Direct != b.Direct {
+			if a.Direct {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Group, b.Group)
+	})
+	return list
+}
 
 func direct(g *storage.Resource) storage.Membership {
 	return storage.Membership{Group: g.ID, Display: g.Name, Direct: true}

@@ -62,6 +62,7 @@ func init() { // explain refers to it
 		"commitTransaction": {run: commitTransaction, write: true, transactional: true},
 		"abortTransaction":  {run: abortTransaction, write: true, transactional: true},
 		"endSessions":       {run: endSessions, sessionless: true},
+		"killSessions":      {run: killSessions, sessionless: true},
 	}
 }
 
@@ -122,6 +123,9 @@ func (c *connection) request(body bson.Raw, sequences map[string][]bson.Raw) (*r
 	if err != nil || len(elements) == 0 {
 		return nil, errorf(failedToParse, "not a command")
 	}
+	if len(body) > maxCommandSize {
+		return nil, errorf(bsonObjectTooLarge, "BSONObj size: %d is invalid. Size must be between 0 and %d", len(body), maxCommandSize)
+	}
 	r := &request{name: elements[0].Key(), target: elements[0].Value(), double: c.double, engine: c.double.engine, conn: c}
 	var known bool
 	if r.command, known = commands[r.name]; !known {
@@ -131,7 +135,7 @@ func (c *connection) request(body bson.Raw, sequences map[string][]bson.Raw) (*r
 		return nil, err
 	}
 	r.sequences = sequences
-	if r.name != "endSessions" {
+	if r.name != "endSessions" && r.name != "killSessions" {
 		r.ignore(r.name)
 	}
 	r.db = r.text("$db")

@@ -343,9 +343,10 @@ func testErrors(t *testing.T, s *mongotest.Server) {
 		{`{"dropIndexes": "none", "index": "x"}`, 26},
 		{`{"dropIndexes": "things", "index": "x"}`, 27},
 		{`{"dropIndexes": "things", "index": "_id_"}`, 72},
+		{`{"find": "things", "filter": {"a": "` + strings.Repeat("x", 16<<20+16<<10) + `"}}`, 10334},
 	} {
 		if reply, err := run(t, c.Database(), test.command); errorCode(reply, err) != test.code {
-			t.Errorf("%s = %s, %v, want code %d", test.command, text(t, reply), err, test.code)
+			t.Errorf("%.100s = %s, %v, want code %d", test.command, text(t, reply), err, test.code)
 		}
 	}
 	for _, test := range []struct {

@@ -238,3 +238,11 @@ func endSessions(r *request) (bson.D, error) {
 	}
 	return bson.D{}, r.done()
 }
+
+// killSessions aborts what sessions have open; they themselves go on.
+func killSessions(r *request) (bson.D, error) {
+	for _, raw := range r.documents("killSessions") {
+		r.double.sessions.get(string(raw.Lookup("id").Value)).end(r.engine)
+	}
+	return bson.D{}, r.done()
+}

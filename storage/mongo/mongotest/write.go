@@ -10,6 +10,7 @@ import (
 
 const (
 	maxDocumentSize = 16 << 20
+	maxCommandSize  = maxDocumentSize + 16<<10 // without the documents that come in a sequence
 	maxMessageSize  = 48_000_000
 	maxBatch        = 100_000
 )
