@@ -151,7 +151,14 @@ type rowLink struct {
 	next int32 // 0 at the end
 }
 
-func (l *rowLists) clear() { *l = rowLists{heads: make(map[lookupKey]int32), links: l.links[:0]} }
+// clear keeps the blocks: soon they are full again.
+func (l *rowLists) clear() {
+	if l.heads == nil {
+		l.heads = make(map[lookupKey]int32)
+	}
+	clear(l.heads)
+	l.links, l.free = l.links[:0], 0
+}
 
 func (l *rowLists) add(k lookupKey, n int64) {
 	link := rowLink{n, l.heads[k]}
@@ -195,7 +202,10 @@ func (l *rowLists) all(k lookupKey) iter.Seq[int64] {
 
 func (r *recent) clear() {
 	r.rows = 0
-	r.unique = make(map[uniqueKey]int64)
+	if r.unique == nil {
+		r.unique = make(map[uniqueKey]int64)
+	}
+	clear(r.unique)
 	r.lookup.clear()
 }
 
@@ -294,7 +304,10 @@ func (k *keys) merge() error {
 		uniques = append(uniques, u)
 	}
 	slices.SortFunc(uniques, func(a, b uniqueKey) int { return bytes.Compare(a[:], b[:]) })
-	err := insertPairs(k.conn, "unique_key", len(uniques), func(i int) (any, int64) { return uniques[i][:], r.unique[uniques[i]] })
+	err := insertPairs(k.conn, "unique_key", len(uniques), func(st *sqlite.Stmt, at, i int) {
+		st.BindBytes(at, uniques[i][:])
+		st.BindInt64(at+1, r.unique[uniques[i]])
+	})
 	if err != nil {
 		return err
 	}
@@ -306,7 +319,10 @@ func (k *keys) merge() error {
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(cmp.Compare(a.h, b.h), cmp.Compare(a.n, b.n)) })
-	err = insertPairs(k.conn, "lookup", len(entries), func(i int) (any, int64) { return entries[i].h, entries[i].n })
+	err = insertPairs(k.conn, "lookup", len(entries), func(st *sqlite.Stmt, at, i int) {
+		st.BindInt64(at, entries[i].h)
+		st.BindInt64(at+1, entries[i].n)
+	})
 	if err != nil {
 		return err
 	}
@@ -320,20 +336,25 @@ func (k *keys) merge() error {
 const pairsAtOnce = 64
 
 // insertPairs inserts count rows (h, n) into a table, many with each statement.
-func insertPairs(c *sqlite.Conn, table string, count int, pair func(int) (h any, n int64)) error {
-	args := make([]any, 0, 2*pairsAtOnce)
+// pair binds the i-th of them to the parameters at and at+1.
+func insertPairs(c *sqlite.Conn, table string, count int, pair func(st *sqlite.Stmt, at, i int)) error {
+	insert := func(rows int) string {
+		return "INSERT INTO " + table + " (h, n) VALUES " + strings.Repeat(", (?, ?)", rows)[2:]
+	}
+	many, one := insert(pairsAtOnce), insert(1)
 	for from := 0; from < count; {
-		rows := pairsAtOnce
+		rows, sql := pairsAtOnce, many
 		if count-from < rows {
-			rows = 1
+			rows, sql = 1, one
 		}
-		args = args[:0]
-		for i := from; i < from+rows; i++ {
-			h, n := pair(i)
-			args = append(args, h, n)
+		st, err := c.Prepare(sql)
+		if err != nil {
+			return err
 		}
-		values := strings.Repeat(", (?, ?)", rows)[2:]
-		if err := exec(c, "INSERT INTO "+table+" (h, n) VALUES "+values, args...); err != nil {
+		for i := range rows {
+			pair(st, 1+2*i, from+i)
+		}
+		if err := run(st); err != nil {
 			return err
 		}
 		from += rows
@@ -442,9 +463,16 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 			return false, nil
 		}
 	}
-	free := true
-	err := query(k.conn, `SELECT 1 FROM unique_key WHERE h = ?`, func(*sqlite.Stmt) error { free = false; return nil }, u[:])
-	return free, err
+	st, err := k.conn.Prepare(`SELECT 1 FROM unique_key WHERE h = ?`)
+	if err != nil {
+		return false, err
+	}
+	st.BindBytes(1, u[:])
+	found, err := st.Step()
+	if rerr := st.Reset(); err == nil {
+		err = rerr
+	}
+	return !found, err
 }
 
 // reindex moves a row from one set of keys to another, touching only what

@@ -67,13 +67,23 @@ func get(c *sqlite.Conn, tenant, typ, id string) (*storage.Resource, error) {
 }
 
 func (t *tx) exec(sql string, args ...any) error {
+	return t.run(sql, func(st *sqlite.Stmt) { bind(st, args) })
+}
+
+// run is exec with parameters that set binds. What every create does uses it: a
+// list of any costs an allocation for each parameter.
+func (t *tx) run(sql string, set func(*sqlite.Stmt)) error {
 	if t.over {
 		panic("storage.Tx used after Write returned")
 	}
 	if t.conn.AutocommitEnabled() { // whatever came now would be kept by itself
 		return errGivenUp
 	}
-	err := exec(t.conn, sql, args...)
+	st, err := t.conn.Prepare(sql)
+	if err == nil {
+		set(st)
+		err = run(st)
+	}
 	t.wrote = t.wrote || err != nil || t.conn.Changes() > 0
 	return err
 }
@@ -108,9 +118,21 @@ func (t *tx) Create(r *storage.Resource) error {
 	}
 	t.batch.keys.note(keyChange{which: kindRow, n: n})
 	t.batch.tally.add(t.tenant, r.Type, r.ID, +1)
-	return t.change(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`,
-		n, t.tenant, r.Type, r.ID, r.Version, r.Created, r.LastModified, r.Name, x.packed, r.Doc, x.shadow)
+	t.changed = true
+	return t.run(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`, func(st *sqlite.Stmt) {
+		st.BindInt64(1, n)
+		st.BindText(2, t.tenant)
+		st.BindText(3, r.Type)
+		st.BindText(4, r.ID)
+		st.BindInt64(5, r.Version)
+		bindTime(st, 6, r.Created)
+		bindTime(st, 7, r.LastModified)
+		st.BindText(8, r.Name)
+		st.BindBytes(9, x.packed)
+		st.BindBytes(10, r.Doc)
+		st.BindBytes(11, x.shadow)
+	})
 }
 
 // index returns the index of a resource to be written. One made for another
@@ -237,6 +259,17 @@ func (t *tx) Audit(e storage.AuditEntry) error {
 }
 
 func (t *tx) insertAudit(e storage.AuditEntry) error {
-	return t.exec(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		e.Seq, t.tenant, e.At, e.RequestID, e.Actor, e.Action, e.Type, e.ID, e.Version, strings.Join(e.Attributes, " "))
+	return t.run(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		func(st *sqlite.Stmt) {
+			st.BindInt64(1, e.Seq)
+			st.BindText(2, t.tenant)
+			bindTime(st, 3, e.At)
+			st.BindText(4, e.RequestID)
+			st.BindText(5, e.Actor)
+			st.BindText(6, e.Action)
+			st.BindText(7, e.Type)
+			st.BindText(8, e.ID)
+			st.BindInt64(9, e.Version)
+			st.BindText(10, strings.Join(e.Attributes, " "))
+		})
 }

@@ -293,7 +293,12 @@ func exec(c *sqlite.Conn, sql string, args ...any) error {
 		return err
 	}
 	bind(st, args)
-	_, err = st.Step()
+	return run(st)
+}
+
+// run runs a statement that returns no rows and has its parameters.
+func run(st *sqlite.Stmt) error {
+	_, err := st.Step()
 	if rerr := st.Reset(); err == nil {
 		err = rerr
 	}
@@ -341,16 +346,20 @@ func bind(st *sqlite.Stmt, args []any) {
 		case []byte:
 			st.BindBytes(i+1, a)
 		case time.Time:
-			if a.IsZero() {
-				st.BindNull(i + 1)
-			} else {
-				st.BindInt64(i+1, a.UnixMilli())
-			}
+			bindTime(st, i+1, a)
 		case nil:
 			st.BindNull(i + 1)
 		default:
 			panic(fmt.Sprintf("cannot bind %T", a))
 		}
+	}
+}
+
+func bindTime(st *sqlite.Stmt, param int, t time.Time) {
+	if t.IsZero() {
+		st.BindNull(param)
+	} else {
+		st.BindInt64(param, t.UnixMilli())
 	}
 }
 
