@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 )
@@ -38,6 +39,63 @@ type GroupMembers struct {
 
 // MembersPerRecord is how many members a portion holds at most.
 const MembersPerRecord = 500
+
+// portionBytes ends a portion of members before it is full when they have long
+// displays.
+const portionBytes = 256 << 10
+
+// Portions is for backends: it puts memberships, which come group by group, into
+// records that it gives on.
+type Portions struct {
+	Give func(Record) error
+	list *GroupMembers
+	size int
+}
+
+// Add takes the next membership.
+func (p *Portions) Add(group string, m Member) error {
+	if p.list != nil && (p.list.Group != group || len(p.list.Members) == MembersPerRecord || p.size >= portionBytes) {
+		if err := p.End(); err != nil {
+			return err
+		}
+	}
+	if p.list == nil {
+		p.list = &GroupMembers{Group: group}
+	}
+	p.list.Members = append(p.list.Members, m)
+	p.size += len(m.Display)
+	return nil
+}
+
+// End gives what is left.
+func (p *Portions) End() error {
+	if p.list == nil {
+		return nil
+	}
+	r := Record{Members: p.list}
+	p.list, p.size = nil, 0
+	return p.Give(r)
+}
+
+// errEnough ends a dump that nobody wants more of.
+var errEnough = errors.New("enough")
+
+// Records is for backends: it makes a sequence of what a function gives. The
+// function has to end with the error of give, if there is one.
+func Records(dump func(give func(Record) error) error) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		enough := false
+		err := dump(func(r Record) error {
+			if enough = !yield(r, nil); enough {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !enough {
+			yield(Record{}, err)
+		}
+	}
+}
 
 // Dumper reads a tenant whole.
 type Dumper interface {

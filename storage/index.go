@@ -229,3 +229,67 @@ func Ticks(t time.Time) int64 {
 	const second = int64(time.Second / schemas.TimeUnit)
 	return t.Unix()*second + int64(t.Nanosecond())/int64(schemas.TimeUnit)
 }
+
+// ShadowPath returns the names that lead to a in a shadow, or in an element of the
+// multi-valued attribute that is given.
+func ShadowPath(a, element *schemas.Attribute) []string {
+	var names []string
+	for p := a; p != nil && p != element; p = p.Parent {
+		names = append(names, SafeName(p.Name))
+	}
+	slices.Reverse(names)
+	return names
+}
+
+// OuterElement returns the outermost multi-valued attribute on the way to a, from
+// the resource or from an element, or nil. It may be a itself.
+func OuterElement(a, element *schemas.Attribute) (m *schemas.Attribute) {
+	for p := a; p != nil && p != element; p = p.Parent {
+		if p.MultiValued {
+			m = p
+		}
+	}
+	return m
+}
+
+// CompareValues orders two values of one attribute as shadows hold them; nil, for
+// none, comes last.
+func CompareValues(a, b any) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
+	}
+	switch a := a.(type) {
+	case string:
+		b, _ := b.(string)
+		return strings.Compare(a, b)
+	case bool:
+		b, _ := b.(bool)
+		switch {
+		case a == b:
+			return 0
+		case b:
+			return -1
+		}
+		return 1
+	case int64:
+		switch b := b.(type) {
+		case int64:
+			return cmp.Compare(a, b)
+		case float64:
+			return cmp.Compare(float64(a), b)
+		}
+	case float64:
+		switch b := b.(type) {
+		case int64:
+			return cmp.Compare(a, float64(b))
+		case float64:
+			return cmp.Compare(a, b)
+		}
+	}
+	return 0
+}

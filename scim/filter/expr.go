@@ -103,3 +103,19 @@ type Path struct {
 	// Sub is the sub-attribute after the closing bracket, or nil.
 	Sub *schemas.Attribute
 }
+
+// Conjuncts returns the terms that must all hold. A value path over one
+// attribute implies each of its own terms.
+func Conjuncts(e Expr) []Expr {
+	switch e := e.(type) {
+	case And:
+		var all []Expr
+		for _, t := range e {
+			all = append(all, Conjuncts(t)...)
+		}
+		return all
+	case ValuePath:
+		return Conjuncts(e.Filter)
+	}
+	return []Expr{e}
+}

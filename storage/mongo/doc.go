@@ -7,18 +7,18 @@
 // for what a SCIM filter becomes, scan.go for what MongoDB cannot answer alone,
 // members.go for groups, items.go, audit.go, clients.go, and dump.go for a tenant
 // whole. A write is a multi-document transaction: write.go runs it and repeats it,
-// turns.go keeps writers out of each other's way, tx.go says what it may do,
+// turns.go keeps writers out of each other's way, tx.go says what it may do, and
 // orphans.go ends what a lost connection left open.
 //
 // # Documents
 //
 // Every _id, every index and every query begins with the tenant; the exceptions are
-// tokens, for a token says whose it is, meta, which is nobody's, and items that
-// expired, which are removed whosever they are. So one tenant's request touches one shard when the collections
-// are sharded by {t: 1, _id: 1}. An _id is the parts it is made of with a slash
-// between them (see key), so it can be built without asking, and nothing else needs
-// to be unique: that holds on a sharded cluster too, where equal _ids are on one
-// shard. fields.go lists the fields.
+// tokens, for a token says whose it is, items that expired, which are removed
+// whosever they are, and meta, which is nobody's. So one tenant's request touches
+// one shard when the collections are sharded by {t: 1, _id: 1}. An _id is the parts
+// it is made of with a slash between them (see key), so it can be built without
+// asking, and nothing else needs to be unique: that holds on a sharded cluster too,
+// where equal _ids are on one shard. fields.go lists the fields.
 //
 //	resources  tenant/id                          a SCIM resource with its search shadow
 //	keys       tenant/type/attribute=value        a unique value and whose it is

@@ -15,29 +15,23 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// errEnough ends a dump that nobody wants more of.
-var errEnough = errors.New("enough")
-
 // Dump implements storage.Dumper: one snapshot, read collection by collection in
 // the order of the _ids. The server keeps a snapshot for five minutes unless told
 // otherwise (minSnapshotHistoryWindowInSeconds); a dump that takes longer fails.
 // On a server without transactions every read sees what is there by then.
 func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[storage.Record, error] {
-	return func(yield func(storage.Record, error) bool) {
+	return storage.Records(func(give func(storage.Record) error) error {
 		err := s.dump(ctx, string(tenant), func(r storage.Record) error {
-			if !yield(r, nil) {
-				return errEnough
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
-			return ctx.Err()
+			return give(r)
 		})
-		switch {
-		case err == nil, errors.Is(err, errEnough):
-			return
-		case hasCode(err, codeSnapshotTooOld):
+		if hasCode(err, codeSnapshotTooOld) {
 			err = fmt.Errorf("the dump took longer than the server keeps a moment; raise its minSnapshotHistoryWindowInSeconds: %w", err)
 		}
-		yield(storage.Record{}, explain(err))
-	}
+		return explain(err)
+	})
 }
 
 func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Record) error) error {
@@ -108,40 +102,15 @@ func (s *Store) dumpResources(ctx context.Context, tenant string, give func(stor
 	}, look().sort(d(fID, 1)).fields(only(fType, fResource, fVersion, fCreated, fModified, fDoc, fDeleted)))
 }
 
-// membersBytes ends a portion of members before it is full when they have long
-// displays.
-const membersBytes = 256 << 10
-
 func (s *Store) dumpMembers(ctx context.Context, tenant string, give func(storage.Record) error) error {
-	var list *storage.GroupMembers
-	size := 0
-	end := func() error {
-		if list == nil {
-			return nil
-		}
-		r := storage.Record{Members: list}
-		list, size = nil, 0
-		return give(r)
-	}
+	p := storage.Portions{Give: give}
 	err := s.each(ctx, rows, within(tenant, key(tenant, "m", ""), ""), func(raw bson.Raw) error {
-		group := text(raw, fGroup)
-		if list != nil && (list.Group != group || len(list.Members) == storage.MembersPerRecord || size >= membersBytes) {
-			if err := end(); err != nil {
-				return err
-			}
-		}
-		if list == nil {
-			list = &storage.GroupMembers{Group: group}
-		}
-		m := storage.Member{Value: text(raw, fKind), Display: text(raw, fDisplay)}
-		list.Members = append(list.Members, m)
-		size += len(m.Display)
-		return nil
+		return p.Add(text(raw, fGroup), storage.Member{Value: text(raw, fKind), Display: text(raw, fDisplay)})
 	}, look().sort(d(fID, 1)).fields(only(fKind, fGroup, fDisplay)))
 	if err != nil {
 		return err
 	}
-	return end()
+	return p.End()
 }
 
 func (s *Store) dumpAudit(ctx context.Context, tenant string, give func(storage.Record) error) error {

@@ -57,16 +57,13 @@ func (s *Store) compile(ctx context.Context, tenant string, q storage.Query) (co
 		return condition{all, true}, false, nil
 	}
 	cond := c.expr(q.Filter, scope{})
-	for _, t := range conjuncts(q.Filter) {
+	for _, t := range filter.Conjuncts(q.Filter) {
 		if e, ok := t.(filter.Compare); ok && e.Op == filter.Equal && (e.Attr.Path == "id" || storage.Unique(e.Attr)) {
 			c.single = true
 		}
 	}
 	if cond.query != nil {
-		all = append(all, cond.query...)
-		if len(cond.query) != 1 || strings.HasPrefix(cond.query[0].Key, "$") || cond.query[0].Key == fType {
-			all = d(fTenant, tenant, fType, q.Type, "$and", bson.A{cond.query})
-		}
+		all = append(all, bson.E{Key: "$and", Value: bson.A{cond.query}})
 	}
 	return condition{all, cond.exact}, c.single, c.err
 }
@@ -148,32 +145,11 @@ func not(t condition) condition {
 
 // path returns the field of a, in the document or in an element.
 func path(a *schemas.Attribute, s scope) string {
-	var names []string
-	for p := a; p != nil && p != s.element; p = p.Parent {
-		names = append(names, storage.SafeName(p.Name))
-	}
+	field := strings.Join(storage.ShadowPath(a, s.element), ".")
 	if s.element == nil {
-		names = append(names, fShadow)
+		return fShadow + "." + field
 	}
-	var b strings.Builder
-	for i := len(names) - 1; i >= 0; i-- {
-		b.WriteString(names[i])
-		if i > 0 {
-			b.WriteByte('.')
-		}
-	}
-	return b.String()
-}
-
-// multi returns the outermost multi-valued attribute between a and the scope.
-func multi(a *schemas.Attribute, s scope) *schemas.Attribute {
-	var m *schemas.Attribute
-	for p := a; p != nil && p != s.element; p = p.Parent {
-		if p.MultiValued {
-			m = p
-		}
-	}
-	return m
+	return field
 }
 
 // element says that one element of a satisfies a condition.
@@ -197,7 +173,7 @@ func (c *compiler) valuePath(e filter.ValuePath, s scope) condition {
 	}
 	out := c.element(e.Attr, s, c.expr(e.Filter, scope{e.Attr}))
 	if s.element == nil {
-		for _, t := range conjuncts(e.Filter) {
+		for _, t := range filter.Conjuncts(e.Filter) {
 			if eq, ok := t.(filter.Compare); ok && eq.Op == filter.Equal {
 				out = c.and(keyed(eq), out)
 			}
@@ -215,7 +191,7 @@ func (c *compiler) present(e filter.Expr, a *schemas.Attribute, s scope) conditi
 			return everything
 		}
 	}
-	if m := multi(a, s); m != nil && m != a {
+	if m := storage.OuterElement(a, s.element); m != nil && m != a {
 		return c.element(m, s, c.present(e, a, scope{m}))
 	}
 	return condition{d(path(a, s), d("$exists", true)), true}
@@ -247,7 +223,7 @@ func (c *compiler) compare(e filter.Compare, s scope) condition {
 	if t, ok := v.(time.Time); ok {
 		v = storage.Ticks(t)
 	}
-	m := multi(e.Attr, s)
+	m := storage.OuterElement(e.Attr, s.element)
 	switch {
 	case m == nil && e.Attr != s.element:
 		return c.and(c.key(e, s), operator(path(e.Attr, s), e.Op, v))
@@ -350,22 +326,6 @@ func quote(text string) string { return special.Replace(regexp.QuoteMeta(text)) 
 // MongoDB refuses a NUL in a pattern.
 var special = strings.NewReplacer(`\$`, `\x24`, "\x00", `\x00`)
 
-// conjuncts returns the terms that must all hold. A value path over one
-// attribute implies each of its own terms.
-func conjuncts(e filter.Expr) []filter.Expr {
-	switch e := e.(type) {
-	case filter.And:
-		var all []filter.Expr
-		for _, t := range e {
-			all = append(all, conjuncts(t)...)
-		}
-		return all
-	case filter.ValuePath:
-		return conjuncts(e.Filter)
-	}
-	return []filter.Expr{e}
-}
-
 // mostInGroup is up to how many ids stand in a query for those in groups, whatever
 // the number of terms: MongoDB refuses commands above 16 MB. Larger groups are
 // filtered by who is in them.
@@ -381,7 +341,7 @@ func (c *compiler) membership(name string, e filter.Expr) condition {
 	if name == "groups" {
 		out.query = d(fGrouped, true)
 	}
-	for _, t := range conjuncts(e) {
+	for _, t := range filter.Conjuncts(e) {
 		eq, ok := t.(filter.Compare)
 		if !ok || eq.Op != filter.Equal || eq.Attr.Name != "value" {
 			continue

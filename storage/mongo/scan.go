@@ -126,7 +126,7 @@ func (w *window) add(it item) {
 
 func (w *window) sort() {
 	slices.SortFunc(w.items, func(a, b item) int {
-		n := cmp.Or(compareValues(a.value, b.value), strings.Compare(a.id, b.id))
+		n := cmp.Or(storage.CompareValues(a.value, b.value), strings.Compare(a.id, b.id))
 		if w.descending {
 			return -n
 		}
@@ -154,11 +154,7 @@ func sortValue(a *schemas.Attribute) (field string, value func(bson.Raw) any) {
 	if a.Path == "meta.version" {
 		return fVersion, func(raw bson.Raw) any { return fmt.Sprintf(`W/"%d"`, number(raw, fVersion)) }
 	}
-	var steps []string
-	for p := a; p != nil; p = p.Parent {
-		steps = append(steps, storage.SafeName(p.Name))
-	}
-	slices.Reverse(steps)
+	steps := storage.ShadowPath(a, nil)
 	return fShadow + "." + steps[0], func(raw bson.Raw) any {
 		v := raw.Lookup(fShadow)
 		for _, s := range steps {
@@ -203,47 +199,6 @@ func plain(v bson.RawValue) any {
 		return v.Double()
 	}
 	return nil
-}
-
-// compareValues orders sort values; nil comes last.
-func compareValues(a, b any) int {
-	switch {
-	case a == nil && b == nil:
-		return 0
-	case a == nil:
-		return 1
-	case b == nil:
-		return -1
-	}
-	switch a := a.(type) {
-	case string:
-		b, _ := b.(string)
-		return strings.Compare(a, b)
-	case bool:
-		b, _ := b.(bool)
-		switch {
-		case a == b:
-			return 0
-		case b:
-			return -1
-		}
-		return 1
-	case int64:
-		switch b := b.(type) {
-		case int64:
-			return cmp.Compare(a, b)
-		case float64:
-			return cmp.Compare(float64(a), b)
-		}
-	case float64:
-		switch b := b.(type) {
-		case int64:
-			return cmp.Compare(a, float64(b))
-		case float64:
-			return cmp.Compare(a, b)
-		}
-	}
-	return 0
 }
 
 // matcher finishes a filter with Match, on documents and on memberships. Terms

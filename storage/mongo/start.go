@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +139,7 @@ type abilities struct {
 	transactions bool // and snapshots
 	elements     bool // $elemMatch finds elements by any condition
 	projections  bool // findAndModify can return some fields only
+	shards       bool // it is the router of a sharded cluster
 }
 
 // oldestWireVersion is that of MongoDB 6.0.
@@ -167,6 +169,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 	}
 	s.can = abilities{
 		transactions: hello.SetName != "" || hello.Msg == "isdbgrid",
+		shards:       hello.Msg == "isdbgrid",
 		elements:     other == "",
 		projections:  other == "",
 	}
@@ -246,6 +249,13 @@ var indexes = []struct {
 	{items, []bson.D{d(fTenant, 1, fFound, 1, fID, 1), d(fExpires, 1)}},
 }
 
+// large are the collections that a sharded cluster splits, by shardKey, which needs
+// an index where there is something already.
+var (
+	large    = []string{resources, keys, rows, items}
+	shardKey = d(fTenant, 1, fID, 1)
+)
+
 // migrate brings the database to this program's schema. Every step may be done
 // twice and by several processes at once.
 func (s *Store) migrate(ctx context.Context) error {
@@ -262,7 +272,11 @@ func (s *Store) migrate(ctx context.Context) error {
 		if err := s.db.CreateCollection(ctx, c.collection); err != nil && !hasCode(err, codeNamespaceExists) {
 			return fmt.Errorf("create the collection %s: %w", c.collection, err)
 		}
-		for _, k := range c.keys {
+		keys := c.keys
+		if s.can.shards && slices.Contains(large, c.collection) {
+			keys = append(slices.Clip(keys), shardKey)
+		}
+		for _, k := range keys {
 			if _, err := s.db.Collection(c.collection).Indexes().CreateOne(ctx, mongo.IndexModel{Keys: k}); err != nil {
 				return fmt.Errorf("create an index of %s: %w", c.collection, err)
 			}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo/mongotest"
@@ -151,6 +153,30 @@ func TestMigrationsRace(t *testing.T) {
 		specs, err := stores[0].db.Collection(c.collection).Indexes().ListSpecifications(t.Context())
 		if err != nil || len(specs) != len(c.keys)+1 {
 			t.Errorf("%s has %d indexes, %v, want %d", c.collection, len(specs), err, len(c.keys)+1)
+		}
+	}
+}
+
+// TestShardKeys: behind the router of a sharded cluster the collections that grow
+// get the index that sharding them needs, however often.
+func TestShardKeys(t *testing.T) {
+	server := mongotest.Start(t)
+	s := open(t, server.URI(server.NewDatabase(t)), Options{})
+	defer s.Close()
+	s.can.shards = true
+	for range 2 {
+		if err := s.migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range indexes {
+		specs, err := s.db.Collection(c.collection).Indexes().ListSpecifications(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := slices.ContainsFunc(specs, func(x mongo.IndexSpecification) bool { return x.Name == "t_1__id_1" })
+		if want := slices.Contains([]string{resources, keys, rows, items}, c.collection); has != want {
+			t.Errorf("%s has an index by shard key: %v, want %v", c.collection, has, want)
 		}
 	}
 }

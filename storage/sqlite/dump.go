@@ -13,32 +13,24 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// errEnough ends a dump that nobody wants more of.
-var errEnough = errors.New("enough")
-
 // Dump implements storage.Dumper: one read transaction on a connection of its own,
 // since a dump takes minutes and the readers belong to requests. For as long as
 // it lasts SQLite's log is not begun anew, so the log grows by what is written.
 func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[storage.Record, error] {
-	return func(yield func(storage.Record, error) bool) {
+	return storage.Records(func(give func(storage.Record) error) error {
 		err := s.dump(ctx, string(tenant), func(r storage.Record) error {
-			if !yield(r, nil) {
-				return errEnough
-			}
 			select {
 			case <-s.closing:
 				return fmt.Errorf("%w: closed", storage.ErrUnavailable)
 			default:
-				return nil
+				return give(r)
 			}
 		})
-		if ctx.Err() != nil && err != nil && !errors.Is(err, errEnough) {
+		if ctx.Err() != nil && err != nil {
 			err = fmt.Errorf("%w: the dump was interrupted", storage.ErrUnavailable)
 		}
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(storage.Record{}, s.explain(err))
-		}
-	}
+		return s.explain(err)
+	})
 }
 
 func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Record) error) error {
@@ -97,42 +89,18 @@ func dumpResources(c *sqlite.Conn, tenant string, give func(storage.Record) erro
 		}, tenant)
 }
 
-// membersBytes ends a portion of members before it is full when they have long
-// displays.
-const membersBytes = 256 << 10
-
 // dumpMembers walks the table in its own order; CROSS JOIN keeps the planner from
 // looking for a better one and sorting.
 func dumpMembers(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
-	var list *storage.GroupMembers
-	size := 0
-	end := func() error {
-		if list == nil {
-			return nil
-		}
-		r := storage.Record{Members: list}
-		list, size = nil, 0
-		return give(r)
-	}
+	p := storage.Portions{Give: give}
 	err := query(c, `SELECT g.id, m.id, m.display FROM membership m CROSS JOIN resource g ON g.n = m.grp
 		WHERE g.tenant = ? ORDER BY m.grp, m.id`, func(st *sqlite.Stmt) error {
-		group := st.ColumnText(0)
-		if list != nil && (list.Group != group || len(list.Members) == storage.MembersPerRecord || size >= membersBytes) {
-			if err := end(); err != nil {
-				return err
-			}
-		}
-		if list == nil {
-			list = &storage.GroupMembers{Group: group}
-		}
-		list.Members = append(list.Members, storage.Member{Value: st.ColumnText(1), Display: st.ColumnText(2)})
-		size += st.ColumnLen(2)
-		return nil
+		return p.Add(st.ColumnText(0), storage.Member{Value: st.ColumnText(1), Display: st.ColumnText(2)})
 	}, tenant)
 	if err != nil {
 		return err
 	}
-	return end()
+	return p.End()
 }
 
 func dumpItems(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {

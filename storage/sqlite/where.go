@@ -126,28 +126,13 @@ func (c *compiler) relation(a *schemas.Attribute, inner func()) {
 // path returns the JSON path of a, from the row or from an element, as an SQL
 // literal.
 func path(a, element *schemas.Attribute) string {
-	var names []string
-	for p := a; p != nil && p != element; p = p.Parent {
-		names = append(names, storage.SafeName(p.Name))
-	}
 	var b strings.Builder
 	b.WriteString("'$")
-	for i := len(names) - 1; i >= 0; i-- {
-		b.WriteString(`."` + strings.ReplaceAll(names[i], "'", "''") + `"`)
+	for _, name := range storage.ShadowPath(a, element) {
+		b.WriteString(`."` + strings.ReplaceAll(name, "'", "''") + `"`)
 	}
 	b.WriteString("'")
 	return b.String()
-}
-
-// multi returns the outermost multi-valued attribute between a and the scope.
-func multi(a *schemas.Attribute, s scope) *schemas.Attribute {
-	var m *schemas.Attribute
-	for p := a; p != nil && p != s.element; p = p.Parent {
-		if p.MultiValued {
-			m = p
-		}
-	}
-	return m
 }
 
 func (c *compiler) present(a *schemas.Attribute, s scope) {
@@ -165,7 +150,7 @@ func (c *compiler) present(a *schemas.Attribute, s scope) {
 		})
 		return
 	}
-	if m := multi(a, s); m != nil && m != a {
+	if m := storage.OuterElement(a, s.element); m != nil && m != a {
 		c.elements(m, s, func(in scope) { c.present(a, in) })
 		return
 	}
@@ -215,7 +200,7 @@ func (c *compiler) compare(e filter.Compare, s scope) {
 		c.relation(top, func() { c.compare(e, scope{element: top}) })
 		return
 	}
-	if m := multi(e.Attr, s); m != nil && !inRelation {
+	if m := storage.OuterElement(e.Attr, s.element); m != nil && !inRelation {
 		c.elements(m, s, func(in scope) { c.compare(e, in) })
 		return
 	}
@@ -297,7 +282,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 			build(&from)
 		}
 	}
-	for _, t := range conjuncts(e) {
+	for _, t := range filter.Conjuncts(e) {
 		cmp, isCompare := t.(filter.Compare)
 		if !isCompare {
 			continue
@@ -382,22 +367,6 @@ var sqlOrder = map[filter.Op]string{
 	filter.Equal: "=", filter.Greater: ">", filter.GreaterOrEqual: ">=", filter.Less: "<", filter.LessOrEqual: "<=",
 }
 
-// conjuncts returns the terms that must all hold. A value path over one
-// attribute implies each of its own terms.
-func conjuncts(e filter.Expr) []filter.Expr {
-	switch e := e.(type) {
-	case filter.And:
-		var all []filter.Expr
-		for _, t := range e {
-			all = append(all, conjuncts(t)...)
-		}
-		return all
-	case filter.ValuePath:
-		return conjuncts(e.Filter)
-	}
-	return []filter.Expr{e}
-}
-
 // order returns the ORDER BY of a query (RFC 7644 §3.4.2.3).
 func order(a *schemas.Attribute, descending bool) string {
 	dir, nulls := "ASC", "LAST"
@@ -409,7 +378,7 @@ func order(a *schemas.Attribute, descending bool) string {
 	}
 	c := compiler{}
 	var col string
-	if m := multi(a, row); m == nil {
+	if m := storage.OuterElement(a, nil); m == nil {
 		col = c.column(a, row)
 	} else {
 		// The primary value decides, or else the first.

@@ -145,7 +145,7 @@ func order(ids []string, trees map[string]map[string]any, by *schemas.Attribute,
 	slices.SortFunc(ids, func(a, b string) int {
 		n := 0
 		if by != nil {
-			n = compareValues(sortValue(by, trees[a]), sortValue(by, trees[b]))
+			n = storage.CompareValues(sortValue(by, trees[a]), sortValue(by, trees[b]))
 		}
 		if n = cmp.Or(n, strings.Compare(a, b)); descending {
 			return -n
@@ -155,7 +155,7 @@ func order(ids []string, trees map[string]map[string]any, by *schemas.Attribute,
 }
 
 // sortValue is the value that a tree is ordered by: a string in comparison form,
-// a number, a bool, a time, or nil.
+// a number, a bool, or nil.
 func sortValue(a *schemas.Attribute, tree map[string]any) any {
 	var path []*schemas.Attribute
 	for p := a; p != nil; p = p.Parent {
@@ -172,7 +172,7 @@ func sortValue(a *schemas.Attribute, tree map[string]any) any {
 	if s, ok := v.(string); ok {
 		if a.Type == schemas.DateTime {
 			t, _ := schemas.ParseTime(s)
-			return t
+			return storage.Ticks(t)
 		}
 		return a.Key(s)
 	}
@@ -190,42 +190,4 @@ func first(list []any) any {
 		return nil
 	}
 	return list[0]
-}
-
-// compareValues orders two sort values; nil comes last.
-func compareValues(a, b any) int {
-	switch {
-	case a == nil && b == nil:
-		return 0
-	case a == nil:
-		return 1
-	case b == nil:
-		return -1
-	}
-	switch a := a.(type) {
-	case string:
-		return strings.Compare(a, b.(string))
-	case time.Time:
-		return a.Compare(b.(time.Time))
-	case bool:
-		switch {
-		case a == b.(bool):
-			return 0
-		case a:
-			return 1
-		}
-		return -1
-	case int64:
-		if b, ok := b.(int64); ok {
-			return cmp.Compare(a, b)
-		}
-	}
-	return cmp.Compare(float(a), float(b))
-}
-
-func float(v any) float64 {
-	if i, ok := v.(int64); ok {
-		return float64(i)
-	}
-	return v.(float64)
 }
