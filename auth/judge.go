@@ -39,15 +39,18 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string,
 	return t, nil
 }
 
-// apply says what the rules come to for an account whose password was right, and
-// records the sign-in.
-func (t *trial) apply(w *settlement) (Judgement, error) {
-	t.facts.BreakGlass = w.c.BreakGlass
-	verdict := Judge(t.rules, t.facts)
-	if !w.try.admitted {
-		return verdict, nil // nothing of it counts
-	}
-	return verdict, record(w.tx, RecordedSignIn{User: w.id, At: w.now, Device: t.device, Allowed: !verdict.Block, Rules: verdict.Applied, Reported: verdict.Reported, Facts: t.facts})
+// verdict says what the rules come to for an account.
+func (t *trial) verdict(c *Credential) Judgement {
+	t.facts.BreakGlass = c.BreakGlass
+	return Judge(t.rules, t.facts)
+}
+
+// record writes down a sign-in that was accepted. No other is recorded: it would be
+// one write more for a password that was right, and so tell that it was.
+func (t *trial) record(w *settlement, verdict Judgement) error {
+	return record(w.tx, RecordedSignIn{
+		User: w.id, At: w.now, Device: t.device, Rules: verdict.Applied, Reported: verdict.Reported, Facts: t.facts,
+	})
 }
 
 // ErrTooManyRules: a tenant has RulesKept rules at most.

@@ -24,14 +24,13 @@ const signInDays = 30
 
 const day = 24 * time.Hour
 
-// RecordedSignIn is a sign-in whose password was right.
+// RecordedSignIn is a sign-in that was accepted.
 type RecordedSignIn struct {
 	User string    `json:"user"`
 	At   time.Time `json:"at"`
 	// Device stands for a program on a network: equal for two sign-ins that seem
 	// to come from the same one. Neither can be told from it.
-	Device  string `json:"device"`
-	Allowed bool   `json:"allowed"` // no rule blocked it
+	Device string `json:"device"`
 	// Rules and Reported are the ids of the rules that applied; see Judgement.
 	Rules    []string    `json:"rules,omitempty"`
 	Reported []string    `json:"reported,omitempty"`
@@ -73,7 +72,7 @@ func recall(ctx context.Context, s storage.Items, tenant storage.TenantID, user,
 		if err != nil {
 			return past{}, err
 		}
-		if !in.Allowed || now.Sub(in.At) >= signInDays*day {
+		if now.Sub(in.At) >= signInDays*day {
 			continue
 		}
 		p.newDevice = p.newDevice && in.Device != p.device

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -221,10 +222,7 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		case !c.passwordGood(w.now):
 			return expired, nil
 		}
-		verdict, err := rules.apply(w)
-		if err != nil {
-			return "", err
-		}
+		verdict := rules.verdict(c)
 		if verdict.Block {
 			return forbidden, nil
 		}
@@ -243,7 +241,10 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
 		w.proved(c.TOTP == nil)
 		w.issue(&res, s, holding.Administrator, nil)
-		return accepted, nil
+		if !try.admitted {
+			return accepted, nil // which comes to nothing
+		}
+		return accepted, rules.record(w, verdict)
 	})
 	if err != nil {
 		return nil, o, err
@@ -898,9 +899,31 @@ func (a *Authenticator) person(ctx context.Context, tenant storage.TenantID, id 
 	return parsePerson(r), nil
 }
 
+// UserNamed returns the id of the user that a name stands for when somebody signs in
+// with it, or storage.ErrNotFound.
+func (a *Authenticator) UserNamed(ctx context.Context, tenant storage.TenantID, name string) (string, error) {
+	p, err := a.named(ctx, tenant, name)
+	if err == nil && p == nil {
+		err = storage.ErrNotFound
+	}
+	if err != nil {
+		return "", err
+	}
+	return p.id, nil
+}
+
 // find returns the user that a name stands for: the user name, or else an address
 // that one user has. Somebody who does not exist is a decoy.
 func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (person, error) {
+	p, err := a.named(ctx, tenant, name)
+	if err != nil || p != nil {
+		return *cmp.Or(p, &person{}), err
+	}
+	return a.decoy(tenant, name), nil
+}
+
+// named returns the user that a name stands for, or nil.
+func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name string) (*person, error) {
 	name = strings.TrimSpace(name)
 	users := a.Schemas.Type("User")
 	var hits []person
@@ -908,16 +931,16 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 	for _, path := range []string{"userName", "emails.value"} {
 		list, err := a.query(ctx, tenant, users, path, name)
 		if err != nil {
-			return person{}, err
+			return nil, err
 		}
 		if len(hits) == 0 && len(list) == 1 {
 			hits = list
 		}
 	}
 	if len(hits) == 1 {
-		return hits[0], nil
+		return &hits[0], nil
 	}
-	return a.decoy(tenant, name), nil
+	return nil, nil
 }
 
 func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []person, err error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
+	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -109,13 +110,14 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		}
 		people.ConnectRoles()
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, RequestID: scim.RequestID, Ended: verifier},
 		}
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
 			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
-			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError})
+			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError},
+			server.Mount{Routes: console.Routes(), WriteError: api.WriteError})
 	}
 	if srv, err = server.New(options); err != nil {
 		return err

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// newSetupCommand makes `roster setup`, and newRecoverCommand `roster recover`: the
+// two ways in for somebody who has a shell on the host. The link is the only thing
+// that they print to standard output.
+func newSetupCommand() *cobra.Command {
+	l := &linkCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Print a one-time link for the first administrator",
+		Long: "Print a link with which somebody becomes the first Global Administrator of a tenant: it asks for a user\n" +
+			"name and a password, and for passcodes. It works once, within a day, and a new link ends the last one. The\n" +
+			"server may be running or be started afterwards. Where there is a Global Administrator who can sign in,\n" +
+			"there is no such link; see roster recover.",
+		Args: cobra.NoArgs,
+	}
+	l.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return l.run(cmd, openBeside, func(ctx context.Context, a *auth.Authenticator, by auth.Principal) (auth.Secret, error) {
+			link, err := a.NewFirstSetup(ctx, by)
+			if errors.Is(err, auth.ErrAdministered) {
+				err = fmt.Errorf("%w; for one who is locked out, run roster recover", err)
+			}
+			return link, err
+		})
+	}
+	return cmd
+}
+
+func newRecoverCommand() *cobra.Command {
+	l := &linkCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "recover NAME",
+		Short: "Print a one-time link for somebody who is locked out",
+		Long: "Print a link with which a user who lost the password, the passcodes or both chooses a password and\n" +
+			"enrols passcodes anew. NAME is the user name or an e-mail address. The link works once, within an hour. When\n" +
+			"it is used, former passcodes, recovery codes and sessions end, and the audit trail says so.",
+		Args: cobra.ExactArgs(1),
+	}
+	l.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return l.run(cmd, openExisting, func(ctx context.Context, a *auth.Authenticator, by auth.Principal) (auth.Secret, error) {
+			user, err := a.UserNamed(ctx, by.Tenant, args[0])
+			if errors.Is(err, storage.ErrNotFound) {
+				return "", errors.New("no user is called that, or more than one has the address")
+			}
+			if err != nil {
+				return "", err
+			}
+			return a.NewSetup(ctx, by, user, true)
+		})
+	}
+	return cmd
+}
+
+// linkCommand is what both have in common.
+type linkCommand struct {
+	store       storeFlags
+	tenant, url string
+	getenv      func(string) string
+}
+
+func (l *linkCommand) add(cmd *cobra.Command) {
+	l.store.add(cmd)
+	cmd.Flags().StringVar(&l.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the account")
+	cmd.Flags().StringVar(&l.url, "public-url", "", "where people reach the server; $ROSTER_PUBLIC_URL, or else http://127.0.0.1:8080, if not set")
+}
+
+func (l *linkCommand) run(cmd *cobra.Command, open openFunc, link func(context.Context, *auth.Authenticator, auth.Principal) (auth.Secret, error)) (err error) {
+	base, err := l.base()
+	if err != nil {
+		return err
+	}
+	p, err := l.store.place(cmd, l.getenv)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	store, err := open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	list, err := store.ListTenants(ctx)
+	if err != nil {
+		return err
+	}
+	tenant := storage.TenantID(l.tenant)
+	if !slices.ContainsFunc(list, func(t *storage.Tenant) bool { return t.ID == tenant }) {
+		return fmt.Errorf("no tenant called %q", l.tenant)
+	}
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	secret, err := link(ctx, &auth.Authenticator{Store: store, Schemas: set, Now: time.Now}, auth.Principal{Kind: auth.Operator, Tenant: tenant})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), setupLink(base, secret))
+	return err
+}
+
+// base returns where the server is reached.
+func (l *linkCommand) base() (string, error) {
+	text := l.url
+	if text == "" {
+		text = l.getenv("ROSTER_PUBLIC_URL")
+	}
+	if text == "" {
+		return "http://127.0.0.1:8080", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", errors.New("public-url: expected a URL like https://roster.example.com")
+	}
+	return strings.TrimSuffix(text, "/"), nil
+}
+
+// setupLink returns the link with a secret. It stands in the fragment, which no
+// browser sends and no server logs.
+func setupLink(base string, secret auth.Secret) string {
+	return base + console.SetupPath + "#" + secret.Reveal()
+}
