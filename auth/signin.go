@@ -218,7 +218,7 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		}
 		c.TemporaryUsed = c.Temporary
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
-		w.proved(c.TOTP == nil)
+		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
 		w.issue(&res, s, administrator, nil)
 		return accepted, nil
 	})
@@ -355,6 +355,7 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 			return "", err
 		}
 		c.Pending = &Factor{Sealed: a.Keys.Seal(secret, factorAAD(by.Tenant, by.ID)...), Since: w.now, Session: s.item.ID}
+		w.proved(false)
 		return accepted, nil
 	})
 	if err != nil {
