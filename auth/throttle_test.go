@@ -250,7 +250,7 @@ func TestSuccessClears(t *testing.T) {
 func TestFactorCap(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("ana", false)
-	dev, p := d.enrol("ana")
+	dev, _ := d.enrol("ana")
 	looked := 0
 	for range 40 {
 		d.clock.advance(longestDelay)
@@ -298,7 +298,6 @@ func TestFactorCap(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.enrolIn(d.who(res.Token))
-	_ = p
 }
 
 // TestLockBetweenSteps: M12. Who was locked after the password does not get through
