@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -29,11 +30,11 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 	if err != nil {
 		return nil, err
 	}
-	h, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	administrator, err := a.isAdministrator(ctx, by.Tenant, by.ID)
 	if err != nil {
 		return nil, err
 	}
-	_, missing := s.level(c, h.Administrator, a.Now())
+	_, missing := s.level(c, administrator, a.Now())
 	return &SignInResult{Session: i.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
 }
 
@@ -42,16 +43,9 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 // was given just now. The error is ErrFactorRequired for those who hold an
 // administrative role.
 func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignInResult, error) {
-	h, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
-	switch {
-	case err != nil:
-		return nil, err
-	case h.Administrator:
-		return nil, ErrFactorRequired
-	}
 	defer a.InvalidateUser(by.ID)
 	var res *SignInResult
-	err = a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		now := milli(a.Now())
 		c, err := ReadCredential(tx, by.ID)
 		if err != nil {
@@ -60,6 +54,13 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 		s, err := resume(tx, by, c, now)
 		if err != nil {
 			return err
+		}
+		u, err := tx.Get("User", by.ID)
+		if err != nil {
+			return err
+		}
+		if administrator, err := isAdministratorTx(tx, u, now); err != nil || administrator {
+			return cmp.Or(err, ErrFactorRequired)
 		}
 		c.resetMFA()
 		if err := SaveCredential(tx, by.ID, c); err != nil {

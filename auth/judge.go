@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -17,11 +18,16 @@ type trial struct {
 
 // judge gathers what rules look at. It does the same work whether or not there is
 // such an account.
-func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string, holding Rights) (*trial, error) {
+func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string) (*trial, error) {
 	rules, err := Rules(ctx, a.Store, r.Tenant)
 	if err != nil {
 		return nil, err
 	}
+	roles, err := EffectiveRoles(ctx, a.Store, r.Tenant, user, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	_, ids := PermissionsOf(roles)
 	groups, err := a.Store.Groups(ctx, r.Tenant, user)
 	if err != nil {
 		return nil, fmt.Errorf("read the groups of an account: %w", err)
@@ -31,7 +37,7 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string,
 		return nil, err
 	}
 	t := &trial{rules: rules, device: p.device, facts: SignInFacts{
-		Administrative: holding.Administrator, Roles: holding.Roles, From: r.From, NewDevice: p.newDevice, IdleDays: p.idleDays,
+		Administrative: slices.ContainsFunc(roles, privileged), Roles: ids, From: r.From, NewDevice: p.newDevice, IdleDays: p.idleDays,
 	}}
 	for _, g := range groups[user] {
 		t.facts.Groups = append(t.facts.Groups, g.Group)
@@ -117,5 +123,5 @@ func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string,
 // rules do not apply to and whose use is reported, or takes the mark away. The error
 // is that of Permitted, or storage.ErrNotFound.
 func (a *Authenticator) MarkEmergency(ctx context.Context, by Principal, user string, marked bool) error {
-	return a.change(ctx, by, user, "credential.emergency", func(c *Credential, _ time.Time) { c.BreakGlass = marked })
+	return a.change(ctx, by, user, PermissionRolesAssignGlobal, "credential.emergency", func(c *Credential, _ time.Time) { c.BreakGlass = marked })
 }

@@ -139,9 +139,8 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), RequestID: scim.RequestID, Log: opt.Log,
 	}
-	s.People.ConnectRoles()
 	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now,
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, RequestID: scim.RequestID, Ended: verifier},
 	}
 	var srv *server.Server
