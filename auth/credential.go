@@ -26,7 +26,7 @@ type Credential struct {
 	PasswordExpires time.Time `json:"passwordExpires,omitzero"`
 
 	// Unknown is what a newer Roster has put there. It is kept.
-	Unknown jsontext.Value `json:",unknown"`
+	Unknown jsontext.Value `json:",embed"`
 
 	item *storage.Item // as it was read; nil if there is none yet
 }

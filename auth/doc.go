@@ -22,7 +22,8 @@
 //   - The errors of Verifier and Hasher contain nothing that a request brought.
 //
 // Passwords are hashed by a [Hasher], which keeps the work that strangers can
-// cause within the cores at hand (password.go).
+// cause within the cores at hand (password.go). A [Credential] is what the store
+// keeps of what proves who a user is (credential.go).
 //
 // Begin with principal.go.
 package auth

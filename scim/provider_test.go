@@ -220,6 +220,54 @@ func TestPasswordIsKeptAsAHash(t *testing.T) {
 	}
 }
 
+// TestPasswordLeavesTheRest: a client that sets or removes a password changes
+// nothing else of the credential, and the password is the user's own from then on.
+func TestPasswordLeavesTheRest(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	r := s.Do(t, "POST", "/Users", `{"schemas":["`+schemas.UserURI+`"],"userName":"ana"}`)
+	var u struct{ ID string }
+	if err := json.Unmarshal([]byte(r.Body), &u); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		return errors.Join(tx.PutItem(nil, &storage.Item{Kind: "credential", ID: u.ID, Data: []byte(`{"passwordHash":"x","temporary":true,"rest":"stays"}`)}),
+			tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "test"}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		method, body string
+		has          bool
+	}{
+		{"PATCH", patchOp(`{"op":"add","path":"password","value":"correct horse"}`), true},
+		{"PUT", `{"schemas":["` + schemas.UserURI + `"],"userName":"ana","password":"battery staple"}`, true},
+		{"PATCH", patchOp(`{"op":"remove","path":"password"}`), false},
+	} {
+		s.Do(t, c.method, "/Users/"+u.ID, c.body)
+		item, err := s.Store.Item(t.Context(), storage.DefaultTenant, "credential", u.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(item.Data, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got["rest"] != "stays" || got["temporary"] != nil || (got["passwordHash"] != nil) != c.has || (got["passwordSet"] != nil) != c.has || got["passwordHash"] == "x" {
+			t.Errorf("after change %d the credential is %v", i, got)
+		}
+		if item.Version != int64(i+2) {
+			t.Errorf("after change %d the credential has version %d", i, item.Version)
+		}
+	}
+	// There is none any more, so this changes nothing.
+	s.Do(t, "PATCH", "/Users/"+u.ID, patchOp(`{"op":"remove","path":"password"}`))
+	if item, err := s.Store.Item(t.Context(), storage.DefaultTenant, "credential", u.ID); err != nil || item.Version != 4 {
+		t.Errorf("removing no password: got %+v, %v, want version 4", item, err)
+	}
+}
+
 // TestClockThatGoesBack: lastModified never does.
 func TestClockThatGoesBack(t *testing.T) {
 	t.Parallel()

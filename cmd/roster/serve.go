@@ -103,6 +103,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
+	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
 	err = g.Wait()
 	log.Info("stopped")
 	return err

@@ -49,6 +49,17 @@ func opener(server *mongotest.Server) func(t *testing.T) storage.Store {
 	}
 }
 
+// TestGuardBetweenProcesses: what a Guard keeps apart are the writes of all
+// processes on a database.
+func TestGuardBetweenProcesses(t *testing.T) {
+	server := mongotest.Start(t)
+	uri := server.URI(server.NewDatabase(t))
+	a, b := open(t, uri, Options{}), open(t, uri, Options{})
+	defer a.Close()
+	defer b.Close()
+	storagetest.RemoveOne(t, 100, a, b)
+}
+
 // TestStandalone holds a server without transactions to what can be had without
 // them: one after the other, everything works.
 func TestStandalone(t *testing.T) {

@@ -5,21 +5,24 @@
 // less than a majority of the members, and prepares collections and indexes. A
 // read is one find, or a few in one snapshot: read.go for resources, filter.go
 // for what a SCIM filter becomes, scan.go for what MongoDB cannot answer alone,
-// members.go for groups, audit.go, clients.go, and dump.go for a tenant whole. A
-// write is a multi-document transaction: write.go runs it and repeats it, turns.go
-// keeps writers out of each other's way, tx.go says what it may do.
+// members.go for groups, items.go, audit.go, clients.go, and dump.go for a tenant
+// whole. A write is a multi-document transaction: write.go runs it and repeats it,
+// turns.go keeps writers out of each other's way, tx.go says what it may do.
 //
 // # Documents
 //
-// Every _id, every index and every query begins with the tenant; tokens are the
-// exception, for a token says whose it is. So one tenant's request touches one
-// shard when the collections are sharded by {t: 1, _id: 1}. An _id is the parts it
-// is made of with a slash between them (see key), so it can be built without
-// asking, and nothing else needs to be unique: that holds on a sharded cluster
-// too, where equal _ids are on one shard. fields.go lists the fields.
+// Every _id, every index and every query begins with the tenant; the exceptions are
+// tokens, for a token says whose it is, and items that expired, which are removed
+// whosever they are. So one tenant's request touches one shard when the collections
+// are sharded by {t: 1, _id: 1}. An _id is the parts it is made of with a slash
+// between them (see key), so it can be built without asking, and nothing else needs
+// to be unique: that holds on a sharded cluster too, where equal _ids are on one
+// shard. fields.go lists the fields.
 //
 //	resources  tenant/id                          a SCIM resource with its search shadow
 //	keys       tenant/type/attribute=value        a unique value and whose it is
+//	items      tenant/kind/id                     an item
+//	           tenant/!load/                      that a dump is being loaded
 //	rows       tenant/m/group/member              a membership
 //	           tenant/a/stamp/process             an entry of the audit trail
 //	clients    tenant/id                          a provisioning client
@@ -27,6 +30,7 @@
 //	tokens     id                                 a token of one
 //	tenants    tenant
 //	counters   tenant                             the last number given in the audit trail
+//	           tenant/guard/name                  where those who hold a Guard meet
 //	meta       "schema", "ping"                   the version of all this; what Ping writes
 //
 // Memberships and audit entries share a collection because nearly every change

@@ -33,6 +33,7 @@ func TestFerretDB(t *testing.T) {
 		"a change without an audit entry is ErrUnaudited and leaves nothing":                  undo,
 		"Members of a group of 5,000 come once each and in the same order again":              many,
 		"Members that stay are there once while others come and go":                           many,
+		"SweepItems removes what expired before a time, of all tenants":                       many,
 		"totals and pages are right after creates and deletes in any order":                   many,
 		"what is deleted while a page is read may be missing, and what changed is seen whole": slow,
 	})

@@ -141,6 +141,14 @@ func TestRoundTrips(t *testing.T) {
 	large := create(group, `{"displayName":"Large","members":[`+strings.Join(members, ",")+`]}`)
 	add := func(id string) string { return `{"op":"add","path":"members","value":[{"value":"` + id + `"}]}` }
 
+	note := &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Data: []byte("{}")}
+	other := &storage.Item{Kind: "note", ID: "2", Data: []byte("{}")}
+	write := func(fn func(storage.Tx) error) error {
+		return store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			return errors.Join(fn(tx), tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "test"}))
+		})
+	}
+
 	for _, c := range []struct {
 		what string
 		do   func() error
@@ -163,6 +171,15 @@ func TestRoundTrips(t *testing.T) {
 			return err
 		},
 			[]string{"insert keys", "insert resources", "insert rows", "commitTransaction"}},
+		{"create with a password", func() error {
+			_, err := p.Create(ctx, by, user, decode(t, `{"userName":"newer","password":"correct horse"}`))
+			return err
+		},
+			[]string{"insert keys", "insert resources", "update items", "insert rows", "commitTransaction"}},
+		{"change a password", func() error {
+			return change(user, ana.ID, `{"op":"replace","path":"password","value":"correct horse"}`)
+		},
+			[]string{"find resources", "update resources", "find items", "update items", "insert rows", "commitTransaction"}},
 		{"change an attribute", func() error { return change(user, ana.ID, `{"op":"replace","path":"title","value":"x"}`) },
 			[]string{"find resources", "update resources", "insert rows", "commitTransaction"}},
 		{"rename", func() error { return change(user, ana.ID, `{"op":"replace","path":"userName","value":"anna"}`) },
@@ -193,6 +210,32 @@ func TestRoundTrips(t *testing.T) {
 		{"delete", func() error { return p.Delete(ctx, by, user, others[5].ID, scim.Precondition{}) },
 			[]string{"find resources", "find rows", "find resources", "update resources", "find items", "find items", "findAndModify resources", "find rows", "update resources",
 				"delete keys", "insert rows", "commitTransaction"}},
+		{"read an item", func() error { _, err := store.Item(ctx, by.Tenant, "note", "1"); return ignoreNotFound(err) },
+			[]string{"find items"}},
+		{"items with a key", func() error { _, err := store.Items(ctx, by.Tenant, "note", "a"); return err },
+			[]string{"find items"}},
+		{"put new items", func() error {
+			return write(func(tx storage.Tx) error { return errors.Join(tx.PutItem(nil, note), tx.PutItem(nil, other)) })
+		},
+			[]string{"update items", "insert rows", "commitTransaction"}},
+		{"read an item and put it", func() error {
+			return write(func(tx storage.Tx) error {
+				prev, err := tx.Item("note", "1")
+				if err != nil {
+					return err
+				}
+				return tx.PutItem(prev, &storage.Item{Kind: "note", ID: "1", Data: note.Data})
+			})
+		},
+			[]string{"find items", "update items", "insert rows", "commitTransaction"}},
+		{"delete an item under a guard", func() error {
+			return write(func(tx storage.Tx) error { return errors.Join(tx.Guard("notes"), tx.DeleteItem(other)) })
+		},
+			[]string{"update counters", "update items", "delete items", "insert rows", "commitTransaction"}},
+		{"extend an item", func() error { return store.ExtendItem(ctx, by.Tenant, "note", "1", time.Now()) },
+			[]string{"update items"}},
+		{"sweep items", func() error { _, err := store.SweepItems(ctx, time.Now()); return err },
+			[]string{"delete items"}},
 		{"find a token", func() error { _, _, err := store.Token(ctx, "nobody's"); return ignoreNotFound(err) },
 			[]string{"find tokens"}},
 	} {

@@ -93,7 +93,7 @@ func (s *Store) SweepItems(ctx context.Context, before time.Time) (n int, err er
 			type named struct{ tenant, kind, id string }
 			var list []named
 			x := t.(*tx)
-			err := query(x.conn, `SELECT tenant, kind, id FROM item WHERE expires < ? LIMIT ?`, func(st *sqlite.Stmt) error {
+			err := query(x.conn, `SELECT tenant, kind, id FROM item WHERE expires < ? LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
 				list = append(list, named{st.ColumnText(0), st.ColumnText(1), st.ColumnText(2)})
 				return nil
 			}, before, sweptAtOnce)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 
@@ -15,9 +16,9 @@ import (
 )
 
 // scans are the plans that read a table or an index of it from end to end, or
-// all of a type in it. Lists in memory and the results of subqueries are scanned
+// all of a type or kind in it. Lists in memory and the results of subqueries are scanned
 // rightly.
-var scans = regexp.MustCompile(`SCAN (r|m|x|g|c|i|f|k|resource|membership|unique_key|lookup|item|item_key|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)`)
+var scans = regexp.MustCompile(`SCAN (r|m|x|g|c|i|f|k|resource|membership|unique_key|lookup|item|item_key|token|client|audit|outbox|tally)\b|SEARCH (r|resource) .*\(tenant=\? AND type=\?\)|SEARCH (k|f|item_key) .*\(tenant=\? AND kind=\?\)`)
 
 // explainSQL returns how a connection would run a statement, a line for each step.
 func explainSQL(t testing.TB, c *sqlite.Conn, sql string) []string {
@@ -406,6 +407,44 @@ func TestWritesAreSeeks(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// TestSweepsAreSeeks: what extends an item or removes those that expired does not
+// look at the others.
+func TestSweepsAreSeeks(t *testing.T) {
+	s := openNew(t, Options{})
+	if err := write(s, func(tx storage.Tx) error {
+		return tx.PutItem(nil, &storage.Item{Kind: "session", ID: "1", Keys: []string{"a"}, Expires: someday, Data: []byte("{}")})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var statements []string
+	for n := range 3 {
+		if err := s.ExtendItem(t.Context(), storage.DefaultTenant, "session", "1", someday.Add(time.Duration(n)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.SweepItems(t.Context(), someday.Add(time.Hour)); err != nil || n != 1 {
+		t.Fatalf("SweepItems: got %d, %v, want 1", n, err)
+	}
+	onWriter(t, s, func(c *sqlite.Conn) error { statements = prepared(c); return nil })
+	seen := 0
+	for _, sql := range statements {
+		if !strings.Contains(sql, "item") {
+			continue
+		}
+		seen++
+		onWriter(t, s, func(c *sqlite.Conn) error {
+			text := strings.Join(explainSQL(t, c, sql), "\n\t")
+			if scans.MatchString(text) || strings.Contains(sql, "expires < ? LIMIT") && !strings.Contains(text, "item_expires (expires<?)") {
+				t.Errorf("%s\n\t%s", sql, text)
+			}
+			return nil
+		})
+	}
+	if seen < 5 {
+		t.Errorf("only %d statements were seen:\n%s", seen, strings.Join(statements, "\n"))
 	}
 }
 
