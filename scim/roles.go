@@ -78,7 +78,7 @@ func oneOf(attrs map[string]any, path func(string) string, name string, values .
 		return values[0], nil
 	}
 	for _, v := range values {
-		if schemas.Fold(given) == v {
+		if schemas.Fold(given) == schemas.Fold(v) {
 			attrs[name] = v
 			return v, nil
 		}
