@@ -84,7 +84,7 @@ func (a *API) adminEndpoints() []endpoint {
 
 		{"GET", "/rules", auth.Admin(auth.PermissionPoliciesRead), a.rules, nil, RuleList{}, 200, nil},
 		{"POST", "/rules", auth.StepUp(auth.PermissionPoliciesWrite), a.createRule, auth.Rule{}, auth.Rule{}, 201, nil},
-		{"POST", "/rules/try", auth.Admin(auth.PermissionPoliciesRead), a.tryRule, auth.Rule{}, Trial{}, 200, nil},
+		{"POST", "/rule-trials", auth.Admin(auth.PermissionPoliciesRead), a.tryRule, auth.Rule{}, Trial{}, 200, nil},
 		{"GET", "/rules/{id}", auth.Admin(auth.PermissionPoliciesRead), a.rule, nil, auth.Rule{}, 200, nil},
 		{"PUT", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.replaceRule, auth.Rule{}, auth.Rule{}, 200, nil},
 		{"DELETE", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.deleteRule, nil, nil, 204, nil},

@@ -103,7 +103,7 @@ async function start() {
     token = session.token;
     history.replaceState(null, "", location.pathname);
     $("account").hidden = true;
-    if (!session.missing.includes("totp")) {
+    if (!session.missing.includes("enrolment")) {
       say(text.ready);
       return;
     }
