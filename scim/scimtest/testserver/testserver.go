@@ -163,7 +163,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups"}
+		scopes = []string{"users", "groups", "roles"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
@@ -194,7 +194,8 @@ func (s *Server) Issue(t testing.TB, c *storage.Client) string {
 
 // Runner returns a runner of scripts as the client. The scripts find tokens of
 // further clients in {strict}, {entra} and {okta}, named for their profiles, and
-// in {users} and {groups}, which may only read these.
+// in {users} and {groups}, which may only read these; {hr} may do everything that a
+// client can, and give the role with the value "deckhand".
 func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 	t.Helper()
 	return &scimtest.Runner{URL: s.URL, Token: s.Token, Client: s.HTTP, Vars: map[string]string{
@@ -203,6 +204,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
+		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "roles:assign:deckhand"),
 	}}
 }
 
