@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Store               StoreURL
 	AllowStandalone     bool
+	KeyFile             string
 	Listen              string
 	OpsListen           string
 	PublicURL           string // without a trailing slash; "" if not known
