@@ -7,10 +7,10 @@ GOLANGCI := v2.15.0
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race lint fuzz bench kill nodes vendors clean
+.PHONY: help run build test race lint fuzz bench kill nodes mutants sequences vendors clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/roster, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/roster
@@ -41,6 +41,12 @@ kill: ## kill -9 the server 200 times in the middle of a load and look for losse
 
 nodes: ## three servers on one MongoDB database under a load 20 times that of the tests
 	ROSTER_TEST_NODES=480 $(GO) test -race -count=1 -timeout 60m -run 'TestNodes|TestElection|TestOutages|TestUnknownOutcome' -v ./cmd/roster
+
+mutants: ## flip each condition of the decision about who may do what, and see a test fail
+	ROSTER_TEST_MUTANTS=1 $(GO) test -count=1 -timeout 30m -run TestMutants -v ./auth
+
+sequences: ## 10,000 random sequences of a client that tries to become an administrator
+	ROSTER_TEST_SEQUENCES=10000 $(GO) test -count=1 -timeout 60m -run TestSequences -v ./scim
 
 clean: ## remove what was built
 	rm -rf bin

@@ -29,11 +29,11 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 	if err != nil {
 		return nil, err
 	}
-	h, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	administrator, err := a.isAdministrator(ctx, by.Tenant, by.ID)
 	if err != nil {
 		return nil, err
 	}
-	_, missing := s.level(c, h.Administrator, a.Now())
+	_, missing := s.level(c, administrator, a.Now())
 	return &SignInResult{Session: i.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
 }
 
@@ -42,16 +42,9 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 // was given just now. The error is ErrFactorRequired for those who hold an
 // administrative role.
 func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignInResult, error) {
-	h, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
-	switch {
-	case err != nil:
-		return nil, err
-	case h.Administrator:
-		return nil, ErrFactorRequired
-	}
 	defer a.InvalidateUser(by.ID)
 	var res *SignInResult
-	err = a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		now := milli(a.Now())
 		c, err := ReadCredential(tx, by.ID)
 		if err != nil {
@@ -60,6 +53,17 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 		s, err := resume(tx, by, c, now)
 		if err != nil {
 			return err
+		}
+		u, err := tx.Get("User", by.ID)
+		if err != nil {
+			return err
+		}
+		administrator, err := isAdministratorTx(tx, u, now)
+		switch {
+		case err != nil:
+			return err
+		case administrator:
+			return ErrFactorRequired
 		}
 		c.resetMFA()
 		if err := SaveCredential(tx, by.ID, c); err != nil {

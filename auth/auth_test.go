@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -30,10 +29,9 @@ type directory struct {
 	clock *clock
 	path  string // of the database
 
-	mu             sync.Mutex
-	administrators map[string]bool // by id
-	observed       []string        // "event outcome"
-	hashes         int
+	mu       sync.Mutex
+	observed []string // "event outcome"
+	hashes   int
 }
 
 // clock is a time that the test sets.
@@ -86,7 +84,7 @@ func directoryOn(t testing.TB, store storage.Store) *directory {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &directory{t: t, clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)}, administrators: map[string]bool{}}
+	d := &directory{t: t, clock: &clock{at: time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)}}
 	d.Authenticator = d.another(store, keys)
 	return d
 }
@@ -111,19 +109,6 @@ func (d *directory) another(store storage.Store, keys *KeyRing) *Authenticator {
 			if !slices.Contains(Events(), event) || !slices.Contains(Outcomes(), outcome) {
 				d.t.Errorf("observed %s %s, which is not in the vocabulary", event, outcome)
 			}
-		},
-		Holding: func(_ context.Context, _ storage.TenantID, user string, _ time.Time) (Rights, error) {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			return Rights{Administrator: d.administrators[user]}, nil
-		},
-		Permitted: func(_ storage.Tx, by Principal, _ string) error {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if by.Kind == Operator || d.administrators[by.ID] {
-				return nil
-			}
-			return ErrNotPermitted
 		},
 	}
 }
@@ -156,10 +141,30 @@ func (d *directory) add(name string, administrator bool) string {
 		c.SetPassword(hash, now)
 		return SaveCredential(tx, id, &c)
 	})
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.administrators[id] = administrator
+	if administrator {
+		d.promote(id)
+	}
 	return id
+}
+
+// promote makes a user a Global Administrator, and demote takes that back.
+func (d *directory) promote(id string) {
+	d.t.Helper()
+	d.write(func(tx storage.Tx) error {
+		g := &Grant{ID: uuid.Must(uuid.NewV7()).String(), Role: GlobalAdministrator, Principal: id, PrincipalType: PrincipalUser}
+		return PutGrant(tx, nil, g, BuiltInRole(GlobalAdministrator))
+	})
+}
+
+func (d *directory) demote(id string) {
+	d.t.Helper()
+	d.write(func(tx storage.Tx) error {
+		list, err := GrantsTo(tx, id)
+		for _, g := range list {
+			err = errors.Join(err, DropGrant(tx, g, BuiltInRole(g.Role)))
+		}
+		return err
+	})
 }
 
 // write makes a change that is audited as a test's.

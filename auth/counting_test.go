@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -92,4 +93,9 @@ func (t *countingTx) DeleteItem(prev *storage.Item) error {
 func (t *countingTx) Audit(e storage.AuditEntry) error {
 	t.s.note("Audit")
 	return t.Tx.Audit(e)
+}
+
+func (s *counting) ExtendItem(ctx context.Context, tenant storage.TenantID, kind, id string, expires time.Time) error {
+	s.note("Extend")
+	return s.Store.ExtendItem(ctx, tenant, kind, id, expires)
 }

@@ -175,7 +175,9 @@ func (p Principal) manageable(r *Role) bool {
 
 // privileged reports whether a role is more than a business role. One that has
 // permissions is, whatever it says of itself.
-func privileged(r *Role) bool { return r.Administrative || r.Permissions != 0 }
+func privileged(r *Role) bool {
+	return r.Administrative || r.Permissions != 0 || r.ID == GlobalAdministrator
+}
 
 // needOf returns the permission it takes to assign a role.
 func needOf(r *Role) Permission {

@@ -369,21 +369,19 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	if !u.active {
 		return nil, refuseRevoked
 	}
-	h, err := a.holding(ctx, tenant, s.User, now)
+	roles, err := EffectiveRoles(ctx, a.Store, tenant, s.User, now)
 	if err != nil {
 		return nil, fmt.Errorf("look up a session: %w", err)
 	}
-	level, _ := s.level(c, h.Administrator, now)
+	level, _ := s.level(c, slices.ContainsFunc(roles, privileged), now)
 	p := Principal{
 		Kind: User, Tenant: tenant, ID: s.User, Name: u.userName,
 		// A level that has become higher by itself is not given: nothing was proved.
 		Session: id, Level: min(level, s.Level),
 	}
+	p.Permissions, p.Roles = PermissionsOf(roles)
 	if p.Level == MFA {
 		p.PasscodeAt = s.PasscodeAt
-	}
-	if h.Apply != nil {
-		h.Apply(&p)
 	}
 	expires := i.Expires
 	if next := milli(earlier(now.Add(SessionIdle), s.ends())); next.Sub(i.Expires) >= extendEvery {
@@ -437,7 +435,8 @@ func (a *Authenticator) SignOut(ctx context.Context, by Principal) error {
 func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id string) error {
 	defer a.Invalidate(id)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		if err := a.mayEnd(tx, by, user); err != nil {
+		now := milli(a.Now())
+		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
 		i, err := tx.Item(sessionKind, id)
@@ -450,7 +449,7 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 		if err := tx.DeleteItem(i); err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, by, "session.end", user, milli(a.Now()))
+		return a.audit(ctx, tx, by, "session.end", user, now)
 	})
 }
 
@@ -458,22 +457,23 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 func (a *Authenticator) EndSessions(ctx context.Context, by Principal, user string) error {
 	defer a.InvalidateUser(user)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		if err := a.mayEnd(tx, by, user); err != nil {
+		now := milli(a.Now())
+		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
 		if err := DropSessions(tx, user); err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, by, "session.end", user, milli(a.Now()))
+		return a.audit(ctx, tx, by, "session.end", user, now)
 	})
 }
 
-// mayEnd: everybody their own, and who may change the credentials of others theirs.
-func (a *Authenticator) mayEnd(tx storage.Tx, by Principal, user string) error {
-	if by.Kind == User && by.ID == user {
+// mayEnd: everybody their own, and those of others who may.
+func mayEnd(tx storage.Tx, by Principal, user string, now time.Time) error {
+	if by.Kind == User && by.ID == user && by.Tenant != "" {
 		return nil
 	}
-	return a.permitted(tx, by, user)
+	return mayChangeCredentials(tx, by, user, PermissionUsersSessionsEnd, now)
 }
 
 // Invalidate forgets what is cached about a session.

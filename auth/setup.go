@@ -30,7 +30,7 @@ type setup struct {
 
 // NewSetup makes the secret of a link with which a user chooses a password, once.
 // With lost, the link is good for a shorter time, and using it removes the user's
-// factors as well. The user's former links end. The error is what Permitted says, or
+// factors as well. The user's former links end. The error is a *DeniedError or
 // storage.ErrNotFound.
 func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string, lost bool) (Secret, error) {
 	text, id, err := newText(rand.Reader, setupPrefix, by.Tenant)
@@ -46,11 +46,12 @@ func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string,
 		lifetime, action = RecoverFor, "setup.recover"
 	}
 	return text, a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		if err := a.permitted(tx, by, user); err != nil {
+		now := milli(a.Now())
+		if err := mayChangeCredentials(tx, by, user, PermissionUsersPasswordReset, now); err != nil {
 			return err
 		}
-		if _, err := tx.Get("User", user); err != nil {
-			return err
+		if lost && by.Kind != Operator {
+			return errDeniedCredentials // on the host only: it leaves no factor
 		}
 		former, err := tx.Items(setupKind, user)
 		if err != nil {
@@ -61,7 +62,6 @@ func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string,
 				return err
 			}
 		}
-		now := milli(a.Now())
 		err = tx.PutItem(nil, &storage.Item{Kind: setupKind, ID: id, Keys: []string{user}, Expires: now.Add(lifetime), Data: data})
 		if err != nil {
 			return err
@@ -101,14 +101,14 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	if err != nil {
 		return nil, "", err
 	}
-	holding, err := a.holding(ctx, tenant, link.User, a.Now())
+	administrator, err := a.isAdministrator(ctx, tenant, link.User)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := a.Policy.Check(r.Password.Reveal(), holding.Administrator, u.words...); err != nil {
+	if err := a.Policy.Check(r.Password.Reveal(), administrator, u.words...); err != nil {
 		return nil, early, err
 	}
-	hash, err := a.Hasher.hash(ctx, r.Password.Reveal(), holding.Administrator)
+	hash, err := a.Hasher.hash(ctx, r.Password.Reveal(), administrator)
 	if err != nil {
 		return nil, "", err
 	}
@@ -146,7 +146,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 			return err
 		}
 		s := session{User: link.User, Started: now, PasswordAt: now, From: address(r.From), Agent: shortened(r.Agent)}
-		if res, err = issue(tx, tenant, s, c, holding.Administrator, nil, now); err != nil {
+		if res, err = issue(tx, tenant, s, c, administrator, nil, now); err != nil {
 			return err
 		}
 		by := Principal{Kind: User, Tenant: tenant, ID: link.User, From: r.From}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,20 +71,7 @@ type Authenticator struct {
 	// Log is told what callers cannot see; it may be nil.
 	Log *slog.Logger
 
-	// Holding returns what roles a user holds at a time; nobody holds any if it is
-	// nil.
-	Holding func(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Rights, error)
-	// Permitted reports, inside the write, why by may not change the credentials of
-	// a user. If it is nil, only an Operator may.
-	Permitted func(tx storage.Tx, by Principal, user string) error
-
 	recent recentSessions
-}
-
-// Rights are what roles come to.
-type Rights struct {
-	Administrator bool             // one of them is administrative
-	Apply         func(*Principal) // puts permissions into a principal; may be nil
 }
 
 // outcome is how an attempt ended, for metrics and the audit trail.
@@ -183,21 +171,19 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 	if err != nil {
 		return nil, "", err
 	}
-	holding, err := a.holding(ctx, r.Tenant, u.id, a.Now())
-	if err != nil {
-		return nil, "", err
-	}
 	by := Principal{Tenant: r.Tenant, From: r.From}
 	try, err := a.begin(ctx, by, u.id, eventSignIn, func(storage.Tx, *Credential, time.Time) error { return nil })
 	if err != nil {
 		return nil, "", err
 	}
-	administrator := holding.Administrator || u.decoy && u.administrator
-	good, err := a.verify(ctx, ticket, try.hash, administrator)
+	good, err := a.verify(ctx, ticket, try.hash, u.decoy && u.administrator)
 	if err != nil {
 		return nil, "", err
 	}
-	var res SignInResult
+	var (
+		res           SignInResult
+		administrator bool
+	)
 	o, err := a.settle(ctx, by, u.id, eventSignIn, try, func(w *settlement) (outcome, error) {
 		there, err := w.tx.Get("User", u.id)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
@@ -205,6 +191,8 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		}
 		c := w.c
 		switch {
+		case !try.admitted:
+			return locked, nil
 		case !u.found:
 			return unknown, nil
 		case !good || c.PasswordHash != try.hash:
@@ -225,18 +213,21 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 				return o, nil
 			}
 		}
+		if administrator, err = isAdministratorTx(w.tx, there, w.now); err != nil {
+			return "", err
+		}
 		c.TemporaryUsed = c.Temporary
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
-		w.proved(c.TOTP == nil)
-		w.issue(&res, s, holding.Administrator, nil)
+		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
+		w.issue(&res, s, administrator, nil)
 		return accepted, nil
 	})
 	if err != nil {
 		return nil, o, err
 	}
 	// Not before: how long a refusal takes must not tell that the password was right.
-	if a.Hasher.outdated(try.hash, holding.Administrator) {
-		if err := a.rehash(ctx, by, u.id, ticket, try.hash, holding.Administrator); err != nil {
+	if a.Hasher.outdated(try.hash, administrator) {
+		if err := a.rehash(ctx, by, u.id, ticket, try.hash, administrator); err != nil {
 			a.log().Warn("a password could not be hashed anew", "user", u.id, "error", err)
 		}
 	}
@@ -305,7 +296,7 @@ func (a *Authenticator) factor(ctx context.Context, by Principal, event string, 
 			return o, err
 		}
 		w.proved(true)
-		w.issue(&res, s.session, w.holding.Administrator, s.item)
+		w.issue(&res, s.session, w.administrator, s.item)
 		return accepted, nil
 	})
 	if err != nil {
@@ -364,6 +355,7 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 			return "", err
 		}
 		c.Pending = &Factor{Sealed: a.Keys.Seal(secret, factorAAD(by.Tenant, by.ID)...), Since: w.now, Session: s.item.ID}
+		w.proved(false)
 		return accepted, nil
 	})
 	if err != nil {
@@ -408,7 +400,7 @@ func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code
 		s.PasscodeAt, s.RecoveryAt = w.now, time.Time{}
 		w.proved(true)
 		w.endOthers = true
-		w.issue(&res.SignInResult, s.session, w.holding.Administrator, nil)
+		w.issue(&res.SignInResult, s.session, w.administrator, nil)
 		res.RecoveryCodes = codes
 		return accepted, nil
 	})
@@ -427,15 +419,15 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 	if err != nil {
 		return nil, err
 	}
-	holding, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
+	administrator, err := a.isAdministrator(ctx, by.Tenant, by.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.Policy.Check(next.Reveal(), holding.Administrator, u.words...); err != nil {
+	if err := a.Policy.Check(next.Reveal(), administrator, u.words...); err != nil {
 		return nil, err
 	}
 	var res SignInResult
-	check := &passwordCheck{password: current, next: next}
+	check := &passwordCheck{password: current, next: next, administrator: administrator}
 	err = a.prove(ctx, by, eventPassword, check, func(w *settlement, s *storedSession) (outcome, error) {
 		c := w.c
 		switch {
@@ -448,7 +440,7 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 		s.PasswordAt = w.now
 		w.proved(c.TOTP == nil)
 		w.endOthers = true
-		w.issue(&res, s.session, w.holding.Administrator, nil)
+		w.issue(&res, s.session, w.administrator, nil)
 		return accepted, nil
 	})
 	if err != nil {
@@ -458,13 +450,10 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 }
 
 // ResetPassword gives a user a temporary password, and ends the user's sessions. It
-// leaves the factors as they are. The error is ErrSelf, what Permitted says,
-// storage.ErrNotFound or ErrBusy.
+// leaves the factors as they are. The error is ErrSelf, a
+// *DeniedError, storage.ErrNotFound or ErrBusy.
 func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (Secret, error) {
-	if by.Kind == User && by.ID == user {
-		return "", ErrSelf
-	}
-	holding, err := a.holding(ctx, by.Tenant, user, a.Now())
+	administrator, err := a.isAdministrator(ctx, by.Tenant, user)
 	if err != nil {
 		return "", err
 	}
@@ -472,12 +461,12 @@ func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user st
 	if err != nil {
 		return "", err
 	}
-	hash, err := a.Hasher.hash(ctx, password.Reveal(), holding.Administrator)
+	hash, err := a.Hasher.hash(ctx, password.Reveal(), administrator)
 	if err != nil {
 		return "", err
 	}
 	defer a.InvalidateUser(user)
-	return password, a.change(ctx, by, user, "password.reset", func(c *Credential, now time.Time) {
+	return password, a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
 		var expires time.Time
 		if a.Policy.TemporaryFor > 0 {
 			expires = now.Add(a.Policy.TemporaryFor)
@@ -487,33 +476,33 @@ func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user st
 }
 
 // ResetMFA removes the factors of a user, who has to enrol again, and ends the
-// user's sessions. The error is ErrSelf, what Permitted says, or
-// storage.ErrNotFound.
+// user's sessions. The error is ErrSelf, a *DeniedError, storage.ErrNotFound, or
+// ErrLastAdministrator: that one is helped with NewSetup.
 func (a *Authenticator) ResetMFA(ctx context.Context, by Principal, user string) error {
-	if by.Kind == User && by.ID == user {
-		return ErrSelf
-	}
 	defer a.InvalidateUser(user)
-	return a.change(ctx, by, user, "mfa.reset", func(c *Credential, _ time.Time) { c.resetMFA() })
+	return a.change(ctx, by, user, PermissionUsersMFAReset, "mfa.reset", func(c *Credential, _ time.Time) { c.resetMFA() })
 }
 
 // change is a change of somebody's credential by somebody else, which ends the
 // sessions.
-func (a *Authenticator) change(ctx context.Context, by Principal, user, action string, fn func(*Credential, time.Time)) error {
+func (a *Authenticator) change(ctx context.Context, by Principal, user string, p Permission, action string, fn func(*Credential, time.Time)) error {
+	if by.Kind == User && by.ID == user {
+		return ErrSelf
+	}
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		if err := a.permitted(tx, by, user); err != nil {
-			return err
-		}
-		if _, err := tx.Get("User", user); err != nil {
-			return err
-		}
-		c, err := ReadCredential(tx, user)
-		if err != nil {
-			return err
-		}
 		now := milli(a.Now())
-		fn(c, now)
-		if err := SaveCredential(tx, user, c); err != nil {
+		if err := mayChangeCredentials(tx, by, user, p, now); err != nil {
+			return err
+		}
+		err := KeepAdministrator(tx, now, func() error {
+			c, err := ReadCredential(tx, user)
+			if err != nil {
+				return err
+			}
+			fn(c, now)
+			return SaveCredential(tx, user, c)
+		})
+		if err != nil {
 			return err
 		}
 		if err := dropSessions(tx, user); err != nil {
@@ -523,17 +512,25 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user, action s
 	})
 }
 
-func (a *Authenticator) permitted(tx storage.Tx, by Principal, user string) error {
-	switch {
-	case by.Tenant == "" || by.Kind == 0:
-		return ErrNotPermitted
-	case a.Permitted != nil:
-		return a.Permitted(tx, by, user)
-	case by.Kind != Operator:
-		return ErrNotPermitted
+// mayChangeCredentials reports why by may not change the credentials of a user, or
+// the sessions: it takes the permission, and that by may manage all roles that the
+// user holds.
+func mayChangeCredentials(tx storage.Tx, by Principal, user string, p Permission, now time.Time) error {
+	if by.Kind != Operator && (by.Kind != User || !by.Permissions.Has(p)) {
+		return errDeniedCredentials
 	}
-	return nil
+	r, err := tx.Get("User", user)
+	if err != nil {
+		return err
+	}
+	held, err := HeldRolesTx(tx, r, now)
+	if err != nil {
+		return err
+	}
+	return Effect{Subjects: []Subject{{Before: held, After: held, Changes: AspectCredentials}}}.Permitted(by)
 }
+
+var errDeniedCredentials = &DeniedError{"you may not do this with somebody else's credentials"}
 
 // takePasscode uses a passcode for a session.
 func (a *Authenticator) takePasscode(w *settlement, s *session, code Secret) (outcome, error) {
@@ -614,8 +611,8 @@ type settlement struct {
 	by  Principal
 	try attempt
 	c   *Credential
-	// holding is what the user holds, in a session.
-	holding Rights
+	// administrator says that the user is one, in a session.
+	administrator bool
 
 	actor     Principal // for the audit trail
 	changed   []string
@@ -672,14 +669,6 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 		switch {
 		case o == "" && err != nil:
 			return err
-		case !try.admitted:
-			// Looked at all the same, so that it takes as long; but nothing of it
-			// counts.
-			o, refuse = locked, ErrSignIn
-			if c, err = credentialFrom(c.item, nil); err != nil {
-				return err
-			}
-			w.c, w.changed, w.lockout, w.actor = c, nil, nil, by
 		case o == early || o == disabled && err != nil:
 			// Nothing was tried.
 			c.Throttle.takeBack(try.at)
@@ -688,7 +677,7 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 			if refuse = err; err == nil {
 				refuse = ErrSignIn
 			}
-			if c.Throttle.Locked(w.now) && o != unknown {
+			if c.Throttle.Locked(w.now) && o != locked && o != unknown {
 				w.changed = append(w.changed, "throttle.lockedUntil")
 				w.lockout = append(w.lockout, locked)
 			}
@@ -727,8 +716,10 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 type passwordCheck struct {
 	password Secret // or empty
 	next     Secret // one to be hashed, in ChangePassword
-	same     bool   // next is the password that there is
-	hashed   string // of next
+	// administrator says how next is hashed.
+	administrator bool
+	same          bool   // next is the password that there is
+	hashed        string // of next
 }
 
 // prove is what all have in common that prove something in a session.
@@ -742,11 +733,10 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 	if by.Kind != User || by.ID == "" || by.Session == "" {
 		return ended, refuseUnknown
 	}
-	holding, err := a.holding(ctx, by.Tenant, by.ID, a.Now())
-	if err != nil {
-		return "", err
-	}
-	var ticket, nextTicket *ticket
+	var (
+		ticket, nextTicket *ticket
+		err                error
+	)
 	if check != nil && check.password != "" {
 		if ticket, err = a.Hasher.admit(check.password.Reveal()); err != nil {
 			return "", err
@@ -771,15 +761,15 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 	}
 	good := true
 	if ticket != nil {
-		if good, err = a.verify(ctx, ticket, try.hash, holding.Administrator); err != nil {
+		if good, err = a.verify(ctx, ticket, try.hash, false); err != nil {
 			return "", err
 		}
 	}
 	if nextTicket != nil && good && try.admitted {
-		if check.same, err = a.verify(ctx, nextTicket, try.hash, holding.Administrator); err != nil {
+		if check.same, err = a.verify(ctx, nextTicket, try.hash, false); err != nil {
 			return "", err
 		}
-		if check.hashed, err = nextTicket.hash(ctx, holding.Administrator); err != nil {
+		if check.hashed, err = nextTicket.hash(ctx, check.administrator); err != nil {
 			return "", err
 		}
 	}
@@ -802,10 +792,15 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 		if !parsePerson(r).active {
 			return blocked, refuseRevoked
 		}
-		if !good || w.c.PasswordHash != try.hash {
+		switch {
+		case !try.admitted:
+			return locked, nil
+		case !good || w.c.PasswordHash != try.hash:
 			return wrong, nil
 		}
-		w.holding = holding
+		if w.administrator, err = isAdministratorTx(w.tx, r, w.now); err != nil {
+			return "", err
+		}
 		return fn(w, s)
 	})
 }
@@ -942,11 +937,15 @@ func (a *Authenticator) decoy(tenant storage.TenantID, name string) person {
 	return person{id: fmt.Sprintf("nobody-%02d", n), decoy: true, administrator: n < administratorDecoys}
 }
 
-func (a *Authenticator) holding(ctx context.Context, tenant storage.TenantID, user string, now time.Time) (Rights, error) {
-	if a.Holding == nil {
-		return Rights{}, nil
-	}
-	return a.Holding(ctx, tenant, user, now)
+// isAdministrator reports whether a user has an administrative role at present.
+func (a *Authenticator) isAdministrator(ctx context.Context, tenant storage.TenantID, user string) (bool, error) {
+	roles, err := EffectiveRoles(ctx, a.Store, tenant, user, a.Now())
+	return slices.ContainsFunc(roles, privileged), err
+}
+
+func isAdministratorTx(tx storage.Tx, user *storage.Resource, now time.Time) (bool, error) {
+	roles, err := EffectiveRolesTx(tx, user, now)
+	return slices.ContainsFunc(roles, privileged), err
 }
 
 // audit records what was done, or tried. A decoy has no name in it.

@@ -270,19 +270,20 @@ func TestNewAdministrator(t *testing.T) {
 		administrator bool
 		want          Level
 	}{{false, Password}, {true, Limited}, {false, Password}} {
-		d.mu.Lock()
-		d.administrators[id] = step.administrator
-		d.mu.Unlock()
+		d.demote(id)
+		if step.administrator {
+			d.promote(id)
+		}
 		d.clock.advance(cacheFor)
 		if p := d.who(res.Token); p.Level != step.want {
 			t.Errorf("level %s; want %s", p.Level, step.want)
 		}
 	}
-	d.administrators[id] = true
+	d.promote(id)
 	if res, err = d.give("ana", goodPassword); err != nil {
 		t.Fatal(err)
 	}
-	d.administrators[id] = false
+	d.demote(id)
 	if p := d.who(res.Token); p.Level != Limited {
 		t.Errorf("level %s; want limited: nothing was proved since", p.Level)
 	}
@@ -419,15 +420,39 @@ func TestPasswordResetLeavesFactors(t *testing.T) {
 
 func TestResetMFA(t *testing.T) {
 	d := newDirectory(t)
-	id, other := d.add("root", true), d.add("other", true)
+	id, ana := d.add("root", true), d.add("ana", false)
+	d.add("other", true)
 	dev, p := d.enrol("root")
-	if err := d.ResetMFA(t.Context(), p, id); err != ErrSelf {
-		t.Errorf("of oneself: %v; want ErrSelf", err)
+	if err := d.ResetMFA(t.Context(), operator, id); err != ErrLastAdministrator {
+		t.Errorf("of the last administrator: %v; want ErrLastAdministrator", err)
 	}
-	if err := d.ResetMFA(t.Context(), Principal{}, id); err != ErrNotPermitted {
-		t.Errorf("by nobody: %v; want ErrNotPermitted", err)
+	_, other := d.enrol("other")
+	d.enrol("ana")
+	password := other
+	password.Level = Password
+	client := Principal{Kind: Client, Tenant: storage.DefaultTenant, ID: "c1", Scopes: Scopes{set: ^scopeSet(0)}}
+	for name, by := range map[string]Principal{"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client} {
+		for _, user := range []string{id, ana} {
+			if by.ID == user {
+				continue
+			}
+			if _, ok := errors.AsType[*DeniedError](d.ResetMFA(t.Context(), by, user)); !ok {
+				t.Errorf("by %s: not denied", name)
+			}
+			if _, err := d.ResetPassword(t.Context(), by, user); err == nil {
+				t.Errorf("by %s: a password was reset", name)
+			}
+			if err := d.EndSessions(t.Context(), by, user); err == nil {
+				t.Errorf("by %s: sessions were ended", name)
+			}
+		}
 	}
-	if err := d.ResetMFA(t.Context(), Principal{Kind: User, Tenant: storage.DefaultTenant, ID: other}, id); err != nil {
+	for _, by := range []Principal{p, other} {
+		if err := d.ResetMFA(t.Context(), by, by.ID); err != ErrSelf {
+			t.Errorf("of oneself: %v; want ErrSelf", err)
+		}
+	}
+	if err := d.ResetMFA(t.Context(), other, id); err != nil {
 		t.Fatal(err)
 	}
 	c := d.credential(id)
@@ -605,7 +630,7 @@ func TestRehash(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("ana", false)
 	old := d.credential(id).PasswordHash
-	d.administrators[id] = true
+	d.promote(id)
 	if _, err := d.give("ana", "wrong password"); err != ErrSignIn {
 		t.Fatal(err)
 	}

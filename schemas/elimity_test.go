@@ -106,9 +106,11 @@ func TestRefs(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"User groups.$ref":            "reference [User Group] readOnly exact=true",
-		"Group members.$ref":          "reference [User Group] immutable exact=true",
-		"EnterpriseUser manager.$ref": "reference [User] readWrite exact=true",
+		"RoleAssignment role.$ref":      "reference [Role] readOnly exact=true",
+		"RoleAssignment principal.$ref": "reference [User Group] readOnly exact=true",
+		"User groups.$ref":              "reference [User Group] readOnly exact=true",
+		"Group members.$ref":            "reference [User Group] immutable exact=true",
+		"EnterpriseUser manager.$ref":   "reference [User] readWrite exact=true",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("$ref (-want +got):\n%s", diff)

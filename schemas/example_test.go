@@ -26,6 +26,8 @@ func ExampleLoad() {
 	// Output:
 	// User /Users 26
 	// Group /Groups 6
+	// Role /Roles 7
+	// RoleAssignment /RoleAssignments 12
 	// userName string readWrite server
 	// emails.value string readWrite none
 	// urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager complex readWrite none

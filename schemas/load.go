@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json
+//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
-// extension, and Group. It fails only when a file was edited into something
-// RFC 7643 does not allow.
+// extension, Group, Role with Roster's extension, and RoleAssignment. It fails only
+// when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [3]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json"} {
+	var s [6]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -33,7 +33,15 @@ func Load() (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewSet(user, group), nil
+	role, err := NewResourceType("Role", "/Roles", "Role", s[3], Extension{Schema: s[4]})
+	if err != nil {
+		return nil, err
+	}
+	assignment, err := NewResourceType("RoleAssignment", "/RoleAssignments", "Role assignment", s[5])
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(user, group, role, assignment), nil
 }
 
 // definition is an attribute as RFC 7643 §7 writes it in JSON.

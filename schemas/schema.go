@@ -6,11 +6,15 @@ import (
 	"strings"
 )
 
-// The schema URIs of RFC 7643 that Roster serves.
+// The schema URIs that Roster serves: those of RFC 7643, that of
+// draft-ietf-scim-roles-entitlements, and Roster's own.
 const (
 	UserURI           = "urn:ietf:params:scim:schemas:core:2.0:User"
 	GroupURI          = "urn:ietf:params:scim:schemas:core:2.0:Group"
 	EnterpriseUserURI = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
+	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
+	RoleAssignmentURI = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
 )
 
 // Schema is one schema of RFC 7643 §7, as /Schemas describes it.

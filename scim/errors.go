@@ -90,7 +90,12 @@ func ErrorFor(err error) *Error {
 	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
 		return &Error{Status: 409, Type: Uniqueness, Detail: e.Attr + " is already in use"}
 	}
+	if e, ok := errors.AsType[*auth.DeniedError](err); ok {
+		return &Error{Status: 403, Detail: e.Error()}
+	}
 	switch {
+	case errors.Is(err, auth.ErrLastAdministrator):
+		return &Error{Status: 409, Detail: "this would leave nobody with the role Global Administrator who can sign in"}
 	case errors.Is(err, storage.ErrNotFound):
 		return &Error{Status: 404, Detail: "no such resource"}
 	case errors.Is(err, ErrPreconditionFailed):

@@ -212,6 +212,9 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if err != nil {
 		return nil, err
 	}
+	if t.Name == assignmentType {
+		return h.assignments(ctx, by, t, resources)
+	}
 	if groups == nil && managers == nil {
 		return nil, nil
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,8 @@ type Provider struct {
 	// (create, get, query, replace, patch, delete) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
 	Observe func(resourceType, operation, outcome string)
+
+	standings auth.Standings
 }
 
 type requestIDKey struct{}
@@ -107,11 +111,15 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
 	dropManagerRef(t, attrs)
+	then, err := p.prepare(ctx, by, t, r.ID, attrs)
+	if err != nil {
+		return nil, err
+	}
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
 		return nil, err
 	}
 	told := created(t, attrs)
-	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	write := func(tx storage.Tx, d *decision) error {
 		if err := tx.Create(r); err != nil {
 			return err
 		}
@@ -129,9 +137,35 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 				return memberError(err)
 			}
 			told.members(true, memberIDs(members), n)
+			for _, m := range members {
+				d.subject(m.Value, auth.AspectMembership)
+			}
+			if err := d.ask(); err != nil {
+				return err
+			}
+		}
+		if then != nil {
+			if err := then(d); err != nil {
+				return err
+			}
 		}
 		return p.record(ctx, tx, by, "create", r, nil, told)
-	})
+	}
+	if len(members) == 0 && then == nil {
+		// Nobody is touched who was there before, and nobody has a role by this.
+		err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
+	} else {
+		err = p.withStanding(ctx, by, func(s *auth.Standing) error {
+			return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+				if len(members) > 0 {
+					if err := p.current(ctx, by, s); err != nil {
+						return err
+					}
+				}
+				return write(tx, p.decide(ctx, tx, by, s, now))
+			})
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +221,9 @@ func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.Resour
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
+	if r := builtIn(t, id); r != nil {
+		return builtInResource(t, r), nil
+	}
 	return p.Store.Get(ctx, by.Tenant, t.Name, id)
 }
 
@@ -212,7 +249,7 @@ func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	err := p.allow(by, auth.Read, t)
 	var page *storage.Page
 	if err == nil {
-		page, err = p.Store.Query(ctx, by.Tenant, q)
+		page, err = p.query(ctx, by, t, q)
 	}
 	return page, p.observe(t, "query", err)
 }
@@ -251,6 +288,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 		if v, ok := attrs["active"]; ok && next["active"] == nil {
 			next["active"] = v
 		}
+		keepType(t, attrs, next)
 		if err := t.KeepImmutable(attrs, next); err != nil {
 			return change{}, err
 		}
@@ -319,39 +357,63 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if !ours(id) {
 		return storage.ErrNotFound
 	}
-	return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		r, err := tx.Get(t.Name, id)
-		if err != nil {
-			return err
-		}
-		if err := pre.check(r); err != nil {
-			return err
-		}
-		r.LastModified = p.now()
-		groups, err := tx.MemberOf(r)
-		if err != nil {
-			return err
-		}
-		if err := tx.Delete(r, r.LastModified); err != nil {
-			return err
-		}
-		told, err := deleted(r.Doc)
-		if err != nil {
-			return err
-		}
-		if err := p.record(ctx, tx, by, "delete", r, nil, told); err != nil {
-			return err
-		}
-		var left changes
-		left.members(false, []string{r.ID}, 1)
-		for _, g := range groups {
-			g.Version, g.LastModified = g.Version+1, r.LastModified
-			if err := p.record(ctx, tx, by, "patch", g, []string{"members"}, left); err != nil {
+	if builtIn(t, id) != nil {
+		return errBuiltIn
+	}
+	return p.withStanding(ctx, by, func(s *auth.Standing) error {
+		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			r, err := tx.Get(t.Name, id)
+			if err != nil {
 				return err
 			}
-		}
-		return nil
+			if err := pre.check(r); err != nil {
+				return err
+			}
+			r.LastModified = p.now()
+			d := p.decide(ctx, tx, by, s, r.LastModified)
+			if err := d.holds(r); err != nil {
+				return err
+			}
+			costs, err := d.costs(r)
+			if err != nil {
+				return err
+			}
+			return d.keep(costs, func() error { return d.delete(r) })
+		})
 	})
+}
+
+// delete removes a resource with all that goes with it, if that is permitted.
+func (d *decision) delete(r *storage.Resource) error {
+	groups, err := d.tx.MemberOf(r)
+	if err != nil {
+		return err
+	}
+	if err := d.remove(r); err != nil {
+		return err
+	}
+	if err := d.ask(); err != nil {
+		return err
+	}
+	if err := d.tx.Delete(r, r.LastModified); err != nil {
+		return err
+	}
+	told, err := deleted(r.Doc)
+	if err != nil {
+		return err
+	}
+	if err := d.p.record(d.ctx, d.tx, d.by, "delete", r, nil, told); err != nil {
+		return err
+	}
+	var left changes
+	left.members(false, []string{r.ID}, 1)
+	for _, g := range groups {
+		g.Version, g.LastModified = g.Version+1, r.LastModified
+		if err := d.p.record(d.ctx, d.tx, d.by, "patch", g, []string{"members"}, left); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // change is what a PUT or PATCH comes to.
@@ -384,9 +446,17 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
+	if builtIn(t, id) != nil {
+		return nil, errBuiltIn
+	}
 	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
 	for attempt := 1; ; attempt++ {
-		r, err := u.attempt(ctx, id)
+		var r *storage.Resource
+		err := p.withStanding(ctx, by, func(s *auth.Standing) (err error) {
+			u.standing = s
+			r, err = u.attempt(ctx, id)
+			return err
+		})
 		if !errors.Is(err, errOvertaken) || attempt == attempts {
 			return r, err
 		}
@@ -407,7 +477,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 		}
 		return u.next, nil
 	}
-	read, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
+	read, err := p.Store.GetToChange(ctx, by.Tenant, t.Name, id)
 	if err != nil {
 		return nil, err
 	}
@@ -449,6 +519,9 @@ type update struct {
 	changed    []string        // attribute paths
 	values     changes         // of these
 	above      map[string]bool // the groups that this one belongs to; nil until somebody asks
+	standing   *auth.Standing
+	then       func(*decision) error // what else follows from the change; may be nil
+	d          *decision
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -479,6 +552,9 @@ func (u *update) prepare(prev *storage.Resource) error {
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
 	dropManagerRef(u.t, u.change.attrs)
+	if u.then, err = reprepare(u.t, attrs, u.change.attrs, prev.ID); err != nil {
+		return err
+	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
 		return err
 	}
@@ -503,11 +579,26 @@ func (u *update) nothing() bool {
 	return bytes.Equal(u.prev.Doc, u.next.Doc) && len(u.change.members) == 0 && u.change.password == "" && !u.change.noPassword
 }
 
+// write decides about the change and writes it.
 func (u *update) write(ctx context.Context, tx storage.Tx) error {
+	u.d = u.p.decide(ctx, tx, u.by, u.standing, u.p.now())
+	if err := u.d.holds(u.prev); err != nil {
+		return err
+	}
+	touched := aspects(u.t, u.changed)
+	if touched != 0 {
+		u.d.subject(u.prev.ID, touched)
+	}
+	costs := (touched&(auth.AspectActive|auth.AspectCredentials) != 0 || len(u.change.members) > 0) && u.d.global(u.prev.ID)
+	return u.d.keep(costs, func() error { return u.apply(ctx, tx) })
+}
+
+// apply writes the change.
+func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	same := bytes.Equal(u.prev.Doc, u.next.Doc)
 	rows := 0
 	for _, m := range u.change.members {
-		n, err := u.apply(tx, m)
+		n, err := u.changeMembers(tx, m)
 		if err != nil {
 			return inOperation(m.Operation, err)
 		}
@@ -518,10 +609,16 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	}
 	if rows > 0 {
 		u.changed = append(u.changed, "members")
+		u.d.subject(u.prev.ID, auth.AspectMembership)
 	}
 	if same && rows == 0 && u.change.password == "" && !u.change.noPassword {
 		u.next = u.prev
 		return nil
+	}
+	if u.then == nil {
+		if err := u.d.ask(); err != nil {
+			return err
+		}
 	}
 	next := u.next
 	if same {
@@ -542,6 +639,16 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 			return err
 		}
 	}
+	if u.then != nil {
+		if err := u.then(u.d); err != nil {
+			return err
+		}
+	}
+	if u.endsSessions() {
+		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
+			return err
+		}
+	}
 	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed, u.values)
 }
 
@@ -553,8 +660,21 @@ func inOperation(index int, err error) error {
 	return err
 }
 
-// apply does one change of members and returns how many rows it touched.
-func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
+// endsSessions reports whether the change signs the user out: sign-in is blocked, or
+// somebody else changed the password.
+func (u *update) endsSessions() bool {
+	if u.t.Top("password") == nil {
+		return false
+	}
+	if slices.Contains(u.changed, "active") && u.change.attrs["active"] == false {
+		return true
+	}
+	self := u.by.Kind == auth.User && u.by.ID == u.prev.ID
+	return slices.Contains(u.changed, "password") && !self
+}
+
+// changeMembers does one change of members and returns how many rows it touched.
+func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error) {
 	members, err := membersOf(c.Members)
 	if err != nil {
 		return 0, err
@@ -565,11 +685,19 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 		}
 	}
 	ids := memberIDs(members)
+	carried, err := u.d.carried(u.prev.ID, func() ([]string, error) { return u.ancestors(tx) })
+	if err != nil {
+		return 0, err
+	}
 	switch c.Kind {
 	case patch.AddMembers:
-		n, err := tx.AddMembers(u.prev, members)
+		n, err := u.each(members, func(portion []storage.Member) (int, error) { return tx.AddMembers(u.prev, portion) },
+			func(id string) { u.d.joins(id, carried) }, carried)
 		return u.moved(true, ids, n, memberError(err))
 	case patch.ReplaceMembers:
+		if err := u.replaced(tx, members, carried); err != nil {
+			return 0, err
+		}
 		before, few, err := membersBefore(tx, u.prev)
 		if err != nil {
 			return 0, err
@@ -580,8 +708,7 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 		}
 		return n, memberError(err)
 	case patch.RemoveMembers:
-		n, err := tx.RemoveMembers(u.prev, ids)
-		return u.moved(false, ids, n, err)
+		return u.remove(tx, members, carried)
 	}
 	ids = nil
 	err = tx.EachMember(u.prev, func(m storage.Member) error {
@@ -593,8 +720,11 @@ func (u *update) apply(tx storage.Tx, c patch.MemberChange) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := tx.RemoveMembers(u.prev, ids)
-	return u.moved(false, ids, n, err)
+	gone := make([]storage.Member, len(ids))
+	for i, id := range ids {
+		gone[i].Value = id
+	}
+	return u.remove(tx, gone, carried)
 }
 
 // moved notes the members that came or went, if there are any.
@@ -605,6 +735,117 @@ func (u *update) moved(came bool, ids []string, n int, err error) (int, error) {
 	return n, err
 }
 
+// remove takes members out of the group.
+func (u *update) remove(tx storage.Tx, members []storage.Member, carried []*auth.Role) (int, error) {
+	n, err := u.each(members, func(portion []storage.Member) (int, error) { return tx.RemoveMembers(u.prev, memberIDs(portion)) },
+		func(id string) { u.d.leaves(id, carried) }, carried)
+	return u.moved(false, memberIDs(members), n, err)
+}
+
+// each does something to members, to those with an administrative role one at a time:
+// whether it changes anything for them matters. noted is told of those for whom it
+// does; where the group carries roles, of one at least.
+func (u *update) each(members []storage.Member, do func([]storage.Member) (int, error), noted func(string), carried []*auth.Role) (int, error) {
+	rest := members
+	total := 0
+	if slices.ContainsFunc(members, func(m storage.Member) bool { return u.d.privileged(m.Value) }) {
+		rest = nil
+		for i, m := range members {
+			if !u.d.privileged(m.Value) {
+				rest = append(rest, m)
+				continue
+			}
+			n, err := do(members[i : i+1])
+			if err != nil {
+				return total, at(err, i)
+			}
+			if n > 0 {
+				noted(m.Value)
+			}
+			total += n
+		}
+	}
+	if len(rest) == 0 {
+		return total, nil
+	}
+	n, err := do(rest)
+	if n > 0 && len(carried) > 0 {
+		noted(rest[0].Value)
+	}
+	return total + n, err
+}
+
+// at puts the place in the whole list into an error about a list of one.
+func at(err error, i int) error {
+	if e, ok := errors.AsType[*storage.UnknownMemberError](err); ok {
+		return &storage.UnknownMemberError{Index: i + e.Index}
+	}
+	return err
+}
+
+// replaced notes who joins and who leaves when members are put in the place of those
+// there are. Nobody is looked at unless somebody with an administrative role is, or
+// comes, or the group carries roles.
+func (u *update) replaced(tx storage.Tx, members []storage.Member, carried []*auth.Role) error {
+	coming := make(map[string]bool, len(members))
+	privileged := false
+	for _, m := range members {
+		coming[m.Value] = true
+		privileged = privileged || u.d.privileged(m.Value)
+	}
+	if !privileged && len(carried) == 0 && !u.standing.Inside(u.prev.ID) {
+		return nil
+	}
+	left := false
+	err := tx.EachMember(u.prev, func(m storage.Member) error {
+		switch {
+		case coming[m.Value]:
+			delete(coming, m.Value)
+		case u.d.privileged(m.Value):
+			u.d.leaves(m.Value, carried)
+		default:
+			left = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if left {
+		u.d.loses(carried)
+	}
+	for id := range coming {
+		u.d.joins(id, nil)
+	}
+	if len(coming) > 0 {
+		u.d.gains(carried)
+	}
+	return nil
+}
+
+// ancestors returns the groups that this one is in, directly or through others.
+func (u *update) ancestors(tx storage.Tx) ([]string, error) {
+	if err := u.lookAbove(tx); err != nil {
+		return nil, err
+	}
+	return slices.Collect(maps.Keys(u.above)), nil
+}
+
+func (u *update) lookAbove(tx storage.Tx) error {
+	if u.above != nil {
+		return nil
+	}
+	ids, err := tx.Ancestors(u.prev)
+	if err != nil {
+		return err
+	}
+	u.above = make(map[string]bool, len(ids))
+	for _, id := range ids {
+		u.above[id] = true
+	}
+	return nil
+}
+
 // noCycle refuses members that contain the group they would be in. It looks at
 // the groups above, of which there are few, and at no member of any. Changing
 // the members of a group does not change what is above it, so one look does for
@@ -613,15 +854,8 @@ func (u *update) noCycle(tx storage.Tx, members []storage.Member) error {
 	if len(members) == 0 {
 		return nil
 	}
-	if u.above == nil {
-		ids, err := tx.Ancestors(u.prev)
-		if err != nil {
-			return err
-		}
-		u.above = make(map[string]bool, len(ids))
-		for _, id := range ids {
-			u.above[id] = true
-		}
+	if err := u.lookAbove(tx); err != nil {
+		return err
 	}
 	for i, m := range members {
 		switch {

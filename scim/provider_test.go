@@ -316,8 +316,7 @@ func TestUpdateMeanwhile(t *testing.T) {
 	}})
 	id := s.Users(t, 1)[0]
 	rename := func() {
-		p := *s.Provider
-		p.Store, p.Observe = s.Store, nil
+		p := unwatched(s)
 		user := p.Schemas.Type("User")
 		if _, err := p.Patch(context.Background(), operator(), user, id, scim.Precondition{},
 			[]patch.Operation{{Op: patch.Add, Path: "nickName", Value: "An"}, {Op: patch.Add, Path: "title", Value: "Mate"}}); err != nil {
@@ -330,8 +329,7 @@ func TestUpdateMeanwhile(t *testing.T) {
 		t.Errorf("got %d %s", r.Status, r.Body)
 	}
 	retitle := func() {
-		p := *s.Provider
-		p.Store, p.Observe = s.Store, nil
+		p := unwatched(s)
 		user := p.Schemas.Type("User")
 		if _, err := p.Patch(context.Background(), operator(), user, id, scim.Precondition{}, []patch.Operation{{Op: patch.Replace, Path: "title", Value: "Cook"}}); err != nil {
 			t.Error(err)
@@ -342,8 +340,7 @@ func TestUpdateMeanwhile(t *testing.T) {
 		t.Errorf("under a precondition that held at first: %d %s, want 412", r.Status, r.Body)
 	}
 	remove := func() {
-		p := *s.Provider
-		p.Store, p.Observe = s.Store, nil
+		p := unwatched(s)
 		if err := p.Delete(context.Background(), operator(), p.Schemas.Type("User"), id, scim.Precondition{}); err != nil {
 			t.Error(err)
 		}
@@ -352,6 +349,12 @@ func TestUpdateMeanwhile(t *testing.T) {
 	if r := s.Do(t, "PATCH", "/Users/"+id, patchOp(`{"op":"add","path":"title","value":"Master"}`)); r.Status != 404 {
 		t.Errorf("of a user that was deleted meanwhile: %d %s, want 404", r.Status, r.Body)
 	}
+}
+
+// unwatched returns a provider on the server's store that has seen nothing yet and
+// counts nothing.
+func unwatched(s *testserver.Server) *scim.Provider {
+	return &scim.Provider{Store: s.Store, Schemas: s.Provider.Schemas, Hasher: s.Provider.Hasher, Now: s.Provider.Now}
 }
 
 // interrupted does something once between a read and the write that follows.
@@ -385,6 +388,13 @@ func (f *failing) Get(ctx context.Context, tenant storage.TenantID, typ, id stri
 		return nil, err
 	}
 	return f.Store.Get(ctx, tenant, typ, id)
+}
+
+func (f *failing) GetToChange(ctx context.Context, tenant storage.TenantID, typ, id string) (*storage.Resource, error) {
+	if err := f.fault(); err != nil {
+		return nil, err
+	}
+	return f.Store.GetToChange(ctx, tenant, typ, id)
 }
 
 func (f *failing) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
@@ -518,6 +528,10 @@ func (d damaged) Get(ctx context.Context, tenant storage.TenantID, typ, id strin
 		r.Doc = r.Doc[:len(r.Doc)-5]
 	}
 	return r, err
+}
+
+func (d damaged) GetToChange(ctx context.Context, tenant storage.TenantID, typ, id string) (*storage.Resource, error) {
+	return d.Get(ctx, tenant, typ, id)
 }
 
 // TestObserve: each operation is told once, with a name for how it ended that

@@ -124,7 +124,7 @@ type view struct {
 
 func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 	v := view{t: t, base: base, projection: p.projection(t)}
-	v.fast = v.full(t)
+	v.fast = v.full(t) && t.Name != assignmentType
 	v.prefix = schemas.AppendString(nil, base+t.Endpoint+"/")
 	v.prefix = v.prefix[1 : len(v.prefix)-1]
 	return v
@@ -136,6 +136,8 @@ func (v view) location(id string) string { return v.base + v.t.Endpoint + "/" + 
 type around struct {
 	groups  []storage.Membership
 	manager manager
+	// role and principal are the names of those of a role assignment that exist.
+	role, principal string
 }
 
 // open appends everything of a resource except its members and the closing
@@ -154,6 +156,9 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		}
 		if m.id != "" {
 			v.showManager(attrs, m)
+		}
+		if v.t.Name == assignmentType {
+			v.showAssignment(attrs, with)
 		}
 		v.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)

@@ -136,7 +136,7 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 // unstored reports whether a is made up when a resource is written out, so that
 // no store can compare it.
 func unstored(a *schemas.Attribute) bool {
-	return a.Path == "meta.location" || a.Path == "meta.version" || a.Name == "$ref" && a.Top().Detached || ofManager(a)
+	return a.Path == "meta.location" || a.Path == "meta.version" || a.Name == "$ref" && a.Top().Detached || ofManager(a) || ofAssignment(a)
 }
 
 // ofManager reports whether a is what is made up of a manager.
@@ -169,7 +169,7 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 		if ofManager(e.Attr) { // whether a manager exists is not known to the user
 			return nil, incomparable(e.Attr, e.Attr.Parent.Path+".value")
 		}
-		if unstored(e.Attr) {
+		if unstored(e.Attr) || ofAssignment(e.Attr) {
 			return filter.Present{Attr: e.Attr.Parent.Sub("value")}, nil
 		}
 	case filter.Compare:
@@ -186,7 +186,7 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 		switch {
 		case e.Attr.Path == "meta.version":
 			return nil, incomparable(e.Attr, "meta.lastModified")
-		case ofManager(e.Attr):
+		case ofManager(e.Attr) || ofAssignment(e.Attr):
 			return nil, incomparable(e.Attr, e.Attr.Parent.Path+".value")
 		}
 		return nil, incomparable(e.Attr, "the id")

@@ -44,7 +44,7 @@ func IndexValue(s string) string {
 // looked up by other means.
 func Indexed(a *schemas.Attribute) bool {
 	switch a.Path {
-	case "externalId", "displayName", "emails.value":
+	case "externalId", "displayName", "emails.value", "role.value", "principal.value":
 		return !Unique(a)
 	}
 	return false
@@ -127,8 +127,12 @@ func NameOf(attrs map[string]any) string {
 	if name, _ := attrs["displayName"].(string); name != "" {
 		return name
 	}
-	name, _ := attrs["userName"].(string)
-	return name
+	for _, attr := range []string{"userName", "display"} {
+		if name, _ := attrs[attr].(string); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 type derivation struct {

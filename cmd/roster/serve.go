@@ -104,7 +104,6 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: auth.DefaultPolicy(),
 			Observe: server.SignIns(registry), RequestID: scim.RequestID, Log: log,
 		}
-		people.ConnectRoles()
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now,
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, RequestID: scim.RequestID, Ended: verifier},

@@ -261,6 +261,10 @@ var scopeTable = map[string]string{
 	"GET /Users/" + nobody: "users:read", "PUT /Users/" + nobody: "users:write", "PATCH /Users/" + nobody: "users:write", "DELETE /Users/" + nobody: "users:write",
 	"GET /Groups": "groups:read", "POST /Groups": "groups:write",
 	"GET /Groups/" + nobody: "groups:read", "PUT /Groups/" + nobody: "groups:write", "PATCH /Groups/" + nobody: "groups:write", "DELETE /Groups/" + nobody: "groups:write",
+	"GET /Roles": "roles:read", "POST /Roles": "roles:write",
+	"GET /Roles/" + nobody: "roles:read", "PUT /Roles/" + nobody: "roles:write", "PATCH /Roles/" + nobody: "roles:write", "DELETE /Roles/" + nobody: "roles:write",
+	"GET /RoleAssignments": "roles:read", "POST /RoleAssignments": "roles:write", "GET /RoleAssignments/" + nobody: "roles:read",
+	"PUT /RoleAssignments/" + nobody: "roles:write", "PATCH /RoleAssignments/" + nobody: "roles:write", "DELETE /RoleAssignments/" + nobody: "roles:write",
 }
 
 // TestScopes tries every route with every scope, alone and together: 403 exactly
@@ -271,6 +275,7 @@ func TestScopes(t *testing.T) {
 	grants := map[string][]string{ // what a scope stands for
 		"users:read": {"users:read"}, "users:write": {"users:read", "users:write"}, "users": {"users:read", "users:write"},
 		"groups:read": {"groups:read"}, "groups:write": {"groups:read", "groups:write"}, "groups": {"groups:read", "groups:write"},
+		"roles:read": {"roles:read"}, "roles": {"roles:read", "roles:write"}, "roles:assign:sales": nil,
 		"users:read,groups:write": {"users:read", "groups:read", "groups:write"}, "no such scope": nil,
 	}
 	list := routes(s)

@@ -27,6 +27,7 @@ func TestFerretDB(t *testing.T) {
 	}, map[string]string{
 		"of a write whose fn fails nothing remains":                                           undo,
 		"a panic fails only the write it happens in":                                          undo,
+		"a write that fails begins no epoch":                                                  undo,
 		"SetMembers works again after it failed":                                              undo,
 		"totals are not moved by a write that fails":                                          undo,
 		"a change without an audit entry is ErrUnaudited and leaves nothing":                  undo,

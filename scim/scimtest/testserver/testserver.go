@@ -139,7 +139,6 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), RequestID: scim.RequestID, Log: opt.Log,
 	}
-	s.People.ConnectRoles()
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now,
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, RequestID: scim.RequestID, Ended: verifier},
@@ -196,7 +195,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups"}
+		scopes = []string{"users", "groups", "roles"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
@@ -227,7 +226,8 @@ func (s *Server) Issue(t testing.TB, c *storage.Client) string {
 
 // Runner returns a runner of scripts as the client. The scripts find tokens of
 // further clients in {strict}, {entra} and {okta}, named for their profiles, and
-// in {users} and {groups}, which may only read these.
+// in {users} and {groups}, which may only read these; {hr} may do everything that a
+// client can, and give the role with the value "deckhand".
 func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 	t.Helper()
 	return &scimtest.Runner{URL: s.URL, Token: s.Token, Client: s.HTTP, Vars: map[string]string{
@@ -236,6 +236,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
+		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "roles:assign:deckhand"),
 	}}
 }
 

@@ -1,0 +1,163 @@
+package scim
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// Built-in roles are not stored: they are the same in every tenant. Lists show them
+// among the others, where a store would have them.
+
+// query selects a page, built-in roles among it.
+func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
+	if t.Name != roleType {
+		return p.Store.Query(ctx, by.Tenant, q)
+	}
+	own := builtInMatches(t, q)
+	if len(own) == 0 {
+		return p.Store.Query(ctx, by.Tenant, q)
+	}
+	// Of the stored roles in the order of the list, those before the window come
+	// before it with all built-in roles too.
+	skip := max(0, q.StartIndex-1)
+	stored := q
+	stored.StartIndex = 1 + max(0, skip-len(own))
+	if stored.Count > 0 {
+		stored.Count += len(own)
+	}
+	page, err := p.Store.Query(ctx, by.Tenant, stored)
+	if err != nil {
+		return nil, err
+	}
+	total := page.TotalResults + len(own)
+	if q.Count <= 0 {
+		return storage.NewPage(total, page.Next), nil
+	}
+	merged := merge{page: page, own: own, before: func(a, b *storage.Resource) int { return inOrder(t, q, a, b) },
+		skip: skip - (stored.StartIndex - 1), left: q.Count}
+	return storage.NewPage(total, merged.next), nil
+}
+
+// builtInMatches returns the built-in roles that a query selects, in its order.
+func builtInMatches(t *schemas.ResourceType, q storage.Query) []*storage.Resource {
+	var list []*storage.Resource
+	for _, r := range auth.BuiltInRoles() {
+		res := builtInResource(t, r)
+		if q.Filter == nil || q.Filter.Match(attributesOf(t, res)) {
+			list = append(list, res)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *storage.Resource) int { return inOrder(t, q, a, b) })
+	return list
+}
+
+// attributesOf returns a role as filters see it.
+func attributesOf(t *schemas.ResourceType, r *storage.Resource) map[string]any {
+	attrs, err := t.Parse(r.Doc)
+	if err != nil {
+		return map[string]any{"id": r.ID} // it sorts last, and reading it will tell
+	}
+	attrs["id"] = r.ID
+	attrs["meta"] = map[string]any{"resourceType": r.Type,
+		"created":      r.Created.UTC().Format("2006-01-02T15:04:05.000Z"),
+		"lastModified": r.LastModified.UTC().Format("2006-01-02T15:04:05.000Z")}
+	return attrs
+}
+
+// inOrder compares two roles as a query orders them.
+func inOrder(t *schemas.ResourceType, q storage.Query, a, b *storage.Resource) int {
+	byID := cmp.Compare(a.ID, b.ID)
+	if q.SortBy == nil {
+		if q.Descending {
+			return -byID
+		}
+		return byID
+	}
+	x, xok := sortKey(q.SortBy, attributesOf(t, a))
+	y, yok := sortKey(q.SortBy, attributesOf(t, b))
+	order := 0
+	switch {
+	case xok && yok:
+		order = cmp.Compare(x, y)
+	case xok:
+		order = -1
+	case yok:
+		order = 1
+	}
+	order = cmp.Or(order, byID)
+	if q.Descending {
+		return -order
+	}
+	return order
+}
+
+// sortKey returns a text by which values of an attribute of roles are ordered: they
+// are strings, booleans and dates.
+func sortKey(a *schemas.Attribute, attrs map[string]any) (string, bool) {
+	if a.Parent != nil {
+		up, _ := attrs[a.Parent.Name].(map[string]any)
+		attrs = up
+	}
+	v := attrs[a.Name]
+	if list, ok := v.([]any); ok && len(list) > 0 {
+		v = list[0]
+	}
+	switch v := v.(type) {
+	case string:
+		return a.Key(v), true
+	case bool:
+		if v {
+			return "1", true
+		}
+		return "0", true
+	}
+	return "", false
+}
+
+// merge is a page of stored roles with the built-in ones between them.
+type merge struct {
+	page   *storage.Page
+	own    []*storage.Resource
+	stored []*storage.Resource
+	before func(a, b *storage.Resource) int
+	ended  bool
+	skip   int // roles before the page
+	left   int // roles of the page still to come
+}
+
+func (m *merge) next(ctx context.Context) ([]*storage.Resource, error) {
+	var out []*storage.Resource
+	for m.left > 0 {
+		if len(m.stored) == 0 && !m.ended {
+			if len(out) > 0 {
+				return out, nil // these are valid until the page is asked for more
+			}
+			var err error
+			if m.stored, err = m.page.Next(ctx); err != nil {
+				return nil, err
+			}
+			m.ended = len(m.stored) == 0
+		}
+		var r *storage.Resource
+		switch {
+		case len(m.own) > 0 && (len(m.stored) == 0 || m.before(m.own[0], m.stored[0]) < 0):
+			r, m.own = m.own[0], m.own[1:]
+		case len(m.stored) > 0:
+			r, m.stored = m.stored[0], m.stored[1:]
+		default:
+			return out, nil
+		}
+		if m.skip > 0 {
+			m.skip--
+			continue
+		}
+		m.left--
+		out = append(out, r)
+	}
+	return out, nil
+}
