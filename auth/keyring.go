@@ -14,7 +14,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -532,12 +531,6 @@ func (c *Credential) sealedKeys(user string) (keys []string) {
 	}
 	return keys
 }
-
-// KeyFileBeside returns where the key file of an embedded store is if nobody says.
-func KeyFileBeside(store string) string { return filepath.Join(filepath.Dir(store), "roster.keys") }
-
-// IsNoKeyFile reports whether there is no key file at all.
-func IsNoKeyFile(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // milli is a time as it is stored.
 func milli(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -95,7 +98,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
 	}
-	keys, err := openKeys(ctx, c, p, store, log)
+	keys, err := openKeys(ctx, p, c.KeyFile, store, log)
 	if err != nil {
 		return err
 	}
@@ -116,6 +119,14 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if srv, err = server.New(options); err != nil {
 		return err
 	}
+	var signer audit.Signer
+	if keys != nil {
+		signer = keys
+	}
+	checkpointer, err := newCheckpointer(c, store, signer, log)
+	if err != nil {
+		return err
+	}
 	if err := greet(ctx, c, store, srv, out); err != nil {
 		return err
 	}
@@ -124,44 +135,25 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	if checkpointer != nil {
+		g.Go(func() error { return checkpointer.Run(gctx) })
+	}
 	err = g.Wait()
 	log.Info("stopped")
 	return err
 }
 
-// openKeys opens the key file, and makes one beside an embedded store that seals
-// nothing yet. It returns nil, and logs why, where nobody can sign in.
-func openKeys(ctx context.Context, c config.Config, p place, store storage.Store, log *slog.Logger) (*auth.KeyRing, error) {
-	path := c.KeyFile
-	if path == "" && p.kind == embedded {
-		path = auth.KeyFileBeside(p.location)
-	}
-	if path == "" {
-		log.Warn("nobody can sign in: there is no key-file")
+// newCheckpointer makes what signs the audit trail, with the key that is given. There
+// is none without a key.
+func newCheckpointer(c config.Config, store storage.Store, key audit.Signer, log *slog.Logger) (*audit.Checkpointer, error) {
+	if key == nil {
+		if c.AuditCheckpoints != "" {
+			return nil, errors.New("audit-checkpoints: there is no key to sign checkpoints with")
+		}
 		return nil, nil
 	}
-	keys, err := auth.LoadKeyRing(path)
-	if auth.IsNoKeyFile(err) && c.KeyFile == "" {
-		sealed, sealedErr := auth.AnythingSealed(ctx, store)
-		switch {
-		case sealedErr != nil:
-			return nil, sealedErr
-		case sealed:
-			return nil, fmt.Errorf("key-file: %w; what the store has sealed can be read with the keys that sealed it only", err)
-		}
-		if err := auth.CreateKeyFile(path); err != nil {
-			return nil, fmt.Errorf("key-file: %w", err)
-		}
-		log.Info("made a key file; keep a copy apart from copies of the store", "key-file", path)
-		keys, err = auth.LoadKeyRing(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key-file: %w", err)
-	}
-	if err := keys.Check(ctx, store); err != nil {
-		return nil, fmt.Errorf("key-file: %w", err)
-	}
-	return keys, nil
+	log.Info("checkpoints of the audit trail are signed", "public-key", audit.KeyText(key.Signer().Public().(ed25519.PublicKey)))
+	return &audit.Checkpointer{Store: store, Signer: key, Now: time.Now, Log: log, File: c.AuditCheckpoints}, nil
 }
 
 // warn logs what is allowed and probably a mistake. Variables that nobody knows are

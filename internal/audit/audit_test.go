@@ -669,3 +669,28 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportMetric(float64(entries)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
 }
+
+// TestGapInNumbers: the numbers of a chain that is in order follow each other.
+func TestGapInNumbers(t *testing.T) {
+	var l list
+	var hash []byte
+	for i := range 6 {
+		e := sample(i)
+		e.Seq, e.Chain, e.N = int64(i+1), []string{"sa", "sb"}[i/3], int64(1+i%3)
+		e.Hash = e.Sum(hash)
+		hash = e.Hash
+		l = append(l, e)
+	}
+	if r := verified(t, l); !r.OK() || r.Chains != 2 {
+		t.Fatalf("%+v", r)
+	}
+	for from := range l {
+		moved := slices.Clone(l)
+		for i := from; i < len(moved); i++ {
+			moved[i].Seq += 10
+		}
+		if r := verified(t, moved); r.Faulty != 1 || r.Faults[0].Kind != Misplaced {
+			t.Errorf("from entry %d on: %+v", from+1, r)
+		}
+	}
+}

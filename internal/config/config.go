@@ -34,6 +34,7 @@ type Config struct {
 	LogLevel            slog.Level
 	Demo                bool
 	Pprof               bool
+	AuditCheckpoints    string // file
 }
 
 // DefaultStore is where Roster keeps its data if nobody says.

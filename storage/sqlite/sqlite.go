@@ -167,15 +167,21 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	return s, nil
 }
 
+// File returns the file that Open opens for a path, which may be that of a folder.
+func File(path string) string {
+	if fi, err := os.Stat(path); (err == nil && fi.IsDir()) || path != "" && os.IsPathSeparator(path[len(path)-1]) {
+		return filepath.Join(path, "roster.db")
+	}
+	return path
+}
+
 // prepareFile creates the file and its folder for the owner alone, unless it must
 // exist, and refuses a file that others may read.
 func prepareFile(path string, mustExist bool) (string, error) {
 	if path == "" {
 		return "", errors.New("the path of the store is empty")
 	}
-	if fi, err := os.Stat(path); (err == nil && fi.IsDir()) || os.IsPathSeparator(path[len(path)-1]) {
-		path = filepath.Join(path, "roster.db")
-	}
+	path = File(path)
 	if mustExist {
 		if _, err := os.Stat(path); err != nil {
 			return "", fmt.Errorf("there is no store: %w", err)
