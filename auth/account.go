@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -59,8 +58,12 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 		if err != nil {
 			return err
 		}
-		if administrator, err := isAdministratorTx(tx, u, now); err != nil || administrator {
-			return cmp.Or(err, ErrFactorRequired)
+		administrator, err := isAdministratorTx(tx, u, now)
+		switch {
+		case err != nil:
+			return err
+		case administrator:
+			return ErrFactorRequired
 		}
 		c.resetMFA()
 		if err := SaveCredential(tx, by.ID, c); err != nil {

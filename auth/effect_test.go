@@ -29,7 +29,7 @@ func client(t *testing.T, scopes ...string) Principal {
 	return Principal{Kind: Client, Tenant: "t", ID: "c", Scopes: s}
 }
 
-func holder(roles ...*Role) Principal {
+func userWith(roles ...*Role) Principal {
 	set, ids := PermissionsOf(roles)
 	return Principal{Kind: User, Tenant: "t", ID: "u", Session: "s", Level: MFA, Permissions: set, Roles: ids}
 }
@@ -46,15 +46,15 @@ func with(p Principal, change func(*Principal)) Principal {
 func TestPermitted(t *testing.T) {
 	roles := []*Role{sales, finance, auditor, global, empty, disguised, likeGlobal, nameless, comma, shadow, renamed}
 	all := []string{"users", "groups", "roles"}
-	user := holder(BuiltInRole(UserAdministrator))
+	user := userWith(BuiltInRole(UserAdministrator))
 	for _, test := range []struct {
 		name string
 		by   Principal
 		want string
 	}{
 		{"nobody", Principal{}, ".... .... .... .... .... .... .... .... .... .... ...."},
-		{"nobody with everything", with(holder(global), func(p *Principal) { p.Kind = 0 }), ".... .... .... .... .... .... .... .... .... .... ...."},
-		{"unknown kind", with(holder(global), func(p *Principal) { p.Kind = 9 }), ".... .... .... .... .... .... .... .... .... .... ...."},
+		{"nobody with everything", with(userWith(global), func(p *Principal) { p.Kind = 0 }), ".... .... .... .... .... .... .... .... .... .... ...."},
+		{"unknown kind", with(userWith(global), func(p *Principal) { p.Kind = 9 }), ".... .... .... .... .... .... .... .... .... .... ...."},
 		{"operator", Principal{Kind: Operator, Tenant: "t"}, "gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp"},
 		{"operator without a tenant", Principal{Kind: Operator}, ".... .... .... .... .... .... .... .... .... .... ...."},
 		{"client", client(t, all...), ".tcp .tcp .... .... .... .... .... .tcp .tcp .tcp ...."},
@@ -65,15 +65,15 @@ func TestPermitted(t *testing.T) {
 		{"client that may give a role by its id", client(t, "roles:assign:r-finance"), ".tcp gtcp .... .... .... .... .... .tcp .tcp .tcp ...."},
 		{"client that names administrative roles", client(t, "roles:assign:auditor", "roles:assign:"+GlobalAdministrator, "roles:assign:empty", "roles:assign:disguised", "roles:assign:like"),
 			".tcp .tcp .... .... .... .... .... .tcp .tcp .tcp ...."},
-		{"user without roles", holder(), ".tcp .tcp .... .... .... .... .... .tcp .tcp .tcp ...."},
+		{"user without roles", userWith(), ".tcp .tcp .... .... .... .... .... .tcp .tcp .tcp ...."},
 		{"User Administrator", user, "gtcp gtcp .... .... .... .... .... gtcp gtcp gtcp ...."},
 		{"User Administrator after the password", with(user, func(p *Principal) { p.Level = Password }), ".... .... .... .... .... .... .... .... .... .... ...."},
 		{"User Administrator without an id", with(user, func(p *Principal) { p.ID = "" }), ".... .... .... .... .... .... .... .... .... .... ...."},
 		{"User Administrator without a tenant", with(user, func(p *Principal) { p.Tenant = "" }), ".... .... .... .... .... .... .... .... .... .... ...."},
 		{"User Administrator with scopes", with(user, func(p *Principal) { p.Scopes = client(t, "roles:assign:sales").Scopes; p.Permissions = 0 }), ".tcp .tcp .... .... .... .... .... .tcp .tcp .tcp ...."},
-		{"Privileged Role Administrator", holder(BuiltInRole(PrivilegedRoleAdministrator)), "gtcp gtcp gtcp .... gtcp gtcp .... gtcp gtcp gtcp ...."},
-		{"Global Administrator", holder(global), "gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp"},
-		{"Global Administrator after the password", with(holder(global), func(p *Principal) { p.Level = Password }), ".... .... .... .... .... .... .... .... .... .... ...."},
+		{"Privileged Role Administrator", userWith(BuiltInRole(PrivilegedRoleAdministrator)), "gtcp gtcp gtcp .... gtcp gtcp .... gtcp gtcp gtcp ...."},
+		{"Global Administrator", userWith(global), "gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp gtcp"},
+		{"Global Administrator after the password", with(userWith(global), func(p *Principal) { p.Level = Password }), ".... .... .... .... .... .... .... .... .... .... ...."},
 	} {
 		var row []string
 		for _, r := range roles {
@@ -109,7 +109,7 @@ func TestPermitted(t *testing.T) {
 // TestPermittedAspects: each aspect of somebody with a role that the principal may
 // not manage is protected by itself, whatever else the effect has.
 func TestPermittedAspects(t *testing.T) {
-	by := holder(BuiltInRole(UserAdministrator))
+	by := userWith(BuiltInRole(UserAdministrator))
 	for i, name := range aspectNames {
 		a := Aspects(1 << i)
 		s := Subject{Before: []*Role{sales, auditor}, After: []*Role{auditor, sales}, Changes: a}
@@ -160,10 +160,10 @@ func TestPermittedRoles(t *testing.T) {
 		{"operator", Principal{Kind: Operator, Tenant: "t"}, "bamkldg"},
 		{"client", client(t, "roles", "roles:assign:custom"), "b......"},
 		{"client with permissions", with(client(t, "roles"), func(p *Principal) { p.Permissions = global.Permissions }), "b......"},
-		{"User Administrator", holder(BuiltInRole(UserAdministrator)), "b......"},
-		{"Privileged Role Administrator", holder(BuiltInRole(PrivilegedRoleAdministrator)), "ba.kld."},
-		{"Global Administrator", holder(global), "bamkldg"},
-		{"Global Administrator after the password", with(holder(global), func(p *Principal) { p.Level = Password }), "......."},
+		{"User Administrator", userWith(BuiltInRole(UserAdministrator)), "b......"},
+		{"Privileged Role Administrator", userWith(BuiltInRole(PrivilegedRoleAdministrator)), "ba.kld."},
+		{"Global Administrator", userWith(global), "bamkldg"},
+		{"Global Administrator after the password", with(userWith(global), func(p *Principal) { p.Level = Password }), "......."},
 	} {
 		got := ""
 		for _, do := range []struct {

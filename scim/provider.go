@@ -688,18 +688,15 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 	}
 	switch c.Kind {
 	case patch.AddMembers:
-		add := func(portion []storage.Member) (int, error) {
-			n, err := tx.AddMembers(u.prev, portion)
-			return u.moved(true, memberIDs(portion), n, err)
-		}
-		n, err := u.each(members, add, func(id string) { u.d.joins(id, carried) }, carried)
-		return n, memberError(err)
+		n, err := u.each(members, func(portion []storage.Member) (int, error) { return tx.AddMembers(u.prev, portion) },
+			func(id string) { u.d.joins(id, carried) }, carried)
+		return u.moved(true, ids, n, memberError(err))
 	case patch.ReplaceMembers:
-		before, few, err := membersBefore(tx, u.prev)
-		if err != nil {
+		if err := u.replaced(tx, members, carried); err != nil {
 			return 0, err
 		}
-		if err := u.replaced(tx, members, carried); err != nil {
+		before, few, err := membersBefore(tx, u.prev)
+		if err != nil {
 			return 0, err
 		}
 		n, err := tx.SetMembers(u.prev, members)
@@ -737,12 +734,9 @@ func (u *update) moved(came bool, ids []string, n int, err error) (int, error) {
 
 // remove takes members out of the group.
 func (u *update) remove(tx storage.Tx, members []storage.Member, carried []*auth.Role) (int, error) {
-	take := func(portion []storage.Member) (int, error) {
-		ids := memberIDs(portion)
-		n, err := tx.RemoveMembers(u.prev, ids)
-		return u.moved(false, ids, n, err)
-	}
-	return u.each(members, take, func(id string) { u.d.leaves(id, carried) }, carried)
+	n, err := u.each(members, func(portion []storage.Member) (int, error) { return tx.RemoveMembers(u.prev, memberIDs(portion)) },
+		func(id string) { u.d.leaves(id, carried) }, carried)
+	return u.moved(false, memberIDs(members), n, err)
 }
 
 // each does something to members, to those with an administrative role one at a time:

@@ -80,9 +80,6 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	} else if mark != nil {
 		log.Warn("a dump has been loaded in part; no token is accepted before `roster load` has completed it", "tenant", storage.DefaultTenant, "records", mark.Records)
 	}
-	if _, err := openKeys(ctx, p, c.KeyFile, store, log); err != nil {
-		return err
-	}
 	set, err := schemas.Load()
 	if err != nil {
 		return err
@@ -102,7 +99,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
 	}
-	keys, err := openKeys(ctx, c, p, store, log)
+	keys, err := openKeys(ctx, p, c.KeyFile, store, log)
 	if err != nil {
 		return err
 	}
@@ -124,7 +121,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if srv, err = server.New(options); err != nil {
 		return err
 	}
-	checkpointer, err := newCheckpointer(c, store, keys, log)
+	var signer audit.Signer
+	if keys != nil {
+		signer = keys
+	}
+	checkpointer, err := newCheckpointer(c, store, signer, log)
 	if err != nil {
 		return err
 	}
@@ -144,52 +145,17 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	return err
 }
 
-// openKeys opens the key file, and makes one beside an embedded store that seals
-// nothing yet. It returns nil, and logs why, where nobody can sign in.
-func openKeys(ctx context.Context, c config.Config, p place, store storage.Store, log *slog.Logger) (*auth.KeyRing, error) {
-	path := c.KeyFile
-	if path == "" && p.kind == embedded {
-		path = auth.KeyFileBeside(p.location)
-	}
-	if path == "" {
-		log.Warn("nobody can sign in: there is no key-file")
-		return nil, nil
-	}
-	keys, err := auth.LoadKeyRing(path)
-	if auth.IsNoKeyFile(err) && c.KeyFile == "" {
-		sealed, sealedErr := auth.AnythingSealed(ctx, store)
-		switch {
-		case sealedErr != nil:
-			return nil, sealedErr
-		case sealed:
-			return nil, fmt.Errorf("key-file: %w; what the store has sealed can be read with the keys that sealed it only", err)
-		}
-		if err := auth.CreateKeyFile(path); err != nil {
-			return nil, fmt.Errorf("key-file: %w", err)
-		}
-		log.Info("made a key file; keep a copy apart from copies of the store", "key-file", path)
-		keys, err = auth.LoadKeyRing(path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key-file: %w", err)
-	}
-	if err := keys.Check(ctx, store); err != nil {
-		return nil, fmt.Errorf("key-file: %w", err)
-	}
-	return keys, nil
-}
-
-// newCheckpointer makes what signs the audit trail, with a key of the ring. There
-// is none without a ring.
-func newCheckpointer(c config.Config, store storage.Store, keys *auth.KeyRing, log *slog.Logger) (*audit.Checkpointer, error) {
-	if keys == nil {
+// newCheckpointer makes what signs the audit trail, with the key that is given. There
+// is none without a key.
+func newCheckpointer(c config.Config, store storage.Store, key audit.Signer, log *slog.Logger) (*audit.Checkpointer, error) {
+	if key == nil {
 		if c.AuditCheckpoints != "" {
 			return nil, errors.New("audit-checkpoints: there is no key to sign checkpoints with")
 		}
 		return nil, nil
 	}
-	log.Info("checkpoints of the audit trail are signed", "public-key", audit.KeyText(keys.Signer().Public().(ed25519.PublicKey)))
-	return &audit.Checkpointer{Store: store, Signer: keys, Now: time.Now, Log: log, File: c.AuditCheckpoints}, nil
+	log.Info("checkpoints of the audit trail are signed", "public-key", audit.KeyText(key.Signer().Public().(ed25519.PublicKey)))
+	return &audit.Checkpointer{Store: store, Signer: key, Now: time.Now, Log: log, File: c.AuditCheckpoints}, nil
 }
 
 // warn logs what is allowed and probably a mistake. Variables that nobody knows are
