@@ -156,15 +156,18 @@ func TestDescription(t *testing.T) {
 	for name := range all {
 		t.Errorf("%s is a route and not described", name)
 	}
+	sent := map[reflect.Type]bool{} // by clients
 	for name, e := range endpoints() {
 		if e.in != nil {
-			compare(t, d, used, name, reflect.TypeOf(e.in), true)
-		}
-		if e.out != nil {
-			compare(t, d, used, name, reflect.TypeOf(e.out), false)
+			compare(t, d, used, sent, name, reflect.TypeOf(e.in), true)
 		}
 	}
-	compare(t, d, used, "errors", reflect.TypeFor[Problem](), false)
+	for name, e := range endpoints() {
+		if e.out != nil {
+			compare(t, d, used, sent, name, reflect.TypeOf(e.out), false)
+		}
+	}
+	compare(t, d, used, sent, "errors", reflect.TypeFor[Problem](), false)
 	for name := range d.Components.Schemas {
 		if !used[name] {
 			t.Errorf("the schema %s is of no use", name)
@@ -187,8 +190,10 @@ func ref(v any) string {
 }
 
 // compare holds the schema of a struct against its members.
-func compare(t *testing.T, d description, used map[string]bool, where string, typ reflect.Type, request bool) {
+func compare(t *testing.T, d description, used map[string]bool, sent map[reflect.Type]bool, where string, typ reflect.Type, request bool) {
 	t.Helper()
+	sent[typ] = sent[typ] || request
+	request = sent[typ]
 	used[typ.Name()] = true
 	s := d.Components.Schemas[typ.Name()]
 	if s == nil {
@@ -211,7 +216,7 @@ func compare(t *testing.T, d description, used map[string]bool, where string, ty
 		}
 		for inner := f.Type; ; inner = inner.Elem() {
 			if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[time.Time]() {
-				compare(t, d, used, where, inner, request)
+				compare(t, d, used, sent, where, inner, request)
 			}
 			if inner.Kind() != reflect.Slice && inner.Kind() != reflect.Pointer {
 				break

@@ -101,12 +101,20 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 	lockouts := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "roster_lockouts_total", Help: "Accounts that were locked after too many failures.",
 	})
-	r.MustRegister(lockouts)
+	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "roster_emergency_signins_total", Help: "Sign-ins to accounts for emergencies.",
+	})
+	r.MustRegister(lockouts, emergencies)
 	return func(event, outcome string) {
 		if c, ok := counters[event]; ok {
 			c.WithLabelValues(outcome).Inc()
-		} else if event == "lockout" {
+			return
+		}
+		switch event {
+		case "lockout":
 			lockouts.Inc()
+		case "emergency":
+			emergencies.Inc()
 		}
 	}
 }
