@@ -1,0 +1,182 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
+)
+
+// TestRules: what a conditional rule says of a sign-in is what happens, for whom it
+// applies to and nobody else; one that only reports does nothing; the account for
+// emergencies is exempt, and its use is counted.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{Server: trusting})
+	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+	in := w.mfa(t, admin)
+	at := func(from string, p *person) testserver.Response {
+		w.advance(time.Minute)
+		body := object{"name": p.name, "password": p.password}
+		if p.secret != "" {
+			body["passcode"] = w.code(t, p)
+		}
+		text, _ := json.Marshal(body)
+		return w.send(t, "POST", "/auth/v1/sign-in", string(text), "Content-Type", "application/json", "X-Forwarded-For", from, "User-Agent", "program")
+	}
+	const office, cafe = "192.0.2.1", "198.51.100.1"
+	must[signedIn](t, at(office, bo), 200)
+	must[signedIn](t, at(cafe, bo), 200)
+
+	abroad := object{"name": "Only from the office", "state": "on", "when": object{"outsideNetworks": []string{"192.0.2.0/24"}}, "then": "block"}
+	trial := must[struct{ SignIns, Applies, Accounts int }](t, w.post(t, "/admin/v1/rule-trials", in.Token, abroad), 200)
+	if trial.SignIns != 3 || trial.Applies != 2 || trial.Accounts != 2 { // the administrator's came over loopback
+		t.Errorf("a dry run: %+v, want 2 of 3 sign-ins, of 2 accounts", trial)
+	}
+
+	fresh := func() string {
+		w.advance(time.Minute)
+		in = must[signedIn](t, w.post(t, "/auth/v1/step-up", in.Token, object{"code": w.code(t, admin)}), 200)
+		return in.Token
+	}
+	abroad["state"] = "report"
+	rule := must[struct{ ID string }](t, w.post(t, "/admin/v1/rules", fresh(), abroad), 201)
+	must[signedIn](t, at(cafe, bo), 200)
+	put := func(status int) {
+		t.Helper()
+		text, _ := json.Marshal(abroad)
+		must[any](t, w.send(t, "PUT", "/admin/v1/rules/"+rule.ID, string(text), "Content-Type", "application/json", "Authorization", "Bearer "+fresh()), status)
+	}
+	abroad["state"] = "on"
+	put(200)
+	refused := at(cafe, bo)
+	wrong := must[any](t, w.post(t, "/auth/v1/sign-in", "", object{"name": bo.name, "password": "wrong"}), 401)
+	if got := must[any](t, refused, 401); fmt.Sprint(got) != fmt.Sprint(wrong) {
+		t.Errorf("refused by a rule: %v; want what is said of a wrong password, %v", got, wrong)
+	}
+	must[signedIn](t, at(office, bo), 200)
+
+	abroad["then"] = "passcode"
+	put(200)
+	if got := must[signedIn](t, at(cafe, bo), 200); got.Level != "limited" || !slices.Equal(got.Missing, []string{"enrolment"}) {
+		t.Errorf("a passcode is asked for, and there is no app: %+v", got)
+	}
+	if got := must[signedIn](t, at(office, bo), 200); got.Level != "password" {
+		t.Errorf("from the office: %+v", got)
+	}
+	w.enrol(t, bo)
+	if got := must[signedIn](t, at(cafe, bo), 200); got.Level != "mfa" {
+		t.Errorf("with the passcode: %+v", got)
+	}
+	code := bo.secret
+	bo.secret = ""
+	limited := must[signedIn](t, at(cafe, bo), 200)
+	if limited.Level != "limited" || !slices.Equal(limited.Missing, []string{"passcode"}) {
+		t.Errorf("without the passcode: %+v", limited)
+	}
+	if r := w.get(t, "/auth/v1/sessions", limited.Token); r.Status != 403 {
+		t.Errorf("a session that lacks a passcode lists sessions: %d %s", r.Status, r.Body)
+	}
+	bo.secret = code
+	if got := must[signedIn](t, w.post(t, "/auth/v1/passcode", limited.Token, object{"code": w.code(t, bo)}), 200); got.Level != "mfa" {
+		t.Errorf("the passcode given afterwards: %+v", got)
+	}
+
+	// The account for emergencies.
+	abroad["then"] = "block"
+	put(200)
+	must[any](t, at(cafe, admin), 401)
+	text := `{"emergency":true}`
+	must[any](t, w.send(t, "PUT", "/admin/v1/users/"+bo.id+"/emergency", text, "Content-Type", "application/json", "Authorization", "Bearer "+fresh()), 204)
+	must[signedIn](t, at(cafe, bo), 200)
+	metrics, err := w.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := 0.0
+	for _, m := range metrics {
+		if m.GetName() == "roster_emergency_signins_total" {
+			counted = m.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	if counted != 1 {
+		t.Errorf("roster_emergency_signins_total is %v, want 1", counted)
+	}
+
+	must[any](t, w.send(t, "DELETE", "/admin/v1/rules/"+rule.ID, "", "Authorization", "Bearer "+fresh()), 204)
+	must[signedIn](t, at(cafe, admin), 200)
+}
+
+// TestRuleErrors: what is wrong with a rule is named, its values are not.
+func TestRuleErrors(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
+	for _, c := range []struct{ body, want string }{
+		{`{"name":"x","state":"on","when":{},"then":"block"}`, "when: expected a condition"},
+		{`{"name":"x","state":"maybe","when":{},"then":"block"}`, "state: expected on, report or off"},
+		{`{"name":"x","state":"on","when":{"networks":["the office"]},"then":"block"}`, "when.networks[0]: expected a network"},
+		{`{"name":"x","state":"on","when":{"moon":"full"},"then":"block"}`, "moon"},
+		{`{"name":"","state":"on","when":{},"then":"passcode"}`, "name: expected a name"},
+	} {
+		r := w.send(t, "POST", "/admin/v1/rules", c.body, "Content-Type", "application/json", "Authorization", "Bearer "+in.Token)
+		if r.Status != 400 || !strings.Contains(r.Body, c.want) || strings.Contains(r.Body, "maybe") || strings.Contains(r.Body, "the office") {
+			t.Errorf("%s: %d %s, want 400 with %q", c.body, r.Status, r.Body, c.want)
+		}
+	}
+	if r := w.get(t, "/admin/v1/rules/none", in.Token); r.Status != 404 {
+		t.Errorf("a rule that is not there: %d", r.Status)
+	}
+}
+
+// TestFirstAdministrator: of many who use a link for a first administrator at once,
+// one becomes it, and the others leave nothing behind; what is refused leaves the link
+// good.
+func TestFirstAdministrator(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{Server: trusting})
+	operator := auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}
+	link, err := w.People.NewFirstSetup(t.Context(), operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(i int, name, password string) testserver.Response {
+		text, _ := json.Marshal(object{"link": link.Reveal(), "userName": name, "password": password})
+		r, err := w.Page(t.Context(), "POST", "/auth/v1/setup", string(text), "Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i))
+		if err != nil {
+			t.Error(err)
+		}
+		return r
+	}
+	w.person(t, "taken")
+	if r := use(100, "ana", "short"); r.Status != 400 {
+		t.Errorf("a short password: %d %s", r.Status, r.Body)
+	}
+	if r := use(101, "taken", goodPassword); r.Status != 409 {
+		t.Errorf("a name that is taken: %d %s", r.Status, r.Body)
+	}
+	statuses := make([]int, 16)
+	var all sync.WaitGroup
+	for i := range statuses {
+		all.Go(func() { statuses[i] = use(i, fmt.Sprintf("ana%d", i), goodPassword).Status })
+	}
+	all.Wait()
+	slices.Sort(statuses)
+	if statuses[0] != 200 || slices.Contains(statuses[1:], 200) || statuses[1] != 401 {
+		t.Errorf("16 at once: %v, want one 200", statuses)
+	}
+	r := w.Do(t, "GET", `/Users?filter=userName+sw+"ana"&count=0`, "")
+	if !strings.Contains(r.Body, `"totalResults":1`) {
+		t.Errorf("accounts that were made: %s, want 1", r.Body)
+	}
+	if r := use(102, "late", goodPassword); r.Status != 401 {
+		t.Errorf("the link used again: %d %s", r.Status, r.Body)
+	}
+}
