@@ -64,6 +64,12 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200, nil},
 		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204, nil},
 		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, SignedIn{}, 200, nil},
+
+		{"GET", "/roles", somebody, a.ownRoles, nil, HoldingList{}, 200, nil},
+		{"GET", "/roles/activations", somebody, a.activations, nil, ActivationList{}, 200, nil},
+		{"POST", "/roles/activations", auth.Fresh(), a.activate, ActivationRequest{}, Activation{}, 201, nil},
+		{"DELETE", "/roles/activations/{id}", auth.AtLevel(auth.MFA), a.deactivate, nil, nil, 204, nil},
+		{"POST", "/roles/activations/{id}/approval", auth.Fresh(), a.approve, nil, Activation{}, 200, nil},
 	}
 }
 
@@ -73,6 +79,11 @@ func (a *API) adminEndpoints() []endpoint {
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
+
+		{"GET", "/users/{id}/roles", auth.Admin(auth.PermissionRolesRead), a.userRoles, nil, HoldingList{}, 200, nil},
+		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
+		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
+		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},
