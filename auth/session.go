@@ -362,7 +362,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	if s.over(i, c, now) {
 		return nil, refuseExpired
 	}
-	u, err := a.person(ctx, tenant, s.User)
+	u, err := a.account(ctx, tenant, s.User)
 	if err != nil {
 		return nil, fmt.Errorf("look up a session: %w", err)
 	}

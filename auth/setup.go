@@ -97,7 +97,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	if o != accepted {
 		return nil, o, err
 	}
-	u, err := a.person(ctx, tenant, link.User)
+	u, err := a.account(ctx, tenant, link.User)
 	if err != nil {
 		return nil, "", err
 	}
@@ -123,7 +123,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
-		if there == nil || !parsePerson(there).active {
+		if there == nil || !parseAccount(there).active {
 			o = blocked
 			return ErrSignIn
 		}

@@ -197,7 +197,7 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 			return unknown, nil
 		case !good || c.PasswordHash != try.hash:
 			return wrong, nil
-		case there == nil || !parsePerson(there).active:
+		case there == nil || !parseAccount(there).active:
 			return blocked, nil
 		case !c.passwordGood(w.now):
 			return expired, nil
@@ -324,7 +324,7 @@ func (a *Authenticator) SelfCheck(ctx context.Context, by Principal, code Secret
 // error is ErrPasswordChange, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
 // or one of those of Passcode.
 func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret) (*Enrolment, error) {
-	u, err := a.person(ctx, by.Tenant, by.ID)
+	u, err := a.account(ctx, by.Tenant, by.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -415,7 +415,7 @@ func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code
 // end. The error is one of those of Policy.Check, ErrSamePassword, or one of those
 // of SignIn and Passcode.
 func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, current, next Secret) (*SignInResult, error) {
-	u, err := a.person(ctx, by.Tenant, by.ID)
+	u, err := a.account(ctx, by.Tenant, by.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -789,7 +789,7 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 		if err != nil {
 			return "", err
 		}
-		if !parsePerson(r).active {
+		if !parseAccount(r).active {
 			return blocked, refuseRevoked
 		}
 		switch {
@@ -824,8 +824,8 @@ func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedS
 	return &storedSession{*s, i}, nil
 }
 
-// person is what is asked of a user's resource.
-type person struct {
+// account is what is asked of a user's resource.
+type account struct {
 	id            string
 	userName      string
 	active        bool
@@ -835,7 +835,7 @@ type person struct {
 	administrator bool // of a decoy: it takes as long as one
 }
 
-func parsePerson(r *storage.Resource) person {
+func parseAccount(r *storage.Resource) account {
 	var doc struct {
 		UserName    string `json:"userName"`
 		DisplayName string `json:"displayName"`
@@ -850,9 +850,9 @@ func parsePerson(r *storage.Resource) person {
 		} `json:"emails"`
 	}
 	if err := json.Unmarshal(r.Doc, &doc); err != nil {
-		return person{id: r.ID} // nobody signs in with a damaged record
+		return account{id: r.ID} // nobody signs in with a damaged record
 	}
-	p := person{id: r.ID, userName: doc.UserName, active: doc.Active, found: true,
+	p := account{id: r.ID, userName: doc.UserName, active: doc.Active, found: true,
 		words: []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
 	for _, e := range doc.Emails {
 		p.words = append(p.words, e.Value)
@@ -860,29 +860,29 @@ func parsePerson(r *storage.Resource) person {
 	return p
 }
 
-// person returns a user by id; one who does not exist is not active.
-func (a *Authenticator) person(ctx context.Context, tenant storage.TenantID, id string) (person, error) {
+// account returns a user by id; one who does not exist is not active.
+func (a *Authenticator) account(ctx context.Context, tenant storage.TenantID, id string) (account, error) {
 	r, err := a.Store.Get(ctx, tenant, "User", id)
 	if errors.Is(err, storage.ErrNotFound) {
-		return person{id: id}, nil
+		return account{id: id}, nil
 	}
 	if err != nil {
-		return person{}, err
+		return account{}, err
 	}
-	return parsePerson(r), nil
+	return parseAccount(r), nil
 }
 
 // find returns the user that a name stands for: the user name, or else an address
 // that one user has. Somebody who does not exist is a decoy.
-func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (person, error) {
+func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (account, error) {
 	name = strings.TrimSpace(name)
 	users := a.Schemas.Type("User")
-	var hits []person
+	var hits []account
 	// Both are always asked, for how long it takes must not depend on the answer.
 	for _, path := range []string{"userName", "emails.value"} {
 		list, err := a.query(ctx, tenant, users, path, name)
 		if err != nil {
-			return person{}, err
+			return account{}, err
 		}
 		if len(hits) == 0 && len(list) == 1 {
 			hits = list
@@ -894,7 +894,7 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 	return a.decoy(tenant, name), nil
 }
 
-func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []person, err error) {
+func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []account, err error) {
 	top, sub, _ := strings.Cut(path, ".")
 	attr := users.Top(top)
 	if sub != "" {
@@ -915,7 +915,7 @@ func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, user
 			return list, nil
 		}
 		for _, r := range part {
-			list = append(list, parsePerson(r))
+			list = append(list, parseAccount(r))
 		}
 	}
 }
@@ -930,11 +930,11 @@ const (
 )
 
 // decoy returns always the same one for a name.
-func (a *Authenticator) decoy(tenant storage.TenantID, name string) person {
+func (a *Authenticator) decoy(tenant storage.TenantID, name string) account {
 	mac := hmac.New(sha256.New, a.Keys.Derive(forDecoys))
 	mac.Write([]byte(string(tenant) + "\x00" + schemas.Fold(name)))
 	n := binary.BigEndian.Uint64(mac.Sum(nil)) % decoys
-	return person{id: fmt.Sprintf("nobody-%02d", n), decoy: true, administrator: n < administratorDecoys}
+	return account{id: fmt.Sprintf("nobody-%02d", n), decoy: true, administrator: n < administratorDecoys}
 }
 
 // isAdministrator reports whether a user has an administrative role at present.

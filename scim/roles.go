@@ -309,9 +309,6 @@ func (d *decision) putGrant(was, g *auth.Grant) error {
 			return err
 		}
 	}
-	if err := d.another(g); err != nil {
-		return err
-	}
 	held := d.standing.Held(g.Principal, d.now)
 	others := slices.DeleteFunc(slices.Clone(held), func(r *auth.Role) bool { return r.ID == role.ID })
 	d.effect.Subjects = append(d.effect.Subjects, auth.Subject{Before: held, After: held, Changes: auth.AspectRoles},
@@ -320,6 +317,9 @@ func (d *decision) putGrant(was, g *auth.Grant) error {
 		d.loses([]*auth.Role{role})
 	}
 	if err := d.ask(); err != nil {
+		return err
+	}
+	if err := d.another(g); err != nil {
 		return err
 	}
 	return d.keep(was != nil && role.ID == auth.GlobalAdministrator, func() error { return auth.PutGrant(d.tx, was, g, role) })

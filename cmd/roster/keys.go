@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/storage"
@@ -52,4 +56,121 @@ func openKeys(ctx context.Context, p place, setting string, store storage.Store,
 		return nil, err
 	}
 	return keys, keys.Check(ctx, store)
+}
+
+// newKeysCommand makes `roster keys`.
+func newKeysCommand() *cobra.Command {
+	k := &keysCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Manage the keys that secrets in the store are sealed with",
+		Long: "Manage the key file. What has to be stored and read again, such as the secrets of passcode apps, is\n" +
+			"sealed with keys that are kept outside the database; without the file it is lost. The file has a line\n" +
+			"for each version, v1: and 32 random bytes in base64; the newest one seals, the others open.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("which of create and rotate? See roster help keys")
+		},
+	}
+	k.store.add(cmd)
+	cmd.PersistentFlags().StringVar(&k.file, "key-file", "", "the key `file`; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	cmd.AddCommand(
+		&cobra.Command{
+			Use:   "create",
+			Short: "Make a key file with a new key",
+			Args:  cobra.NoArgs,
+			RunE:  func(cmd *cobra.Command, _ []string) error { return k.create(cmd) },
+		},
+		k.rotateCommand(),
+	)
+	return cmd
+}
+
+type keysCommand struct {
+	getenv func(string) string
+	store  storeFlags
+	file   string
+}
+
+func (k *keysCommand) rotateCommand() *cobra.Command {
+	var noNew, noSeal bool
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Add a new key and seal everything with it",
+		Long: "Add a new key to the key file and seal all secrets with it, while servers run. Where servers have\n" +
+			"copies of the file, add the key with --no-seal, copy the file to all of them, and seal with --no-new,\n" +
+			"which is also how a rotation goes on that was interrupted.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return k.rotate(cmd, noNew, noSeal) },
+	}
+	cmd.Flags().BoolVar(&noNew, "no-new", false, "seal with the newest key that there is")
+	cmd.Flags().BoolVar(&noSeal, "no-seal", false, "add a key, and leave what is sealed as it is")
+	cmd.MarkFlagsMutuallyExclusive("no-new", "no-seal")
+	return cmd
+}
+
+// place returns the store and the key file that flags and environment name.
+func (k *keysCommand) place(cmd *cobra.Command) (place, string, error) {
+	p, err := k.store.place(cmd, k.getenv)
+	if err != nil {
+		return place{}, "", err
+	}
+	setting := k.file
+	if env := k.getenv("ROSTER_KEY_FILE"); env != "" && !cmd.Flags().Changed("key-file") {
+		setting = env
+	}
+	path := keyFile(p, setting)
+	if path == "" {
+		return place{}, "", errors.New("key-file is not set; a MongoDB database has no folder for it")
+	}
+	return p, path, nil
+}
+
+func (k *keysCommand) create(cmd *cobra.Command) error {
+	_, path, err := k.place(cmd)
+	if err != nil {
+		return err
+	}
+	if err := auth.CreateKeyFile(path); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "The key file %s is ready. Keep a copy, apart from those of the store.\n", path)
+	return err
+}
+
+func (k *keysCommand) rotate(cmd *cobra.Command, noNew, noSeal bool) (err error) {
+	p, path, err := k.place(cmd)
+	if err != nil {
+		return err
+	}
+	keys, err := auth.LoadKeyRing(path)
+	if err != nil {
+		return err
+	}
+	store, err := openExisting(cmd.Context(), p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := keys.Check(cmd.Context(), store); err != nil {
+		return err
+	}
+	if !noNew {
+		version, err := auth.AddKey(path)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "Added key v%d to %s.\n", version, path); err != nil {
+			return err
+		}
+	}
+	if noSeal {
+		return nil
+	}
+	n, err := keys.Rotate(cmd.Context(), store, time.Now)
+	if err != nil {
+		return fmt.Errorf("%d users are done; roster keys rotate --no-new goes on: %w", n, err)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Secrets of %d users are sealed anew with key v%d; former keys are needed for older copies of the store only.\n", n, keys.Newest())
+	return err
 }

@@ -42,6 +42,6 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServeCommand(), newClientCommand(openBeside, openExisting), newDumpCommand(), newLoadCommand(), newAuditCommand(), newMigrateCommand(), newBenchCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newClientCommand(openBeside, openExisting), newDumpCommand(), newLoadCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newBenchCommand(), newVersionCommand())
 	return root
 }

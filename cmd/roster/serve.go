@@ -79,6 +79,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	} else if mark != nil {
 		log.Warn("a dump has been loaded in part; no token is accepted before `roster load` has completed it", "tenant", storage.DefaultTenant, "records", mark.Records)
 	}
+	if _, err := openKeys(ctx, p, c.KeyFile, store, log); err != nil {
+		return err
+	}
 	set, err := schemas.Load()
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	Store               StoreURL
 	AllowStandalone     bool
-	KeyFile             string // "" for the usual place beside an embedded store
+	KeyFile             string
 	Listen              string
 	OpsListen           string
 	PublicURL           string // without a trailing slash; "" if not known

@@ -51,7 +51,7 @@ var settings = []Setting{
 		"accept a MongoDB server that belongs to no replica set, where writes are neither atomic nor replicated; for trying things out",
 		func(c *Config) *bool { return &c.AllowStandalone }),
 	text("key-file", "",
-		"`file` with the keys that seal passcode secrets; unset, it is roster.keys beside an embedded store, and is made when there is none. With MongoDB nobody signs in without it; all processes need the same",
+		"`file` with the keys that secrets in the store are sealed with; unset, roster.keys beside an embedded store, and with MongoDB nobody can sign in",
 		func(c *Config) *string { return &c.KeyFile }),
 	text("listen", "127.0.0.1:8080",
 		"`address` to serve SCIM on",
