@@ -83,7 +83,7 @@ func utc(t time.Time) time.Time {
 
 func activation(a *auth.Activation) Activation {
 	return Activation{
-		ID: a.ID, Assignment: a.Grant, Role: a.Role, User: a.Principal, DurationSeconds: int64(a.Duration / time.Second),
+		ID: a.ID, Assignment: a.Grant, Role: a.Role, User: a.Principal, DurationSeconds: a.Seconds,
 		Reason: a.Reason, Asked: a.Asked.UTC(), Until: utc(a.Until), ApprovedBy: a.ApprovedBy,
 	}
 }
