@@ -84,3 +84,19 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 	}
 	return res, nil
 }
+
+// Activations returns the activations of a user that are in force or wait to be
+// approved.
+func Activations(ctx context.Context, items storage.Items, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
+	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, "principal/"+user))
+	if err != nil {
+		return nil, err
+	}
+	var list []*Activation
+	for _, a := range all {
+		if a.InForce(now) || a.Pending(now) {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}

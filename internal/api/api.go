@@ -70,6 +70,12 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/totp/confirm", anyone, a.confirmEnrolment, CodeRequest{}, Enrolled{}, 200, nil},
 		{"POST", "/totp/check", somebody, a.checkPasscode, CodeRequest{}, nil, 204, nil},
 		{"DELETE", "/totp", auth.Fresh(), a.removePasscodes, nil, SignedIn{}, 200, nil},
+
+		{"GET", "/roles", somebody, a.ownRoles, nil, HoldingList{}, 200, nil},
+		{"GET", "/roles/activations", somebody, a.activations, nil, ActivationList{}, 200, nil},
+		{"POST", "/roles/activations", auth.Fresh(), a.activate, ActivationRequest{}, Activation{}, 201, nil},
+		{"DELETE", "/roles/activations/{id}", auth.AtLevel(auth.MFA), a.deactivate, nil, nil, 204, nil},
+		{"POST", "/roles/activations/{id}/approval", auth.Fresh(), a.approve, nil, Activation{}, 200, nil},
 	}
 }
 
@@ -88,6 +94,11 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/rules/{id}", auth.Admin(auth.PermissionPoliciesRead), a.rule, nil, auth.Rule{}, 200, nil},
 		{"PUT", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.replaceRule, auth.Rule{}, auth.Rule{}, 200, nil},
 		{"DELETE", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.deleteRule, nil, nil, 204, nil},
+
+		{"GET", "/users/{id}/roles", auth.Admin(auth.PermissionRolesRead), a.userRoles, nil, HoldingList{}, 200, nil},
+		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
+		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
+		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},

@@ -2,13 +2,22 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/audit"
+	"github.com/roster-id/roster/storage"
 )
 
-// Entries is a page of the audit trail, newest first.
+// Entries is a page of the audit trail, oldest first.
 type Entries struct {
 	Entries []Entry `json:"entries"`
-	// Next is the cursor of the page after it, if there is more.
+	// Next is the "after" of the next page, if there is more. A search looks at a
+	// bounded number of entries, so a page may be short or empty and have one.
 	Next string `json:"next,omitempty"`
 }
 
@@ -28,7 +37,7 @@ type Entry struct {
 	Changes    []Change  `json:"changes,omitempty"`
 	Chain      string    `json:"chain,omitempty"`
 	N          int64     `json:"n,omitempty"`
-	Hash       []byte    `json:"hash,omitempty"` // base64
+	Hash       []byte    `json:"hash,omitempty"`
 }
 
 // Change is what became of a value.
@@ -36,4 +45,69 @@ type Change struct {
 	Path   string          `json:"path"`
 	Before json.RawMessage `json:"before,omitempty"`
 	After  json.RawMessage `json:"after,omitempty"`
+}
+
+var auditParameters = []string{"actor", "action", "type", "id", "since", "until", "after", "limit"}
+
+func (a *API) audit(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	q, err := auditQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	list, next, err := audit.Search(r.Context(), a.Store, by.Tenant, q)
+	if err != nil {
+		return err
+	}
+	out := Entries{Entries: make([]Entry, len(list))}
+	for i := range list {
+		out.Entries[i] = entry(&list[i])
+	}
+	if next != 0 {
+		out.Next = strconv.FormatInt(next, 10)
+	}
+	return respond(w, http.StatusOK, out)
+}
+
+// auditQuery reads the parameters of a search. One that does not exist, or is given
+// twice, is refused: who searches must not take everything for what was found.
+func auditQuery(raw string) (q audit.Query, err error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return q, invalid("the query is not well formed")
+	}
+	for name, v := range values {
+		if !slices.Contains(auditParameters, name) || len(v) != 1 {
+			return q, invalid("expected some of actor, action, type, id, since, until, after and limit, each once")
+		}
+	}
+	q = audit.Query{Actor: values.Get("actor"), Action: values.Get("action"), Type: values.Get("type"), ID: values.Get("id")}
+	for name, at := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
+		if s := values.Get(name); s != "" {
+			if *at, err = time.Parse(time.RFC3339, s); err != nil {
+				return q, invalid(name + ": expected a date and time (RFC 3339)")
+			}
+		}
+	}
+	if s := values.Get("after"); s != "" {
+		if q.After, err = strconv.ParseInt(s, 10, 64); err != nil {
+			return q, invalid("after: expected the next of a page")
+		}
+	}
+	if s := values.Get("limit"); s != "" {
+		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > 1000 {
+			return q, invalid("limit: expected a number from 1 to 1000")
+		}
+	}
+	return q, nil
+}
+
+func entry(e *storage.AuditEntry) Entry {
+	out := Entry{
+		Seq: e.Seq, At: e.At.UTC(), Actor: e.Actor, From: e.From, Level: e.Level, Action: e.Action, Type: e.Type, ID: e.ID,
+		Version: e.Version, RequestID: e.RequestID, Attributes: e.Attributes, Chain: e.Chain, N: e.N, Hash: e.Hash,
+	}
+	for _, c := range e.Changes {
+		out.Changes = append(out.Changes, Change{Path: c.Path, Before: c.Before, After: c.After})
+	}
+	return out
 }
