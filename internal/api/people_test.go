@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/mongo"
+	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
 // world is a server whose clock the test moves.
@@ -187,3 +190,20 @@ func (w *world) mfa(t *testing.T, p *person) signedIn {
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func trusting(o *server.Options) { o.TrustedProxies = loopback }
+
+// stores opens a new store of each kind.
+func stores(t *testing.T) map[string]func(testing.TB) storage.Store {
+	t.Helper()
+	database := mongotest.Start(t)
+	return map[string]func(testing.TB) storage.Store{
+		"sqlite": nil, // what is opened if nobody says
+		"mongo": func(t testing.TB) storage.Store {
+			t.Helper()
+			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+	}
+}

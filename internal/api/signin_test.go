@@ -186,7 +186,15 @@ func TestCookie(t *testing.T) {
 // one, a passcode app, sessions.
 func TestFirstDays(t *testing.T) {
 	t.Parallel()
-	w := begin(t, testserver.Options{})
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			firstDays(t, begin(t, testserver.Options{Open: open}))
+		})
+	}
+}
+
+func firstDays(t *testing.T, w *world) {
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
 	by := w.mfa(t, admin)
 	p := w.person(t, "ana")
@@ -314,7 +322,15 @@ func TestEndSessions(t *testing.T) {
 // once, and end at once.
 func TestManagedClients(t *testing.T) {
 	t.Parallel()
-	w := begin(t, testserver.Options{})
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			managedClients(t, begin(t, testserver.Options{Open: open}))
+		})
+	}
+}
+
+func managedClients(t *testing.T, w *world) {
 	full := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
 	less := w.mfa(t, w.person(t, "applications", auth.ApplicationAdministrator))
 	type made struct {
