@@ -283,37 +283,53 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// DropSessions ends all sessions of a user, in a write that records why. A sign-in
-// of the user at the same time is no way around it.
-func DropSessions(tx storage.Tx, user string) error {
+// DropSessions ends all sessions of a user, in a write that records why, and returns
+// how many there were. A sign-in of the user at the same time is no way around it.
+// Links for a first password end too.
+func DropSessions(tx storage.Tx, user string) (int, error) {
 	c, err := ReadCredential(tx, user)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if c.item != nil {
 		c.Generation++
 		if err := SaveCredential(tx, user, c); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	return dropSessions(tx, user)
 }
 
-// dropSessions is DropSessions for a credential whose generation has changed. Links
-// for a first password end too.
-func dropSessions(tx storage.Tx, user string) error {
-	for _, kind := range []string{sessionKind, setupKind} {
+// WritePassword stores a password that somebody else has given a user, as a hash, or
+// removes the password if that is empty; the user's sessions end as with
+// DropSessions.
+func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) {
+	c, err := ReadCredential(tx, user)
+	if err != nil {
+		return 0, err
+	}
+	c.SetPassword(hash, at)
+	if err := SaveCredential(tx, user, c); err != nil {
+		return 0, err
+	}
+	return dropSessions(tx, user)
+}
+
+// dropSessions is DropSessions for a credential whose generation has changed.
+func dropSessions(tx storage.Tx, user string) (n int, err error) {
+	for _, kind := range []string{setupKind, sessionKind} {
 		items, err := tx.Items(kind, user)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		for _, i := range items {
 			if err := tx.DeleteItem(i); err != nil {
-				return err
+				return 0, err
 			}
 		}
+		n = len(items)
 	}
-	return nil
+	return n, nil
 }
 
 // VerifySession returns the user whose session a token is of. from is the address
@@ -461,7 +477,7 @@ func (a *Authenticator) EndSessions(ctx context.Context, by Principal, user stri
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
-		if err := DropSessions(tx, user); err != nil {
+		if _, err := DropSessions(tx, user); err != nil {
 			return err
 		}
 		return a.audit(ctx, tx, by, "session.end", user, now)

@@ -505,7 +505,7 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user string, p
 		if err != nil {
 			return err
 		}
-		if err := dropSessions(tx, user); err != nil {
+		if _, err := dropSessions(tx, user); err != nil {
 			return err
 		}
 		return a.audit(ctx, tx, by, action, user, now)
@@ -689,7 +689,7 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 		}
 		if o == accepted {
 			if w.endOthers {
-				if err := dropSessions(tx, user); err != nil {
+				if _, err := dropSessions(tx, user); err != nil {
 					return err
 				}
 			}
