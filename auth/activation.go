@@ -35,13 +35,13 @@ const (
 // Activation is an eligible role that its holder has made active for a while, or
 // asks to.
 type Activation struct {
-	ID        string        `json:"-"`
-	Grant     string        `json:"grant"` // the id of the role assignment
-	Role      string        `json:"role"`
-	Principal string        `json:"principal"` // the user
-	Duration  time.Duration `json:"duration,format:nano"`
-	Reason    string        `json:"reason"`
-	Asked     time.Time     `json:"asked"`
+	ID        string    `json:"-"`
+	Grant     string    `json:"grant"` // the id of the role assignment
+	Role      string    `json:"role"`
+	Principal string    `json:"principal"` // the user
+	Seconds   int64     `json:"seconds"`   // how long it is to be active
+	Reason    string    `json:"reason"`
+	Asked     time.Time `json:"asked"`
 	// Until is when it ends; zero as long as it waits to be approved.
 	Until      time.Time `json:"until,omitzero"`
 	ApprovedBy string    `json:"approvedBy,omitzero"` // the id of a user
@@ -101,7 +101,7 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 				return fmt.Errorf("%w: it is active already, or waits to be approved", ErrActivation)
 			}
 		}
-		a = &Activation{ID: id.String(), Grant: g.ID, Role: g.Role, Principal: by.ID, Duration: duration, Reason: reason, Asked: now}
+		a = &Activation{ID: id.String(), Grant: g.ID, Role: g.Role, Principal: by.ID, Seconds: int64(duration / time.Second), Reason: reason, Asked: now}
 		action := "role.activate.request"
 		if !g.Approval {
 			a.Until = endOf(g, now.Add(duration))
@@ -144,7 +144,7 @@ func Approve(ctx context.Context, store storage.Store, by Principal, now time.Ti
 			return fmt.Errorf("%w: it does not wait to be approved", ErrActivation)
 		}
 		next := *prev
-		next.Until, next.ApprovedBy = endOf(g, now.Add(prev.Duration)), by.ID
+		next.Until, next.ApprovedBy = endOf(g, now.Add(time.Duration(prev.Seconds)*time.Second)), by.ID
 		if err := putActivation(tx, prev.item, &next); err != nil {
 			return err
 		}

@@ -4,9 +4,17 @@
 // out of the Authorization header (bearer.go), checks its shape and checksum
 // without asking anyone ([ParseToken], token.go), finds the client it belongs
 // to (verifier.go) and answers with a [Principal]. From there the principal is
-// an argument of everything done in its name, and [Principal.May] decides each
-// effect (permission.go). The command line acts as an [Operator], because
+// an argument of everything done in its name: [Principal.May] says what it may
+// try (permission.go), and [Effect.Permitted] whether it may bring about what a
+// write would do (effect.go). The command line acts as an [Operator], because
 // whoever has a shell on the host holds the database anyway.
+//
+// Roles are built in or made of the same permissions (role.go). A [Grant] gives one
+// to somebody (grant.go), and an [Activation] makes an eligible one active for a
+// while (activation.go). [EffectiveRoles] are what a user has at a time,
+// [Holdings] who has what. A [Standing] is what every write has to know of them
+// (standing.go); [KeepAdministrator] keeps the last Global Administrator
+// (lastadmin.go).
 //
 // What callers may rely on:
 //

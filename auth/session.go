@@ -104,10 +104,10 @@ func IsSession(text string) bool {
 	return ok
 }
 
-// sessionKind is the kind of the items that hold sessions, by the hash of their
+// SessionKind is the kind of the items that hold sessions, by the hash of their
 // token, with the user's id as key. They expire when the session has been idle for
 // too long.
-const sessionKind = "session"
+const SessionKind = "session"
 
 // session is what is stored of one.
 type session struct {
@@ -218,7 +218,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 	if err != nil {
 		return nil, err
 	}
-	i := &storage.Item{Kind: sessionKind, ID: id, Keys: []string{s.User}, Expires: earlier(now.Add(SessionIdle), s.ends()), Data: data}
+	i := &storage.Item{Kind: SessionKind, ID: id, Keys: []string{s.User}, Expires: earlier(now.Add(SessionIdle), s.ends()), Data: data}
 	if err := tx.PutItem(nil, i); err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 
 // makeRoom removes what has ended, and the oldest sessions if there are too many.
 func makeRoom(tx storage.Tx, user string, c *Credential, now time.Time) error {
-	list, err := sessionsOf(tx.Items(sessionKind, user))
+	list, err := sessionsOf(tx.Items(SessionKind, user))
 	if err != nil {
 		return err
 	}
@@ -317,7 +317,7 @@ func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) 
 
 // dropSessions is DropSessions for a credential whose generation has changed.
 func dropSessions(tx storage.Tx, user string) (n int, err error) {
-	for _, kind := range []string{setupKind, sessionKind} {
+	for _, kind := range []string{setupKind, SessionKind} {
 		items, err := tx.Items(kind, user)
 		if err != nil {
 			return 0, err
@@ -360,7 +360,7 @@ func (a *Authenticator) VerifySession(ctx context.Context, text string, from net
 
 // lookSession asks the store.
 func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID, id string, now time.Time) (*knownSession, error) {
-	i, err := a.Store.Item(ctx, tenant, sessionKind, id)
+	i, err := a.Store.Item(ctx, tenant, SessionKind, id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, refuseUnknown
 	}
@@ -401,7 +401,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	}
 	expires := i.Expires
 	if next := milli(earlier(now.Add(SessionIdle), s.ends())); next.Sub(i.Expires) >= extendEvery {
-		if err := a.Store.ExtendItem(ctx, tenant, sessionKind, id, next); err != nil {
+		if err := a.Store.ExtendItem(ctx, tenant, SessionKind, id, next); err != nil {
 			a.log().Warn("use of a session not noted", "error", err)
 		} else {
 			expires = next
@@ -416,7 +416,7 @@ func (a *Authenticator) Sessions(ctx context.Context, tenant storage.TenantID, u
 	if err != nil {
 		return nil, err
 	}
-	stored, err := sessionsOf(a.Store.Items(ctx, tenant, sessionKind, user))
+	stored, err := sessionsOf(a.Store.Items(ctx, tenant, SessionKind, user))
 	if err != nil {
 		return nil, err
 	}
@@ -455,7 +455,7 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
-		i, err := tx.Item(sessionKind, id)
+		i, err := tx.Item(SessionKind, id)
 		if err != nil {
 			return err
 		}

@@ -807,7 +807,7 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 
 // resume returns the session that by is in, unless it has ended.
 func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedSession, error) {
-	i, err := tx.Item(sessionKind, by.Session)
+	i, err := tx.Item(SessionKind, by.Session)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, refuseUnknown
 	}

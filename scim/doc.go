@@ -8,10 +8,13 @@
 // from stored documents and streamed.
 //
 //   - provider.go: create, get, query, replace, patch, delete
+//   - decision.go: what a write would do to whom; roles.go: roles and their
+//     assignments; builtin.go: those that are not stored
 //   - body.go: bodies within their limits; limits.go: those of what is stored
 //   - search.go: what a list was asked for (§3.4.2, §3.4.3)
 //   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)
 //   - manager.go: where a user's manager is and what it is called (RFC 7643 §4.3)
+//   - assignment.go: what the role and principal of an assignment are called
 //   - etag.go: versions and preconditions (§3.14)
 //   - media.go: the media type of an answer (§3.1)
 //   - discovery.go: what this server claims to do (§4, RFC 7643 §5–§7)
