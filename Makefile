@@ -7,7 +7,7 @@ GOLANGCI := v2.15.0
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race lint fuzz bench kill nodes mutants sequences vendors clean
+.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences vendors clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ mutants: ## flip each condition of the decision about who may do what, and see a
 
 sequences: ## 10,000 random sequences of a client that tries to become an administrator
 	ROSTER_TEST_SEQUENCES=10000 $(GO) test -count=1 -timeout 60m -run TestSequences -v ./scim
+
+timing: ## does the time that a refused sign-in takes tell why? 2,000 of each kind; the machine should have nothing else to do
+	ROSTER_TEST_TIMING=2000 $(GO) test -count=1 -timeout 120m -run TestTimingOfRefusals -v ./auth
 
 clean: ## remove what was built
 	rm -rf bin

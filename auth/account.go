@@ -18,7 +18,7 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 	if err != nil {
 		return nil, err
 	}
-	i, err := a.Store.Item(ctx, by.Tenant, sessionKind, by.Session)
+	i, err := a.Store.Item(ctx, by.Tenant, SessionKind, by.Session)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, refuseUnknown
 	}
@@ -69,7 +69,7 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 		if err := SaveCredential(tx, by.ID, c); err != nil {
 			return err
 		}
-		if err := dropSessions(tx, by.ID); err != nil {
+		if _, err := dropSessions(tx, by.ID); err != nil {
 			return err
 		}
 		next := s.session

@@ -333,3 +333,8 @@ func refused(err error) bool {
 }
 
 func lines(s []string) string { return strings.Join(s, "\n") }
+
+func drop(tx storage.Tx, user string) error {
+	_, err := DropSessions(tx, user)
+	return err
+}

@@ -33,5 +33,18 @@
 // cause within the cores at hand (password.go). A [Credential] is what the store
 // keeps of what proves who a user is (credential.go).
 //
+// A person signs in with an [Authenticator] (signin.go): a password that a [Policy]
+// has let them choose, then a passcode (totp.go) or a recovery code (recovery.go),
+// which come to a session (session.go) of a [Level]. What has to be stored and read
+// again is sealed by a [KeyRing] (keyring.go).
+//
+//   - A session of level MFA comes from a passcode that no other sign-in has used,
+//     in any process, and there is one function that begins sessions.
+//   - Every attempt is counted before it is looked at, on one counter for each
+//     account (throttle.go), and recorded with what came of it.
+//   - Who cannot sign in is not told why, and waits as long whatever the reason.
+//   - What ends sessions ends them at once, and in other processes after half a
+//     second.
+//
 // Begin with principal.go.
 package auth

@@ -100,7 +100,3 @@ func ValidProfile(s string) bool {
 	}
 	return false
 }
-
-// SessionKind is the kind of the items that are sessions, with the id of their user
-// as a key.
-const SessionKind = "session"

@@ -104,10 +104,10 @@ func IsSession(text string) bool {
 	return ok
 }
 
-// sessionKind is the kind of the items that hold sessions, by the hash of their
+// SessionKind is the kind of the items that hold sessions, by the hash of their
 // token, with the user's id as key. They expire when the session has been idle for
 // too long.
-const sessionKind = "session"
+const SessionKind = "session"
 
 // session is what is stored of one.
 type session struct {
@@ -222,7 +222,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 	if err != nil {
 		return nil, err
 	}
-	i := &storage.Item{Kind: sessionKind, ID: id, Keys: []string{s.User}, Expires: earlier(now.Add(SessionIdle), s.ends()), Data: data}
+	i := &storage.Item{Kind: SessionKind, ID: id, Keys: []string{s.User}, Expires: earlier(now.Add(SessionIdle), s.ends()), Data: data}
 	if err := tx.PutItem(nil, i); err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 
 // makeRoom removes what has ended, and the oldest sessions if there are too many.
 func makeRoom(tx storage.Tx, user string, c *Credential, now time.Time) error {
-	list, err := sessionsOf(tx.Items(sessionKind, user))
+	list, err := sessionsOf(tx.Items(SessionKind, user))
 	if err != nil {
 		return err
 	}
@@ -287,37 +287,53 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// DropSessions ends all sessions of a user, in a write that records why. A sign-in
-// of the user at the same time is no way around it.
-func DropSessions(tx storage.Tx, user string) error {
+// DropSessions ends all sessions of a user, in a write that records why, and returns
+// how many there were. A sign-in of the user at the same time is no way around it.
+// Links for a first password end too.
+func DropSessions(tx storage.Tx, user string) (int, error) {
 	c, err := ReadCredential(tx, user)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if c.item != nil {
 		c.Generation++
 		if err := SaveCredential(tx, user, c); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	return dropSessions(tx, user)
 }
 
-// dropSessions is DropSessions for a credential whose generation has changed. Links
-// for a first password end too.
-func dropSessions(tx storage.Tx, user string) error {
-	for _, kind := range []string{sessionKind, setupKind} {
+// WritePassword stores a password that somebody else has given a user, as a hash, or
+// removes the password if that is empty; the user's sessions end as with
+// DropSessions.
+func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) {
+	c, err := ReadCredential(tx, user)
+	if err != nil {
+		return 0, err
+	}
+	c.SetPassword(hash, at)
+	if err := SaveCredential(tx, user, c); err != nil {
+		return 0, err
+	}
+	return dropSessions(tx, user)
+}
+
+// dropSessions is DropSessions for a credential whose generation has changed.
+func dropSessions(tx storage.Tx, user string) (n int, err error) {
+	for _, kind := range []string{setupKind, SessionKind} {
 		items, err := tx.Items(kind, user)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		for _, i := range items {
 			if err := tx.DeleteItem(i); err != nil {
-				return err
+				return 0, err
 			}
 		}
+		n = len(items)
 	}
-	return nil
+	return n, nil
 }
 
 // VerifySession returns the user whose session a token is of. from is the address
@@ -348,7 +364,7 @@ func (a *Authenticator) VerifySession(ctx context.Context, text string, from net
 
 // lookSession asks the store.
 func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID, id string, now time.Time) (*knownSession, error) {
-	i, err := a.Store.Item(ctx, tenant, sessionKind, id)
+	i, err := a.Store.Item(ctx, tenant, SessionKind, id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, refuseUnknown
 	}
@@ -389,7 +405,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	}
 	expires := i.Expires
 	if next := milli(earlier(now.Add(SessionIdle), s.ends())); next.Sub(i.Expires) >= extendEvery {
-		if err := a.Store.ExtendItem(ctx, tenant, sessionKind, id, next); err != nil {
+		if err := a.Store.ExtendItem(ctx, tenant, SessionKind, id, next); err != nil {
 			a.log().Warn("use of a session not noted", "error", err)
 		} else {
 			expires = next
@@ -404,7 +420,7 @@ func (a *Authenticator) Sessions(ctx context.Context, tenant storage.TenantID, u
 	if err != nil {
 		return nil, err
 	}
-	stored, err := sessionsOf(a.Store.Items(ctx, tenant, sessionKind, user))
+	stored, err := sessionsOf(a.Store.Items(ctx, tenant, SessionKind, user))
 	if err != nil {
 		return nil, err
 	}
@@ -443,7 +459,7 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
-		i, err := tx.Item(sessionKind, id)
+		i, err := tx.Item(SessionKind, id)
 		if err != nil {
 			return err
 		}
@@ -465,7 +481,7 @@ func (a *Authenticator) EndSessions(ctx context.Context, by Principal, user stri
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
-		if err := DropSessions(tx, user); err != nil {
+		if _, err := DropSessions(tx, user); err != nil {
 			return err
 		}
 		return a.audit(ctx, tx, by, "session.end", user, now)

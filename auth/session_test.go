@@ -330,11 +330,11 @@ func TestDropSessions(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("ana", false)
 	before := d.credential(id).Generation
-	d.write(func(tx storage.Tx) error { return DropSessions(tx, id) })
+	d.write(func(tx storage.Tx) error { return drop(tx, id) })
 	if after := d.credential(id).Generation; after == before {
 		t.Error("a sign-in under way would not notice")
 	}
-	d.write(func(tx storage.Tx) error { return DropSessions(tx, "00000000-0000-7000-8000-00000000ffff") })
+	d.write(func(tx storage.Tx) error { return drop(tx, "00000000-0000-7000-8000-00000000ffff") })
 	if c := d.credential("00000000-0000-7000-8000-00000000ffff"); c.item != nil {
 		t.Error("somebody without a credential has got one")
 	}
@@ -430,7 +430,7 @@ func TestSetup(t *testing.T) {
 	if _, err := use(text, "a password for tomorrow"); err != ErrSignIn {
 		t.Errorf("of a blocked user: %v; want ErrSignIn", err)
 	}
-	d.write(func(tx storage.Tx) error { return DropSessions(tx, id) })
+	d.write(func(tx storage.Tx) error { return drop(tx, id) })
 	d.setActive(id, true)
 	if _, err := use(text, "a password for tomorrow"); err != ErrSignIn {
 		t.Errorf("after unblocking: %v; want ErrSignIn", err)

@@ -260,7 +260,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if err := SaveCredential(tx, link.User, c); err != nil {
 			return err
 		}
-		if err := dropSessions(tx, link.User); err != nil {
+		if _, err := dropSessions(tx, link.User); err != nil {
 			return err
 		}
 		s := session{User: link.User, Started: now, PasswordAt: now, From: address(r.From), Agent: shortened(r.Agent)}

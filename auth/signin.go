@@ -523,7 +523,7 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user string, p
 		if err != nil {
 			return err
 		}
-		if err := dropSessions(tx, user); err != nil {
+		if _, err := dropSessions(tx, user); err != nil {
 			return err
 		}
 		return a.audit(ctx, tx, by, action, user, now)
@@ -707,7 +707,7 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 		}
 		if o == accepted {
 			if w.endOthers {
-				if err := dropSessions(tx, user); err != nil {
+				if _, err := dropSessions(tx, user); err != nil {
 					return err
 				}
 			}
@@ -825,7 +825,7 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 
 // resume returns the session that by is in, unless it has ended.
 func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedSession, error) {
-	i, err := tx.Item(sessionKind, by.Session)
+	i, err := tx.Item(SessionKind, by.Session)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, refuseUnknown
 	}

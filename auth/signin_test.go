@@ -188,7 +188,7 @@ func TestBlocked(t *testing.T) {
 	if _, err := d.StepUp(t.Context(), p, Secret(dev.next())); !refused(err) {
 		t.Errorf("StepUp of a blocked user: %v; want a refusal", err)
 	}
-	d.write(func(tx storage.Tx) error { return DropSessions(tx, id) })
+	d.write(func(tx storage.Tx) error { return drop(tx, id) })
 	d.setActive(id, true)
 	if _, err := d.VerifySession(t.Context(), token.Token.Reveal(), here); !refused(err) {
 		t.Errorf("VerifySession after unblocking: %v; want a refusal", err)

@@ -172,14 +172,17 @@ func (d *decision) privileged(id string) bool {
 
 // endSessions signs a user out everywhere.
 func (d *decision) endSessions(user string, at time.Time) error {
-	sessions, err := d.tx.Items(auth.SessionKind, user)
-	if err != nil || len(sessions) == 0 {
+	n, err := auth.DropSessions(d.tx, user)
+	if err != nil {
 		return err
 	}
-	for _, s := range sessions {
-		if err := d.tx.DeleteItem(s); err != nil {
-			return err
-		}
+	return d.sessionsEnded(n, user, at)
+}
+
+// sessionsEnded records that n sessions of a user have ended.
+func (d *decision) sessionsEnded(n int, user string, at time.Time) error {
+	if n == 0 {
+		return nil
 	}
 	return d.tx.Audit(storage.AuditEntry{At: at, RequestID: RequestID(d.ctx), Actor: d.by.Actor(), Action: "session.end", Type: auth.PrincipalUser, ID: user})
 }

@@ -627,22 +627,20 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		return err
 	}
 	if u.change.password != "" || u.change.noPassword {
-		c, err := auth.ReadCredential(tx, u.prev.ID)
+		n, err := auth.WritePassword(tx, u.prev.ID, u.change.password, u.next.LastModified)
 		if err != nil {
 			return err
 		}
-		c.SetPassword(u.change.password, u.next.LastModified)
-		if err := auth.SaveCredential(tx, u.prev.ID, c); err != nil {
+		if err := u.d.sessionsEnded(n, u.prev.ID, u.next.LastModified); err != nil {
+			return err
+		}
+	} else if u.endsSessions() {
+		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
 			return err
 		}
 	}
 	if u.then != nil {
 		if err := u.then(u.d); err != nil {
-			return err
-		}
-	}
-	if u.endsSessions() {
-		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
 			return err
 		}
 	}
@@ -657,17 +655,10 @@ func inOperation(index int, err error) error {
 	return err
 }
 
-// endsSessions reports whether the change signs the user out: sign-in is blocked, or
-// somebody else changed the password.
+// endsSessions reports whether the change signs the user out because it blocks
+// sign-in. A new password does so by itself.
 func (u *update) endsSessions() bool {
-	if u.t.Top("password") == nil {
-		return false
-	}
-	if slices.Contains(u.changed, "active") && u.change.attrs["active"] == false {
-		return true
-	}
-	self := u.by.Kind == auth.User && u.by.ID == u.prev.ID
-	return slices.Contains(u.changed, "password") && !self
+	return u.t.Top("password") != nil && slices.Contains(u.changed, "active") && u.change.attrs["active"] == false
 }
 
 // changeMembers does one change of members and returns how many rows it touched.
