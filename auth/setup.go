@@ -73,6 +73,13 @@ func (a *Authenticator) NewFirstSetup(ctx context.Context, by Principal) (Secret
 // is locked out can be let in again by name.
 var ErrAdministered = errors.New("the tenant has a Global Administrator who can sign in")
 
+// Administered reports whether somebody was given Global Administrator in a tenant,
+// for good or for a time, whether or not they can sign in.
+func (a *Authenticator) Administered(ctx context.Context, tenant storage.TenantID) (bool, error) {
+	items, err := a.Store.Items(ctx, tenant, grantKind, "role/"+GlobalAdministrator)
+	return len(items) > 0, err
+}
+
 // SetupFirst reports whether a link is good, and whether it is for a first
 // administrator. The error is ErrSignIn, or what the store said.
 func (a *Authenticator) SetupFirst(ctx context.Context, text Secret) (first bool, err error) {

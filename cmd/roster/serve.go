@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -103,8 +104,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var people *auth.Authenticator
 	if keys != nil {
-		people := &auth.Authenticator{
+		people = &auth.Authenticator{
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: auth.DefaultPolicy(),
 			Observe: server.SignIns(registry), RequestID: scim.RequestID, Log: log,
 		}
@@ -129,7 +131,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := greet(ctx, c, store, srv, out); err != nil {
+	if err := greet(ctx, c, store, people, srv, out); err != nil {
 		return err
 	}
 
@@ -187,7 +189,7 @@ func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 
 // greet prints where the server listens, in one line that programs read, and
 // what to do first.
-func greet(ctx context.Context, c config.Config, store storage.Store, srv *server.Server, out io.Writer) error {
+func greet(ctx context.Context, c config.Config, store storage.Store, people *auth.Authenticator, srv *server.Server, out io.Writer) error {
 	address := srv.Scheme() + "://" + srv.Addr().String()
 	_, err := fmt.Fprintf(out, "listening scim=%s ops=http://%s\n", address, srv.OpsAddr())
 	if err != nil {
@@ -207,6 +209,17 @@ A demo client with all scopes is ready; its token is good for a day, or until th
        %s/Users
 
 `, token.Reveal(), schemas.UserURI, address+basePath)
+		if err != nil || people == nil {
+			return err
+		}
+		link, err := people.NewFirstSetup(ctx, auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant})
+		switch {
+		case errors.Is(err, auth.ErrAdministered):
+			return nil
+		case err != nil:
+			return fmt.Errorf("make a link for the first administrator: %w", err)
+		}
+		_, err = fmt.Fprintf(out, "To become its first administrator, open:\n\n  %s\n\n", setupLink(cmp.Or(c.PublicURL, address), link))
 		return err
 	}
 	clients, err := store.ListClients(ctx, storage.DefaultTenant)
@@ -215,6 +228,16 @@ A demo client with all scopes is ready; its token is good for a day, or until th
 	}
 	if len(clients) == 0 {
 		_, err = fmt.Fprintf(out, "no clients yet; make the first token with:\n  roster client create --store %s --name my-idp --scopes users,groups\n", c.Store)
+		if err != nil {
+			return err
+		}
+	}
+	if people == nil {
+		return nil
+	}
+	administered, err := people.Administered(ctx, storage.DefaultTenant)
+	if err == nil && !administered {
+		_, err = fmt.Fprintf(out, "no administrator yet; print a one-time link for the first one with:\n  roster setup --store %s --public-url %s\n", c.Store, cmp.Or(c.PublicURL, address))
 	}
 	return err
 }
