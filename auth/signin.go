@@ -202,7 +202,7 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 			return locked, nil
 		case !u.found:
 			return unknown, nil
-		case !good || c.PasswordHash != try.hash:
+		case !good || c.Generation != try.generation:
 			return wrong, nil
 		case there == nil || !parseAccount(there).active:
 			return blocked, nil
@@ -594,9 +594,10 @@ func takeRecovery(w *settlement, s *session, code Secret) outcome {
 
 // attempt is one that has been counted.
 type attempt struct {
-	at       time.Time
-	admitted bool
-	hash     string // of the password
+	at         time.Time
+	admitted   bool
+	hash       string // of the password
+	generation int64  // of the credential: it must be the same when the attempt counts
 }
 
 // begin counts an attempt, in a write of its own. check may refuse it before it
@@ -612,7 +613,7 @@ func (a *Authenticator) begin(ctx context.Context, by Principal, user, event str
 		if err := check(tx, c, now); err != nil {
 			return err
 		}
-		t = attempt{at: now, admitted: c.Throttle.begin(now), hash: c.PasswordHash}
+		t = attempt{at: now, admitted: c.Throttle.begin(now), hash: c.PasswordHash, generation: c.Generation}
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}
@@ -655,7 +656,7 @@ func (w *settlement) issue(into *SignInResult, s session, administrator bool, pr
 // proved uncounts the attempt: with all others, if nothing is left to be proved.
 func (w *settlement) proved(all bool) {
 	if all {
-		w.c.Throttle.clear()
+		w.c.Throttle = Throttle{}
 		return
 	}
 	w.c.Throttle.takeBack(w.try.at)
@@ -813,7 +814,7 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 		switch {
 		case !try.admitted:
 			return locked, nil
-		case !good || w.c.PasswordHash != try.hash:
+		case !good || w.c.Generation != try.generation:
 			return wrong, nil
 		}
 		if w.administrator, err = isAdministratorTx(w.tx, r, w.now); err != nil {

@@ -56,10 +56,6 @@ func (t *Throttle) takeBack(begun time.Time) {
 	}
 }
 
-// clear forgets failures, after an attempt that has proved everything there is to
-// prove.
-func (t *Throttle) clear() { *t = Throttle{FactorDisabled: t.FactorDisabled} }
-
 // factorFailed counts a wrong passcode or recovery code, and reports whether it was
 // one too many.
 func (t *Throttle) factorFailed() bool {
