@@ -106,8 +106,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	}
 	var people *auth.Authenticator
 	if keys != nil {
+		policy := auth.DefaultPolicy()
+		policy.TemporaryFor = c.TemporaryPasswordLifetime
 		people = &auth.Authenticator{
-			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: auth.DefaultPolicy(),
+			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), RequestID: scim.RequestID, Log: log,
 		}
 		surface := &api.API{

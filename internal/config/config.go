@@ -30,11 +30,13 @@ type Config struct {
 	MaxConnections      int // 0 for no limit
 	MaxConnectionsPerIP int // 0 for no limit
 	ShutdownDelay       time.Duration
-	LogFormat           string // "json" or "text"
-	LogLevel            slog.Level
-	Demo                bool
-	Pprof               bool
-	AuditCheckpoints    string // file
+	// TemporaryPasswordLifetime is 0 for ever.
+	TemporaryPasswordLifetime time.Duration
+	LogFormat                 string // "json" or "text"
+	LogLevel                  slog.Level
+	Demo                      bool
+	Pprof                     bool
+	AuditCheckpoints          string // file
 }
 
 // DefaultStore is where Roster keeps its data if nobody says.
@@ -117,6 +119,9 @@ func (c *Config) problems() (list []*SettingError) {
 	}
 	if c.ShutdownDelay < 0 {
 		add("shutdown-delay", "is negative")
+	}
+	if c.TemporaryPasswordLifetime < 0 {
+		add("temporary-password-lifetime", "is negative; 0 means for ever")
 	}
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		add("log-format", strconv.Quote(c.LogFormat)+" is neither json nor text")

@@ -86,16 +86,12 @@ var settings = []Setting{
 	number("max-connections-per-ip", "500",
 		"most connections open at once from one address; 0 means no limit",
 		func(c *Config) *int { return &c.MaxConnectionsPerIP }),
-	setting("shutdown-delay", "duration", "5s",
+	duration("shutdown-delay", "5s",
 		"how long to go on serving, while reporting not to be ready, before shutting down; gives load balancers time to notice",
-		func(c *Config, s string) error {
-			d, err := time.ParseDuration(s)
-			if err != nil {
-				return fmt.Errorf("%q is not a duration; write it like 5s or 1m30s", s)
-			}
-			c.ShutdownDelay = d
-			return nil
-		}),
+		func(c *Config) *time.Duration { return &c.ShutdownDelay }),
+	duration("temporary-password-lifetime", "24h",
+		"how long a temporary password can be used; 0 means for ever",
+		func(c *Config) *time.Duration { return &c.TemporaryPasswordLifetime }),
 	text("log-format", "json",
 		"`format` of the log: json or text",
 		func(c *Config) *string { return &c.LogFormat }),
@@ -151,6 +147,17 @@ func number(name, value, help string, field func(*Config) *int) Setting {
 			return fmt.Errorf("%q is not a whole number", s)
 		}
 		*field(c) = n
+		return nil
+	})
+}
+
+func duration(name, value, help string, field func(*Config) *time.Duration) Setting {
+	return setting(name, "duration", value, help, func(c *Config, s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration; write it like 5s or 1m30s", s)
+		}
+		*field(c) = d
 		return nil
 	})
 }
