@@ -200,7 +200,13 @@ func firstDays(t *testing.T, w *world) {
 	p := w.person(t, "ana")
 	before := w.signIn(t, p)
 
-	reset := must[struct{ Password string }](t, w.post(t, "/admin/v1/users/"+p.id+"/password-reset", by.Token, nil), 200)
+	reset := must[struct {
+		Password string
+		Expires  time.Time
+	}](t, w.post(t, "/admin/v1/users/"+p.id+"/password-reset", by.Token, nil), 200)
+	if got := reset.Expires.Sub(w.now()); got != 24*time.Hour {
+		t.Errorf("a temporary password is good for %v, want a day", got)
+	}
 	if r := w.get(t, "/auth/v1/session", before.Token); r.Status != 401 {
 		t.Errorf("a session from before the reset: %d", r.Status)
 	}

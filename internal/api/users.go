@@ -9,8 +9,8 @@ import (
 
 // TemporaryPassword is the answer to a reset of a password.
 type TemporaryPassword struct {
-	Password string    `json:"password"` // shown once, and good for choosing another one
-	Expires  time.Time `json:"expires,omitzero"`
+	Password string    `json:"password"`         // shown once, and good for choosing another one
+	Expires  time.Time `json:"expires,omitzero"` // absent if it does not
 }
 
 func (a *API) resetPassword(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -18,7 +18,11 @@ func (a *API) resetPassword(w http.ResponseWriter, r *http.Request, by auth.Prin
 	if err != nil {
 		return err
 	}
-	return respond(w, http.StatusOK, TemporaryPassword{Password: password.Reveal()})
+	c, err := auth.FindCredential(r.Context(), a.Store, by.Tenant, pathID(r))
+	if err != nil {
+		return err
+	}
+	return respond(w, http.StatusOK, TemporaryPassword{Password: password.Reveal(), Expires: c.PasswordExpires.UTC()})
 }
 
 func (a *API) resetMFA(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
