@@ -59,7 +59,7 @@ func (a *Activation) Pending(now time.Time) bool {
 	return a.Until.IsZero() && now.Before(a.Asked.Add(ApprovalWithin))
 }
 
-// Errors of activations. Others are *DeniedError, storage.ErrNotFound and
+// Errors of activations. Others are *InvalidError, *DeniedError, storage.ErrNotFound and
 // ErrStalePasscode.
 var (
 	// ErrStalePasscode: a passcode has to be given first.
@@ -78,9 +78,9 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 	reason = strings.TrimSpace(reason)
 	switch {
 	case reason == "" || len(reason) > maxReason:
-		return nil, fmt.Errorf("%w: a reason is required, of at most %d bytes", ErrActivation, maxReason)
+		return nil, &InvalidError{"reason", fmt.Sprintf("a reason of at most %d bytes", maxReason)}
 	case duration < time.Minute || duration > MaxActivation:
-		return nil, fmt.Errorf("%w: a role is activated for a minute at least and %d hours at most", ErrActivation, MaxActivation/time.Hour)
+		return nil, &InvalidError{"durationSeconds", fmt.Sprintf("at least 60 and at most %d", MaxActivation/time.Second)}
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -110,7 +110,7 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 		if err := putActivation(tx, nil, a); err != nil {
 			return err
 		}
-		return auditActivation(tx, by, now, action, a)
+		return auditActivation(ctx, tx, by, now, action, a)
 	})
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func Approve(ctx context.Context, store storage.Store, by Principal, now time.Ti
 			return err
 		}
 		a = &next
-		return auditActivation(tx, by, now, "role.activate.approve", a)
+		return auditActivation(ctx, tx, by, now, "role.activate.approve", a)
 	})
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func Deactivate(ctx context.Context, store storage.Store, by Principal, now time
 		if err != nil {
 			return err
 		}
-		return auditActivation(tx, by, now, "role.deactivate", a)
+		return auditActivation(ctx, tx, by, now, "role.deactivate", a)
 	})
 }
 
@@ -296,6 +296,18 @@ func endActivations(tx storage.Tx, key string) error {
 	return err
 }
 
-func auditActivation(tx storage.Tx, by Principal, now time.Time, action string, a *Activation) error {
-	return tx.Audit(storage.AuditEntry{At: now.UTC().Truncate(time.Millisecond), Actor: by.Actor(), Action: action, Type: "RoleAssignment", ID: a.Grant})
+// auditActivation records an activation with its reason and its time.
+func auditActivation(ctx context.Context, tx storage.Tx, by Principal, now time.Time, action string, a *Activation) error {
+	e := by.Entry(ctx, now, action, "RoleAssignment", a.Grant)
+	for _, c := range []struct {
+		path  string
+		value any
+	}{{"user", a.Principal}, {"reason", a.Reason}, {"durationSeconds", a.Seconds}} {
+		after, err := json.Marshal(c.value)
+		if err != nil {
+			return err
+		}
+		e.Changes = append(e.Changes, storage.Change{Path: c.path, After: after})
+	}
+	return tx.Audit(e)
 }

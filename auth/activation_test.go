@@ -189,9 +189,15 @@ func TestActivation(t *testing.T) {
 	denied("without a passcode", activate(never, own, time.Hour, "audit"), auth.ErrStalePasscode)
 	denied("after the password only", activate(low, own, time.Hour, "audit"), nil)
 	denied("the operator", activate(auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}, own, time.Hour, "audit"), nil)
-	denied("without a reason", activate(by, own, time.Hour, "  "), auth.ErrActivation)
-	denied("for too long", activate(by, own, auth.MaxActivation+time.Second, "audit"), auth.ErrActivation)
-	denied("for no time", activate(by, own, 0, "audit"), auth.ErrActivation)
+	for member, err := range map[string]error{
+		"reason":           activate(by, own, time.Hour, "  "),
+		"durationSeconds":  activate(by, own, auth.MaxActivation+time.Second, "audit"),
+		"durationSeconds ": activate(by, own, 0, "audit"),
+	} {
+		if e, ok := errors.AsType[*auth.InvalidError](err); !ok || e.Member != strings.TrimSpace(member) {
+			t.Errorf("a wrong %s: %v, want an error that names it", member, err)
+		}
+	}
 	denied("a role that is held", activate(by, held, time.Hour, "audit"), auth.ErrActivation)
 	denied("somebody else's", activate(by, guarded, time.Hour, "audit"), storage.ErrNotFound)
 	denied("what there is not", activate(by, ana, time.Hour, "audit"), storage.ErrNotFound)

@@ -22,8 +22,6 @@ import (
 type ClientManager struct {
 	Store storage.Store
 	Now   func() time.Time
-	// RequestID returns the id of the request, for the audit trail; it may be nil.
-	RequestID func(context.Context) string
 	// Ended, if set, is told which tokens and clients have ended, so that this
 	// process does not let them in any longer; see Verifier.
 	Ended interface {
@@ -184,14 +182,7 @@ func (m *ClientManager) write(ctx context.Context, by Principal, action, id stri
 		if err := fn(tx); err != nil {
 			return err
 		}
-		e := storage.AuditEntry{At: milli(m.Now()), Actor: by.Actor(), Action: action, Type: "Client", ID: id, From: address(by.From)}
-		if by.Kind == User {
-			e.Level = by.Level.String()
-		}
-		if m.RequestID != nil {
-			e.RequestID = m.RequestID(ctx)
-		}
-		return tx.Audit(e)
+		return tx.Audit(by.Entry(ctx, m.Now(), action, "Client", id))
 	})
 }
 

@@ -63,7 +63,7 @@ func (t *trial) record(w *settlement, verdict Judgement) error {
 var ErrTooManyRules = fmt.Errorf("a tenant has at most %d conditional rules", RulesKept)
 
 // PutRule stores a valid rule, as a new one or in the place of the one with its id;
-// the error is storage.ErrNotFound if there is none, *RuleError, or ErrTooManyRules.
+// the error is storage.ErrNotFound if there is none, *InvalidError, or ErrTooManyRules.
 func (a *Authenticator) PutRule(ctx context.Context, by Principal, r Rule, isNew bool) error {
 	if err := r.Validate(); err != nil {
 		return err

@@ -88,23 +88,23 @@ const (
 	ruleNameRunes = 200
 )
 
-// RuleError says what is wrong with a rule: a member of its JSON form, and what
-// was expected there.
-type RuleError struct{ Member, Expected string }
+// InvalidError says what is wrong with what was asked for: a member, as the API calls
+// it, and what was expected there. It repeats no value.
+type InvalidError struct{ Member, Expected string }
 
-func (e *RuleError) Error() string { return e.Member + ": expected " + e.Expected }
+func (e *InvalidError) Error() string { return e.Member + ": expected " + e.Expected }
 
-// Validate checks a rule. The error is a *RuleError.
+// Validate checks a rule. The error is a *InvalidError.
 func (r *Rule) Validate() error {
 	switch {
 	case strings.TrimSpace(r.Name) == "" || len([]rune(r.Name)) > ruleNameRunes:
-		return &RuleError{"name", fmt.Sprintf("a name of at most %d characters", ruleNameRunes)}
+		return &InvalidError{"name", fmt.Sprintf("a name of at most %d characters", ruleNameRunes)}
 	case r.State != RuleOn && r.State != RuleReport && r.State != RuleOff:
-		return &RuleError{"state", "on, report or off"}
+		return &InvalidError{"state", "on, report or off"}
 	case r.Then != RequirePasscode && r.Then != Block:
-		return &RuleError{"then", "passcode or block"}
+		return &InvalidError{"then", "passcode or block"}
 	case r.When.IdleDays < 0 || r.When.IdleDays >= signInDays:
-		return &RuleError{"when.idleDays", fmt.Sprintf("a number of days below %d, as long as sign-ins are recorded", signInDays)}
+		return &InvalidError{"when.idleDays", fmt.Sprintf("a number of days below %d, as long as sign-ins are recorded", signInDays)}
 	}
 	for _, l := range []struct {
 		name     string
@@ -115,20 +115,20 @@ func (r *Rule) Validate() error {
 		{"when.networks", r.When.Networks, true}, {"when.outsideNetworks", r.When.OutsideNetworks, true},
 	} {
 		if len(l.list) > ruleListed {
-			return &RuleError{l.name, fmt.Sprintf("at most %d values", ruleListed)}
+			return &InvalidError{l.name, fmt.Sprintf("at most %d values", ruleListed)}
 		}
 		for i, v := range l.list {
 			if l.networks {
 				if _, err := ParseNetwork(v); err != nil {
-					return &RuleError{fmt.Sprintf("%s[%d]", l.name, i), "a network like 192.0.2.0/24 or 2001:db8::/32"}
+					return &InvalidError{fmt.Sprintf("%s[%d]", l.name, i), "a network like 192.0.2.0/24 or 2001:db8::/32"}
 				}
 			} else if v == "" {
-				return &RuleError{fmt.Sprintf("%s[%d]", l.name, i), "an id"}
+				return &InvalidError{fmt.Sprintf("%s[%d]", l.name, i), "an id"}
 			}
 		}
 	}
 	if r.State == RuleOn && r.Then == Block && r.When.everyone() {
-		return &RuleError{"when", "a condition: a rule that blocks everyone would lock all out"}
+		return &InvalidError{"when", "a condition: a rule that blocks everyone would lock all out"}
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func TestRuleValidate(t *testing.T) {
 	} {
 		r := good
 		c.change(&r)
-		var got *RuleError
+		var got *InvalidError
 		if err := r.Validate(); !errors.As(err, &got) || got.Member != c.member {
 			t.Errorf("Validate: got %v, want an error about %s", err, c.member)
 		}

@@ -67,8 +67,6 @@ type Authenticator struct {
 	Issuer string
 	// Observe is told of every attempt, by the constants below; it may be nil.
 	Observe func(event, outcome string)
-	// RequestID returns the id of the request, for the audit trail; it may be nil.
-	RequestID func(context.Context) string
 	// Log is told what callers cannot see; it may be nil.
 	Log *slog.Logger
 
@@ -999,13 +997,8 @@ func (a *Authenticator) audit(ctx context.Context, tx storage.Tx, by Principal, 
 
 // auditOf is audit for what is no user.
 func (a *Authenticator) auditOf(ctx context.Context, tx storage.Tx, by Principal, action, typ, id string, at time.Time, changed ...string) error {
-	e := storage.AuditEntry{At: at, Actor: by.Actor(), From: address(by.From), Action: action, Type: typ, ID: id, Attributes: changed}
-	if by.Kind == User && by.Level != 0 {
-		e.Level = by.Level.String()
-	}
-	if a.RequestID != nil {
-		e.RequestID = a.RequestID(ctx)
-	}
+	e := by.Entry(ctx, at, action, typ, id)
+	e.Attributes = changed
 	return tx.Audit(e)
 }
 

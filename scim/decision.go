@@ -184,5 +184,5 @@ func (d *decision) sessionsEnded(n int, user string, at time.Time) error {
 	if n == 0 {
 		return nil
 	}
-	return d.tx.Audit(storage.AuditEntry{At: at, RequestID: RequestID(d.ctx), Actor: d.by.Actor(), Action: "session.end", Type: auth.PrincipalUser, ID: user})
+	return d.tx.Audit(d.by.Entry(d.ctx, at, "session.end", auth.PrincipalUser, user))
 }

@@ -36,19 +36,6 @@ type Provider struct {
 	standings auth.Standings
 }
 
-type requestIDKey struct{}
-
-// WithRequestID returns a context whose changes are audited under this id.
-func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestIDKey{}, id)
-}
-
-// RequestID returns the id given with WithRequestID, or "".
-func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
-
 func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType) error {
 	if !by.May(a, t.Name) {
 		return ErrForbidden
@@ -195,16 +182,8 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 
 // record writes the audit entry of a change, which is its event as well.
 func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string, c changes) error {
-	e := storage.AuditEntry{
-		At: r.LastModified, RequestID: RequestID(ctx), Actor: by.Actor(), Action: strings.ToLower(r.Type) + "." + action,
-		Type: r.Type, ID: r.ID, Version: r.Version, Attributes: attributes, Changes: c.whole(),
-	}
-	if by.From.IsValid() {
-		e.From = by.From.String()
-	}
-	if by.Level != 0 {
-		e.Level = by.Level.String()
-	}
+	e := by.Entry(ctx, r.LastModified, strings.ToLower(r.Type)+"."+action, r.Type, r.ID)
+	e.Version, e.Attributes, e.Changes = r.Version, attributes, c.whole()
 	return tx.Audit(e)
 }
 

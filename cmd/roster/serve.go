@@ -110,11 +110,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
 		people = &auth.Authenticator{
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
-			Observe: server.SignIns(registry), RequestID: scim.RequestID, Log: log,
+			Observe: server.SignIns(registry), Log: log,
 		}
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, RequestID: scim.RequestID, Ended: verifier},
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
 		}
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,

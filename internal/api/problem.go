@@ -92,6 +92,9 @@ func problemFor(err error) *Problem {
 	if e, ok := errors.AsType[*auth.DeniedError](err); ok {
 		return notPermitted(e.Error())
 	}
+	if e, ok := errors.AsType[*auth.InvalidError](err); ok {
+		return invalid(e.Error())
+	}
 	switch {
 	case errors.Is(err, auth.ErrSignIn):
 		return &Problem{Type: TypeSignIn, Title: "The sign-in was not accepted", Status: 401}
@@ -105,6 +108,8 @@ func problemFor(err error) *Problem {
 		return notPermitted(err.Error())
 	case errors.Is(err, auth.ErrNoEnrolment):
 		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
+	case errors.Is(err, auth.ErrAdministered):
+		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):

@@ -119,9 +119,6 @@ func readRule(r *http.Request) (rule auth.Rule, err error) {
 }
 
 func ruleProblem(err error) error {
-	if e, ok := errors.AsType[*auth.RuleError](err); ok {
-		return invalid(e.Error())
-	}
 	if errors.Is(err, auth.ErrTooManyRules) {
 		return &Problem{Type: TypeConflict, Title: "There are too many rules", Status: http.StatusConflict, Detail: err.Error()}
 	}

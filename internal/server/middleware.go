@@ -62,7 +62,7 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		id := requestID(r.Header.Get("X-Request-Id"))
-		ctx, cancel := context.WithTimeout(scim.WithRequestID(r.Context(), id), handlerTime)
+		ctx, cancel := context.WithTimeout(auth.WithRequestID(r.Context(), id), handlerTime)
 		defer cancel()
 		c := &call{mount: m, w: &response{ResponseWriter: rw}, r: r.WithContext(ctx)}
 		h := rw.Header()

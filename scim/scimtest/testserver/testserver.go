@@ -137,11 +137,11 @@ func (s *Server) run(t testing.TB, opt Options) {
 	}
 	s.People = &auth.Authenticator{
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
-		Observe: server.SignIns(s.Registry), RequestID: scim.RequestID, Log: opt.Log,
+		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, RequestID: scim.RequestID, Ended: verifier},
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
