@@ -100,6 +100,47 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
+// TestEndedSessionsProveNothing: a principal that was verified a moment ago is worth no
+// more than its session is now.
+func TestEndedSessionsProveNothing(t *testing.T) {
+	for name, end := range map[string]func(*directory, Principal){
+		"idle":            func(d *directory, _ Principal) { d.clock.advance(SessionIdle) },
+		"long":            func(d *directory, _ Principal) { d.clock.advance(SessionLength) },
+		"from the future": func(d *directory, _ Principal) { d.clock.advance(-time.Hour) },
+		"of another generation": func(d *directory, p Principal) {
+			d.write(func(tx storage.Tx) error {
+				c, err := ReadCredential(tx, p.ID)
+				if err != nil {
+					return err
+				}
+				c.Generation++
+				return SaveCredential(tx, p.ID, c)
+			})
+		},
+	} {
+		d := newDirectory(t)
+		d.add("ana", false)
+		dev, p := d.enrol("ana")
+		failures := d.credential(p.ID).Throttle.Failures
+		end(d, p)
+		if _, err := d.StepUp(t.Context(), p, Secret(dev.at(1))); !refused(err) {
+			t.Errorf("%s: %v; want a refusal", name, err)
+		}
+		if got := d.credential(p.ID).Throttle.Failures; got != failures {
+			t.Errorf("%s: counted as a failure", name)
+		}
+	}
+	// Nor is one user's session another user's.
+	d := newDirectory(t)
+	d.add("ana", false)
+	bob := d.add("bob", false)
+	_, p := d.enrol("ana")
+	p.ID = bob
+	if _, err := d.Enrol(t.Context(), p, ""); !refused(err) {
+		t.Errorf("another user's session: %v; want a refusal", err)
+	}
+}
+
 // TestStepUpDoesNotProlong: another token for a session is no longer session.
 func TestStepUpDoesNotProlong(t *testing.T) {
 	d := newDirectory(t)

@@ -430,8 +430,14 @@ func TestResetMFA(t *testing.T) {
 	d.enrol("ana")
 	password := other
 	password.Level = Password
+	auditor := d.add("auditor", false)
+	d.write(func(tx storage.Tx) error {
+		g := &Grant{ID: auditor, Role: Auditor, Principal: auditor, PrincipalType: PrincipalUser}
+		return PutGrant(tx, nil, g, BuiltInRole(Auditor))
+	})
+	_, auditing := d.enrol("auditor")
 	client := Principal{Kind: Client, Tenant: storage.DefaultTenant, ID: "c1", Scopes: Scopes{set: ^scopeSet(0)}}
-	for name, by := range map[string]Principal{"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client} {
+	for name, by := range map[string]Principal{"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client, "an auditor": auditing} {
 		for _, user := range []string{id, ana} {
 			if by.ID == user {
 				continue
