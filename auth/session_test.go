@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -480,4 +481,41 @@ func TestSetup(t *testing.T) {
 	if _, err := d.NewSetup(t.Context(), d.enter("ana"), id, false); err == nil {
 		t.Error("a user made a link for an administrator")
 	}
+}
+
+// TestInvalidateMeetsLookup: what was asked before something was invalidated is not
+// kept after it.
+func TestInvalidateMeetsLookup(t *testing.T) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	res, err := d.give("ana", goodPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &slowItems{Store: d.Store}
+	d.Authenticator = d.another(store, d.Keys)
+	store.then = func() {
+		if err := d.EndSessions(t.Context(), operator, id); err != nil {
+			t.Error(err)
+		}
+	}
+	_, _ = d.VerifySession(t.Context(), res.Token.Reveal(), here)
+	if _, err := d.VerifySession(t.Context(), res.Token.Reveal(), here); !refused(err) {
+		t.Errorf("VerifySession: %v; want a refusal", err)
+	}
+}
+
+// slowItems does something after everything about a session has been read.
+type slowItems struct {
+	storage.Store
+	then func()
+}
+
+func (s *slowItems) Groups(ctx context.Context, tenant storage.TenantID, members ...string) (map[string][]storage.Membership, error) {
+	groups, err := s.Store.Groups(ctx, tenant, members...)
+	if then := s.then; then != nil {
+		s.then = nil
+		then()
+	}
+	return groups, err
 }

@@ -630,6 +630,18 @@ func TestRecoveryCodes(t *testing.T) {
 	}
 }
 
+// TestRecoveryCodesAreBound: the hash of a code is that of one owner's, even if it is
+// moved.
+func TestRecoveryCodesAreBound(t *testing.T) {
+	seen := map[string]bool{}
+	for _, owner := range [][2]string{{"t", "ana"}, {"t", "bob"}, {"u", "ana"}, {"ta", "na"}} {
+		seen[string(hashRecoveryCode(storage.TenantID(owner[0]), owner[1], "code"))] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d hashes of four owners", len(seen))
+	}
+}
+
 // TestRehash: a successful sign-in brings the hash up to date, one that fails does
 // not.
 func TestRehash(t *testing.T) {
