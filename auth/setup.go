@@ -93,7 +93,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	if !ok {
 		return nil, wrong, ErrSignIn
 	}
-	_, link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
+	link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
 	if o != accepted {
 		return nil, o, err
 	}
@@ -115,8 +115,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	var res *SignInResult
 	defer a.InvalidateUser(link.User)
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		var item *storage.Item
-		if item, link, o, err = a.link(tx.Item(setupKind, id)); o != accepted {
+		if link, o, err = a.link(tx.Item(setupKind, id)); o != accepted {
 			return err
 		}
 		there, err := tx.Get("User", link.User)
@@ -126,9 +125,6 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if there == nil || !parseAccount(there).active {
 			o = blocked
 			return ErrSignIn
-		}
-		if err := tx.DeleteItem(item); err != nil {
-			return err
 		}
 		c, err := ReadCredential(tx, link.User)
 		if err != nil {
@@ -142,6 +138,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if err := SaveCredential(tx, link.User, c); err != nil {
 			return err
 		}
+		// The link itself goes with them.
 		if _, err := dropSessions(tx, link.User); err != nil {
 			return err
 		}
@@ -162,18 +159,18 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 }
 
 // link reads a link that is still good.
-func (a *Authenticator) link(i *storage.Item, err error) (*storage.Item, *setup, outcome, error) {
+func (a *Authenticator) link(i *storage.Item, err error) (*setup, outcome, error) {
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
-		return nil, nil, wrong, ErrSignIn
+		return nil, wrong, ErrSignIn
 	case err != nil:
-		return nil, nil, "", err
+		return nil, "", err
 	case !a.Now().Before(i.Expires):
-		return nil, nil, expired, ErrSignIn
+		return nil, expired, ErrSignIn
 	}
 	var s setup
 	if err := json.Unmarshal(i.Data, &s); err != nil {
-		return nil, nil, "", errors.New("the stored link is damaged")
+		return nil, "", errors.New("the stored link is damaged")
 	}
-	return i, &s, accepted, nil
+	return &s, accepted, nil
 }
