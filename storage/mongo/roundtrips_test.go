@@ -179,7 +179,7 @@ func TestRoundTrips(t *testing.T) {
 		{"change a password", func() error {
 			return change(user, ana.ID, `{"op":"replace","path":"password","value":"correct horse"}`)
 		},
-			[]string{"find resources", "update resources", "find items", "update items", "insert rows", "commitTransaction"}},
+			[]string{"find resources", "update resources", "find items", "update items", "find items", "insert rows", "commitTransaction"}},
 		{"change an attribute", func() error { return change(user, ana.ID, `{"op":"replace","path":"title","value":"x"}`) },
 			[]string{"find resources", "update resources", "insert rows", "commitTransaction"}},
 		{"rename", func() error { return change(user, ana.ID, `{"op":"replace","path":"userName","value":"anna"}`) },
@@ -236,6 +236,19 @@ func TestRoundTrips(t *testing.T) {
 			[]string{"update items"}},
 		{"sweep items", func() error { _, err := store.SweepItems(ctx, time.Now()); return err },
 			[]string{"delete items"}},
+		{"give a role", func() error {
+			_, err := p.Create(ctx, by, set.Type("RoleAssignment"), decode(t, `{"role":{"value":"`+auth.Auditor+`"},"principal":{"value":"`+others[7].ID+`"}}`))
+			return err
+		},
+			[]string{"find resources", "insert resources", "find resources", "find rows", "find resources", "update resources", "find items", "update items", "update resources",
+				"insert rows", "commitTransaction"}},
+		{"the first change after a role was given", func() error { return change(user, ana.ID, `{"op":"replace","path":"title","value":"a"}`) },
+			[]string{"find resources", "find resources", "find items", "find rows", "find resources", "find rows", "find resources", "find resources", "update resources",
+				"insert rows", "commitTransaction"}},
+		{"a change beside administrators", func() error { return change(user, ana.ID, `{"op":"replace","path":"title","value":"b"}`) },
+			[]string{"find resources", "update resources", "insert rows", "commitTransaction"}},
+		{"add a member beside administrators", func() error { return change(group, small.ID, add(others[9].ID)) },
+			[]string{"find resources", "update resources", "insert rows", "commitTransaction"}},
 		{"find a token", func() error { _, _, err := store.Token(ctx, "nobody's"); return ignoreNotFound(err) },
 			[]string{"find tokens"}},
 	} {
