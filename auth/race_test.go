@@ -18,6 +18,14 @@ func TestPasswordChangedMeanwhile(t *testing.T) {
 			return err
 		},
 		"sessions ended": drop,
+		"factors reset": func(tx storage.Tx, id string) error {
+			c, err := ReadCredential(tx, id)
+			if err != nil {
+				return err
+			}
+			c.resetMFA()
+			return SaveCredential(tx, id, c)
+		},
 	} {
 		d := newDirectory(t)
 		id := d.add("ana", false)

@@ -125,12 +125,12 @@ type session struct {
 	Agent      string `json:"agent,omitzero"`
 }
 
-// ends is when a session is over, whatever is done in it.
+// ends is when a session is over, whatever is done in it: its item expires no later.
 func (s *session) ends() time.Time { return s.Started.Add(SessionLength) }
 
 // over reports whether a session, stored in i, has ended.
 func (s *session) over(i *storage.Item, c *Credential, now time.Time) bool {
-	return !now.Before(i.Expires) || !now.Before(s.ends()) || s.Started.Sub(now) > clockDrift || s.Generation != c.Generation
+	return !now.Before(i.Expires) || s.Started.Sub(now) > clockDrift || s.Generation != c.Generation
 }
 
 // level says what a session is good for, and what is missing for more.

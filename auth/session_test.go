@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -97,6 +98,47 @@ func TestSessionsEnd(t *testing.T) {
 	d.clock.advance(time.Second)
 	if err := use(res.Token); !refused(err) {
 		t.Errorf("after 12 hours: %v; want a refusal", err)
+	}
+}
+
+// TestEndedSessionsProveNothing: a principal that was verified a moment ago is worth no
+// more than its session is now.
+func TestEndedSessionsProveNothing(t *testing.T) {
+	for name, end := range map[string]func(*directory, Principal){
+		"idle":            func(d *directory, _ Principal) { d.clock.advance(SessionIdle) },
+		"long":            func(d *directory, _ Principal) { d.clock.advance(SessionLength) },
+		"from the future": func(d *directory, _ Principal) { d.clock.advance(-time.Hour) },
+		"of another generation": func(d *directory, p Principal) {
+			d.write(func(tx storage.Tx) error {
+				c, err := ReadCredential(tx, p.ID)
+				if err != nil {
+					return err
+				}
+				c.Generation++
+				return SaveCredential(tx, p.ID, c)
+			})
+		},
+	} {
+		d := newDirectory(t)
+		d.add("ana", false)
+		dev, p := d.enrol("ana")
+		failures := d.credential(p.ID).Throttle.Failures
+		end(d, p)
+		if _, err := d.StepUp(t.Context(), p, Secret(dev.at(1))); !refused(err) {
+			t.Errorf("%s: %v; want a refusal", name, err)
+		}
+		if got := d.credential(p.ID).Throttle.Failures; got != failures {
+			t.Errorf("%s: counted as a failure", name)
+		}
+	}
+	// Nor is one user's session another user's.
+	d := newDirectory(t)
+	d.add("ana", false)
+	bob := d.add("bob", false)
+	_, p := d.enrol("ana")
+	p.ID = bob
+	if _, err := d.Enrol(t.Context(), p, ""); !refused(err) {
+		t.Errorf("another user's session: %v; want a refusal", err)
 	}
 }
 
@@ -439,4 +481,41 @@ func TestSetup(t *testing.T) {
 	if _, err := d.NewSetup(t.Context(), d.enter("ana"), id, false); err == nil {
 		t.Error("a user made a link for an administrator")
 	}
+}
+
+// TestInvalidateMeetsLookup: what was asked before something was invalidated is not
+// kept after it.
+func TestInvalidateMeetsLookup(t *testing.T) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	res, err := d.give("ana", goodPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &slowItems{Store: d.Store}
+	d.Authenticator = d.another(store, d.Keys)
+	store.then = func() {
+		if err := d.EndSessions(t.Context(), operator, id); err != nil {
+			t.Error(err)
+		}
+	}
+	_, _ = d.VerifySession(t.Context(), res.Token.Reveal(), here)
+	if _, err := d.VerifySession(t.Context(), res.Token.Reveal(), here); !refused(err) {
+		t.Errorf("VerifySession: %v; want a refusal", err)
+	}
+}
+
+// slowItems does something after everything about a session has been read.
+type slowItems struct {
+	storage.Store
+	then func()
+}
+
+func (s *slowItems) Groups(ctx context.Context, tenant storage.TenantID, members ...string) (map[string][]storage.Membership, error) {
+	groups, err := s.Store.Groups(ctx, tenant, members...)
+	if then := s.then; then != nil {
+		s.then = nil
+		then()
+	}
+	return groups, err
 }

@@ -87,7 +87,7 @@ func (a *Authenticator) SetupFirst(ctx context.Context, text Secret) (first bool
 	if !ok {
 		return false, ErrSignIn
 	}
-	_, link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
+	link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
 	if o != accepted {
 		return false, err
 	}
@@ -106,7 +106,8 @@ func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.
 	by = Principal{Kind: Operator, Tenant: tenant, From: from}
 	var claimed *storage.Item
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		item, link, o, err := a.link(tx.Item(setupKind, id))
+		item, err := tx.Item(setupKind, id)
+		link, o, err := a.link(item, err)
 		switch {
 		case o != accepted:
 			return err
@@ -215,7 +216,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	if !ok {
 		return nil, wrong, ErrSignIn
 	}
-	_, link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
+	link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
 	switch {
 	case o != accepted:
 		return nil, o, err
@@ -240,8 +241,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	var res *SignInResult
 	defer a.InvalidateUser(link.User)
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		var item *storage.Item
-		if item, link, o, err = a.link(tx.Item(setupKind, id)); o != accepted {
+		if link, o, err = a.link(tx.Item(setupKind, id)); o != accepted {
 			return err
 		}
 		there, err := tx.Get("User", link.User)
@@ -251,9 +251,6 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if there == nil || !parseAccount(there).active {
 			o = blocked
 			return ErrSignIn
-		}
-		if err := tx.DeleteItem(item); err != nil {
-			return err
 		}
 		c, err := ReadCredential(tx, link.User)
 		if err != nil {
@@ -267,6 +264,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if err := SaveCredential(tx, link.User, c); err != nil {
 			return err
 		}
+		// The link itself goes with them.
 		if _, err := dropSessions(tx, link.User); err != nil {
 			return err
 		}
@@ -287,18 +285,18 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 }
 
 // link reads a link that is still good.
-func (a *Authenticator) link(i *storage.Item, err error) (*storage.Item, *setup, outcome, error) {
+func (a *Authenticator) link(i *storage.Item, err error) (*setup, outcome, error) {
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
-		return nil, nil, wrong, ErrSignIn
+		return nil, wrong, ErrSignIn
 	case err != nil:
-		return nil, nil, "", err
+		return nil, "", err
 	case !a.Now().Before(i.Expires):
-		return nil, nil, expired, ErrSignIn
+		return nil, expired, ErrSignIn
 	}
 	var s setup
 	if err := json.Unmarshal(i.Data, &s); err != nil {
-		return nil, nil, "", errors.New("the stored link is damaged")
+		return nil, "", errors.New("the stored link is damaged")
 	}
-	return i, &s, accepted, nil
+	return &s, accepted, nil
 }

@@ -451,6 +451,9 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 			return wrong, nil
 		case check.same:
 			return early, ErrSamePassword
+		case c.TOTP != nil && !c.Temporary && !within(s.PasscodeAt, SessionLength, w.now) && !within(s.RecoveryAt, SessionLength, w.now):
+			// Whoever knows the password alone could lock its owner out.
+			return early, ErrPasscodeAge
 		}
 		c.SetPassword(check.hashed, w.now)
 		s.PasswordAt = w.now

@@ -430,8 +430,14 @@ func TestResetMFA(t *testing.T) {
 	d.enrol("ana")
 	password := other
 	password.Level = Password
+	auditor := d.add("auditor", false)
+	d.write(func(tx storage.Tx) error {
+		g := &Grant{ID: auditor, Role: Auditor, Principal: auditor, PrincipalType: PrincipalUser}
+		return PutGrant(tx, nil, g, BuiltInRole(Auditor))
+	})
+	_, auditing := d.enrol("auditor")
 	client := Principal{Kind: Client, Tenant: storage.DefaultTenant, ID: "c1", Scopes: Scopes{set: ^scopeSet(0)}}
-	for name, by := range map[string]Principal{"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client} {
+	for name, by := range map[string]Principal{"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client, "an auditor": auditing} {
 		for _, user := range []string{id, ana} {
 			if by.ID == user {
 				continue
@@ -621,6 +627,18 @@ func TestRecoveryCodes(t *testing.T) {
 		if n := len(canonicalReadable(code.Reveal())); n != 24 {
 			t.Errorf("a code of %d characters", n)
 		}
+	}
+}
+
+// TestRecoveryCodesAreBound: the hash of a code is that of one owner's, even if it is
+// moved.
+func TestRecoveryCodesAreBound(t *testing.T) {
+	seen := map[string]bool{}
+	for _, owner := range [][2]string{{"t", "ana"}, {"t", "bob"}, {"u", "ana"}, {"ta", "na"}} {
+		seen[string(hashRecoveryCode(storage.TenantID(owner[0]), owner[1], "code"))] = true
+	}
+	if len(seen) != 4 {
+		t.Errorf("%d hashes of four owners", len(seen))
 	}
 }
 

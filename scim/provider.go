@@ -83,7 +83,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	secret, err := p.takePassword(ctx, attrs)
+	secret, err := p.takePassword(ctx, by, attrs)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +250,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err != nil {
 		return nil, err
 	}
-	secret, err := p.takePassword(ctx, bound)
+	secret, err := p.takePassword(ctx, by, bound)
 	if err != nil {
 		return nil, err
 	}
@@ -301,6 +301,8 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 		}
 		c := change{action: "patch", attrs: res.Attributes, members: res.Members}
 		switch pw, ok := c.attrs["password"].(string); {
+		case by.Kind == auth.User && pw != storedPassword && t.Top("password") != nil:
+			return change{}, errOwnPassword
 		case !ok && t.Top("password") != nil:
 			stored, err := auth.FindCredential(ctx, p.Store, by.Tenant, id)
 			if err != nil {
@@ -853,10 +855,17 @@ func memberError(err error) error {
 	return err
 }
 
+// errOwnPassword: what people are given is temporary, and they choose what follows
+// themselves, where the policy holds. Identity providers judge passwords themselves.
+var errOwnPassword = &Error{Status: 403, Detail: "password: people choose their own at /auth/v1/password, and are given temporary ones at /admin/v1"}
+
 // takePassword takes the password out of a tree and returns its hash, or "".
-func (p *Provider) takePassword(ctx context.Context, attrs map[string]any) (string, error) {
+func (p *Provider) takePassword(ctx context.Context, by auth.Principal, attrs map[string]any) (string, error) {
 	pw, ok := attrs["password"].(string)
 	delete(attrs, "password")
+	if ok && by.Kind == auth.User {
+		return "", errOwnPassword
+	}
 	if !ok {
 		return "", nil
 	}

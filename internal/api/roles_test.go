@@ -177,3 +177,45 @@ func TestAdministratorReport(t *testing.T) {
 		t.Errorf("three: %+v", r)
 	}
 }
+
+// TestPasswordsOverSCIM: nobody chooses somebody else's password. An administrator's
+// session writes users, and no passwords.
+func TestPasswordsOverSCIM(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+	in := w.mfa(t, admin)
+	const user, op = "urn:ietf:params:scim:schemas:core:2.0:User", "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+	for _, c := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"POST", "/Users", `{"schemas":["` + user + `"],"userName":"cy","password":"` + goodPassword + `"}`, 403},
+		{"POST", "/Users", `{"schemas":["` + user + `"],"userName":"cy"}`, 201},
+		{"PUT", "/Users/" + bo.id, `{"schemas":["` + user + `"],"userName":"bo","password":"` + goodPassword + `"}`, 403},
+		{"PATCH", "/Users/" + bo.id, `{"schemas":["` + op + `"],"Operations":[{"op":"replace","path":"password","value":"` + goodPassword + `"}]}`, 403},
+		{"PATCH", "/Users/" + bo.id, `{"schemas":["` + op + `"],"Operations":[{"op":"remove","path":"password"}]}`, 403},
+		{"PATCH", "/Users/" + bo.id, `{"schemas":["` + op + `"],"Operations":[{"op":"replace","path":"title","value":"Director"}]}`, 200},
+	} {
+		if r := w.scim(t, in.Token, c.method, c.path, c.body); r.Status != c.want || strings.Contains(r.Body, goodPassword) {
+			t.Errorf("%s %s %s: %d %s, want %d", c.method, c.path, c.body, r.Status, r.Body, c.want)
+		}
+	}
+	w.signIn(t, bo)
+}
+
+// TestPasswordTakesAPasscode: who knows a password and has no passcode cannot change
+// it, and so lock its owner out.
+func TestPasswordTakesAPasscode(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	bo := w.person(t, "bo")
+	w.enrol(t, bo)
+	thief := w.signIn(t, bo)
+	change := object{"current": bo.password, "new": "another long enough one"}
+	if r := w.post(t, "/auth/v1/password", thief.Token, change); r.Status != 401 || !strings.Contains(r.Header.Get("WWW-Authenticate"), "insufficient_user_authentication") {
+		t.Errorf("without a passcode: %d %s", r.Status, r.Body)
+	}
+	in := must[signedIn](t, w.post(t, "/auth/v1/passcode", thief.Token, object{"code": w.code(t, bo)}), 200)
+	must[signedIn](t, w.post(t, "/auth/v1/password", in.Token, change), 200)
+}
