@@ -604,8 +604,8 @@ func lastAdministrator(t *testing.T, open func(testing.TB) storage.Store, round 
 		func(by auth.Principal, name string) error {
 			return w.patch(by, "User", w.ids[name], `{"op":"replace","path":"active","value":false}`)
 		},
-		func(by auth.Principal, name string) error {
-			return w.patch(by, "User", w.ids[name], `{"op":"remove","path":"password"}`)
+		func(_ auth.Principal, name string) error { // which people cannot do
+			return w.patch(operator(), "User", w.ids[name], `{"op":"remove","path":"password"}`)
 		},
 		func(by auth.Principal, name string) error { // a reset of the passcode
 			return w.store.Write(w.t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
