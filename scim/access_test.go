@@ -183,12 +183,6 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
-// with is somebody else with the permissions of one who may do everything.
-func with(all, who auth.Principal) auth.Principal {
-	who.Permissions = all.Permissions
-	return who
-}
-
 // TestWhoDeletesWhom: a Global Administrator deletes anyone but the last of its kind,
 // a User Administrator those who hold no administrative role (B6).
 func TestWhoDeletesWhom(t *testing.T) {
