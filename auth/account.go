@@ -8,7 +8,7 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// ErrFactorRequired: the user's roles require a passcode.
+// ErrFactorRequired says: the user's roles require a passcode.
 var ErrFactorRequired = errors.New("the roles of this account require a passcode")
 
 // Current returns the session that by is in, without its token, with what it is good

@@ -190,9 +190,9 @@ func TestActivation(t *testing.T) {
 	denied("after the password only", activate(low, own, time.Hour, "audit"), nil)
 	denied("the operator", activate(auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}, own, time.Hour, "audit"), nil)
 	for member, err := range map[string]error{
-		"reason":           activate(by, own, time.Hour, "  "),
-		"durationSeconds":  activate(by, own, auth.MaxActivation+time.Second, "audit"),
-		"durationSeconds ": activate(by, own, 0, "audit"),
+		"reason":            activate(by, own, time.Hour, "  "),
+		"durationSeconds":   activate(by, own, auth.MaxActivation+time.Second, "audit"),
+		"durationSeconds\n": activate(by, own, 0, "audit"),
 	} {
 		if e, ok := errors.AsType[*auth.InvalidError](err); !ok || e.Member != strings.TrimSpace(member) {
 			t.Errorf("a wrong %s: %v, want an error that names it", member, err)

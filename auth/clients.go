@@ -37,7 +37,7 @@ const DefaultOverlap = 24 * time.Hour
 // MaxClientName is how long the name of a client may be, in characters.
 const MaxClientName = 64
 
-// ErrRevoked: the client has been revoked.
+// ErrRevoked says: the client has been revoked.
 var ErrRevoked = errors.New("the client has been revoked")
 
 // ClientError says what is wrong with a client to be made, or with its token. It

@@ -59,7 +59,7 @@ func (t *trial) record(w *settlement, verdict Judgement) error {
 	})
 }
 
-// ErrTooManyRules: a tenant has RulesKept rules at most.
+// ErrTooManyRules says: a tenant has RulesKept rules at most.
 var ErrTooManyRules = fmt.Errorf("a tenant has at most %d conditional rules", RulesKept)
 
 // PutRule stores a valid rule, as a new one or in the place of the one with its id;
@@ -97,13 +97,12 @@ func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string,
 			}
 		}
 		action := "rule.create"
-		switch {
-		case next == nil:
+		if next == nil {
 			action = "rule.delete"
 			if err := tx.DeleteItem(prev); err != nil {
 				return err
 			}
-		default:
+		} else {
 			if prev != nil {
 				action = "rule.replace"
 			}

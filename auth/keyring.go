@@ -276,7 +276,7 @@ func (e *MissingKeyError) Error() string {
 	return fmt.Sprintf("the key file has no key v%d, with which this was sealed", e.Version)
 }
 
-// ErrSealed: what was sealed cannot be opened. It is not whole, it belongs to
+// ErrSealed says: what was sealed cannot be opened. It is not whole, it belongs to
 // another owner, or the key is another one of the same version.
 var ErrSealed = errors.New("what was sealed cannot be opened")
 

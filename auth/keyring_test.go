@@ -105,7 +105,7 @@ func TestSeal(t *testing.T) {
 	}
 	for name, owner := range map[string][]string{"another user": {"t", "totp", "bob"}, "another tenant": {"u", "totp", "ana"}, "another kind": {"t", "pin", "ana"},
 		"other borders": {"tt", "otp", "ana"}, "nobody": {}, "more": {"t", "totp", "ana", ""}} {
-		if _, err := k.Open(sealed, owner...); err != ErrSealed {
+		if _, err := k.Open(sealed, owner...); !errors.Is(err, ErrSealed) {
 			t.Errorf("%s: %v; want ErrSealed", name, err)
 		}
 	}
@@ -115,7 +115,7 @@ func TestSeal(t *testing.T) {
 		if _, err := k.Open(spoiled, "t", "totp", "ana"); err == nil {
 			t.Errorf("byte %d does not matter", i)
 		}
-		if _, err := k.Open(sealed[:i], "t", "totp", "ana"); err != ErrSealed && !missing(err) {
+		if _, err := k.Open(sealed[:i], "t", "totp", "ana"); !errors.Is(err, ErrSealed) && !missing(err) {
 			t.Errorf("%d bytes: %v", i, err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestSeal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := foreign.Open(sealed, "t", "totp", "ana"); err != ErrSealed {
+	if _, err := foreign.Open(sealed, "t", "totp", "ana"); !errors.Is(err, ErrSealed) {
 		t.Errorf("another key: %v; want ErrSealed", err)
 	}
 	if _, err := foreign.Open(newer.Seal(plain, "x"), "x"); !missing(err) {

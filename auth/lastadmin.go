@@ -9,7 +9,7 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// ErrLastAdministrator: the write would leave the tenant without a Global
+// ErrLastAdministrator says: the write would leave the tenant without a Global
 // Administrator who can sign in.
 var ErrLastAdministrator = errors.New("the last usable Global Administrator cannot be removed")
 

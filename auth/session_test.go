@@ -391,7 +391,7 @@ func TestVerifySessionAsks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Authenticator.Store = counted
+	d.Store = counted
 	d.who(res.Token)
 	asked := counted.calls()
 	d.clock.advance(cacheFor - time.Millisecond)
@@ -439,7 +439,7 @@ func TestSetup(t *testing.T) {
 	if _, err := use(former, "a password for tomorrow"); err != ErrSignIn {
 		t.Errorf("the former link: %v; want ErrSignIn", err)
 	}
-	if _, err := use(text, "short"); err == nil || err == ErrSignIn {
+	if _, err := use(text, "short"); err == nil || errors.Is(err, ErrSignIn) {
 		t.Errorf("a short password: %v; want a PolicyError", err)
 	}
 	res, err := use(text, "a password for tomorrow")

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// SetupFor is how long a link for a first password is good, and RecoverFor one
-	// for somebody who has lost everything.
-	SetupFor   = 24 * time.Hour
+	// SetupFor is how long a link for a first password is good.
+	SetupFor = 24 * time.Hour
+	// RecoverFor is how long one is good for somebody who has lost everything.
 	RecoverFor = time.Hour
 )
 
@@ -69,7 +69,7 @@ func (a *Authenticator) NewFirstSetup(ctx context.Context, by Principal) (Secret
 	})
 }
 
-// ErrAdministered: the tenant has a Global Administrator who can sign in, and whoever
+// ErrAdministered says: the tenant has a Global Administrator who can sign in, and whoever
 // is locked out can be let in again by name.
 var ErrAdministered = errors.New("the tenant has a Global Administrator who can sign in")
 

@@ -447,7 +447,7 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 	err = a.prove(ctx, by, eventPassword, check, func(w *settlement, s *storedSession) (outcome, error) {
 		c := w.c
 		switch {
-		case current == "" && !(c.Temporary && within(s.PasswordAt, SessionLength, w.now)):
+		case current == "" && (!c.Temporary || !within(s.PasswordAt, SessionLength, w.now)):
 			return wrong, nil
 		case check.same:
 			return early, ErrSamePassword

@@ -83,7 +83,7 @@ func TestAmbiguousAddress(t *testing.T) {
 func TestAnswersAreEqual(t *testing.T) {
 	d := newDirectory(t)
 	counted := &counting{Store: d.Store}
-	d.Authenticator.Store = counted
+	d.Store = counted
 	d.add("ana", false)
 	d.setActive(d.add("blocked", false), false)
 	d.add("locked", false)
@@ -674,7 +674,7 @@ func TestLongPassword(t *testing.T) {
 	d := newDirectory(t)
 	d.add("ana", false)
 	counted := &counting{Store: d.Store}
-	d.Authenticator.Store = counted
+	d.Store = counted
 	before := d.hashes
 	for _, name := range []string{"ana", "nobody"} {
 		if _, err := d.give(name, strings.Repeat("a", 1<<20)); err != ErrPasswordTooLong {

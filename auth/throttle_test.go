@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -479,10 +480,10 @@ func TestRecoveryCodeAtOnce(t *testing.T) {
 				_, err := a.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, RecoveryCode: dev.codes[3]})
 				mu.Lock()
 				defer mu.Unlock()
-				switch err {
-				case nil:
+				switch {
+				case err == nil:
 					in++
-				case ErrSignIn:
+				case errors.Is(err, ErrSignIn):
 				default:
 					t.Errorf("SignIn: %v", err)
 				}
@@ -514,10 +515,10 @@ func TestSetupAtOnce(t *testing.T) {
 				_, err := a.UseSetup(t.Context(), SetupRequest{Text: link, Password: Secret(fmt.Sprintf("a password number %d", n))})
 				mu.Lock()
 				defer mu.Unlock()
-				switch err {
-				case nil:
+				switch {
+				case err == nil:
 					in++
-				case ErrSignIn:
+				case errors.Is(err, ErrSignIn):
 				default:
 					t.Errorf("UseSetup: %v", err)
 				}

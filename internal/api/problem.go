@@ -77,7 +77,7 @@ func problemFor(err error) *Problem {
 		return p
 	}
 	if _, ok := errors.AsType[*auth.RefusedError](err); ok {
-		return &Problem{Type: blank, Title: http.StatusText(401), Status: 401, Detail: "sign in first"}
+		return &Problem{Type: blank, Title: http.StatusText(http.StatusUnauthorized), Status: http.StatusUnauthorized, Detail: "sign in first"}
 	}
 	if e, ok := errors.AsType[*auth.LevelError](asLevel(err)); ok {
 		p := &Problem{Type: TypeLevel, Title: "A passcode is required", Status: 401, Detail: "give a passcode in this session"}

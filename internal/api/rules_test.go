@@ -102,12 +102,12 @@ func TestRules(t *testing.T) {
 	}
 	counted := 0.0
 	for _, m := range metrics {
-		if m.GetName() == "roster_emergency_signins_total" {
+		if m.GetName() == "roster_emergency_signin_total" {
 			counted = m.GetMetric()[0].GetCounter().GetValue()
 		}
 	}
 	if counted != 1 {
-		t.Errorf("roster_emergency_signins_total is %v, want 1", counted)
+		t.Errorf("roster_emergency_signin_total is %v, want 1", counted)
 	}
 
 	must[any](t, w.send(t, "DELETE", "/admin/v1/rules/"+rule.ID, "", "Authorization", "Bearer "+fresh()), 204)

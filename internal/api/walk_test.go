@@ -106,7 +106,7 @@ func TestEveryRoute(t *testing.T) {
 	}
 
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
-	limited := w.signIn(t, admin) // has no passcode app yet
+	w.signIn(t, admin) // has no passcode app yet
 	ended := w.enrol(t, admin)
 	if r := w.post(t, "/auth/v1/sign-out", ended.Token, nil); r.Status != 204 {
 		t.Fatalf("sign-out: %d %s", r.Status, r.Body)
@@ -117,7 +117,7 @@ func TestEveryRoute(t *testing.T) {
 	withApp := w.person(t, "with an app")
 	helper := w.person(t, "helper", auth.HelpdeskAdministrator)
 	auditor := w.person(t, "auditor", auth.Auditor)
-	limited = w.signIn(t, w.person(t, "new admin", auth.GlobalAdministrator))
+	limited := w.signIn(t, w.person(t, "new admin", auth.GlobalAdministrator))
 	noPermission := w.mfa(t, withApp)
 	helping := w.mfa(t, helper)
 	auditing := w.mfa(t, auditor)

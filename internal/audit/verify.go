@@ -285,16 +285,6 @@ func (w *walker) skip(p *progress, seq int64) {
 	w.catchUp(p)
 }
 
-// waiting reports whether entries wait for their turn.
-func (w *walker) waiting() bool {
-	for _, p := range w.chains {
-		if len(p.early) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // end is for when there are no more entries.
 func (w *walker) end() {
 	for _, chain := range slices.Sorted(maps.Keys(w.chains)) {

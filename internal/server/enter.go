@@ -65,7 +65,7 @@ func (s *Server) refused(err error) {
 // credentials were refused.
 func (c *call) challenge(err error) {
 	const realm = `Bearer realm="roster"`
-	challenge := ""
+	var challenge string
 	refused, isRefused := errors.AsType[*auth.RefusedError](err)
 	level, isLevel := errors.AsType[*auth.LevelError](err)
 	switch {

@@ -102,7 +102,7 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 		Name: "roster_lockouts_total", Help: "Accounts that were locked after too many failures.",
 	})
 	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "roster_emergency_signins_total", Help: "Sign-ins to accounts for emergencies.",
+		Name: "roster_emergency_signin_total", Help: "Sign-ins to accounts for emergencies.",
 	})
 	r.MustRegister(lockouts, emergencies)
 	return func(event, outcome string) {
