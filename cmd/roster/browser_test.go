@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,4 +180,21 @@ func TestSetup(t *testing.T) {
 	if out, err := exec.Command("roster", "setup", "--store", store).CombinedOutput(); err == nil || !strings.Contains(string(out), "roster recover") {
 		t.Errorf("a second setup: %v, %s", err, out)
 	}
+
+	// Whoever lost everything is let in from the host, once, and has to enrol anew.
+	again := strings.TrimSpace(roster(t, "recover", "--store", store, "--public-url", base, "ana@example.com"))
+	_, fragment, _ := strings.Cut(again, "#")
+	use := fmt.Sprintf(`{"link":%q,"password":"seven tall herons on a roof"}`, fragment)
+	var lost struct {
+		Token, Level string
+		Missing      []string
+	}
+	p.token = ""
+	p.ask(200, "POST", "/auth/v1/setup", use, &lost)
+	if lost.Level != "limited" || !slices.Equal(lost.Missing, []string{"enrolment"}) {
+		t.Errorf("after recovery the session is %+v, want limited, and to enrol", lost)
+	}
+	p.ask(401, "POST", "/auth/v1/setup", use, nil)
+	p.token = in.Token
+	p.ask(401, "GET", "/auth/v1/session", "", nil) // one from before
 }
