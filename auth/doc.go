@@ -36,7 +36,10 @@
 // A person signs in with an [Authenticator] (signin.go): a password that a [Policy]
 // has let them choose, then a passcode (totp.go) or a recovery code (recovery.go),
 // which come to a session (session.go) of a [Level]. What has to be stored and read
-// again is sealed by a [KeyRing] (keyring.go).
+// again is sealed by a [KeyRing] (keyring.go). Conditional rules can ask for a
+// passcode, or refuse: a [Rule] looks at the [SignInFacts] of an attempt (rule.go,
+// judge.go), and can be tried on those that are recorded (recorded.go). One-time links
+// let in a first administrator, and whoever lost everything (setup.go).
 //
 //   - A session of level MFA comes from a passcode that no other sign-in has used,
 //     in any process, and there is one function that begins sessions.
