@@ -6,8 +6,9 @@ CREATE TABLE members_by_id (
     display TEXT NOT NULL, -- empty for the member's name
     PRIMARY KEY (grp, id)
 ) STRICT, WITHOUT ROWID;
+-- Group by group, each page is written once.
 INSERT INTO members_by_id (grp, id, member, display)
-    SELECT m.grp, r.id, m.member, m.display FROM membership m JOIN resource r ON r.n = m.member;
+    SELECT m.grp, r.id, m.member, m.display FROM membership m CROSS JOIN resource r ON r.n = m.member ORDER BY m.grp, m.member;
 DROP TABLE membership;
 ALTER TABLE members_by_id RENAME TO membership;
 CREATE INDEX membership_member ON membership (member, grp);
