@@ -121,6 +121,13 @@ func distinct(keys []Key) []Key {
 	return keys
 }
 
+// HasTimes reports whether shadows of resources of a type may hold dateTimes.
+func HasTimes(t *schemas.ResourceType) bool { return anyTime(fieldsOf(t)) }
+
+func anyTime(list []field) bool {
+	return slices.ContainsFunc(list, func(f field) bool { return f.Type == schemas.DateTime || anyTime(f.sub) })
+}
+
 // NameOf returns what others call a resource with these attributes, see
 // Resource.Name.
 func NameOf(attrs map[string]any) string {

@@ -49,8 +49,9 @@ func newMigrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Prepare a store for this version of roster",
 		Long: "Prepare a store for this version of roster: create it if there is none, and bring its tables or\n" +
-			"collections and indexes up to date. `roster serve` does the same when it starts; on a large MongoDB\n" +
-			"database it can be done ahead of time, while servers run. A file must not be in use.",
+			"collections and indexes up to date. `roster serve` does the same when it starts; on a large store it\n" +
+			"can be done ahead of time. A file must not be in use. Servers of an older version have to be stopped\n" +
+			"first when the schema version grows; docs/operations.md says when it does.",
 		Args: cobra.NoArgs,
 	}
 	flags.add(cmd)

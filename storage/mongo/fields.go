@@ -82,6 +82,7 @@ const (
 	// Of a tenant's counter, and of the schema.
 	fLast   = "n"
 	fSchema = "v"
+	fOldest = "o" // the version that some documents may still be of; absent when none is
 )
 
 // What fKind of an entry of the audit trail is. Ids of members look different.

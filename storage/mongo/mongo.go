@@ -14,6 +14,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -31,6 +32,9 @@ type Options struct {
 	OnCommit func(writes int, took time.Duration)
 	// QueryTimeout bounds one query with a filter or a sort; 2 s if zero.
 	QueryTimeout time.Duration
+	// Types are those of the resources in the store, which are needed when an older
+	// program has written it; those of schemas.Load if nil.
+	Types *schemas.Set
 	// Monitor sees every command; nil for none.
 	Monitor *event.CommandMonitor
 	// Log gets what callers cannot see; slog.Default() if nil.

@@ -47,8 +47,7 @@ func Open(ctx context.Context, uri string, opt Options) (*Store, error) {
 	s := &Store{opt: opt, client: client, db: client.Database(database), turns: newTurns()}
 	s.closing, s.close = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
-		s.close()
-		_ = client.Disconnect(context.WithoutCancel(ctx)) // the first error tells more
+		_ = s.Close() // the first error tells more
 		return nil, err
 	}
 	return s, nil
@@ -226,8 +225,8 @@ func (s *Store) checkDefaults(ctx context.Context, admin *mongo.Database) error 
 }
 
 // schemaVersion says which documents and indexes this program knows. It grows
-// when they change.
-const schemaVersion = 1
+// when they change; see upgrade.
+const schemaVersion = 2
 
 // indexes are those of each collection besides that of _id.
 var indexes = []struct {
@@ -259,12 +258,8 @@ var (
 // migrate brings the database to this program's schema. Every step may be done
 // twice and by several processes at once.
 func (s *Store) migrate(ctx context.Context) error {
-	have, err := s.schema(ctx)
-	if err != nil {
+	if _, _, err := s.schema(ctx); err != nil {
 		return err
-	}
-	if have > schemaVersion {
-		return fmt.Errorf("the store has schema version %d, this program knows %d: use a newer roster", have, schemaVersion)
 	}
 	for _, c := range indexes {
 		// A collection that exists before the first transaction spares it the
@@ -286,22 +281,49 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err := s.ensure(ctx, tenants, string(storage.DefaultTenant), d("$setOnInsert", tenant)); err != nil {
 		return fmt.Errorf("create the default tenant: %w", err)
 	}
-	if err := s.ensure(ctx, meta, "schema", d("$max", d(fSchema, schemaVersion))); err != nil {
-		return fmt.Errorf("note the schema version: %w", err)
+	for {
+		have, oldest, err := s.schema(ctx)
+		if err != nil {
+			return err
+		}
+		var update bson.D
+		switch {
+		case have == 0:
+			err = s.ensure(ctx, meta, "schema", d("$setOnInsert", d(fSchema, schemaVersion)))
+		case have < schemaVersion:
+			// From now on no older program starts, for it would lose what is moved.
+			update = d("$set", d(fSchema, schemaVersion), "$min", d(fOldest, have))
+		case oldest == 0:
+			return nil
+		default:
+			if err := s.upgrade(ctx); err != nil {
+				return fmt.Errorf("migrate the store: %w", err)
+			}
+			update = d("$unset", d(fOldest, ""))
+		}
+		if update != nil {
+			_, err = s.db.Collection(meta).UpdateOne(ctx, d(fID, "schema", fSchema, have), update)
+		}
+		if err != nil {
+			return fmt.Errorf("note the schema version: %w", err)
+		}
 	}
-	return nil
 }
 
-// schema returns the version the database has, 0 for a new one.
-func (s *Store) schema(ctx context.Context) (int64, error) {
+// schema returns the version the database has, 0 for a new one, and that of the
+// oldest documents in it, 0 if all are of the same. It refuses one that is too new.
+func (s *Store) schema(ctx context.Context) (have, oldest int64, err error) {
 	raw, err := s.db.Collection(meta).FindOne(ctx, d(fID, "schema")).Raw()
 	if errors.Is(err, mongo.ErrNoDocuments) {
-		return 0, nil
+		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read the schema version: %w", err)
+		return 0, 0, fmt.Errorf("read the schema version: %w", err)
 	}
-	return number(raw, fSchema), nil
+	if have = number(raw, fSchema); have > schemaVersion {
+		return 0, 0, fmt.Errorf("the store has schema version %d, this program knows %d: use a newer roster", have, schemaVersion)
+	}
+	return have, number(raw, fOldest), nil
 }
 
 // ensure updates a document that is made if it is not there. Of two processes

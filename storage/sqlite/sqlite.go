@@ -17,6 +17,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitemigration"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -33,6 +34,9 @@ type Options struct {
 	// QueryTimeout bounds one query that cannot use an index, and how long it
 	// waits for its turn; 2 s if zero.
 	QueryTimeout time.Duration
+	// Types are those of the resources in the store, which are needed when an older
+	// program has written it; those of schemas.Load if nil.
+	Types *schemas.Set
 	// Log gets what callers cannot see; slog.Default() if nil.
 	Log *slog.Logger
 
@@ -137,8 +141,12 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return fail(err)
 	}
 	s.guest = !locked
-	if !s.guest { // a guest knows no keys, and must not merge those of the server
-		if err := s.recent.load(w); err != nil {
+	if !s.guest {
+		err := s.derive(ctx, w)
+		if err == nil { // a guest knows no keys, and must not merge those of the server
+			err = s.recent.load(w)
+		}
+		if err != nil {
 			w.Close()
 			return fail(err)
 		}
@@ -233,7 +241,7 @@ func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
 	case have > len(schema.Migrations):
 		return fmt.Errorf("the store has schema version %d, this program knows %d: use a newer roster", have, len(schema.Migrations))
 	case have < len(schema.Migrations) && !owner:
-		return fmt.Errorf("the store has schema version %d and is served by an older roster: stop it first", have)
+		return fmt.Errorf("the store has schema version %d: it is served by an older roster, which has to be stopped first, or is being brought up to date", have)
 	case !owner:
 		return nil
 	}

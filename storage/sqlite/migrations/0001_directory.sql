@@ -54,13 +54,11 @@ CREATE TABLE tally (
     PRIMARY KEY (tenant, type, lo)
 ) STRICT, WITHOUT ROWID;
 
--- Members are shown in the order of their ids, which row numbers do not keep.
 CREATE TABLE membership (
     grp     INTEGER NOT NULL,
-    id      TEXT NOT NULL, -- the member's
     member  INTEGER NOT NULL,
     display TEXT NOT NULL, -- empty for the member's name
-    PRIMARY KEY (grp, id)
+    PRIMARY KEY (grp, member)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX membership_member ON membership (member, grp);
 

@@ -1,0 +1,126 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// derivedAtOnce is how many shadows one transaction derives anew.
+const derivedAtOnce = 1000
+
+// derive brings shadows into the form of this program, once a migration has noted
+// in stale that there are some in an older one. It is done in portions, each with
+// the note of how far it has come: after a sudden end the next start goes on there.
+// Keys have had one form ever since.
+func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
+	after, stale := int64(0), false
+	err := query(c, `SELECT n FROM stale`, func(st *sqlite.Stmt) error {
+		after, stale = st.ColumnInt64(0), true
+		return nil
+	})
+	if err != nil || !stale {
+		return err
+	}
+	types := s.opt.Types
+	if types == nil {
+		if types, err = schemas.Load(); err != nil {
+			return err
+		}
+	}
+	rows, err := rowsWithTimes(c, types, after)
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 {
+		s.opt.Log.Info("what resources are searched by is derived anew", "resources", len(rows))
+	}
+	for portion := range slices.Chunk(rows, derivedAtOnce) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.derivePortion(c, types, portion); err != nil {
+			return err
+		}
+		if pages, err := logPages(c); err != nil {
+			return err
+		} else if pages >= checkpointAt {
+			if err := exec(c, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
+				return err
+			}
+		}
+	}
+	return exec(c, `DELETE FROM stale`)
+}
+
+// rowsWithTimes returns the rows beyond one whose shadows may have dateTimes, in
+// ascending order. It looks into indexes, because most stores have none.
+func rowsWithTimes(c *sqlite.Conn, types *schemas.Set, after int64) (rows []int64, err error) {
+	for _, t := range types.Types() {
+		if !storage.HasTimes(t) {
+			continue
+		}
+		for _, state := range []string{"r.deleted IS NULL", "r.deleted IS NOT NULL"} {
+			err := query(c, `SELECT r.n FROM tenant t CROSS JOIN resource r ON r.tenant = t.id AND `+state+` WHERE r.type = ? AND r.n > ?`,
+				func(st *sqlite.Stmt) error {
+					rows = append(rows, st.ColumnInt64(0))
+					return nil
+				}, t.Name, after)
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.Sort(rows)
+	return rows, nil
+}
+
+func (s *Store) derivePortion(c *sqlite.Conn, types *schemas.Set, portion []int64) (err error) {
+	if err := exec(c, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = exec(c, "ROLLBACK") // the first error tells more
+		}
+	}()
+	for _, n := range portion {
+		if err := s.deriveRow(c, types, n); err != nil {
+			return err
+		}
+	}
+	if err := exec(c, `UPDATE stale SET n = ?`, portion[len(portion)-1]); err != nil {
+		return err
+	}
+	return exec(c, "COMMIT")
+}
+
+func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
+	var typ, id string
+	var doc, shadow []byte
+	err := query(c, `SELECT type, id, doc, shadow FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error {
+		typ, id = st.ColumnText(0), st.ColumnText(1)
+		doc, shadow = columnBytes(st, 2), columnBytes(st, 3)
+		return nil
+	}, n)
+	if err != nil {
+		return err
+	}
+	rt := types.Type(typ)
+	attrs, err := rt.Parse(doc)
+	if err != nil { // no read of it succeeds either
+		s.opt.Log.Error("a resource cannot be read, and is searched by what it was", "resource_type", typ, "id", id)
+		return nil
+	}
+	j := newJSONB()
+	storage.Derive(rt, attrs, j)
+	if now := j.bytes(); !bytes.Equal(now, shadow) {
+		return exec(c, `UPDATE resource SET shadow = ? WHERE n = ?`, now, n)
+	}
+	return nil
+}
