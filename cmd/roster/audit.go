@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,13 +52,9 @@ func (a *auditCommand) run(cmd *cobra.Command, fn func(context.Context, storage.
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	list, err := store.ListTenants(cmd.Context())
-	if err != nil {
-		return err
-	}
 	tenant := storage.TenantID(a.tenant)
-	if !slices.ContainsFunc(list, func(t *storage.Tenant) bool { return t.ID == tenant }) {
-		return fmt.Errorf("no tenant called %q", a.tenant)
+	if err := checkTenant(cmd.Context(), store, tenant); err != nil {
+		return err
 	}
 	return fn(cmd.Context(), store, tenant)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -155,7 +154,7 @@ func (c *clientCommand) run(cmd *cobra.Command, open openFunc, fn func(*clientSe
 		ctx: ctx, store: store, now: c.now(), out: cmd.OutOrStdout(), say: cmd.ErrOrStderr(),
 		by: auth.Principal{Kind: auth.Operator, Tenant: storage.TenantID(c.tenant)},
 	}
-	if err := s.checkTenant(); err != nil {
+	if err := checkTenant(s.ctx, s.store, s.by.Tenant); err != nil {
 		return err
 	}
 	return fn(s)
@@ -168,17 +167,6 @@ type clientSession struct {
 	by       auth.Principal
 	now      time.Time
 	out, say io.Writer
-}
-
-func (s *clientSession) checkTenant() error {
-	tenants, err := s.store.ListTenants(s.ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(tenants, func(t *storage.Tenant) bool { return t.ID == s.by.Tenant }) {
-		return fmt.Errorf("no tenant called %q", s.by.Tenant)
-	}
-	return nil
 }
 
 // create makes a client of what is set in client, with a token, and prints that.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -99,13 +98,9 @@ func (l *linkCommand) run(cmd *cobra.Command, open openFunc, link func(context.C
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	list, err := store.ListTenants(ctx)
-	if err != nil {
-		return err
-	}
 	tenant := storage.TenantID(l.tenant)
-	if !slices.ContainsFunc(list, func(t *storage.Tenant) bool { return t.ID == tenant }) {
-		return fmt.Errorf("no tenant called %q", l.tenant)
+	if err := checkTenant(ctx, store, tenant); err != nil {
+		return err
 	}
 	set, err := schemas.Load()
 	if err != nil {

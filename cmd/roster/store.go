@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,4 +98,16 @@ func openMongo(ctx context.Context, p place, opt mongo.Options) (storage.Store, 
 		return nil, err
 	}
 	return store, nil
+}
+
+// checkTenant returns an error unless a store has a tenant.
+func checkTenant(ctx context.Context, store storage.Tenants, tenant storage.TenantID) error {
+	list, err := store.ListTenants(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(t *storage.Tenant) bool { return t.ID == tenant }) {
+		return fmt.Errorf("no tenant called %q", tenant)
+	}
+	return nil
 }
