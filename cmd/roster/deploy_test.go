@@ -148,10 +148,25 @@ type composeService struct {
 	Healthcheck     map[string]any
 	Networks        []string
 	Volumes         []string
-	Secrets         []string
+	Secrets         []composeSecret
 	User            string
 	ReadOnly        bool          `yaml:"read_only"`
 	StopGracePeriod time.Duration `yaml:"stop_grace_period"`
+}
+
+// composeSecret is a secret by its name, or with more to say about it.
+type composeSecret struct {
+	Source, Target, UID, GID string
+	Mode                     int
+}
+
+func (s *composeSecret) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		s.Source, s.Target = n.Value, n.Value
+		return nil
+	}
+	type plain composeSecret
+	return n.Decode((*plain)(s))
 }
 
 // needs are the services that a service waits for, and until when.
@@ -218,12 +233,15 @@ func TestCompose(t *testing.T) {
 			}
 		}
 		for _, secret := range s.Secrets {
-			if c.Secrets[secret].Environment == "" {
-				t.Errorf("%s: no secret %s that comes from the environment", name, secret)
+			if c.Secrets[secret.Source].Environment == "" {
+				t.Errorf("%s: no secret %s that comes from the environment", name, secret.Source)
+			}
+			if s.isRoster() && (secret.Mode&0o027 != 0 || secret.Mode&0o400 == 0 || secret.UID+":"+secret.GID != s.User) {
+				t.Errorf("%s: the secret %s is %+v; Roster runs as %s and takes no file that others may read", name, secret.Source, secret, s.User)
 			}
 		}
 		for variable, value := range s.Environment {
-			if path, ok := strings.CutPrefix(value, "/run/secrets/"); ok && !slices.Contains(s.Secrets, path) {
+			if path, ok := strings.CutPrefix(value, "/run/secrets/"); ok && !slices.ContainsFunc(s.Secrets, func(c composeSecret) bool { return c.Target == path }) {
 				t.Errorf("%s: %s names a secret it does not get", name, variable)
 			} else if !ok && strings.Contains(variable, "PASSWORD") {
 				t.Errorf("%s: %s should come from a secret", name, variable)
