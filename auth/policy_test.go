@@ -59,7 +59,7 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 	for password, want := range map[string]error{"": ErrPasswordEmpty, strings.Repeat("é", 129): ErrPasswordTooLong, strings.Repeat("xy", 1<<19): ErrPasswordTooLong} {
-		if err := p.Check(password, false); err != want {
+		if err := p.Check(password, false); !errors.Is(err, want) {
 			t.Errorf("%d bytes: %v; want %v", len(password), err, want)
 		}
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestPasswordChangedMeanwhile(t *testing.T) {
 		id := d.add("ana", false)
 		store := &between{Store: d.Store, after: func() { d.write(func(tx storage.Tx) error { return change(tx, id) }) }}
 		d.Authenticator = d.another(store, d.Keys)
-		if _, err := d.give("ana", goodPassword); err != ErrSignIn {
+		if _, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) {
 			t.Errorf("%s: %v; want ErrSignIn", name, err)
 		}
 	}

@@ -436,7 +436,7 @@ func TestSetup(t *testing.T) {
 		return text
 	}
 	former, text := link(false), link(false)
-	if _, err := use(former, "a password for tomorrow"); err != ErrSignIn {
+	if _, err := use(former, "a password for tomorrow"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("the former link: %v; want ErrSignIn", err)
 	}
 	if _, err := use(text, "short"); err == nil || errors.Is(err, ErrSignIn) {

@@ -167,9 +167,9 @@ func (c *Checkpointer) resume(ctx context.Context, tenant storage.TenantID) (*fo
 	if err == nil && p.Tenant == tenant {
 		err = p.Authenticate(c.Signer.Signer().Public().(ed25519.PublicKey))
 	}
-	if err != nil || p.Tenant != tenant { //nolint:nilerr // a checkpoint that does not count is as good as none
+	if err != nil || p.Tenant != tenant {
 		c.Log.Warn("the last checkpoint was not made with this key for this tenant; following the whole audit trail", "tenant", tenant)
-		return f, nil
+		return f, nil //nolint:nilerr // a checkpoint that does not count is as good as none
 	}
 	f.walker.resume(&p)
 	f.seq = p.Seq

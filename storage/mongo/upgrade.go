@@ -122,7 +122,7 @@ func (s *Store) deriveAnew(ctx context.Context, tenant storage.TenantID, t *sche
 		attrs, err := t.Parse([]byte(text(raw, fDoc)))
 		if err != nil { // no read of it succeeds either
 			s.opt.Log.Error("a resource cannot be read, and is searched by what it was", "resource_type", t.Name, "id", text(raw, fResource))
-			return nil
+			return nil //nolint:nilerr // it is logged, and the others go on
 		}
 		w := newShadow()
 		storage.Derive(t, attrs, w)

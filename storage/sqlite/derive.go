@@ -115,7 +115,7 @@ func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
 	attrs, err := rt.Parse(doc)
 	if err != nil { // no read of it succeeds either
 		s.opt.Log.Error("a resource cannot be read, and is searched by what it was", "resource_type", typ, "id", id)
-		return nil
+		return nil //nolint:nilerr // it is logged, and the others go on
 	}
 	j := newJSONB()
 	storage.Derive(rt, attrs, j)
