@@ -446,7 +446,7 @@ func TestSetup(t *testing.T) {
 	if err != nil || res.Level != Password || res.User != id {
 		t.Errorf("UseSetup = %+v, %v; want a session that needs the passcode", res, err)
 	}
-	if _, err := use(text, "a password for tomorrow"); err != ErrSignIn {
+	if _, err := use(text, "a password for tomorrow"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("a second time: %v; want ErrSignIn", err)
 	}
 	if _, err := d.give("root", "a password for tomorrow", dev.next()); err != nil {
@@ -455,7 +455,7 @@ func TestSetup(t *testing.T) {
 	for lost, lifetime := range map[bool]time.Duration{false: SetupFor, true: RecoverFor} {
 		text := link(lost)
 		d.clock.advance(lifetime)
-		if _, err := use(text, "a password for tomorrow"); err != ErrSignIn {
+		if _, err := use(text, "a password for tomorrow"); !errors.Is(err, ErrSignIn) {
 			t.Errorf("after %v: %v; want ErrSignIn", lifetime, err)
 		}
 	}
@@ -469,12 +469,12 @@ func TestSetup(t *testing.T) {
 	// Blocking makes links void.
 	text = link(false)
 	d.setActive(id, false)
-	if _, err := use(text, "a password for tomorrow"); err != ErrSignIn {
+	if _, err := use(text, "a password for tomorrow"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("of a blocked user: %v; want ErrSignIn", err)
 	}
 	d.write(func(tx storage.Tx) error { return drop(tx, id) })
 	d.setActive(id, true)
-	if _, err := use(text, "a password for tomorrow"); err != ErrSignIn {
+	if _, err := use(text, "a password for tomorrow"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("after unblocking: %v; want ErrSignIn", err)
 	}
 	d.add("ana", false)
