@@ -35,11 +35,11 @@ func TestSignIn(t *testing.T) {
 		}
 	}
 	for name, password := range map[string]string{"ana": "correct horse", "bob": goodPassword, "": goodPassword, "ana@mail": goodPassword, id: goodPassword} {
-		if res, err := d.give(name, password); err != ErrSignIn || res != nil {
+		if res, err := d.give(name, password); !errors.Is(err, ErrSignIn) || res != nil {
 			t.Errorf("SignIn(%q) with %q = %v, %v; want ErrSignIn", name, password, res, err)
 		}
 	}
-	if _, err := d.SignIn(t.Context(), SignInRequest{Tenant: "other", Name: "ana", Password: goodPassword}); err != ErrSignIn {
+	if _, err := d.SignIn(t.Context(), SignInRequest{Tenant: "other", Name: "ana", Password: goodPassword}); !errors.Is(err, ErrSignIn) {
 		t.Errorf("SignIn in another tenant: %v; want ErrSignIn", err)
 	}
 }
@@ -70,7 +70,7 @@ func TestAmbiguousAddress(t *testing.T) {
 		next.Doc, next.Index = users.Document(attrs), d.Store.NewIndex(storage.DefaultTenant, users, attrs)
 		return tx.Update(prev, &next)
 	})
-	if res, err := d.give("ana@mail.example", goodPassword); err != ErrSignIn {
+	if res, err := d.give("ana@mail.example", goodPassword); !errors.Is(err, ErrSignIn) {
 		t.Errorf("SignIn by an address of two = %v, %v; want ErrSignIn", res, err)
 	}
 	if res, err := d.give("ana", goodPassword); err != nil || res.User != ana {
@@ -134,7 +134,7 @@ func TestAnswersAreEqual(t *testing.T) {
 		before := d.hashes
 		res, err := d.give(class.user, class.password, []string{class.passcode}...)
 		got := work{counted.calls(), d.hashes - before, err}
-		if res != nil || err != ErrSignIn {
+		if res != nil || !errors.Is(err, ErrSignIn) {
 			t.Errorf("%s: %v, %v; want ErrSignIn", class.name, res, err)
 		}
 		if want.calls == "" {
@@ -233,7 +233,7 @@ func TestLevels(t *testing.T) {
 	check("with a passcode, after a recovery code", res, err, Limited, LacksEnrolment)
 	res, err = d.give("root", goodPassword)
 	check("with a password alone, after a recovery code", res, err, Password, LacksPasscode)
-	if _, err := d.Enrol(t.Context(), d.who(res.Token), ""); err != ErrPasscodeAge {
+	if _, err := d.Enrol(t.Context(), d.who(res.Token), ""); !errors.Is(err, ErrPasscodeAge) {
 		t.Errorf("Enrol with a password alone: %v; want ErrPasscodeAge", err)
 	}
 	d.enrolIn(d.who(rec.Token))
@@ -327,21 +327,21 @@ func TestTemporaryPassword(t *testing.T) {
 	if _, err := d.VerifySession(t.Context(), old.Token.Reveal(), here); !refused(err) {
 		t.Errorf("a session from before: %v; want a refusal", err)
 	}
-	if _, err := d.give("ana", goodPassword); err != ErrSignIn {
+	if _, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) {
 		t.Errorf("the former password: %v; want ErrSignIn", err)
 	}
 	res, err := d.give("ana", temporary.Reveal())
 	if err != nil || res.Level != Limited || !slices.Equal(res.Missing, []Lack{LacksPassword}) {
 		t.Fatalf("SignIn = %+v, %v; want a limited session", res, err)
 	}
-	if _, err := d.give("ana", temporary.Reveal()); err != ErrSignIn {
+	if _, err := d.give("ana", temporary.Reveal()); !errors.Is(err, ErrSignIn) {
 		t.Errorf("a second time: %v; want ErrSignIn", err)
 	}
 	p := d.who(res.Token)
-	if _, err := d.Enrol(t.Context(), p, ""); err != ErrPasswordChange {
+	if _, err := d.Enrol(t.Context(), p, ""); !errors.Is(err, ErrPasswordChange) {
 		t.Errorf("Enrol: %v; want ErrPasswordChange", err)
 	}
-	if _, err := d.ChangePassword(t.Context(), p, "", temporary); err != error(ErrSamePassword) {
+	if _, err := d.ChangePassword(t.Context(), p, "", temporary); !errors.Is(err, ErrSamePassword) {
 		t.Errorf("the same again: %v; want ErrSamePassword", err)
 	}
 	if _, err := d.ChangePassword(t.Context(), p, "", "short"); err == nil {
@@ -357,7 +357,7 @@ func TestTemporaryPassword(t *testing.T) {
 	if _, err := d.give("ana", "another horse, better"); err != nil {
 		t.Errorf("the new password: %v", err)
 	}
-	if _, err := d.ChangePassword(t.Context(), d.who(next.Token), "", "yet another, a third"); err != ErrSignIn {
+	if _, err := d.ChangePassword(t.Context(), d.who(next.Token), "", "yet another, a third"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("without the current password: %v; want ErrSignIn", err)
 	}
 }
@@ -379,7 +379,7 @@ func TestTemporaryPasswordExpires(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.clock.advance(test.wait)
-		if _, err := d.give("ana", temporary.Reveal()); err != test.want {
+		if _, err := d.give("ana", temporary.Reveal()); !errors.Is(err, test.want) {
 			t.Errorf("good for %v, after %v: %v; want %v", test.lifetime, test.wait, err, test.want)
 		}
 	}
@@ -410,7 +410,7 @@ func TestPasswordResetLeavesFactors(t *testing.T) {
 	if res.Level != Password || !slices.Equal(res.Missing, []Lack{LacksPasscode}) {
 		t.Errorf("after the change: %s, missing %v; want a passcode to be missing", res.Level, res.Missing)
 	}
-	if _, err := d.Enrol(t.Context(), d.who(res.Token), "another horse, better"); err != ErrPasscodeAge {
+	if _, err := d.Enrol(t.Context(), d.who(res.Token), "another horse, better"); !errors.Is(err, ErrPasscodeAge) {
 		t.Errorf("Enrol: %v; want ErrPasscodeAge", err)
 	}
 	if up, err := d.Passcode(t.Context(), d.who(res.Token), Secret(dev.next())); err != nil || up.Level != MFA {
@@ -423,7 +423,7 @@ func TestResetMFA(t *testing.T) {
 	id, ana := d.add("root", true), d.add("ana", false)
 	d.add("other", true)
 	dev, p := d.enrol("root")
-	if err := d.ResetMFA(t.Context(), operator, id); err != ErrLastAdministrator {
+	if err := d.ResetMFA(t.Context(), operator, id); !errors.Is(err, ErrLastAdministrator) {
 		t.Errorf("of the last administrator: %v; want ErrLastAdministrator", err)
 	}
 	_, other := d.enrol("other")
@@ -454,7 +454,7 @@ func TestResetMFA(t *testing.T) {
 		}
 	}
 	for _, by := range []Principal{p, other} {
-		if err := d.ResetMFA(t.Context(), by, by.ID); err != ErrSelf {
+		if err := d.ResetMFA(t.Context(), by, by.ID); !errors.Is(err, ErrSelf) {
 			t.Errorf("of oneself: %v; want ErrSelf", err)
 		}
 	}
@@ -482,13 +482,13 @@ func TestEnrolment(t *testing.T) {
 	id := d.add("ana:b", false)
 	p := d.enter("ana:b")
 	d.clock.advance(StepUpAge + time.Second)
-	if _, err := d.Enrol(t.Context(), p, ""); err != ErrPasswordAge {
+	if _, err := d.Enrol(t.Context(), p, ""); !errors.Is(err, ErrPasswordAge) {
 		t.Errorf("Enrol 301 s after the password: %v; want ErrPasswordAge", err)
 	}
-	if _, err := d.Enrol(t.Context(), p, "wrong password"); err != ErrSignIn {
+	if _, err := d.Enrol(t.Context(), p, "wrong password"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("Enrol with a wrong password: %v; want ErrSignIn", err)
 	}
-	if _, err := d.ConfirmEnrolment(t.Context(), p, "123456"); err != ErrNoEnrolment {
+	if _, err := d.ConfirmEnrolment(t.Context(), p, "123456"); !errors.Is(err, ErrNoEnrolment) {
 		t.Errorf("ConfirmEnrolment: %v; want ErrNoEnrolment", err)
 	}
 	e, err := d.Enrol(t.Context(), p, goodPassword)
@@ -511,17 +511,17 @@ func TestEnrolment(t *testing.T) {
 	}
 	dev := &device{d: d, secret: e.Secret.Reveal()}
 	other := d.enter("ana:b")
-	if _, err := d.ConfirmEnrolment(t.Context(), other, Secret(dev.code())); err != ErrNoEnrolment {
+	if _, err := d.ConfirmEnrolment(t.Context(), other, Secret(dev.code())); !errors.Is(err, ErrNoEnrolment) {
 		t.Errorf("in another session: %v; want ErrNoEnrolment", err)
 	}
-	if _, err := d.ConfirmEnrolment(t.Context(), p, Secret(dev.wrong())); err != ErrSignIn {
+	if _, err := d.ConfirmEnrolment(t.Context(), p, Secret(dev.wrong())); !errors.Is(err, ErrSignIn) {
 		t.Errorf("with a wrong code: %v; want ErrSignIn", err)
 	}
 	res, err := d.ConfirmEnrolment(t.Context(), p, Secret(dev.code()))
 	if err != nil || res.Level != MFA || len(res.RecoveryCodes) != recoveryCodes {
 		t.Fatalf("ConfirmEnrolment = %+v, %v", res, err)
 	}
-	if _, err := d.ConfirmEnrolment(t.Context(), d.who(res.Token), Secret(dev.next())); err != ErrNoEnrolment {
+	if _, err := d.ConfirmEnrolment(t.Context(), d.who(res.Token), Secret(dev.next())); !errors.Is(err, ErrNoEnrolment) {
 		t.Errorf("a second time: %v; want ErrNoEnrolment", err)
 	}
 	for what, p := range map[string]Principal{"the session from before": p, "another session": other} {
@@ -532,7 +532,7 @@ func TestEnrolment(t *testing.T) {
 	if err := d.SelfCheck(t.Context(), d.who(res.Token), Secret(dev.next())); err != nil {
 		t.Errorf("SelfCheck: %v", err)
 	}
-	if err := d.SelfCheck(t.Context(), d.who(res.Token), Secret(dev.code())); err != ErrSignIn {
+	if err := d.SelfCheck(t.Context(), d.who(res.Token), Secret(dev.code())); !errors.Is(err, ErrSignIn) {
 		t.Errorf("SelfCheck with the same code: %v; want ErrSignIn", err)
 	}
 }
@@ -549,7 +549,7 @@ func TestEnrolmentExpires(t *testing.T) {
 		}
 		d.clock.advance(wait)
 		dev := &device{d: d, secret: e.Secret.Reveal()}
-		if _, err := d.ConfirmEnrolment(t.Context(), p, Secret(dev.code())); err != want {
+		if _, err := d.ConfirmEnrolment(t.Context(), p, Secret(dev.code())); !errors.Is(err, want) {
 			t.Errorf("after %v: %v; want %v", wait, err, want)
 		}
 	}
@@ -563,7 +563,7 @@ func TestEnrolAgain(t *testing.T) {
 	dev, p := d.enrol("ana")
 	former := dev.codes
 	d.clock.advance(StepUpAge + time.Second)
-	if _, err := d.Enrol(t.Context(), p, goodPassword); err != ErrPasscodeAge {
+	if _, err := d.Enrol(t.Context(), p, goodPassword); !errors.Is(err, ErrPasscodeAge) {
 		t.Errorf("Enrol 301 s after a passcode: %v; want ErrPasscodeAge", err)
 	}
 	up, err := d.StepUp(t.Context(), p, Secret(dev.next()))
@@ -583,10 +583,10 @@ func TestEnrolAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.give("ana", goodPassword, dev.next()); err != ErrSignIn {
+	if _, err := d.give("ana", goodPassword, dev.next()); !errors.Is(err, ErrSignIn) {
 		t.Errorf("the former factor: %v; want ErrSignIn", err)
 	}
-	if _, err := d.RecoveryCode(t.Context(), d.who(res.Token), former[0]); err != ErrSignIn {
+	if _, err := d.RecoveryCode(t.Context(), d.who(res.Token), former[0]); !errors.Is(err, ErrSignIn) {
 		t.Errorf("a former recovery code: %v; want ErrSignIn", err)
 	}
 }
@@ -602,20 +602,20 @@ func TestRecoveryCodes(t *testing.T) {
 		_, err := d.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: name, Password: goodPassword, RecoveryCode: code})
 		return err
 	}
-	if err := try("bob", anas.codes[0]); err != ErrSignIn {
+	if err := try("bob", anas.codes[0]); !errors.Is(err, ErrSignIn) {
 		t.Errorf("somebody else's: %v; want ErrSignIn", err)
 	}
 	if err := try("ana", anas.codes[0]); err != nil {
 		t.Errorf("ana's: %v", err)
 	}
-	if err := try("ana", anas.codes[0]); err != ErrSignIn {
+	if err := try("ana", anas.codes[0]); !errors.Is(err, ErrSignIn) {
 		t.Errorf("a second time: %v; want ErrSignIn", err)
 	}
 	copied := strings.ToUpper(strings.ReplaceAll(anas.codes[1].Reveal(), "-", " "))
 	if err := try("ana", Secret(copied)); err != nil {
 		t.Errorf("in another spelling: %v", err)
 	}
-	if err := try("ana", anas.codes[1]); err != ErrSignIn {
+	if err := try("ana", anas.codes[1]); !errors.Is(err, ErrSignIn) {
 		t.Errorf("in two spellings: %v; want ErrSignIn", err)
 	}
 	p := d.enter("bob")
@@ -649,7 +649,7 @@ func TestRehash(t *testing.T) {
 	id := d.add("ana", false)
 	old := d.credential(id).PasswordHash
 	d.promote(id)
-	if _, err := d.give("ana", "wrong password"); err != ErrSignIn {
+	if _, err := d.give("ana", "wrong password"); !errors.Is(err, ErrSignIn) {
 		t.Fatal(err)
 	}
 	if got := d.credential(id).PasswordHash; got != old {
@@ -677,7 +677,7 @@ func TestLongPassword(t *testing.T) {
 	d.Store = counted
 	before := d.hashes
 	for _, name := range []string{"ana", "nobody"} {
-		if _, err := d.give(name, strings.Repeat("a", 1<<20)); err != ErrPasswordTooLong {
+		if _, err := d.give(name, strings.Repeat("a", 1<<20)); !errors.Is(err, ErrPasswordTooLong) {
 			t.Errorf("SignIn: %v; want ErrPasswordTooLong", err)
 		}
 	}
@@ -690,7 +690,7 @@ func TestBusy(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("ana", false)
 	d.Hasher.admitted = make(chan struct{}) // room for nobody
-	if _, err := d.give("ana", goodPassword); err != ErrBusy {
+	if _, err := d.give("ana", goodPassword); !errors.Is(err, ErrBusy) {
 		t.Errorf("SignIn: %v; want ErrBusy", err)
 	}
 	if n := d.credential(id).Throttle.Failures; n != 0 || d.seen("signin", "busy") != 1 {
@@ -705,7 +705,7 @@ func TestAuditTrail(t *testing.T) {
 	_, _ = d.give("ana", "wrong password")
 	_, _ = d.give("not-a-user", "wrong password")
 	dev, p := d.enrol("ana")
-	if _, err := d.StepUp(t.Context(), p, Secret(dev.code())); err != ErrSignIn {
+	if _, err := d.StepUp(t.Context(), p, Secret(dev.code())); !errors.Is(err, ErrSignIn) {
 		t.Errorf("a used code: %v", err)
 	}
 	if err := d.EndSessions(t.Context(), p, id); err != nil {

@@ -20,24 +20,24 @@ func TestThrottleDelays(t *testing.T) {
 	d := newDirectory(t)
 	d.add("ana", false)
 	for range freeFailures {
-		if _, err := d.give("ana", "wrong password"); err != ErrSignIn {
+		if _, err := d.give("ana", "wrong password"); !errors.Is(err, ErrSignIn) {
 			t.Fatal(err)
 		}
 	}
 	for _, delay := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute, 15 * time.Minute} {
 		d.clock.advance(delay - time.Millisecond)
-		if _, err := d.give("ana", goodPassword); err != ErrSignIn {
+		if _, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) {
 			t.Errorf("just before %v: %v; want ErrSignIn", delay, err)
 		}
 		d.clock.advance(time.Millisecond)
-		if _, err := d.give("ana", "wrong password"); err != ErrSignIn {
+		if _, err := d.give("ana", "wrong password"); !errors.Is(err, ErrSignIn) {
 			t.Error(err)
 		}
 	}
 	d.clock.advance(15 * time.Minute)
 	d.enter("ana")
 	for range freeFailures - 1 {
-		if _, err := d.give("ana", "wrong password"); err != ErrSignIn {
+		if _, err := d.give("ana", "wrong password"); !errors.Is(err, ErrSignIn) {
 			t.Fatal(err)
 		}
 	}
@@ -148,7 +148,7 @@ func TestOneCounter(t *testing.T) {
 			}
 			d.clock.advance(time.Minute)
 			for range freeFailures - 1 {
-				if err := try(d, p, dev); err != ErrSignIn {
+				if err := try(d, p, dev); !errors.Is(err, ErrSignIn) {
 					t.Fatalf("%s: %v; want ErrSignIn", first, err)
 				}
 			}
@@ -165,7 +165,7 @@ func TestOneCounter(t *testing.T) {
 					c.Throttle = Throttle{Failures: freeFailures - 1}
 					return SaveCredential(tx, id, c)
 				})
-				if err := other(d, p, dev); err != ErrSignIn {
+				if err := other(d, p, dev); !errors.Is(err, ErrSignIn) {
 					t.Errorf("%s: %v; want ErrSignIn", name, err)
 				}
 				if c := d.credential(id); !c.Throttle.Locked(d.clock.now()) {
@@ -192,7 +192,7 @@ func TestOneCounter(t *testing.T) {
 				},
 			}
 			for name, do := range good {
-				if err := do(); err != ErrSignIn {
+				if err := do(); !errors.Is(err, ErrSignIn) {
 					t.Errorf("%s with all that is right, while locked: %v; want ErrSignIn", name, err)
 				}
 			}
@@ -256,7 +256,7 @@ func TestFactorCap(t *testing.T) {
 	for range 40 {
 		d.clock.advance(longestDelay)
 		before := d.seen("signin", "wrong")
-		if _, err := d.give("ana", goodPassword, dev.wrong()); err != ErrSignIn {
+		if _, err := d.give("ana", goodPassword, dev.wrong()); !errors.Is(err, ErrSignIn) {
 			t.Fatal(err)
 		}
 		looked += d.seen("signin", "wrong") - before
@@ -267,7 +267,7 @@ func TestFactorCap(t *testing.T) {
 	d.clock.advance(longestDelay)
 	for name, r := range map[string]SignInRequest{"passcode": {Passcode: Secret(dev.code())}, "recovery code": {RecoveryCode: dev.codes[0]}} {
 		r.Tenant, r.Name, r.Password = storage.DefaultTenant, "ana", goodPassword
-		if _, err := d.SignIn(t.Context(), r); err != ErrSignIn {
+		if _, err := d.SignIn(t.Context(), r); !errors.Is(err, ErrSignIn) {
 			t.Errorf("a good %s: %v; want ErrSignIn", name, err)
 		}
 		d.clock.advance(longestDelay)
@@ -276,7 +276,7 @@ func TestFactorCap(t *testing.T) {
 	if err != nil || res.Level != Password {
 		t.Fatalf("the password alone = %+v, %v", res, err)
 	}
-	if _, err := d.Enrol(t.Context(), d.who(res.Token), ""); err != ErrFactorDisabled {
+	if _, err := d.Enrol(t.Context(), d.who(res.Token), ""); !errors.Is(err, ErrFactorDisabled) {
 		t.Errorf("Enrol: %v; want ErrFactorDisabled", err)
 	}
 	temporary, err := d.ResetPassword(t.Context(), operator, id)
@@ -289,7 +289,7 @@ func TestFactorCap(t *testing.T) {
 	if res, err = d.ChangePassword(t.Context(), d.who(res.Token), "", goodPassword+" 2"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Enrol(t.Context(), d.who(res.Token), ""); err != ErrFactorDisabled {
+	if _, err := d.Enrol(t.Context(), d.who(res.Token), ""); !errors.Is(err, ErrFactorDisabled) {
 		t.Errorf("Enrol after a password reset: %v; want ErrFactorDisabled", err)
 	}
 	if err := d.ResetMFA(t.Context(), operator, id); err != nil {
@@ -315,7 +315,7 @@ func TestLockBetweenSteps(t *testing.T) {
 	for range freeFailures {
 		_, _ = d.give("ana", "wrong password")
 	}
-	if _, err := d.Passcode(t.Context(), d.who(res.Token), Secret(dev.code())); err != ErrSignIn {
+	if _, err := d.Passcode(t.Context(), d.who(res.Token), Secret(dev.code())); !errors.Is(err, ErrSignIn) {
 		t.Errorf("Passcode: %v; want ErrSignIn", err)
 	}
 	d.clock.advance(firstDelay)
@@ -334,7 +334,7 @@ func TestClockJumpDoesNotLock(t *testing.T) {
 		_, _ = d.give("ana", "wrong password")
 	}
 	d.clock.advance(-24 * time.Hour)
-	if _, err := d.give("ana", goodPassword); err != ErrSignIn {
+	if _, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) {
 		t.Fatal(err)
 	}
 	d.clock.advance(longestDelay)
@@ -406,7 +406,7 @@ func TestSameCodeAtOnce(t *testing.T) {
 					switch {
 					case err == nil:
 						in++
-					case err != ErrSignIn && !refused(err):
+					case !errors.Is(err, ErrSignIn) && !refused(err):
 						t.Errorf("%v", err)
 					}
 				})
@@ -437,7 +437,7 @@ func TestGuessesAtOnce(t *testing.T) {
 					if n%3 == 0 {
 						r.Password = "wrong password"
 					}
-					if _, err := a.SignIn(t.Context(), r); err != ErrSignIn {
+					if _, err := a.SignIn(t.Context(), r); !errors.Is(err, ErrSignIn) {
 						t.Errorf("SignIn: %v; want ErrSignIn", err)
 					}
 				})

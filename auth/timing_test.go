@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"math"
 	"os"
 	"slices"
@@ -57,7 +58,7 @@ func TestTimingOfRefusals(t *testing.T) {
 				return SaveCredential(tx, c.id, credential)
 			})
 			began := time.Now()
-			if _, err := d.give(c.user, c.password, c.passcode); err != ErrSignIn {
+			if _, err := d.give(c.user, c.password, c.passcode); !errors.Is(err, ErrSignIn) {
 				t.Fatalf("%s: %v", c.name, err)
 			}
 			times[i] = append(times[i], float64(time.Since(began))/float64(time.Millisecond))

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func TestPasscodeSpellings(t *testing.T) {
 				c.Throttle = Throttle{}
 				return SaveCredential(tx, id, c)
 			})
-			if _, err := d.StepUp(t.Context(), p, Secret(v)); err != ErrSignIn {
+			if _, err := d.StepUp(t.Context(), p, Secret(v)); !errors.Is(err, ErrSignIn) {
 				t.Errorf("used %v, %q: %v; want ErrSignIn", used, v, err)
 			}
 		}
@@ -99,7 +100,7 @@ func TestPasscodeCountsOnce(t *testing.T) {
 			// The code that confirmed the enrolment is used as well.
 			for name, again := range ways {
 				p := d.enter("ana", dev.next())
-				if err := again(d, p, dev.code()); err != ErrSignIn {
+				if err := again(d, p, dev.code()); !errors.Is(err, ErrSignIn) {
 					t.Errorf("the code of the sign-in, then %s: %v; want ErrSignIn", name, err)
 				}
 			}
@@ -115,7 +116,7 @@ func TestPasscodeCountsOnce(t *testing.T) {
 				if name == "step up" {
 					continue // needs a session that has a passcode: p has none
 				}
-				if err := again(restarted, p, code); err != ErrSignIn {
+				if err := again(restarted, p, code); !errors.Is(err, ErrSignIn) {
 					t.Errorf("%s, then %s: %v; want ErrSignIn", first, name, err)
 				}
 			}
@@ -126,7 +127,7 @@ func TestPasscodeCountsOnce(t *testing.T) {
 		d.add("ana", false)
 		dev, p := d.enrol("ana")
 		for name, again := range ways {
-			if err := again(d, p, dev.code()); err != ErrSignIn {
+			if err := again(d, p, dev.code()); !errors.Is(err, ErrSignIn) {
 				t.Errorf("the code of the enrolment, then %s: %v; want ErrSignIn", name, err)
 			}
 			d.clock.advance(0)
@@ -143,7 +144,7 @@ func TestEarlierStep(t *testing.T) {
 	d.clock.advance(time.Hour)
 	p := d.enter("ana", dev.at(1))
 	for _, steps := range []int64{-1, 0, 1} {
-		if _, err := d.StepUp(t.Context(), p, Secret(dev.at(steps))); err != ErrSignIn {
+		if _, err := d.StepUp(t.Context(), p, Secret(dev.at(steps))); !errors.Is(err, ErrSignIn) {
 			t.Errorf("the code of %d: %v; want ErrSignIn", steps, err)
 		}
 	}
@@ -164,7 +165,7 @@ func TestClockJump(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.clock.advance(-59 * time.Minute)
-	if _, err := d.give("ana", goodPassword, dev.code()); err != ErrSignIn {
+	if _, err := d.give("ana", goodPassword, dev.code()); !errors.Is(err, ErrSignIn) {
 		t.Errorf("after the clock went back: %v; want ErrSignIn", err)
 	}
 	if d.seen("signin", "poisoned") != 1 || d.actions()[len(d.actions())-1] != "signin.poisoned" {
@@ -200,7 +201,7 @@ func TestSwappedSecrets(t *testing.T) {
 	})
 	d.clock.advance(time.Minute)
 	for name, code := range map[string]string{"ana": anas.code(), "bob": anas.code(), "ana ": bobs.code(), "bob ": bobs.code()} {
-		if res, err := d.give(name, goodPassword, code); err != ErrSignIn {
+		if res, err := d.give(name, goodPassword, code); !errors.Is(err, ErrSignIn) {
 			t.Errorf("%s: %v, %v; want ErrSignIn", name, res, err)
 		}
 	}
