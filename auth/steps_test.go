@@ -168,13 +168,17 @@ func (m *scene) ownerActs(rt *rapid.T) {
 		}
 	}
 	code := m.dev.code()
-	switch rapid.IntRange(0, 4).Draw(rt, "step") {
-	case 0:
-		m.used = append(m.used, code)
-		again(m.signIn(m.password, code, ""))
-	case 1:
-		m.used = append(m.used, code)
-		again(m.StepUp(ctx, m.owner, Secret(code)))
+	switch step := rapid.IntRange(0, 4).Draw(rt, "step"); step {
+	case 0, 1:
+		try := func() (*SignInResult, error) { return m.signIn(m.password, code, "") }
+		if step == 1 {
+			try = func() (*SignInResult, error) { return m.StepUp(ctx, m.owner, Secret(code)) }
+		}
+		res, err := try()
+		if err == nil { // otherwise it has not been used, and is good for whoever saw it
+			m.used = append(m.used, code)
+		}
+		again(res, err)
 	case 2:
 		again(m.signIn(m.password, "", m.dev.codes[rapid.IntRange(0, 9).Draw(rt, "recovery")]))
 	case 3:
@@ -184,8 +188,8 @@ func (m *scene) ownerActs(rt *rapid.T) {
 		}
 		if rapid.Bool().Draw(rt, "confirm") {
 			dev := &device{d: m.directory, secret: e.Secret.Reveal()}
-			m.used = append(m.used, dev.code())
 			if res, err := m.ConfirmEnrolment(ctx, m.owner, Secret(dev.code())); err == nil {
+				m.used = append(m.used, dev.code())
 				dev.codes = res.RecoveryCodes
 				m.dev = dev
 				again(&res.SignInResult, nil)
