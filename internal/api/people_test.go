@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,7 @@ func (w *world) advance(d time.Duration) { w.clock.Add(d.Milliseconds()) }
 
 // person is somebody with a password, and perhaps a passcode app.
 type person struct {
+	tenant             storage.TenantID // "" for the default one
 	id, name, password string
 	secret             string
 	recovery           []string
@@ -52,15 +54,21 @@ const goodPassword = "correct horse battery staple"
 // person makes somebody, who holds roles for good.
 func (w *world) person(t *testing.T, name string, roles ...string) *person {
 	t.Helper()
-	p := &person{name: name, password: goodPassword}
-	r := w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q,"password":%q}`, schemas.UserURI, name, p.password))
+	return w.personOf(t, "", w.Token, name, roles...)
+}
+
+// personOf is person for the tenant of a client with a token.
+func (w *world) personOf(t *testing.T, tenant storage.TenantID, token, name string, roles ...string) *person {
+	t.Helper()
+	p := &person{tenant: tenant, name: name, password: goodPassword}
+	r := w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q,"password":%q}`, schemas.UserURI, name, p.password), "Authorization", "Bearer "+token)
 	var created struct{ ID string }
 	if err := json.Unmarshal([]byte(r.Body), &created); err != nil || r.Status != 201 {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
 	p.id = created.ID
 	for _, role := range roles {
-		w.grant(t, storage.DefaultTenant, p.id, role)
+		w.grant(t, cmp.Or(tenant, storage.DefaultTenant), p.id, role)
 	}
 	return p
 }
@@ -141,7 +149,7 @@ type object = map[string]any
 func (w *world) signIn(t *testing.T, p *person) signedIn {
 	t.Helper()
 	w.advance(time.Minute)
-	return must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"name": p.name, "password": p.password}), 200)
+	return must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"tenant": p.tenant, "name": p.name, "password": p.password}), 200)
 }
 
 // code returns a passcode that has not been used.
@@ -180,7 +188,7 @@ func (w *world) mfa(t *testing.T, p *person) signedIn {
 		return w.enrol(t, p)
 	}
 	w.advance(time.Minute)
-	out := must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"name": p.name, "password": p.password, "passcode": w.code(t, p)}), 200)
+	out := must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"tenant": p.tenant, "name": p.name, "password": p.password, "passcode": w.code(t, p)}), 200)
 	if out.Level != "mfa" {
 		t.Fatalf("with a passcode: %+v", out)
 	}
