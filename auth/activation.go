@@ -212,6 +212,7 @@ func eligible(tx storage.Tx, user, assignment string, now time.Time) (*Grant, er
 	if err != nil {
 		return nil, err
 	}
+	var above []string
 	if g.Principal != user {
 		if g.PrincipalType != PrincipalGroup {
 			return nil, storage.ErrNotFound
@@ -220,15 +221,14 @@ func eligible(tx storage.Tx, user, assignment string, now time.Time) (*Grant, er
 		if err != nil {
 			return nil, err
 		}
-		above, err := aboveTx(tx, u)
-		if err != nil {
+		if above, err = aboveTx(tx, u); err != nil {
 			return nil, err
 		}
 		if !slices.Contains(above, g.Principal) {
 			return nil, storage.ErrNotFound
 		}
 	}
-	if !g.Eligible || !g.begun(now) || g.Ended(now) {
+	if !g.makesEligible(user, above, now) {
 		return nil, fmt.Errorf("%w: it is not an eligible one at present", ErrActivation)
 	}
 	return g, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
 )
@@ -262,6 +263,50 @@ func TestActivation(t *testing.T) {
 	got := slices.DeleteFunc(o.actions(), func(s string) bool { return !strings.HasPrefix(s, "role.") || strings.HasPrefix(s, "role.create") })
 	if !slices.Equal(got, want) {
 		t.Errorf("audited: %q, want %q", got, want)
+	}
+}
+
+// TestActivationEndsWithItsGrant: who has made a role active loses it with what made
+// them eligible: at the end that the assignment was given meanwhile, and on leaving the
+// group it was given to.
+func TestActivationEndsWithItsGrant(t *testing.T) {
+	o := newOffice(t)
+	operator := auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}
+	ana, ben := o.create("User", `{"userName":"ana"}`), o.create("User", `{"userName":"ben"}`)
+	inner := o.create("Group", `{"displayName":"inner","members":[{"value":"`+ben+`"}]}`)
+	crew := o.create("Group", `{"displayName":"crew","members":[{"value":"`+inner+`"}]}`)
+	own := o.assign(auth.Auditor, ana, `,"kind":"eligible"`)
+	shared := o.assign(auth.GlobalAdministrator, crew, `,"kind":"eligible"`)
+	for user, assignment := range map[string]string{ana: own, ben: shared} {
+		if _, err := auth.Activate(t.Context(), o.store, o.session(user), o.now, assignment, 8*time.Hour, "audit"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ana, ben := o.roles(ana), o.roles(ben); ana != "Auditor" || ben != "Global Administrator" {
+		t.Fatalf("activated: %q and %q", ana, ben)
+	}
+	change := func(typ, id, op string) {
+		t.Helper()
+		body, err := schemas.Decode([]byte(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[`+op+`]}`), schemas.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ops, err := patch.Decode(body, patch.DefaultLimits, schemas.Lenient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.p.Patch(t.Context(), operator, o.p.Schemas.Type(typ), id, scim.Precondition{}, ops); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("RoleAssignment", own, `{"op":"add","path":"endDate","value":"2026-05-04T10:00:00Z"}`)
+	change("Group", crew, `{"op":"remove","path":"members[value eq \"`+inner+`\"]"}`)
+	if got := o.roles(ben); got != "" {
+		t.Errorf("after the group was left: %s", got)
+	}
+	o.now = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
+	if got := o.roles(ana); got != "" {
+		t.Errorf("after the assignment ended: %s", got)
 	}
 }
 

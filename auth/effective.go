@@ -17,6 +17,13 @@ func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.Ten
 	f := finder{
 		items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
 		role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },
+		grant: func(id string) (*Grant, error) {
+			i, err := store.Item(ctx, tenant, grantKind, id)
+			if err != nil {
+				return nil, err
+			}
+			return grantFrom(i)
+		},
 		above: func() ([]string, error) {
 			groups, err := store.Groups(ctx, tenant, user)
 			ids := make([]string, len(groups[user]))
@@ -55,11 +62,13 @@ func PermissionsOf(roles []*Role) (set Permissions, ids []string) {
 type finder struct {
 	items func(kind, key string) ([]*storage.Item, error)
 	role  func(id string) (*Role, error)
+	grant func(id string) (*Grant, error)
 	above func() ([]string, error) // the groups around
 }
 
 func inside(tx storage.Tx, r *storage.Resource) finder {
 	return finder{items: tx.Items, role: func(id string) (*Role, error) { return ReadRole(tx, id) },
+		grant: func(id string) (*Grant, error) { return ReadGrant(tx, id) },
 		above: func() ([]string, error) { return aboveTx(tx, r) }}
 }
 
@@ -95,14 +104,18 @@ func (f finder) roles(principal string, now time.Time, counts func(*Grant, time.
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range active {
-		if a.InForce(now) {
-			ids[a.Role] = true
-		}
-	}
 	above, err := f.above()
 	if err != nil {
 		return nil, err
+	}
+	for _, a := range active {
+		stands, err := f.stands(a, above, now)
+		if err != nil {
+			return nil, err
+		}
+		if stands {
+			ids[a.Role] = true
+		}
 	}
 	if len(above) > 0 {
 		watched, err := grantsFrom(f.items(grantKind, watchedKey))
@@ -128,4 +141,21 @@ func (f finder) roles(principal string, now time.Time, counts func(*Grant, time.
 	}
 	slices.SortFunc(list, func(a, b *Role) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
+}
+
+// stands reports whether an activation gives its role: it is in force, and what made
+// its holder eligible still does. The assignment may have been shortened meanwhile,
+// or the group left that it was given to.
+func (f finder) stands(a *Activation, above []string, now time.Time) (bool, error) {
+	if !a.InForce(now) {
+		return false, nil
+	}
+	g, err := f.grant(a.Grant)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return g.makesEligible(a.Principal, above, now), nil
 }

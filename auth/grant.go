@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -53,6 +54,12 @@ func (g *Grant) InForce(now time.Time) bool {
 }
 
 func (g *Grant) begun(now time.Time) bool { return g.Start.IsZero() || !now.Before(g.Start) }
+
+// makesEligible reports whether a user may make the role active at this time who is
+// in the groups above.
+func (g *Grant) makesEligible(user string, above []string, now time.Time) bool {
+	return g.Eligible && g.begun(now) && !g.Ended(now) && (g.Principal == user || slices.Contains(above, g.Principal))
+}
 
 // watched reports whether a grant of this role belongs to the Standing.
 func (g *Grant) watched(r *Role) bool { return privileged(r) || g.PrincipalType == PrincipalGroup }

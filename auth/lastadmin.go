@@ -55,7 +55,11 @@ func usableAdministrator(tx storage.Tx, now time.Time) (bool, error) {
 		if !a.InForce(now) {
 			continue
 		}
-		if ok, err := usable(tx, a.Principal, now); ok || err != nil {
+		ok, err := usable(tx, a.Principal, now)
+		if ok && err == nil {
+			ok, err = stillEligible(tx, a, now)
+		}
+		if ok || err != nil {
 			return ok, err
 		}
 	}
@@ -76,6 +80,19 @@ func usableAdministrator(tx storage.Tx, now time.Time) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// stillEligible reports whether an activation of a user who is there gives its role.
+func stillEligible(tx storage.Tx, a *Activation, now time.Time) (bool, error) {
+	r, err := tx.Get(PrincipalUser, a.Principal)
+	if err != nil {
+		return false, err
+	}
+	above, err := aboveTx(tx, r)
+	if err != nil {
+		return false, err
+	}
+	return inside(tx, r).stands(a, above, now)
 }
 
 // usableIn reports whether somebody usable is in a group, directly or through
