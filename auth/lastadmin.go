@@ -4,8 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/roster-id/roster/storage"
 )
 
@@ -17,25 +15,36 @@ var ErrLastAdministrator = errors.New("the last usable Global Administrator cann
 // the other.
 const adminGuard = "global-administrator"
 
+// usability is how long somebody can go on as a Global Administrator.
+type usability uint8
+
+const (
+	unusable usability = iota
+	// forNow: the role or the password ends, or the role had to be activated.
+	forNow
+	forGood
+)
+
 // KeepAdministrator runs a part of a write that may take Global Administrator, the
 // password, the passcode or the sign-in from somebody. The error is
 // ErrLastAdministrator if there was a usable Global Administrator before and there is
 // none after it, whoever asks: one who has the role at present, is active, and has a
-// password and a confirmed passcode. Of several such writes at the same time each
-// sees what those before it did.
+// password and a confirmed passcode. If there was one whose role and password do not
+// end by themselves, there has to be one like that after it. Of several such writes at
+// the same time each sees what those before it did.
 func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 	if err := tx.Guard(adminGuard); err != nil {
 		return err
 	}
-	before, err := usableAdministrator(tx, now)
+	before, err := bestAdministrator(tx, now)
 	if err != nil {
 		return err
 	}
-	if err := write(); err != nil || !before {
+	if err := write(); err != nil || before == unusable {
 		return err
 	}
-	after, err := usableAdministrator(tx, now)
-	if err == nil && !after {
+	after, err := bestAdministrator(tx, now)
+	if err == nil && after < before {
 		err = ErrLastAdministrator
 	}
 	return err
@@ -43,43 +52,60 @@ func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 
 // usableAdministrator reports whether there is one.
 func usableAdministrator(tx storage.Tx, now time.Time) (bool, error) {
+	best, err := bestAdministrator(tx, now)
+	return best > unusable, err
+}
+
+// bestAdministrator returns how long somebody can go on who can for longest.
+func bestAdministrator(tx storage.Tx, now time.Time) (usability, error) {
 	grants, err := GrantsOf(tx, GlobalAdministrator)
 	if err != nil {
-		return false, err
+		return unusable, err
+	}
+	best := unusable
+	seen := map[string]usability{} // of the groups, how long their members have the role
+	for _, g := range grants {
+		if !g.InForce(now) {
+			continue
+		}
+		most := forGood
+		if !g.End.IsZero() {
+			most = forNow
+		}
+		u := unusable
+		switch g.PrincipalType {
+		case PrincipalUser:
+			u, err = usable(tx, g.Principal, most, now)
+		case PrincipalGroup:
+			u, err = usableIn(tx, g.Principal, most, now, seen)
+		}
+		if best = max(best, u); best == forGood || err != nil {
+			return best, err
+		}
+	}
+	if best == forNow {
+		return best, nil
 	}
 	active, err := activationsFrom(tx.Items(activationKind, "role/"+GlobalAdministrator))
 	if err != nil {
-		return false, err
+		return unusable, err
 	}
 	for _, a := range active {
 		if !a.InForce(now) {
 			continue
 		}
-		ok, err := usable(tx, a.Principal, now)
-		if ok && err == nil {
-			ok, err = stillEligible(tx, a, now)
+		u, err := usable(tx, a.Principal, forNow, now)
+		if err != nil {
+			return unusable, err
 		}
-		if ok || err != nil {
-			return ok, err
-		}
-	}
-	seen := map[string]bool{}
-	for _, g := range grants {
-		if !g.InForce(now) {
+		if u == unusable {
 			continue
 		}
-		switch g.PrincipalType {
-		case PrincipalUser:
-			if ok, err := usable(tx, g.Principal, now); ok || err != nil {
-				return ok, err
-			}
-		case PrincipalGroup:
-			if ok, err := usableIn(tx, g.Principal, now, seen); ok || err != nil {
-				return ok, err
-			}
+		if still, err := stillEligible(tx, a, now); still || err != nil {
+			return u, err
 		}
 	}
-	return false, nil
+	return unusable, nil
 }
 
 // stillEligible reports whether an activation of a user who is there gives its role.
@@ -95,19 +121,19 @@ func stillEligible(tx storage.Tx, a *Activation, now time.Time) (bool, error) {
 	return inside(tx, r).stands(a, above, now)
 }
 
-// usableIn reports whether somebody usable is in a group, directly or through
-// others.
-func usableIn(tx storage.Tx, group string, now time.Time, seen map[string]bool) (bool, error) {
-	if seen[group] {
-		return false, nil
+// usableIn returns how long somebody in a group can go on, directly in it or through
+// others, who has the role for most.
+func usableIn(tx storage.Tx, group string, most usability, now time.Time, seen map[string]usability) (usability, error) {
+	if seen[group] >= most {
+		return unusable, nil
 	}
-	seen[group] = true
+	seen[group] = most
 	g, err := tx.Get(PrincipalGroup, group)
 	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
+		return unusable, nil
 	}
 	if err != nil {
-		return false, err
+		return unusable, err
 	}
 	// The members are read whole before anything else is asked: a store answers
 	// one question at a time.
@@ -121,58 +147,45 @@ func usableIn(tx storage.Tx, group string, now time.Time, seen map[string]bool) 
 		return nil
 	})
 	if err != nil {
-		return false, err
+		return unusable, err
 	}
-	for _, u := range users {
-		if ok, err := usable(tx, u, now); ok || err != nil {
-			return ok, err
+	best := unusable
+	for _, id := range users {
+		u, err := usable(tx, id, most, now)
+		if best = max(best, u); best == most || err != nil {
+			return best, err
 		}
 	}
 	for _, sub := range groups {
-		if ok, err := usableIn(tx, sub, now, seen); ok || err != nil {
-			return ok, err
+		u, err := usableIn(tx, sub, most, now, seen)
+		if best = max(best, u); best == most || err != nil {
+			return best, err
 		}
 	}
-	return false, nil
+	return best, nil
 }
 
-// usable reports whether a user can sign in as an administrator.
-func usable(tx storage.Tx, user string, now time.Time) (bool, error) {
+// usable returns how long a user can sign in as an administrator who has the role for
+// most.
+func usable(tx storage.Tx, user string, most usability, now time.Time) (usability, error) {
 	r, err := tx.Get(PrincipalUser, user)
 	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
+		return unusable, nil
 	}
 	if err != nil {
-		return false, err
+		return unusable, err
 	}
-	var doc struct {
-		Active *bool `json:"active"`
+	if !parseAccount(r).active {
+		return unusable, nil
 	}
-	if err := json.Unmarshal(r.Doc, &doc); err != nil {
-		return false, errors.New("a stored user is damaged")
+	c, err := ReadCredential(tx, user)
+	switch {
+	case err != nil:
+		return unusable, err
+	case !c.passwordGood(now) || c.TOTP == nil || c.Throttle.FactorDisabled:
+		return unusable, nil
+	case !c.PasswordExpires.IsZero():
+		return forNow, nil
 	}
-	if doc.Active != nil && !*doc.Active {
-		return false, nil
-	}
-	i, err := tx.Item(credentialKind, user)
-	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	var c struct {
-		PasswordHash    string    `json:"passwordHash"`
-		PasswordExpires time.Time `json:"passwordExpires"`
-		TemporaryUsed   bool      `json:"temporaryUsed"`
-		TOTP            *struct{} `json:"totp"` // there is one once it is confirmed
-		Throttle        struct {
-			FactorDisabled bool `json:"factorDisabled"`
-		} `json:"throttle"`
-	}
-	if err := json.Unmarshal(i.Data, &c); err != nil {
-		return false, errors.New("a stored credential is damaged") // the error may quote it
-	}
-	password := c.PasswordHash != "" && !c.TemporaryUsed && (c.PasswordExpires.IsZero() || now.Before(c.PasswordExpires))
-	return password && c.TOTP != nil && !c.Throttle.FactorDisabled, nil
+	return most, nil
 }

@@ -469,8 +469,9 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 }
 
 // ResetPassword gives a user a temporary password, and ends the user's sessions. It
-// leaves the factors as they are. The error is ErrSelf, a
-// *DeniedError, storage.ErrNotFound or ErrBusy.
+// leaves the factors as they are. The error is ErrSelf, a *DeniedError,
+// storage.ErrNotFound, ErrBusy, or ErrLastAdministrator if the temporary password ends:
+// that one is helped with NewSetup.
 func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (Secret, error) {
 	administrator, err := a.isAdministrator(ctx, by.Tenant, user)
 	if err != nil {

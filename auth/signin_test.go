@@ -390,7 +390,12 @@ func TestTemporaryPasswordExpires(t *testing.T) {
 func TestPasswordResetLeavesFactors(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("root", true)
+	d.add("other", true)
 	dev, _ := d.enrol("root")
+	if _, err := d.ResetPassword(t.Context(), operator, id); err != ErrLastAdministrator {
+		t.Errorf("of the last administrator, whose password would expire: %v; want ErrLastAdministrator", err)
+	}
+	d.enrol("other")
 	before := d.credential(id)
 	temporary, err := d.ResetPassword(t.Context(), operator, id)
 	if err != nil {

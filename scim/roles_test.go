@@ -587,6 +587,37 @@ func TestLastAdministrator(t *testing.T) {
 	}
 }
 
+// TestLastAdministratorEnds: what takes Global Administrator from the last who holds it
+// for good is refused even if they have it for a while yet: an end date, and leaving the
+// rest to somebody who holds it for a time only.
+func TestLastAdministratorEnds(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open(t))
+			end := func(name, at string) error {
+				return w.patch(operator(), "RoleAssignment", w.ids[name+" is GA"], `{"op":"add","path":"endDate","value":"`+at+`"}`)
+			}
+			if err := end("gia", "2999-01-01T00:00:00Z"); err != nil {
+				t.Fatalf("one of two: %v", err)
+			}
+			if s := status(end("gus", "2999-01-01T00:00:00Z")); s != 409 {
+				t.Errorf("an end to the last one for good: %d, want 409", s)
+			}
+			if s := status(w.remove(w.session("gia"), "User", w.ids["gus"])); s != 409 {
+				t.Errorf("leaving one whose role ends: %d, want 409", s)
+			}
+			if s := status(w.patch(operator(), "User", w.ids["gus"], `{"op":"replace","path":"active","value":false}`)); s != 409 {
+				t.Errorf("blocking the last one for good: %d, want 409", s)
+			}
+			// Who is there for a time only can be shortened further, but not go.
+			if err := end("gia", "2998-01-01T00:00:00Z"); err != nil {
+				t.Errorf("shortened: %v", err)
+			}
+		})
+	}
+}
+
 func lastAdministrator(t *testing.T, open func(testing.TB) storage.Store, round int) {
 	w := newWorld(t, open(t))
 	// Four who are usable: two by themselves, one by a group, one by a group within.
