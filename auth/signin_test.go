@@ -392,7 +392,7 @@ func TestPasswordResetLeavesFactors(t *testing.T) {
 	id := d.add("root", true)
 	d.add("other", true)
 	dev, _ := d.enrol("root")
-	if _, err := d.ResetPassword(t.Context(), operator, id); err != ErrLastAdministrator {
+	if _, err := d.ResetPassword(t.Context(), operator, id); !errors.Is(err, ErrLastAdministrator) {
 		t.Errorf("of the last administrator, whose password would expire: %v; want ErrLastAdministrator", err)
 	}
 	d.enrol("other")
