@@ -23,11 +23,6 @@ const (
 	MaxActivation = 8 * time.Hour
 	// ApprovalWithin is how long an activation waits to be approved.
 	ApprovalWithin = 24 * time.Hour
-	// freshness is how long ago the passcode may have been given that an activation
-	// or an approval asks for.
-	freshness = 300 * time.Second
-	// ahead is how far in the future it may seem to have been given.
-	ahead = 30 * time.Second
 	// maxReason bounds a reason, in bytes.
 	maxReason = 500
 )
@@ -51,7 +46,7 @@ type Activation struct {
 
 // InForce reports whether the activation gives its role at this time.
 func (a *Activation) InForce(now time.Time) bool {
-	return !a.Until.IsZero() && now.Before(a.Until) && !now.Before(a.Asked.Add(-ahead))
+	return !a.Until.IsZero() && now.Before(a.Until) && !now.Before(a.Asked.Add(-clockDrift))
 }
 
 // Pending reports whether the activation waits to be approved.
@@ -191,7 +186,7 @@ func fresh(by Principal, now time.Time) error {
 	if by.Kind != User || !known(by) {
 		return errDeniedNobody
 	}
-	if age := now.Sub(by.PasscodeAt); by.PasscodeAt.IsZero() || age > freshness || age < -ahead {
+	if !by.PasscodeWithin(StepUpAge, now) {
 		return ErrStalePasscode
 	}
 	return nil
