@@ -14,6 +14,11 @@ import (
 // order of their ids: those given to the user or to a group they are in, directly or
 // through others, within their dates, and eligible ones while they are activated.
 func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, now time.Time) ([]*Role, error) {
+	return effectiveRoles(ctx, store, tenant, user, func() ([]string, error) { return groupsAround(ctx, store, tenant, user) }, now)
+}
+
+// effectiveRoles is EffectiveRoles of a user in the groups that above returns.
+func effectiveRoles(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, above func() ([]string, error), now time.Time) ([]*Role, error) {
 	f := finder{
 		items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
 		role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },
@@ -24,16 +29,19 @@ func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.Ten
 			}
 			return grantFrom(i)
 		},
-		above: func() ([]string, error) {
-			groups, err := store.Groups(ctx, tenant, user)
-			ids := make([]string, len(groups[user]))
-			for i, g := range groups[user] {
-				ids[i] = g.Group
-			}
-			return ids, err
-		},
+		above: above,
 	}
 	return f.roles(user, now, (*Grant).InForce)
+}
+
+// groupsAround returns the groups that a user is in, directly or through others.
+func groupsAround(ctx context.Context, store storage.Memberships, tenant storage.TenantID, user string) ([]string, error) {
+	groups, err := store.Groups(ctx, tenant, user)
+	ids := make([]string, len(groups[user]))
+	for i, g := range groups[user] {
+		ids[i] = g.Group
+	}
+	return ids, err
 }
 
 // EffectiveRolesTx is EffectiveRoles inside a write. What it returns is right as of

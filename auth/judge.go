@@ -23,26 +23,22 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string)
 	if err != nil {
 		return nil, err
 	}
-	roles, err := EffectiveRoles(ctx, a.Store, r.Tenant, user, a.Now())
+	groups, err := groupsAround(ctx, a.Store, r.Tenant, user)
+	if err != nil {
+		return nil, fmt.Errorf("read the groups of an account: %w", err)
+	}
+	roles, err := effectiveRoles(ctx, a.Store, r.Tenant, user, func() ([]string, error) { return groups, nil }, a.Now())
 	if err != nil {
 		return nil, err
 	}
 	_, ids := PermissionsOf(roles)
-	groups, err := a.Store.Groups(ctx, r.Tenant, user)
-	if err != nil {
-		return nil, fmt.Errorf("read the groups of an account: %w", err)
-	}
 	p, err := recall(ctx, a.Store, r.Tenant, user, shortened(r.Agent), r.From, a.Now())
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{rules: rules, device: p.device, facts: SignInFacts{
-		Administrative: slices.ContainsFunc(roles, privileged), Roles: ids, From: r.From, NewDevice: p.newDevice, IdleDays: p.idleDays,
-	}}
-	for _, g := range groups[user] {
-		t.facts.Groups = append(t.facts.Groups, g.Group)
-	}
-	return t, nil
+	return &trial{rules: rules, device: p.device, facts: SignInFacts{
+		Administrative: slices.ContainsFunc(roles, privileged), Roles: ids, Groups: groups, From: r.From, NewDevice: p.newDevice, IdleDays: p.idleDays,
+	}}, nil
 }
 
 // verdict says what the rules come to for an account.

@@ -229,9 +229,6 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
 		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
 		w.issue(&res, s, administrator, nil)
-		if !try.admitted {
-			return accepted, nil // which comes to nothing
-		}
 		return accepted, rules.record(w, verdict)
 	})
 	if err != nil {
