@@ -18,14 +18,7 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 	if err != nil {
 		return nil, err
 	}
-	i, err := a.Store.Item(ctx, by.Tenant, SessionKind, by.Session)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, refuseUnknown
-	}
-	if err != nil {
-		return nil, err
-	}
-	s, err := sessionFrom(i)
+	s, err := foundSession(a.Store.Item(ctx, by.Tenant, SessionKind, by.Session))
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +27,7 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 		return nil, err
 	}
 	_, missing := s.level(c, administrator, a.Now())
-	return &SignInResult{Session: i.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
+	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
 }
 
 // RemoveFactor lets a user do without passcodes; the session by is in becomes one of

@@ -267,16 +267,7 @@ func activationFrom(i *storage.Item) (*Activation, error) {
 }
 
 func activationsFrom(items []*storage.Item, err error) ([]*Activation, error) {
-	if err != nil {
-		return nil, err
-	}
-	list := make([]*Activation, len(items))
-	for i, it := range items {
-		if list[i], err = activationFrom(it); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+	return readItems(items, err, activationFrom)
 }
 
 // endActivations removes the activations of a grant that is no more, or of a user

@@ -125,12 +125,17 @@ func grantFrom(i *storage.Item) (*Grant, error) {
 }
 
 func grantsFrom(items []*storage.Item, err error) ([]*Grant, error) {
+	return readItems(items, err, grantFrom)
+}
+
+// readItems reads what a store returned, each item by read.
+func readItems[T any](items []*storage.Item, err error, read func(*storage.Item) (T, error)) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := make([]*Grant, len(items))
-	for i, it := range items {
-		if list[i], err = grantFrom(it); err != nil {
+	list := make([]T, len(items))
+	for n, i := range items {
+		if list[n], err = read(i); err != nil {
 			return nil, err
 		}
 	}

@@ -128,9 +128,9 @@ type session struct {
 // ends is when a session is over, whatever is done in it: its item expires no later.
 func (s *session) ends() time.Time { return s.Started.Add(SessionLength) }
 
-// over reports whether a session, stored in i, has ended.
-func (s *session) over(i *storage.Item, c *Credential, now time.Time) bool {
-	return !now.Before(i.Expires) || s.Started.Sub(now) > clockDrift || s.Generation != c.Generation
+// over reports whether a session has ended.
+func (s *storedSession) over(c *Credential, now time.Time) bool {
+	return !now.Before(s.item.Expires) || s.Started.Sub(now) > clockDrift || s.Generation != c.Generation
 }
 
 // level says what a session is good for, and what is missing for more.
@@ -237,7 +237,7 @@ func makeRoom(tx storage.Tx, user string, c *Credential, now time.Time) error {
 	}
 	live := 0
 	for _, s := range list { // the newest first
-		if !s.over(s.item, c, now) {
+		if !s.over(c, now) {
 			if live++; live < MaxSessions {
 				continue
 			}
@@ -256,28 +256,30 @@ type storedSession struct {
 }
 
 // sessionsOf reads sessions, the newest first.
-func sessionsOf(items []*storage.Item, err error) ([]storedSession, error) {
+func sessionsOf(items []*storage.Item, err error) ([]*storedSession, error) {
+	list, err := readItems(items, err, sessionFrom)
+	slices.SortStableFunc(list, func(a, b *storedSession) int { return b.Started.Compare(a.Started) })
+	return list, err
+}
+
+func sessionFrom(i *storage.Item) (*storedSession, error) {
+	s := &storedSession{item: i}
+	if err := json.Unmarshal(i.Data, &s.session); err != nil {
+		return nil, errors.New("the stored session is damaged")
+	}
+	return s, nil
+}
+
+// foundSession is sessionFrom for what a store returned. The error is a *RefusedError
+// if there is no such session.
+func foundSession(i *storage.Item, err error) (*storedSession, error) {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, refuseUnknown
+	}
 	if err != nil {
 		return nil, err
 	}
-	list := make([]storedSession, len(items))
-	for n, i := range items {
-		s, err := sessionFrom(i)
-		if err != nil {
-			return nil, err
-		}
-		list[n] = storedSession{*s, i}
-	}
-	slices.SortStableFunc(list, func(a, b storedSession) int { return b.Started.Compare(a.Started) })
-	return list, nil
-}
-
-func sessionFrom(i *storage.Item) (*session, error) {
-	var s session
-	if err := json.Unmarshal(i.Data, &s); err != nil {
-		return nil, errors.New("the stored session is damaged")
-	}
-	return &s, nil
+	return sessionFrom(i)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -320,20 +322,26 @@ func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) 
 }
 
 // dropSessions is DropSessions for a credential whose generation has changed.
-func dropSessions(tx storage.Tx, user string) (n int, err error) {
-	for _, kind := range []string{setupKind, SessionKind} {
-		items, err := tx.Items(kind, user)
-		if err != nil {
+func dropSessions(tx storage.Tx, user string) (int, error) {
+	if _, err := deleteItems(tx, setupKind, user); err != nil {
+		return 0, err
+	}
+	return deleteItems(tx, SessionKind, user)
+}
+
+// deleteItems removes the items of a kind that a key finds, and returns how many
+// there were.
+func deleteItems(tx storage.Tx, kind, key string) (int, error) {
+	items, err := tx.Items(kind, key)
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range items {
+		if err := tx.DeleteItem(i); err != nil {
 			return 0, err
 		}
-		for _, i := range items {
-			if err := tx.DeleteItem(i); err != nil {
-				return 0, err
-			}
-		}
-		n = len(items)
 	}
-	return n, nil
+	return len(items), nil
 }
 
 // VerifySession returns the user whose session a token is of. from is the address
@@ -379,7 +387,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	if err != nil {
 		return nil, fmt.Errorf("look up a session: %w", err)
 	}
-	if s.over(i, c, now) {
+	if s.over(c, now) {
 		return nil, refuseExpired
 	}
 	u, err := a.account(ctx, tenant, s.User)
@@ -427,7 +435,7 @@ func (a *Authenticator) Sessions(ctx context.Context, tenant storage.TenantID, u
 	now := a.Now()
 	list := []Session{}
 	for _, s := range stored {
-		if s.over(s.item, c, now) {
+		if s.over(c, now) {
 			continue
 		}
 		list = append(list, Session{

@@ -52,17 +52,7 @@ func (a *Authenticator) NewFirstSetup(ctx context.Context, by Principal) (Secret
 		if there {
 			return ErrAdministered
 		}
-		former, err := tx.Items(setupKind, firstKey)
-		if err != nil {
-			return err
-		}
-		for _, i := range former {
-			if err := tx.DeleteItem(i); err != nil {
-				return err
-			}
-		}
-		err = tx.PutItem(nil, &storage.Item{Kind: setupKind, ID: id, Keys: []string{firstKey}, Expires: now.Add(SetupFor), Data: []byte("{}")})
-		if err != nil {
+		if err := putLink(tx, id, firstKey, setup{}, now.Add(SetupFor)); err != nil {
 			return err
 		}
 		return a.auditOf(ctx, tx, by, "setup.first", "Tenant", string(by.Tenant), now)
@@ -160,10 +150,6 @@ func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string,
 	if err != nil {
 		return "", err
 	}
-	data, err := json.Marshal(setup{user, lost})
-	if err != nil {
-		return "", err
-	}
 	lifetime, action := SetupFor, "setup.create"
 	if lost {
 		lifetime, action = RecoverFor, "setup.recover"
@@ -176,21 +162,23 @@ func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string,
 		if lost && by.Kind != Operator {
 			return errDeniedCredentials // on the host only: it leaves no factor
 		}
-		former, err := tx.Items(setupKind, user)
-		if err != nil {
-			return err
-		}
-		for _, i := range former {
-			if err := tx.DeleteItem(i); err != nil {
-				return err
-			}
-		}
-		err = tx.PutItem(nil, &storage.Item{Kind: setupKind, ID: id, Keys: []string{user}, Expires: now.Add(lifetime), Data: data})
-		if err != nil {
+		if err := putLink(tx, id, user, setup{user, lost}, now.Add(lifetime)); err != nil {
 			return err
 		}
 		return a.audit(ctx, tx, by, action, user, now)
 	})
+}
+
+// putLink stores a link in the place of the one that the same key finds.
+func putLink(tx storage.Tx, id, key string, s setup, expires time.Time) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if _, err := deleteItems(tx, setupKind, key); err != nil {
+		return err
+	}
+	return tx.PutItem(nil, &storage.Item{Kind: setupKind, ID: id, Keys: []string{key}, Expires: expires, Data: data})
 }
 
 // SetupRequest is what somebody gives who follows a link.

@@ -825,21 +825,14 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 
 // resume returns the session that by is in, unless it has ended.
 func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedSession, error) {
-	i, err := tx.Item(SessionKind, by.Session)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, refuseUnknown
-	}
+	s, err := foundSession(tx.Item(SessionKind, by.Session))
 	if err != nil {
 		return nil, err
 	}
-	s, err := sessionFrom(i)
-	if err != nil {
-		return nil, err
-	}
-	if s.User != by.ID || s.over(i, c, now) {
+	if s.User != by.ID || s.over(c, now) {
 		return nil, refuseExpired
 	}
-	return &storedSession{*s, i}, nil
+	return s, nil
 }
 
 // account is what is asked of a user's resource.
