@@ -78,27 +78,16 @@ func inOrder(t *schemas.ResourceType, q storage.Query, a, b *storage.Resource) i
 		}
 		return byID
 	}
-	x, xok := sortKey(q.SortBy, attributesOf(t, a))
-	y, yok := sortKey(q.SortBy, attributesOf(t, b))
-	order := 0
-	switch {
-	case xok && yok:
-		order = cmp.Compare(x, y)
-	case xok:
-		order = -1
-	case yok:
-		order = 1
-	}
-	order = cmp.Or(order, byID)
+	order := cmp.Or(storage.CompareValues(sortKey(q.SortBy, attributesOf(t, a)), sortKey(q.SortBy, attributesOf(t, b))), byID)
 	if q.Descending {
 		return -order
 	}
 	return order
 }
 
-// sortKey returns a text by which values of an attribute of roles are ordered: they
-// are strings, booleans and dates.
-func sortKey(a *schemas.Attribute, attrs map[string]any) (string, bool) {
+// sortKey returns a role's value of an attribute as it is ordered, nil for none:
+// they are strings, booleans and dates.
+func sortKey(a *schemas.Attribute, attrs map[string]any) any {
 	if a.Parent != nil {
 		up, _ := attrs[a.Parent.Name].(map[string]any)
 		attrs = up
@@ -109,14 +98,11 @@ func sortKey(a *schemas.Attribute, attrs map[string]any) (string, bool) {
 	}
 	switch v := v.(type) {
 	case string:
-		return a.Key(v), true
+		return a.Key(v)
 	case bool:
-		if v {
-			return "1", true
-		}
-		return "0", true
+		return v
 	}
-	return "", false
+	return nil
 }
 
 // merge is a page of stored roles with the built-in ones between them.

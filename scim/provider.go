@@ -373,14 +373,7 @@ func (d *decision) delete(r *storage.Resource) error {
 	if err := d.ask(); err != nil {
 		return err
 	}
-	if err := d.tx.Delete(r, r.LastModified); err != nil {
-		return err
-	}
-	told, err := deleted(r.Doc)
-	if err != nil {
-		return err
-	}
-	if err := d.p.record(d.ctx, d.tx, d.by, "delete", r, nil, told); err != nil {
+	if err := d.erase(r); err != nil {
 		return err
 	}
 	var left changes
@@ -392,6 +385,18 @@ func (d *decision) delete(r *storage.Resource) error {
 		}
 	}
 	return nil
+}
+
+// erase deletes a resource and records it.
+func (d *decision) erase(r *storage.Resource) error {
+	if err := d.tx.Delete(r, r.LastModified); err != nil {
+		return err
+	}
+	told, err := deleted(r.Doc)
+	if err != nil {
+		return err
+	}
+	return d.p.record(d.ctx, d.tx, d.by, "delete", r, nil, told)
 }
 
 // change is what a PUT or PATCH comes to.

@@ -368,14 +368,7 @@ func (d *decision) withdraw(grants []*auth.Grant, at time.Time) error {
 			return err
 		}
 		r.LastModified = at
-		if err := d.tx.Delete(r, at); err != nil {
-			return err
-		}
-		told, err := deleted(r.Doc)
-		if err != nil {
-			return err
-		}
-		if err := d.p.record(d.ctx, d.tx, d.by, "delete", r, nil, told); err != nil {
+		if err := d.erase(r); err != nil {
 			return err
 		}
 	}
