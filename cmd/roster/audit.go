@@ -42,21 +42,9 @@ func (a *auditCommand) add(cmd *cobra.Command) {
 }
 
 // run opens the store for fn.
-func (a *auditCommand) run(cmd *cobra.Command, fn func(context.Context, storage.Store, storage.TenantID) error) (err error) {
-	p, err := a.store.place(cmd, a.getenv)
-	if err != nil {
-		return err
-	}
-	store, err := openExisting(cmd.Context(), p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+func (a *auditCommand) run(cmd *cobra.Command, fn func(context.Context, storage.Store, storage.TenantID) error) error {
 	tenant := storage.TenantID(a.tenant)
-	if err := checkTenant(cmd.Context(), store, tenant); err != nil {
-		return err
-	}
-	return fn(cmd.Context(), store, tenant)
+	return a.store.use(cmd, a.getenv, openExisting, tenant, func(ctx context.Context, store storage.Store) error { return fn(ctx, store, tenant) })
 }
 
 func (a *auditCommand) verifyCommand() *cobra.Command {

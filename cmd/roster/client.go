@@ -46,8 +46,6 @@ func newClientCommand(create, open openFunc) *cobra.Command {
 	return cmd
 }
 
-type openFunc func(context.Context, place) (storage.Store, error)
-
 // clientCommand is what the subcommands have in common.
 type clientCommand struct {
 	create openFunc
@@ -139,25 +137,11 @@ func (c *clientCommand) revokeCommand() *cobra.Command {
 }
 
 // run opens the store and hands it to fn.
-func (c *clientCommand) run(cmd *cobra.Command, open openFunc, fn func(*clientSession) error) (err error) {
-	p, err := c.store.place(cmd, c.getenv)
-	if err != nil {
-		return err
-	}
-	ctx := cmd.Context()
-	store, err := open(ctx, p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	s := &clientSession{
-		ctx: ctx, store: store, now: c.now(), out: cmd.OutOrStdout(), say: cmd.ErrOrStderr(),
-		by: auth.Principal{Kind: auth.Operator, Tenant: storage.TenantID(c.tenant)},
-	}
-	if err := checkTenant(s.ctx, s.store, s.by.Tenant); err != nil {
-		return err
-	}
-	return fn(s)
+func (c *clientCommand) run(cmd *cobra.Command, open openFunc, fn func(*clientSession) error) error {
+	by := auth.Principal{Kind: auth.Operator, Tenant: storage.TenantID(c.tenant)}
+	return c.store.use(cmd, c.getenv, open, by.Tenant, func(ctx context.Context, store storage.Store) error {
+		return fn(&clientSession{ctx: ctx, store: store, now: c.now(), out: cmd.OutOrStdout(), say: cmd.ErrOrStderr(), by: by})
+	})
 }
 
 // clientSession is one run of a subcommand.

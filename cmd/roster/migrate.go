@@ -5,43 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/internal/config"
 )
-
-// storeFlags are the flags of commands that open a store without reading the
-// whole configuration.
-type storeFlags struct {
-	store           string
-	allowStandalone bool
-}
-
-func (f *storeFlags) add(cmd *cobra.Command) {
-	cmd.PersistentFlags().StringVar(&f.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
-	cmd.PersistentFlags().BoolVar(&f.allowStandalone, "allow-standalone", false,
-		"accept a MongoDB server that belongs to no replica set; for trying things out (ROSTER_ALLOW_STANDALONE)")
-}
-
-// place returns the store that flags and environment name. The environment is no
-// flag default, because help prints defaults and a store's URL may hold a
-// password.
-func (f *storeFlags) place(cmd *cobra.Command, getenv func(string) string) (place, error) {
-	location, standalone := f.store, f.allowStandalone
-	if env := getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
-		location = env
-	}
-	if env := getenv("ROSTER_ALLOW_STANDALONE"); env != "" && !cmd.Flags().Changed("allow-standalone") {
-		allow, err := strconv.ParseBool(env)
-		if err != nil {
-			return place{}, fmt.Errorf("ROSTER_ALLOW_STANDALONE: expected true or false")
-		}
-		standalone = allow
-	}
-	return findPlace(location, standalone)
-}
 
 func newMigrateCommand() *cobra.Command {
 	var flags storeFlags

@@ -83,35 +83,24 @@ func (l *linkCommand) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&l.url, "public-url", "", "where people reach the server; $ROSTER_PUBLIC_URL, or else http://127.0.0.1:8080, if not set")
 }
 
-func (l *linkCommand) run(cmd *cobra.Command, open openFunc, link func(context.Context, *auth.Authenticator, auth.Principal) (auth.Secret, error)) (err error) {
+func (l *linkCommand) run(cmd *cobra.Command, open openFunc, link func(context.Context, *auth.Authenticator, auth.Principal) (auth.Secret, error)) error {
 	base, err := l.base()
 	if err != nil {
 		return err
 	}
-	p, err := l.store.place(cmd, l.getenv)
-	if err != nil {
+	by := auth.Principal{Kind: auth.Operator, Tenant: storage.TenantID(l.tenant)}
+	return l.store.use(cmd, l.getenv, open, by.Tenant, func(ctx context.Context, store storage.Store) error {
+		set, err := schemas.Load()
+		if err != nil {
+			return err
+		}
+		secret, err := link(ctx, &auth.Authenticator{Store: store, Schemas: set, Now: time.Now}, by)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), setupLink(base, secret))
 		return err
-	}
-	ctx := cmd.Context()
-	store, err := open(ctx, p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	tenant := storage.TenantID(l.tenant)
-	if err := checkTenant(ctx, store, tenant); err != nil {
-		return err
-	}
-	set, err := schemas.Load()
-	if err != nil {
-		return err
-	}
-	secret, err := link(ctx, &auth.Authenticator{Store: store, Schemas: set, Now: time.Now}, auth.Principal{Kind: auth.Operator, Tenant: tenant})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), setupLink(base, secret))
-	return err
+	})
 }
 
 // base returns where the server is reached.

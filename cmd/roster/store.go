@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -100,8 +104,53 @@ func openMongo(ctx context.Context, p place, opt mongo.Options) (storage.Store, 
 	return store, nil
 }
 
-// checkTenant returns an error unless a store has a tenant.
-func checkTenant(ctx context.Context, store storage.Tenants, tenant storage.TenantID) error {
+// storeFlags are the flags of commands that open a store without reading the
+// whole configuration.
+type storeFlags struct {
+	store           string
+	allowStandalone bool
+}
+
+func (f *storeFlags) add(cmd *cobra.Command) {
+	cmd.PersistentFlags().StringVar(&f.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
+	cmd.PersistentFlags().BoolVar(&f.allowStandalone, "allow-standalone", false,
+		"accept a MongoDB server that belongs to no replica set; for trying things out (ROSTER_ALLOW_STANDALONE)")
+}
+
+// place returns the store that flags and environment name. The environment is no
+// flag default, because help prints defaults and a store's URL may hold a
+// password.
+func (f *storeFlags) place(cmd *cobra.Command, getenv func(string) string) (place, error) {
+	location, standalone := f.store, f.allowStandalone
+	if env := getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
+		location = env
+	}
+	if env := getenv("ROSTER_ALLOW_STANDALONE"); env != "" && !cmd.Flags().Changed("allow-standalone") {
+		allow, err := strconv.ParseBool(env)
+		if err != nil {
+			return place{}, fmt.Errorf("ROSTER_ALLOW_STANDALONE: expected true or false")
+		}
+		standalone = allow
+	}
+	return findPlace(location, standalone)
+}
+
+// openFunc is openBeside, openExisting, or what takes their place in a test.
+type openFunc func(context.Context, place) (storage.Store, error)
+
+// use opens the store that flags and environment name for fn, if it has the tenant.
+func (f *storeFlags) use(cmd *cobra.Command, getenv func(string) string, open openFunc, tenant storage.TenantID,
+	fn func(context.Context, storage.Store) error) (err error) {
+	p, err := f.place(cmd, getenv)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	store, err := open(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	list, err := store.ListTenants(ctx)
 	if err != nil {
 		return err
@@ -109,5 +158,5 @@ func checkTenant(ctx context.Context, store storage.Tenants, tenant storage.Tena
 	if !slices.ContainsFunc(list, func(t *storage.Tenant) bool { return t.ID == tenant }) {
 		return fmt.Errorf("no tenant called %q", tenant)
 	}
-	return nil
+	return fn(ctx, store)
 }
