@@ -13,7 +13,7 @@ import (
 
 func TestFerretDB(t *testing.T) {
 	if testing.Short() {
-		t.Skip("building FerretDB takes a while")
+		t.Skip("NOT RUN: FerretDB, which takes a while to build; leave -short out to run it")
 	}
 	s := mongotest.StartFerretDB(t)
 	c := collection(t, s, `{"_id": "a", "name": "x", "v": 1}`, `{"_id": "b", "name": "y", "v": 2}`)
