@@ -117,6 +117,27 @@ func (e Effect) Permitted(by Principal) error {
 	return nil
 }
 
+// Administrative reports whether an administrative role would be given, taken, held
+// otherwise, or other than it is, or its holder gone. Of people that asks for a passcode
+// given just now.
+func (e Effect) Administrative() bool {
+	for _, s := range e.Subjects {
+		for _, r := range s.After {
+			if privileged(r) && (s.Changes&(AspectRoles|AspectExistence) != 0 || !holds(s.Before, r)) {
+				return true
+			}
+		}
+		for _, r := range s.Before {
+			if privileged(r) && !holds(s.After, r) {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(e.Roles, func(c RoleChange) bool {
+		return c.Before != nil && privileged(c.Before) || c.After != nil && privileged(c.After)
+	})
+}
+
 func (c RoleChange) permitted(by Principal) error {
 	var had Permissions
 	if c.Before != nil {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -70,7 +71,8 @@ type Authenticator struct {
 	// Log is told what callers cannot see; it may be nil.
 	Log *slog.Logger
 
-	recent recentSessions
+	recent  recentSessions
+	tenants knownTenants
 }
 
 // outcome is how an attempt ended, for metrics and the audit trail.
@@ -168,9 +170,21 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		return nil, "", err
 	}
 	defer ticket.release()
+	exists, err := a.tenants.has(ctx, a.Store, r.Tenant)
+	if err != nil {
+		return nil, "", err
+	}
+	tenant := r.Tenant
+	if !exists {
+		// Strangers may name any tenant, and nothing is kept under what they make up.
+		r.Tenant = storage.DefaultTenant
+	}
 	u, err := a.find(ctx, r.Tenant, r.Name)
 	if err != nil {
 		return nil, "", err
+	}
+	if !exists {
+		u = a.decoy(tenant, r.Name)
 	}
 	rules, err := a.judge(ctx, r, u.id)
 	if err != nil {
@@ -245,6 +259,34 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		}
 	}
 	return &res, o, nil
+}
+
+// knownTenants remembers tenants that there are.
+type knownTenants struct {
+	mu    sync.Mutex
+	known map[storage.TenantID]bool
+}
+
+// has reports whether there is a tenant.
+func (k *knownTenants) has(ctx context.Context, store storage.Tenants, tenant storage.TenantID) (bool, error) {
+	k.mu.Lock()
+	known := k.known[tenant]
+	k.mu.Unlock()
+	if known {
+		return true, nil
+	}
+	list, err := store.ListTenants(ctx)
+	if err != nil {
+		return false, err
+	}
+	there := make(map[storage.TenantID]bool, len(list))
+	for _, t := range list {
+		there[t.ID] = true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known = there
+	return there[tenant], nil
 }
 
 // verify compares a password with a hash, or with none at the same cost.

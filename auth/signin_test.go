@@ -149,6 +149,48 @@ func TestAnswersAreEqual(t *testing.T) {
 	}
 }
 
+// TestUnknownTenant: a name that no tenant has leaves nothing behind under it, and is
+// answered and counted like an account that does not exist.
+func TestUnknownTenant(t *testing.T) {
+	d := newDirectory(t)
+	d.add("ana", false)
+	const strange = storage.TenantID("strange")
+	before := d.hashes
+	for _, tenant := range []storage.TenantID{strange, strange, ""} {
+		if res, err := d.SignIn(t.Context(), SignInRequest{Tenant: tenant, Name: "ana", Password: goodPassword}); res != nil || err != ErrSignIn {
+			t.Errorf("SignIn in %q = %v, %v; want ErrSignIn", tenant, res, err)
+		}
+		entries, err := d.Store.AuditEntries(t.Context(), tenant, 0, 10)
+		if err != nil || len(entries) > 0 {
+			t.Errorf("in the trail of %q: %v, %v; want nothing", tenant, entries, err)
+		}
+		items, err := d.Store.Items(t.Context(), tenant, credentialKind, "")
+		if err != nil || len(items) > 0 {
+			t.Errorf("items of %q: %d, %v; want none", tenant, len(items), err)
+		}
+	}
+	if n := d.hashes - before; n != 3 {
+		t.Errorf("%d hashes, want 3", n)
+	}
+	entries, err := d.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	for _, e := range entries {
+		if e.Action == "signin.unknown" {
+			told++
+		}
+	}
+	if told != 3 {
+		t.Errorf("%d attempts are in the trail of the default tenant, want 3", told)
+	}
+	d.add("ben", false)
+	if _, err := d.give("ben", goodPassword); err != nil {
+		t.Errorf("in a tenant that there is: %v", err)
+	}
+}
+
 // TestUnknownAdministrators: some names that nobody has take as long as an
 // administrator, and always the same ones.
 func TestUnknownAdministrators(t *testing.T) {

@@ -75,6 +75,9 @@ func (d *decision) ask() error {
 	if err := d.effect.Permitted(d.by); err != nil {
 		return err
 	}
+	if d.by.Kind == auth.User && d.effect.Administrative() && !d.by.PasscodeWithin(auth.StepUpAge, d.now) {
+		return &auth.LevelError{MaxAge: auth.StepUpAge}
+	}
 	if d.advance {
 		return d.tx.Advance()
 	}

@@ -587,6 +587,68 @@ func TestLastAdministrator(t *testing.T) {
 	}
 }
 
+// TestAdministrativeRolesNeedAFreshPasscode: who may give, take or change an
+// administrative role has to have given a passcode just now, by whatever way the role
+// comes or goes; whoever may not is told so and not asked for one (S22).
+func TestAdministrativeRolesNeedAFreshPasscode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteStore(t))
+	at := time.Now()
+	w.now = func() time.Time { return at }
+	auditor := assignmentBody(auth.Auditor, w.ids["bob"], "")
+	for _, test := range []struct {
+		name string
+		do   func(auth.Principal) error
+	}{
+		{"give", func(by auth.Principal) error { _, err := w.post(by, "RoleAssignment", auditor); return err }},
+		{"end", func(by auth.Principal) error {
+			return w.patch(by, "RoleAssignment", w.ids["uma is UA"], `{"op":"add","path":"endDate","value":"2999-01-01T00:00:00Z"}`)
+		}},
+		{"join", func(by auth.Principal) error {
+			return w.patch(by, "Group", w.ids["admins"], `{"op":"add","path":"members","value":[`+w.members("eve")+`]}`)
+		}},
+		{"leave", func(by auth.Principal) error {
+			return w.patch(by, "Group", w.ids["admins"], `{"op":"remove","path":"members[value eq \"`+w.ids["eve"]+`\"]"}`)
+		}},
+		{"change a role", func(by auth.Principal) error {
+			return w.patch(by, "Role", w.ids["harbour"], `{"op":"add","path":"`+schemas.RosterRoleURI+`:permissions","value":["users.read"]}`)
+		}},
+		{"make a role", func(by auth.Principal) error {
+			_, err := w.post(by, "Role", `{"value":"pier","`+schemas.RosterRoleURI+`":{"kind":"administrative"}}`)
+			return err
+		}},
+		{"take", func(by auth.Principal) error { return w.remove(by, "RoleAssignment", w.ids["uma is UA"]) }},
+		{"delete who has one", func(by auth.Principal) error { return w.remove(by, "User", w.ids["nia"]) }},
+	} {
+		stale := w.session("gus")
+		stale.PasscodeAt = at.Add(-301 * time.Second)
+		if _, ok := errors.AsType[*auth.LevelError](test.do(stale)); !ok {
+			t.Errorf("%s, with a passcode of 301 s ago: not asked for another one", test.name)
+		}
+		low := w.session("bob")
+		low.PasscodeAt = stale.PasscodeAt
+		if s := status(test.do(low)); s != 403 {
+			t.Errorf("%s, by somebody who may not: %d, want 403", test.name, s)
+		}
+		good := w.session("gus")
+		good.PasscodeAt = at.Add(-299 * time.Second)
+		if err := test.do(good); err != nil {
+			t.Errorf("%s, with a passcode of 299 s ago: %v", test.name, err)
+		}
+	}
+	stale := w.session("gus")
+	stale.PasscodeAt = at.Add(-time.Hour)
+	for name, err := range map[string]error{
+		"a user":          w.patch(stale, "User", w.ids["bob"], `{"op":"add","path":"title","value":"Mate"}`),
+		"a plain group":   w.patch(stale, "Group", w.ids["shore"], `{"op":"remove","path":"members"}`),
+		"a business role": w.patch(stale, "Group", w.ids["deck"], `{"op":"add","path":"members","value":[`+w.members("bob")+`]}`),
+	} {
+		if err != nil {
+			t.Errorf("%s, with an old passcode: %v", name, err)
+		}
+	}
+}
+
 // TestLastAdministratorEnds: what takes Global Administrator from the last who holds it
 // for good is refused even if they have it for a while yet: an end date, and leaving the
 // rest to somebody who holds it for a time only.

@@ -2,10 +2,12 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -105,6 +107,18 @@ func TestTenantsApart(t *testing.T) {
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
+	mark := &storage.LoadMark{Dump: "d1", Digest: make([]byte, 32)}
+	for _, step := range []func(storage.Tx) error{
+		func(tx storage.Tx) error { return tx.SetLoad(nil, mark) },
+		func(tx storage.Tx) error { return tx.Load(&storage.Record{Tenant: &storage.Tenant{ID: acme, Created: time.Now()}}) },
+		func(tx storage.Tx) error {
+			return errors.Join(tx.SetLoad(mark, nil), tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "tenant.load", Type: "Tenant"}))
+		},
+	} {
+		if err := w.Store.Write(t.Context(), acme, step); err != nil {
+			t.Fatal(err)
+		}
+	}
 	client := w.Issue(t, &storage.Client{Tenant: acme, Name: "acme", Scopes: []string{"users", "groups", "roles"}})
 	own := w.personOf(t, acme, client, "own", auth.GlobalAdministrator)
 	other := w.mfa(t, own)

@@ -357,7 +357,11 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 		if err := s.enter(c, r.Needs); err != nil {
 			return err
 		}
-		return r.Serve(c.w, c.r, c.by)
+		err := r.Serve(c.w, c.r, c.by)
+		if _, ok := errors.AsType[*auth.LevelError](err); ok {
+			c.challenge(err) // what it would do asks for more than the route does
+		}
+		return err
 	}
 }
 
