@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -268,4 +269,45 @@ func schemaOf(t reflect.Type) *schema {
 		return &schema{Type: "integer"}
 	}
 	return &schema{Type: "string"}
+}
+
+// TestNoFilesInRequests: where files are is for the configuration to say (M18). No
+// parameter or member is called like one; TestDescription sees to it that there are
+// no others than those described.
+func TestNoFilesInRequests(t *testing.T) {
+	like := regexp.MustCompile(`^(file|path|dir|folder|template|command)|File|Path|Dir|Folder|(?i)url|uri`)
+	seen := 0
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		switch typ.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			walk(typ.Elem())
+		case reflect.Struct:
+			for _, f := range reflect.VisibleFields(typ) {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if name == "" {
+					continue
+				}
+				seen++
+				if like.MatchString(name) {
+					t.Errorf("%s has a member %s", typ, name)
+				}
+				walk(f.Type)
+			}
+		}
+	}
+	for name, e := range endpoints() {
+		if e.in != nil {
+			walk(reflect.TypeOf(e.in))
+		}
+		for _, parameter := range e.query {
+			seen++
+			if like.MatchString(parameter) {
+				t.Errorf("%s has a parameter %s", name, parameter)
+			}
+		}
+	}
+	if seen < 40 {
+		t.Errorf("%d names", seen)
+	}
 }

@@ -1,0 +1,141 @@
+package api_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
+)
+
+// roleLetters are the built-in roles as the matrix below has them.
+var roleLetters = map[byte]string{
+	'G': auth.GlobalAdministrator, 'P': auth.PrivilegedRoleAdministrator, 'U': auth.UserAdministrator, 'A': auth.ApplicationAdministrator,
+	'N': auth.AuthenticationAdministrator, 'H': auth.HelpdeskAdministrator, 'R': auth.GroupsAdministrator, 'I': auth.GuestInviter,
+	'T': auth.ReportsReader, 'D': auth.Auditor,
+}
+
+const everyRole = "GPUANHRITD"
+
+// roleMatrix says which roles each route lets in, in a session with a fresh
+// passcode. It is written down apart from route table and catalogue: they must
+// change together with it. Routes that everybody passes are not in it.
+var roleMatrix = map[string]string{
+	"GET /scim/v2/Users": everyRole, "GET /scim/v2/Users/{id}": everyRole,
+	"POST /scim/v2/Users": "GU", "PUT /scim/v2/Users/{id}": "GU", "PATCH /scim/v2/Users/{id}": "GU", "DELETE /scim/v2/Users/{id}": "GU",
+	"GET /scim/v2/Groups": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
+	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
+	"GET /scim/v2/Roles": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
+	"POST /scim/v2/Roles": "GP", "PUT /scim/v2/Roles/{id}": "GP", "PATCH /scim/v2/Roles/{id}": "GP", "DELETE /scim/v2/Roles/{id}": "GP",
+	"GET /scim/v2/RoleAssignments": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
+	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
+
+	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
+	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
+	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
+	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
+	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
+	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
+	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
+}
+
+// TestRoleMatrix walks every route with every built-in role, and with none.
+func TestRoleMatrix(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	people := map[byte]*person{'-': w.person(t, "nobody special")}
+	for letter, role := range roleLetters {
+		people[letter] = w.person(t, "person "+string(letter), role)
+	}
+	for _, p := range people {
+		w.enrol(t, p)
+	}
+	sessions := map[byte]string{}
+	w.advance(time.Minute)
+	for letter, p := range people {
+		w.advance(6 * time.Second) // for the rate of an address
+		code, err := totp.GenerateCode(p.secret, w.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := object{"name": p.name, "password": p.password, "passcode": code}
+		sessions[letter] = must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", body), 200).Token
+	}
+	met, seen := map[string]int{}, map[string]bool{}
+	for _, m := range w.Mounts {
+		for _, route := range m.Routes {
+			name := route.Method + " " + m.Prefix + route.Path
+			roles, restricted := roleMatrix[name]
+			seen[name] = restricted
+			need := route.Needs.String()
+			if free := need == "public" || need == "token" || need == "step-up" || strings.HasPrefix(need, "session"); free == restricted {
+				t.Errorf("%s (%s) is for some roles: %t; in the matrix: %t", name, need, !free, restricted)
+				continue
+			}
+			if !restricted {
+				continue
+			}
+			// Whatever passes fails at the body or finds nothing.
+			body := ""
+			if route.Method != "GET" {
+				body = "no JSON"
+			}
+			for letter, token := range sessions {
+				r := w.send(t, route.Method, m.Prefix+strings.ReplaceAll(route.Path, "{id}", nobody), body, "Authorization", "Bearer "+token)
+				if refused := r.Status == 403; refused == strings.ContainsRune(roles, rune(letter)) || r.Status == 401 || r.Status >= 500 {
+					t.Errorf("%s with role %c: %d %s, want it for %s", name, letter, r.Status, r.Body, roles)
+				}
+				met[name]++
+			}
+		}
+	}
+	for name := range roleMatrix {
+		if !seen[name] {
+			t.Errorf("%s is in the matrix and no route", name)
+		}
+	}
+	t.Logf("%d routes with %d roles and none", len(met), len(roleLetters))
+}
+
+// TestPublicRoutes: these and no others let in who brings nothing. What they do for
+// somebody who is locked out takes a link, and nothing that could be guessed is one.
+func TestPublicRoutes(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{Server: trusting})
+	public := map[string]bool{}
+	for _, route := range allRoutes(w.Server) {
+		if route.Needs.Public() {
+			public[route.Method+" "+route.Path] = true
+		}
+	}
+	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
+	if got := slices.Sorted(maps.Keys(public)); !slices.Equal(got, want) {
+		t.Errorf("public are %q, want %q", got, want)
+	}
+	admin := w.person(t, "admin", auth.GlobalAdministrator)
+	in := w.mfa(t, admin)
+	before := w.everything(t, "default")
+	for _, link := range []string{"", "x", "0", admin.id, in.Session, in.Token, w.Token, "setup", strings.Repeat("0", 64), strings.Replace(in.Token, "session", "setup", 1)} {
+		w.advance(6 * time.Second)
+		for path, body := range map[string]object{
+			"/auth/v1/setup/link": {"link": link}, "/auth/v1/setup": {"link": link, "userName": "mine", "password": goodPassword},
+		} {
+			if r := w.post(t, path, "", body); r.Status/100 != 4 || r.Status == 429 {
+				t.Errorf("POST %s with no link: %d %s", path, r.Status, r.Body)
+			}
+			if r := w.post(t, path, in.Token, body); r.Status/100 != 4 || r.Status == 429 {
+				t.Errorf("POST %s with no link, by an administrator: %d %s", path, r.Status, r.Body)
+			}
+		}
+		w.advance(time.Minute)
+	}
+	if after := w.everything(t, "default"); !slices.Equal(before, after) {
+		t.Errorf("something has changed: %d records, %d before", len(after), len(before))
+	}
+}
