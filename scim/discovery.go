@@ -32,8 +32,8 @@ func serviceProviderConfig(base string) object {
 		"changePassword": object{"supported": true},
 		"sort":           object{"supported": true},
 		"etag":           object{"supported": true},
-		"pagination": object{"cursor": false, "index": true, "defaultPaginationMethod": "index",
-			"defaultPageSize": DefaultCount, "maxPageSize": MaxCount},
+		"pagination": object{"cursor": true, "index": true, "defaultPaginationMethod": "index",
+			"defaultPageSize": DefaultCount, "maxPageSize": MaxCount, "cursorTimeout": int(CursorLifetime.Seconds())},
 		"authenticationSchemes": []object{{
 			"type": "oauthbearertoken", "name": "OAuth Bearer Token", "primary": true,
 			"description": "A bearer token (RFC 6750) made with \"roster client create\"",
