@@ -27,7 +27,7 @@ func serviceProviderConfig(base string) object {
 	return object{
 		"schemas":        []string{ServiceProviderConfigURI},
 		"patch":          object{"supported": true},
-		"bulk":           object{"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
+		"bulk":           object{"supported": true, "maxOperations": MaxBulkOperations, "maxPayloadSize": MaxBody},
 		"filter":         object{"supported": true, "maxResults": MaxCount},
 		"changePassword": object{"supported": true},
 		"sort":           object{"supported": true},

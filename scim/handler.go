@@ -51,6 +51,7 @@ func (h *Handler) Routes() []Route {
 		{"GET", "/Schemas/{id}", auth.Token(), h.schema},
 		{"GET", "", auth.Token(), h.listAll},
 		{"POST", "/.search", auth.Token(), h.searchAll},
+		{"POST", "/Bulk", auth.Token(), h.bulk},
 	}
 	for _, t := range h.provider.Schemas.Types() {
 		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
