@@ -97,6 +97,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
 	dropManagerRef(t, attrs)
 	then, err := p.prepare(ctx, by, t, r.ID, attrs)
 	if err != nil {
@@ -168,9 +171,6 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 		return err
 	}
 	attrs["id"] = r.ID
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true // so that a filter for it finds everyone who is
-	}
 	r.Name = storage.NameOf(attrs)
 	r.Doc = t.Document(attrs)
 	if err := checkDocument(t, attrs, r.Doc); err != nil {

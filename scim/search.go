@@ -288,7 +288,7 @@ func ofManager(a *schemas.Attribute) bool {
 // computed rewrites the comparisons with meta.location into ones with id, which
 // is all a location says, and refuses those with other values that are made up
 // on the way out: meta.version depends on the groups that are shown, and a manager
-// has a name and an address if it exists.
+// has an address if it exists.
 func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
 	switch e := e.(type) {
 	case filter.And:
