@@ -52,6 +52,10 @@ func (h *Handler) Routes() []Route {
 		{"GET", "", auth.Token(), h.listAll},
 		{"POST", "/.search", auth.Token(), h.searchAll},
 		{"POST", "/Bulk", auth.Token(), h.bulk},
+		{"GET", "/Me", auth.Token(), h.onMe(h.get)},
+		{"PUT", "/Me", auth.Token(), h.onMe(h.replace)},
+		{"PATCH", "/Me", auth.Token(), h.onMe(h.patch)},
+		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
 	}
 	for _, t := range h.provider.Schemas.Types() {
 		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
