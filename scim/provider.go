@@ -83,6 +83,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
+	if t.Name == membershipType {
+		return p.createMembership(ctx, by, t, attrs)
+	}
 	secret, err := p.takePassword(ctx, by, attrs)
 	if err != nil {
 		return nil, err
@@ -196,6 +199,9 @@ func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.Resour
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
 	if err := p.allowOn(by, auth.Read, t, id); err != nil {
 		return nil, err
+	}
+	if t.Name == membershipType {
+		return p.getMembership(ctx, by, t, id)
 	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
@@ -332,6 +338,9 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
+	if t.Name == membershipType {
+		return p.deleteMembership(ctx, by, id)
+	}
 	if !ours(id) {
 		return storage.ErrNotFound
 	}
@@ -426,6 +435,9 @@ var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnava
 // member changes come to is counted there in any case, and its document is small.
 func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
 	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
+	if t.Name == membershipType {
+		return nil, errFixed
+	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
