@@ -143,14 +143,20 @@ func TestCreateAccountNothing(t *testing.T) {
 				{"too many roles", func(a *scim.Account) { a.Roles = make([]scim.AccountRole, scim.MaxAccountRoles+1) }, "roles: expected at most 100"},
 				{"an unknown role", func(a *scim.Account) { a.Roles = []scim.AccountRole{{Role: w.ids["bob"]}} }, "roles[0].value: no role has this id"},
 				{"no role", func(a *scim.Account) { a.Roles = []scim.AccountRole{{Role: w.ids["cook"]}, {}} }, "roles[1].value: is required"},
-				{"a role twice", func(a *scim.Account) { a.Roles = []scim.AccountRole{{Role: w.ids["cook"]}, {Role: w.ids["cook"], End: later}} },
+				{"a role twice", func(a *scim.Account) {
+					a.Roles = []scim.AccountRole{{Role: w.ids["cook"]}, {Role: w.ids["cook"], End: later}}
+				},
 					"roles[1]: the principal is given this role for this time already"},
-				{"a role that ends before", func(a *scim.Account) { a.Roles = []scim.AccountRole{{Role: w.ids["cook"], Start: later, End: later.Add(-time.Minute)}} },
+				{"a role that ends before", func(a *scim.Account) {
+					a.Roles = []scim.AccountRole{{Role: w.ids["cook"], Start: later, End: later.Add(-time.Minute)}}
+				},
 					"roles[0].endDate: is before the role begins to be held"},
 				{"approval of nothing", func(a *scim.Account) { a.Roles = []scim.AccountRole{{Role: w.ids["cook"], Approval: true}} }, "roles[0].approvalRequired: only an eligible role is made active"},
 				{"a taken name", func(a *scim.Account) { a.User = body(`{"schemas":["` + schemas.UserURI + `"],"userName":"Bob"}`) }, "userName is already in use"},
 				{"no name", func(a *scim.Account) { a.User = body(`{"schemas":["` + schemas.UserURI + `"]}`) }, "userName: is required"},
-				{"a write that fails", func(a *scim.Account) { a.Write = func(storage.Tx, *storage.Resource, time.Time) error { return broken } }, "internal error"},
+				{"a write that fails", func(a *scim.Account) {
+					a.Write = func(storage.Tx, *storage.Resource, time.Time) error { return broken }
+				}, "internal error"},
 			}
 			for _, c := range table {
 				a := w.account("ivy", []string{"shore"}, []string{"cook"})
@@ -264,6 +270,28 @@ func TestCreateAccountsAtOnce(t *testing.T) {
 				n, err := w.store.CountMembers(t.Context(), storage.DefaultTenant, w.ids[group], 1000)
 				if err != nil || n != want {
 					t.Errorf("%s has %d members (%v), want %d", group, n, err, want)
+				}
+			}
+		})
+	}
+}
+
+// Whoever is made an administrator is protected from then on, by a group as by a role.
+func TestCreateAccountProtects(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open(t))
+			for i, with := range []struct{ groups, roles []string }{{[]string{"shore", "admins"}, nil}, {[]string{"mid"}, nil}, {nil, []string{"harbour"}}} {
+				if err := w.patch(hr(t), "User", w.ids["bob"], `{"op":"replace","path":"title","value":"`+fmt.Sprint(i)+`"}`); err != nil { // the standing is known
+					t.Fatal(err)
+				}
+				user, err := w.p.CreateAccount(t.Context(), w.session("gus"), w.account(fmt.Sprintf("ivy%d", i), with.groups, with.roles))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.patch(hr(t), "User", user.ID, `{"op":"replace","path":"title","value":"x"}`); status(err) != 403 {
+					t.Errorf("%v: a client may change them: %v", with, err)
 				}
 			}
 		})
