@@ -21,6 +21,7 @@ var deletedPromises = []promise{
 	{"Restore brings a resource back with its values, its keys and its memberships", restore},
 	{"Restore without memberships ends them", restoreAlone},
 	{"a restored group has the members that it had, as far as they are there", restoreGroup},
+	{"a Restore that closes a circle of groups is one that Ancestors tells of", restoreCircle},
 	{"the groups of who is restored get the next version", restoreVersions},
 	{"Restore is a UniqueError when a name is taken, and may give another", restoreTaken},
 	{"Restore is ErrConflict unless prev is what is stored", restoreStale},
@@ -28,6 +29,7 @@ var deletedPromises = []promise{
 	{"what is restored is found, counted, changed and deleted as ever", restoreGoesOn},
 
 	{"Purge removes a resource with its memberships, and nothing else", purge},
+	{"a purge needs an audit entry", purgeUnaudited},
 	{"Purge is ErrConflict unless prev is what is stored", purgeStale},
 	{"Purge of a group with many members takes several writes", purgeMany},
 	{"what comes after a purge is somebody else", purgeNew},
@@ -318,10 +320,13 @@ func restoreGroup(t *testing.T, d *directory) {
 	d.wantFound(d.group, `displayName eq "g"`, g)
 	d.restored(d.gone(bob))
 	d.wantMembers(g, ana, bob)
-	// Whether there is a circle is asked of Ancestors, as ever.
+}
+
+func restoreCircle(t *testing.T, d *directory) {
 	inner := d.addGroup("Inner")
-	d.addMembers(g, inner)
-	w = d.removed(g)
+	g := d.addGroup("G", inner)
+	parent := d.addGroup("Parent", g)
+	w := d.removed(g)
 	d.addMembers(inner, parent)
 	back := d.back(w, "")
 	err := d.try(func(tx storage.Tx) error {
@@ -498,6 +503,11 @@ func purge(t *testing.T, d *directory) {
 	if _, total := d.page(storage.Query{Type: "Group", StartIndex: 1}); total != 1 {
 		t.Errorf("TotalResults is %d, want 1", total)
 	}
+}
+
+func purgeUnaudited(t *testing.T, d *directory) {
+	bob := d.addUser("bob")
+	g := d.addGroup("G", bob)
 	wantError(t, "a purge without an entry", d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
 		r, err := tx.Get("User", bob.ID)
 		if err == nil {
