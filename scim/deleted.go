@@ -52,7 +52,8 @@ const (
 // deletedNeeds says what a person needs to see and restore, and to purge, deleted
 // resources of a type. No client may do any of it.
 var deletedNeeds = map[string]struct{ restore, purge auth.Permission }{
-	auth.PrincipalUser: {auth.PermissionUsersRestore, auth.PermissionUsersPurge},
+	auth.PrincipalUser:  {auth.PermissionUsersRestore, auth.PermissionUsersPurge},
+	auth.PrincipalGroup: {auth.PermissionGroupsRestore, auth.PermissionGroupsPurge},
 }
 
 func allowDeleted(by auth.Principal, t *schemas.ResourceType, purge bool) error {
