@@ -422,7 +422,6 @@ func (d *decision) reunite(group *storage.Resource) error {
 			d.subject(id, auth.AspectMembership)
 		}
 	}
-	d.advance = true // of whose standing its members, and theirs, may be part
 	return d.ask()
 }
 

@@ -218,7 +218,8 @@ func TestRestoreWhom(t *testing.T) {
 		admin, uma := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "uma", auth.UserAdministrator)
 		priv := w.person(t, "priv", auth.PrivilegedRoleAdministrator)
 		plain, helper, second, joiner, eligible := w.person(t, "plain"), w.person(t, "helper"), w.person(t, "second"), w.person(t, "joiner"), w.person(t, "eligible")
-		desk := w.group(t, "Desk", joiner.id)
+		member := w.person(t, "member")
+		desk := w.group(t, "Desk", joiner.id, member.id)
 		business := must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand","display":"Deckhand"}`, schemas.RoleURI)), 201).ID
 		boss := w.fresh(t, admin)
 		w.assign(t, boss, plain.id, business, "")
@@ -227,7 +228,7 @@ func TestRestoreWhom(t *testing.T) {
 		w.assign(t, boss, eligible.id, auth.Auditor, `,"kind":"eligible"`)
 		w.assign(t, boss, desk, auth.HelpdeskAdministrator, "")
 		boss = w.fresh(t, admin)
-		for _, p := range []*person{plain, helper, second, joiner, eligible} {
+		for _, p := range []*person{plain, helper, second, joiner, eligible, member} {
 			must[any](t, w.scim(t, boss, "DELETE", "/Users/"+p.id, ""), 204)
 		}
 		path := func(p *person) string { return "/admin/v1/deleted-users/" + p.id }
@@ -288,10 +289,27 @@ func TestRestoreWhom(t *testing.T) {
 		must[any](t, restore(boss, second, "roles", "groups"), 200)
 		boss = w.fresh(t, admin)
 		must[any](t, restore(boss, eligible), 200)
-		// The decision sees them at once.
+		// Every decision sees them at once.
 		low = w.fresh(t, uma)
 		must[any](t, w.scim(t, low, "DELETE", "/Users/"+eligible.id, ""), 403)
 		must[any](t, w.scim(t, low, "DELETE", "/Users/"+second.id, ""), 204)
+		boss = w.fresh(t, admin)
+		must[any](t, restore(boss, member), 200)
+		must[any](t, w.scim(t, low, "DELETE", "/Users/"+member.id, ""), 403)
+
+		// Who may purge, purges nobody that they could not manage.
+		janitor := must[struct{ ID string }](t, w.scim(t, boss, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q,%q],"value":"janitor",%q:{"kind":"administrative","permissions":["users.purge"]}}`,
+			schemas.RoleURI, schemas.RosterRoleURI, schemas.RosterRoleURI)), 201).ID
+		jan := w.person(t, "jan")
+		w.assign(t, boss, jan.id, janitor, "")
+		for _, p := range []*person{eligible, member, plain} {
+			must[any](t, w.scim(t, boss, "DELETE", "/Users/"+p.id, ""), 204)
+		}
+		clean := w.fresh(t, jan)
+		must[any](t, w.delete(t, path(eligible), clean), 403)
+		must[any](t, w.delete(t, path(member), clean), 403)
+		must[any](t, w.delete(t, path(plain), clean), 204)
+		must[any](t, w.get(t, path(plain), clean), 403)
 	})
 }
 
@@ -424,8 +442,10 @@ func TestDeletedGroups(t *testing.T) {
 		if p := must[api.Problem](t, w.post(t, path(crew)+"/restore", boss, object{}), 409); p.Attribute != "displayName" || p.Holder == nil || p.Holder.Display != "Crew" {
 			t.Errorf("the name is taken: %+v", p)
 		}
-		must[any](t, w.post(t, path(crew)+"/restore", boss, object{"displayName": "Crew 2"}), 200)
 		must[any](t, w.post(t, path(desk)+"/restore", boss, object{}), 200)
+		must[any](t, w.post(t, path(plain)+"/restore", boss, object{}), 404)
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+bo.id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"title","value":"x"}]}`), 200)
+		must[any](t, w.post(t, path(crew)+"/restore", boss, object{"displayName": "Crew 2"}), 200)
 		if got := w.user(t, bo.id); len(got.Groups) != 3 {
 			t.Errorf("after all: %+v", got.Groups)
 		}
@@ -447,6 +467,50 @@ func TestDeletedGroups(t *testing.T) {
 			t.Errorf("a circle: %+v", p)
 		}
 		must[any](t, w.post(t, path(inner)+"/restore", boss, object{"without": []string{"groups"}}), 200)
+	})
+}
+
+// TestSweepOfALoad: a tenant that is being loaded is left alone.
+func TestSweepOfALoad(t *testing.T) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
+		const tenant = "arriving"
+		types := w.Provider.Schemas.Type("User")
+		attrs := map[string]any{"schemas": []any{schemas.UserURI}, "id": nobody, "userName": "bo"}
+		long := w.now().Add(-10 * 365 * 24 * time.Hour)
+		mark := &storage.LoadMark{Dump: "d", Digest: []byte("x")}
+		err := w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
+			if err := tx.SetLoad(nil, mark); err != nil {
+				return err
+			}
+			return tx.Load(&storage.Record{Tenant: &storage.Tenant{ID: tenant, Name: "Arriving", Created: long}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
+			return tx.Load(&storage.Record{Resource: &storage.WholeResource{Deleted: long, Resource: storage.Resource{
+				Type: types.Name, ID: nobody, Version: 1, Created: long, LastModified: long, Name: "bo", Doc: types.Document(attrs), Index: w.Store.NewIndex(tenant, types, attrs),
+			}}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := w.Provider.Sweep(t.Context(), tenant); n != 0 || err != nil {
+			t.Errorf("while it is loaded: %d, %v", n, err)
+		}
+		err = w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
+			if err := tx.SetLoad(mark, nil); err != nil {
+				return err
+			}
+			return tx.Audit(storage.AuditEntry{At: w.now(), Actor: "operator", Action: "tenant.load"})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := w.Provider.Sweep(t.Context(), tenant); n != 1 || err != nil {
+			t.Errorf("once it is loaded: %d, %v", n, err)
+		}
 	})
 }
 
