@@ -45,7 +45,7 @@ type DeletedPage struct {
 
 // How many deleted resources one search looks at, and how many it reads at a time.
 const (
-	maxDeletedSeen = 2000
+	maxDeletedSeen = 1000
 	deletedAtOnce  = 200
 )
 
