@@ -315,11 +315,15 @@ func collect(ctx context.Context, s storage.Store, tenant storage.TenantID, q st
 	if err != nil {
 		return nil, 0, err
 	}
-	var list []*storage.Resource
+	list, err := readAll(ctx, p)
+	return list, p.TotalResults, err
+}
+
+func readAll(ctx context.Context, p *storage.Page) (list []*storage.Resource, err error) {
 	for {
 		portion, err := p.Next(ctx)
 		if err != nil || len(portion) == 0 {
-			return list, p.TotalResults, err
+			return list, err
 		}
 		for _, r := range portion {
 			list = append(list, keep(r))
