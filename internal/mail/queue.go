@@ -112,11 +112,8 @@ func (q *Queue) Put(tx storage.ItemWriter, tenant storage.TenantID, m Message, n
 	if !q.Enabled() {
 		return ErrDisabled
 	}
-	if err := m.check(); err != nil {
+	if _, err := m.Letter(q.language); err != nil {
 		return err
-	}
-	if _, err := m.render(q.language); err != nil {
-		return fmt.Errorf("a message of the kind %s cannot be written", m.Kind) // the error may quote it
 	}
 	u, err := uuid.NewV7()
 	if err != nil {

@@ -3,6 +3,7 @@ package mail
 import (
 	"cmp"
 	"embed"
+	"fmt"
 	html "html/template"
 	"strings"
 	plain "text/template"
@@ -48,6 +49,18 @@ var templatesIn = func() map[string]templates {
 
 // quote marks each line of somebody's text, so that it is not taken for ours.
 func quote(s string) string { return "> " + strings.ReplaceAll(s, "\n", "\n> ") }
+
+// Letter checks a message and writes it, in its language or in another one.
+func (m *Message) Letter(otherwise string) (*Letter, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	l, err := m.render(otherwise)
+	if err != nil {
+		return nil, fmt.Errorf("a message of the kind %s cannot be written", m.Kind) // the error may quote it
+	}
+	return l, nil
+}
 
 // render writes a message that has been checked, in its language or in another one.
 func (m *Message) render(otherwise string) (*Letter, error) {

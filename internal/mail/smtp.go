@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	stdmail "net/mail"
+	"net/netip"
 	"net/textproto"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,15 +45,56 @@ func AuthType(name string) bool {
 // own. Neither letters nor passwords go over one that is not protected as Security
 // says.
 type SMTP struct {
-	Host     string
-	Port     int
-	Security Security
+	Server
 	From     *stdmail.Address
 	Username string // "" if the server asks for none
 	// Password is read when a connection is made. With xoauth2 it is the token.
 	Password interface{ Reveal() string }
 	Auth     string         // see AuthType; "auto" if empty
 	Roots    *x509.CertPool // nil for those of the system
+}
+
+// Server is where a mail server is.
+type Server struct {
+	Host     string
+	Port     int
+	Security Security
+}
+
+// ParseServer reads smtp://host:587 (STARTTLS), smtps://host:465 (TLS), or, for a
+// server on this machine only, smtp+plain://127.0.0.1:25. The port may be left out.
+// The error does not repeat the text, which may hold a password.
+func ParseServer(s string) (Server, error) {
+	wrong := errors.New("is no mail server; write it like smtp://mail.example.com:587 or smtps://mail.example.com")
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+		return Server{}, wrong
+	}
+	if u.User != nil {
+		return Server{}, errors.New("carries a user name or password; set mail-username and mail-password")
+	}
+	v := Server{Host: u.Hostname()}
+	switch u.Scheme {
+	case "smtp":
+		v.Security, v.Port = StartTLS, 587
+	case "smtps":
+		v.Security, v.Port = TLS, 465
+	case "smtp+plain":
+		v.Security, v.Port = Plain, 25
+		if ip, err := netip.ParseAddr(v.Host); v.Host != "localhost" && (err != nil || !ip.Unmap().IsLoopback()) {
+			return Server{}, errors.New("would send mail over the network without TLS; smtp+plain is for a server on this machine")
+		}
+	default:
+		return Server{}, wrong
+	}
+	if text := u.Port(); text != "" {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil || n == 0 {
+			return Server{}, wrong
+		}
+		v.Port = int(n)
+	}
+	return v, nil
 }
 
 // step bounds each step of the conversation with a mail server.

@@ -234,7 +234,7 @@ func newRelay(t *testing.T, security Security, change func(*relay)) *relay {
 
 // sender is how to send to the relay.
 func (r *relay) sender(security Security) *SMTP {
-	s := &SMTP{Host: "127.0.0.1", Port: r.addr.Port, Security: security, From: sender, Roots: r.roots}
+	s := &SMTP{Server: Server{Host: "127.0.0.1", Port: r.addr.Port, Security: security}, From: sender, Roots: r.roots}
 	if r.password != "" {
 		s.Username, s.Password = "roster", auth.Secret(r.password)
 	}
@@ -505,4 +505,24 @@ func TestQueueAndServer(t *testing.T) {
 	})
 }
 
-var _ Sender = (*SMTP)(nil)
+func TestParseServer(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Server{
+		"smtp://mail.example.com": {"mail.example.com", 587, StartTLS}, "smtp://mail.example.com:25/": {"mail.example.com", 25, StartTLS},
+		"smtps://mail.example.com": {"mail.example.com", 465, TLS}, "smtp+plain://127.0.0.1": {"127.0.0.1", 25, Plain},
+		"smtp+plain://[::1]:1025": {"::1", 1025, Plain}, "smtp+plain://localhost:1025": {"localhost", 1025, Plain},
+	} {
+		if got, err := ParseServer(text); err != nil || got != want {
+			t.Errorf("ParseServer(%q) = %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{
+		"", "mail.example.com", "mail.example.com:587", "http://mail.example.com", "smtp://", "smtp://mail.example.com:0", "smtp://mail.example.com:99999",
+		"smtp://roster:zqx@mail.example.com", "smtp://mail.example.com/zqx", "smtp://mail.example.com?zqx=1", "smtp+plain://mail.example.com", "smtp+plain://192.0.2.1",
+		"smtp://roster:z%qx@mail.example.com",
+	} {
+		if got, err := ParseServer(text); err == nil || strings.Contains(err.Error(), "zqx") {
+			t.Errorf("ParseServer(%q) = %+v, %v", text, got, err)
+		}
+	}
+}
