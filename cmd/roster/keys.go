@@ -172,7 +172,7 @@ func (k *keysCommand) rotate(cmd *cobra.Command, noNew, noSeal bool) (err error)
 	if err != nil {
 		return fmt.Errorf("%d users are done; roster keys rotate --no-new goes on: %w", n, err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Secrets of %d users are sealed anew with key v%d; former keys are needed for older copies of the store only.\n", n, keys.Newest())
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Secrets of %d users and messages are sealed anew with key v%d; former keys are needed for older copies of the store only.\n", n, keys.Newest())
 	return err
 }
 
