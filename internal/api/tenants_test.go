@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -105,11 +106,14 @@ func TestTenantsApart(t *testing.T) {
 	theirs["rule"] = made("/admin/v1/rules", in.Token, `{"name":"zqxrule","state":"off","when":{},"then":"passcode"}`)
 	theirs["activation"] = made("/auth/v1/roles/activations", in.Token, fmt.Sprintf(`{"assignment":%q,"durationSeconds":600,"reason":"a test"}`, theirs["assignment"]))
 	w.queue(t, "no@example.com", w.now().Add(time.Hour))
-	letters, _, err := w.Mail.List(t.Context(), storage.DefaultTenant)
-	if err != nil || len(letters) != 1 {
-		t.Fatal(letters, err)
-	}
-	theirs["mail"] = letters[0].ID
+	settled(t, func() bool {
+		letters, _, err := w.Mail.List(t.Context(), storage.DefaultTenant)
+		if err != nil || len(letters) != 1 {
+			t.Fatal(letters, err)
+		}
+		theirs["mail"] = letters[0].ID
+		return letters[0].State == mail.StateDead
+	})
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
