@@ -31,7 +31,7 @@ func (a Act) String() string {
 }
 
 // May reports whether the principal may do this to resources of the type with
-// this name ("User", "Group", "Role", "RoleAssignment") in its own tenant. A client
+// this name ("User", "Group", "Role", "RoleAssignment", "Invitation") in its own tenant. A client
 // may by its scopes; a user by their permissions, in a session of level MFA. It is
 // false for the zero Principal, for one without a tenant, and for whatever it
 // does not know. Whether the effect of a write is permitted is another question:
@@ -62,6 +62,7 @@ var permissionsFor = map[string][Delete + 1]Permissions{
 	"Group":          acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
 	"Role":           acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
 	"RoleAssignment": acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
+	"Invitation":     acts(PermissionUsersRead, PermissionUsersInvite, PermissionUsersInvite, PermissionUsersInvite),
 }
 
 // acts makes a row of permissionsFor. As a write answers with what it wrote, it
@@ -213,8 +214,8 @@ func (s Permissions) Strings() []string {
 // Scopes is a set of scopes. The zero Scopes is empty and permits nothing. Scopes
 // can be compared.
 //
-// A scope is the name of a kind of resource, "users", "groups" or "roles" (which
-// includes role assignments), alone or with ":read" or ":write". Alone it means
+// A scope is the name of a kind of resource, "users", "groups", "invitations" or
+// "roles" (which includes role assignments), alone or with ":read" or ":write". Alone it means
 // both. As every write answers with the resource it wrote, ":write" includes
 // ":read", and "users:write" is another way to say "users".
 //
@@ -231,6 +232,7 @@ type scopeSet uint8
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
 	{"groups", []string{"Group"}, 0b000001, 0b000010},
+	{"invitations", []string{"Invitation"}, 0b01000000, 0b10000000},
 	{"roles", []string{"Role", "RoleAssignment"}, 0b010000, 0b100000},
 	{"users", []string{"User"}, 0b000100, 0b001000},
 }

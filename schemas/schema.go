@@ -15,6 +15,7 @@ const (
 	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
 	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
 	RoleAssignmentURI = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
+	InvitationURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Invitation"
 )
 
 // Schema is one schema of RFC 7643 §7, as /Schemas describes it.

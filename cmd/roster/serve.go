@@ -90,6 +90,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	hasher := auth.NewHasher()
 	provider := &scim.Provider{
 		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
+		InvitationLifetime: c.InvitationLifetime,
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
@@ -113,7 +114,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Observe: server.SignIns(registry), Log: log,
 		}
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Invitations: provider, Schemas: set,
+			InvitationLink: func(r *http.Request, secret auth.Secret) string {
+				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+			},
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
 		}
 		options.Sessions = people

@@ -53,6 +53,8 @@ type Options struct {
 	Now func() time.Time
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
+	// Provider, if set, changes how the provider is set up.
+	Provider func(*scim.Provider)
 }
 
 // Server is a server that is running.
@@ -135,15 +137,21 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	if opt.Provider != nil {
+		opt.Provider(s.Provider)
+	}
 	s.People = &auth.Authenticator{
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
+	var srv *server.Server
 	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Invitations: s.Provider, Schemas: set,
+		InvitationLink: func(r *http.Request, secret auth.Secret) string {
+			return srv.BaseURL(r) + "/invitation#" + secret.Reveal()
+		},
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
 	}
-	var srv *server.Server
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
 		Mounts: []server.Mount{
