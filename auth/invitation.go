@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,6 +45,11 @@ type Invitation struct {
 
 // Good reports whether the link is good at this time.
 func (i *Invitation) Good(now time.Time) bool { return now.Before(i.Expires) }
+
+// SameLink reports whether both have the link that was made for one of them.
+func (i *Invitation) SameLink(o *Invitation) bool {
+	return subtle.ConstantTimeCompare([]byte(i.Link), []byte(o.Link)) == 1
+}
 
 // NewInvitation makes an invitation to an address, and the secret of its link, which
 // is kept nowhere.
@@ -158,7 +164,11 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 		if !parseAccount(u).active {
 			return by, &InviterError{InviterBlocked}
 		}
-		by.Level, by.Name = MFA, u.Name
+		names, err := store.Names(ctx, tenant, "User", by.ID)
+		if err != nil {
+			return by, err
+		}
+		by.Level, by.Name = MFA, names[by.ID]
 		f := finder{
 			items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
 			role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },

@@ -204,7 +204,7 @@ func (p *Provider) void(ctx context.Context, tenant storage.TenantID, inv *auth.
 	err = p.Store.Write(ctx, tenant, func(tx storage.Tx) error {
 		now := p.now()
 		link, err := auth.ReadInvitation(tx, inv.ID)
-		if err != nil || link.Link != inv.Link {
+		if err != nil || !link.SameLink(inv) {
 			return err
 		}
 		return p.decide(ctx, tx, by, nil, now).revoke(link, reason, now)
@@ -308,7 +308,7 @@ func (n *newcomer) write(d *decision) error {
 	switch {
 	case err != nil:
 		return err
-	case link.Link != n.link.Link || !link.Good(d.now):
+	case !link.SameLink(n.link) || !link.Good(d.now):
 		return auth.ErrSignIn
 	}
 	r, err := d.tx.Get(invitationType, link.ID)

@@ -86,7 +86,7 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 	}
 	for i, v := range groups {
 		id, _ := v.(map[string]any)["value"].(string)
-		if id == "" || slices.Contains(in.groups, id) {
+		if id == "" {
 			return in, noGroup(i)
 		}
 		in.groups = append(in.groups, id)
@@ -108,7 +108,7 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 			}
 		}
 		switch {
-		case p.role == "" || slices.ContainsFunc(in.roles, func(o promise) bool { return o.role == p.role && o.eligible == p.eligible }):
+		case p.role == "":
 			return in, noRole(i)
 		case !p.end.IsZero() && !p.end.After(p.start):
 			return in, &schemas.ValueError{Path: path("endDate"), Msg: "is before the role begins to be held"}
@@ -119,11 +119,11 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 }
 
 func noGroup(i int) error {
-	return &schemas.ValueError{Path: fmt.Sprintf("groups[%d].value", i), Msg: "no group has this id, or it is there twice"}
+	return &schemas.ValueError{Path: fmt.Sprintf("groups[%d].value", i), Msg: "no group has this id"}
 }
 
 func noRole(i int) error {
-	return &schemas.ValueError{Path: fmt.Sprintf("roles[%d].value", i), Msg: "no role has this id, or it is there twice"}
+	return &schemas.ValueError{Path: fmt.Sprintf("roles[%d].value", i), Msg: "no role has this id"}
 }
 
 // checkInvitee refuses what cannot be sent or become an account.
@@ -360,13 +360,13 @@ func (d *decision) group(id string) (*storage.Resource, error) {
 
 // alone refuses a second invitation to an address whose link is good, and too many of
 // one user.
-func (d *decision) alone(link *auth.Invitation) error {
-	list, err := auth.InvitationsTo(d.tx, link)
+func (d *decision) alone(inv *auth.Invitation) error {
+	list, err := auth.InvitationsTo(d.tx, inv)
 	if err != nil {
 		return err
 	}
 	for _, o := range list {
-		if o.ID != link.ID && o.Good(d.now) {
+		if o.ID != inv.ID && o.Good(d.now) {
 			return errInvited
 		}
 	}
@@ -377,10 +377,10 @@ func (d *decision) alone(link *auth.Invitation) error {
 	if err := d.tx.Guard("inviter/" + d.by.ID); err != nil {
 		return err
 	}
-	if list, err = auth.InvitationsBy(d.tx, link.Inviter); err != nil {
+	if list, err = auth.InvitationsBy(d.tx, inv.Inviter); err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(o *auth.Invitation) bool { return o.ID == link.ID })
+	list = slices.DeleteFunc(list, func(o *auth.Invitation) bool { return o.ID == inv.ID })
 	if len(list) >= MaxInvited {
 		return errMany
 	}

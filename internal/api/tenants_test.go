@@ -55,6 +55,8 @@ func bodyFor(method, path, role, user string) string {
 		return fmt.Sprintf(`{"schemas":[%q],"userName":"stolen"}`, schemas.UserURI)
 	case strings.Contains(path, "/scim/v2/Groups/"):
 		return fmt.Sprintf(`{"schemas":[%q],"displayName":"stolen"}`, schemas.GroupURI)
+	case strings.Contains(path, "/scim/v2/Invitations/"):
+		return `{"email":"stolen@x.example"}`
 	case strings.Contains(path, "/scim/v2/Roles/"):
 		return `{"value":"stolen"}`
 	case strings.HasSuffix(path, "/emergency"):

@@ -93,7 +93,7 @@ func TestEverySetting(t *testing.T) {
 		Store: "mongodb://h1:27017,h2:27017/roster", AllowStandalone: true, KeyFile: "r.keys", Listen: "[::1]:80", OpsListen: "127.0.0.1:0",
 		PublicURL: "https://roster.example.com", TLSCert: "c.pem", TLSKey: "k.pem", AllowPlaintext: true,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
-		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second,
+		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour,
 		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl",
 	}
 	var args []string

@@ -203,7 +203,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles"}
+		scopes = []string{"users", "groups", "roles", "invitations"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
@@ -244,7 +244,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
-		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "roles:assign:deckhand"),
+		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "invitations", "roles:assign:deckhand"),
 	}}
 }
 
