@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
@@ -36,8 +37,8 @@ const withdrawn = "withdrawn"
 const (
 	// MaxPromised is how many groups, and how many roles, an invitation has.
 	MaxPromised = 50
-	// MaxMessage is the size of its message in bytes.
-	MaxMessage = 4 << 10
+	// MaxMessage is how many characters its message has.
+	MaxMessage = 2000
 	// MaxInvited is how many invitations of one user may wait to be accepted: they
 	// are all revoked when the user goes.
 	MaxInvited = 500
@@ -134,8 +135,8 @@ func checkInvitee(attrs map[string]any) error {
 		return &schemas.ValueError{Path: "email", Msg: "expected an address, and nothing else"}
 	}
 	message, _ := attrs["message"].(string)
-	if len(message) > MaxMessage {
-		return &schemas.ValueError{Path: "message", Msg: fmt.Sprintf("is longer than %d bytes", MaxMessage)}
+	if utf8.RuneCountInString(message) > MaxMessage {
+		return &schemas.ValueError{Path: "message", Msg: fmt.Sprintf("has more than %d characters", MaxMessage)}
 	}
 	if name, ok := attrs["userName"].(string); ok && strings.TrimSpace(name) == "" {
 		return &schemas.ValueError{Path: "userName", Msg: "is empty"}
