@@ -374,8 +374,16 @@ func (d *decision) alone(inv *auth.Invitation) error {
 	if d.by.Kind != auth.User {
 		return nil
 	}
-	// Blocking the user revokes them all, and must not miss one that comes now.
-	if err := d.tx.Guard("inviter/" + d.by.ID); err != nil {
+	if _, ok := errors.AsType[*auth.InviterError](auth.ConfirmInviter(d.tx, d.by, d.now)); ok {
+		return ErrForbidden
+	}
+	u, err := d.tx.Get(auth.PrincipalUser, d.by.ID)
+	if err != nil {
+		return err
+	}
+	// The user stays what they are until this is written: blocking them revokes what
+	// they sent, and must not miss one that comes now.
+	if _, err := d.tx.MemberOf(u); err != nil {
 		return err
 	}
 	if list, err = auth.InvitationsBy(d.tx, inv.Inviter); err != nil {
@@ -385,7 +393,7 @@ func (d *decision) alone(inv *auth.Invitation) error {
 	if len(list) >= MaxInvited {
 		return errMany
 	}
-	return auth.ConfirmInviter(d.tx, d.by, d.now)
+	return nil
 }
 
 // send queues the mail with a link, or hands the secret over.
@@ -491,9 +499,6 @@ func (d *decision) withdraws(id string, attrs map[string]any) error {
 
 // endInvitations revokes those of a user who is blocked or deleted.
 func (d *decision) endInvitations(user, reason string, at time.Time) error {
-	if err := d.tx.Guard("inviter/" + user); err != nil {
-		return err
-	}
 	list, err := auth.InvitationsBy(d.tx, auth.Principal{Kind: auth.User, ID: user}.Actor())
 	if err != nil {
 		return err

@@ -455,6 +455,36 @@ func TestInviterThen(t *testing.T) {
 	})
 }
 
+// TestInviteWhileBlocked: an invitation is either before its inviter is blocked, and
+// revoked, or after it, and refused.
+func TestInviteWhileBlocked(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *invitations) {
+		eve := w.session("eve")
+		for n := range 10 {
+			var wg sync.WaitGroup
+			for i := range 3 {
+				wg.Go(func() {
+					_, _, err := w.p.Invite(t.Context(), eve, body(fmt.Sprintf(`{"email":"w%d.%d@out.example"}`, n, i)))
+					if s := status(err); s != 200 && s != 403 && s != 503 {
+						t.Error(s, err)
+					}
+				})
+			}
+			err := w.patch(operator(), "User", w.ids["eve"], `{"op":"replace","path":"active","value":false}`)
+			wg.Wait()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := w.matching(`status eq "pending"`); left != "" {
+				t.Fatalf("round %d: the blocked inviter's %s wait", n, left)
+			}
+			if err := w.patch(operator(), "User", w.ids["eve"], `{"op":"replace","path":"active","value":true}`); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // TestInvitationExpires (V28): nothing has to run for a link to end, and for lists to
 // say so.
 func TestInvitationExpires(t *testing.T) {
