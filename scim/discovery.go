@@ -33,7 +33,7 @@ func serviceProviderConfig(base string) object {
 		"sort":           object{"supported": true},
 		"etag":           object{"supported": true},
 		"pagination": object{"cursor": true, "index": true, "defaultPaginationMethod": "index",
-			"defaultPageSize": DefaultCount, "maxPageSize": MaxCount, "cursorTimeout": int(CursorLifetime.Seconds())},
+			"defaultPageSize": MaxCount, "maxPageSize": MaxCount, "cursorTimeout": int(CursorLifetime.Seconds())},
 		"authenticationSchemes": []object{{
 			"type": "oauthbearertoken", "name": "OAuth Bearer Token", "primary": true,
 			"description": "A bearer token (RFC 6750) made with \"roster client create\"",
