@@ -1,6 +1,7 @@
 package scim_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/filter"
@@ -639,6 +641,31 @@ func TestInvitationNeverAttaches(t *testing.T) {
 		}
 		if u, err := w.accept(named, ""); err != nil || w.attrs("User", u.ID)["userName"] != "named" {
 			t.Errorf("the user name of the invitation: %v", err)
+		}
+	})
+}
+
+// TestInvitationMoves: a pending invitation is part of a dump, and its link is good
+// where that is loaded.
+func TestInvitationMoves(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *invitations) {
+		id, secret := w.invite(w.session("gus"), "moves@out.example", w.groupsAndRoles([]string{"shore"}, []string{"cook"}))
+		var file bytes.Buffer
+		if _, err := (&dump.Writer{Store: w.store, Now: w.clock}).Write(t.Context(), storage.DefaultTenant, &file); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(file.String(), secret.Reveal()) {
+			t.Error("the link is in the dump")
+		}
+		store := sqliteStore(t)
+		if _, err := (&dump.Loader{Store: store, Schemas: w.p.Schemas, Now: w.now}).Load(t.Context(), &file); err != nil {
+			t.Fatal(err)
+		}
+		w.store = store
+		w.p = &scim.Provider{Store: store, Schemas: w.p.Schemas, Hasher: w.p.Hasher, Now: w.now}
+		w.is("loaded", id, "pending", "")
+		if _, err := w.accept(secret, "moved"); err != nil {
+			t.Errorf("the link: %v", err)
 		}
 	})
 }
