@@ -28,6 +28,7 @@ func ExampleLoad() {
 	// Group /Groups 6
 	// Role /Roles 7
 	// RoleAssignment /RoleAssignments 12
+	// GroupMembership /GroupMemberships 6
 	// Invitation /Invitations 21
 	// userName string readWrite server
 	// emails.value string readWrite none

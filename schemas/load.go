@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json invitation.json
+//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
-// extension, Group, Role with Roster's extension, RoleAssignment, and Invitation, which
-// has the extensions that the User it becomes will have. It fails only when a file was
-// edited into something RFC 7643 does not allow.
+// extension, Group, Role with Roster's extension, RoleAssignment, GroupMembership, and
+// Invitation, which has the extensions that the User it becomes will have. It fails only
+// when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [7]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "invitation.json"} {
+	var s [8]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -42,11 +42,15 @@ func Load() (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	invitation, err := NewResourceType("Invitation", "/Invitations", "Invitation", s[6], Extension{Schema: s[2]})
+	membership, err := NewResourceType("GroupMembership", "/GroupMemberships", "Who belongs to which group", s[6])
 	if err != nil {
 		return nil, err
 	}
-	return NewSet(user, group, role, assignment, invitation), nil
+	invitation, err := NewResourceType("Invitation", "/Invitations", "Invitation", s[7], Extension{Schema: s[2]})
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(user, group, role, assignment, membership, invitation), nil
 }
 
 // definition is an attribute as RFC 7643 §7 writes it in JSON.

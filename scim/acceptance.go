@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -128,7 +126,7 @@ func (p *Provider) administrative(ctx context.Context, tenant storage.TenantID, 
 		}
 	}
 	for _, r := range in.roles {
-		role, err := auth.FindRole(ctx, p.Store, tenant, r.role)
+		role, err := auth.FindRole(ctx, p.Store, tenant, r.Role)
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
 		case err != nil:
@@ -156,10 +154,6 @@ func (p *Provider) accept(ctx context.Context, link auth.Secret, a Acceptance) (
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
 	var user *storage.Resource
 	err = p.withStanding(ctx, auth.Principal{Tenant: tenant}, func(s *auth.Standing) error {
 		by, err := auth.FindInviter(ctx, p.Store, tenant, inv, p.now())
@@ -167,8 +161,8 @@ func (p *Provider) accept(ctx context.Context, link auth.Secret, a Acceptance) (
 			return err
 		}
 		by.From = a.From
-		n := newcomer{p: p, by: by, link: inv, acceptance: a}
-		if err := n.prepare(ctx, id.String()); err != nil {
+		n := joining{p: p, by: by, link: inv, acceptance: a}
+		if err := n.prepare(ctx); err != nil {
 			return err
 		}
 		err = p.Store.Write(ctx, tenant, func(tx storage.Tx) error {
@@ -215,22 +209,23 @@ func (p *Provider) void(ctx context.Context, tenant storage.TenantID, inv *auth.
 	return auth.ErrSignIn
 }
 
-// newcomer is an account under way that an invitation becomes. It belongs to one
+// joining is an account under way that an invitation becomes. It belongs to one
 // attempt.
-type newcomer struct {
+type joining struct {
 	p          *Provider
 	by         auth.Principal // the inviter
 	link       *auth.Invitation
 	acceptance Acceptance
 
-	version int64 // of the invitation that user was made from
+	version int64 // of the invitation that the rest is made from
 	in      invited
 	user    *storage.Resource
 	told    changes
+	given   []givenRole // those of in
 }
 
-// prepare makes the user, before the write.
-func (n *newcomer) prepare(ctx context.Context, id string) error {
+// prepare makes what is to be written, before the write.
+func (n *joining) prepare(ctx context.Context) error {
 	p, t, users := n.p, n.p.Schemas.Type(invitationType), n.p.Schemas.Type(auth.PrincipalUser)
 	r, err := p.Store.Get(ctx, n.by.Tenant, t.Name, n.link.ID)
 	if err != nil {
@@ -248,7 +243,7 @@ func (n *newcomer) prepare(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	attrs, err := users.Bind(body, schemas.Lenient)
+	user, attrs, _, err := p.newcomer(ctx, n.by, users, body)
 	if err != nil {
 		return err
 	}
@@ -260,17 +255,16 @@ func (n *newcomer) prepare(ctx context.Context, id string) error {
 	case attr != "":
 		return ErrAccountExists
 	}
-	now := p.now()
-	n.user = &storage.Resource{Type: users.Name, ID: id, Version: 1, Created: now, LastModified: now}
-	if err := p.fill(n.by.Tenant, users, n.user, attrs); err != nil {
+	if err := p.fill(n.by.Tenant, users, user, attrs); err != nil {
 		return err
 	}
-	n.told = created(users, attrs)
-	return nil
+	n.user, n.told = user, created(users, attrs)
+	n.given, err = p.given(n.by, user, n.in.roles)
+	return err
 }
 
 // account is the body of the user.
-func (n *newcomer) account(from map[string]any) (map[string]any, error) {
+func (n *joining) account(from map[string]any) (map[string]any, error) {
 	a := n.acceptance
 	uris := []any{schemas.UserURI}
 	body := map[string]any{"emails": []any{map[string]any{"value": from["email"], "type": "work", "primary": true}}}
@@ -303,7 +297,7 @@ func (n *newcomer) account(from map[string]any) (map[string]any, error) {
 }
 
 // write makes the account, its memberships and its roles, and uses the link up.
-func (n *newcomer) write(d *decision) error {
+func (n *joining) write(d *decision) error {
 	link, err := auth.ReadInvitation(d.tx, n.link.ID)
 	switch {
 	case err != nil:
@@ -327,116 +321,71 @@ func (n *newcomer) write(d *decision) error {
 	if !d.by.May(auth.Create, invitationType) {
 		return ErrForbidden
 	}
-	groups, err := n.groups(d)
+	in, given, err := n.remaining(d)
 	if err != nil {
 		return err
 	}
-	for _, g := range groups {
-		d.subject(g.ID, auth.AspectMembership)
+	if err := d.mayPromise(in); err != nil {
+		return err
 	}
-	if err := d.invitesExisting(n.in); err != nil {
+	groups, err := d.groupsToJoin(n.user.ID, in.groups)
+	if err != nil {
+		return err
+	}
+	roles, err := d.rolesToGive(given)
+	if err != nil {
+		return err
+	}
+	if err := d.ask(); err != nil {
 		return err
 	}
 	if err := auth.DropInvitation(d.tx, link); err != nil {
 		return err
 	}
-	user := *n.user // the store puts its own handle there
-	if err := d.tx.Create(&user); err != nil {
+	if err := d.p.putNew(d.tx, n.user, n.acceptance.PasswordHash); err != nil {
 		return err
 	}
-	var c auth.Credential
-	c.SetPassword(n.acceptance.PasswordHash, d.now)
-	if err := auth.SaveCredential(d.tx, user.ID, &c); err != nil {
-		return err
-	}
-	if err := d.p.record(d.ctx, d.tx, d.by, "create", &user, nil, n.told); err != nil {
+	if err := d.p.record(d.ctx, d.tx, d.by, "create", n.user, nil, n.told); err != nil {
 		return err
 	}
 	for _, g := range groups {
-		if err := d.join(g, user.ID); err != nil {
+		if err := d.join(g, n.user.ID); err != nil {
 			return err
 		}
 	}
-	for _, promise := range n.in.roles {
-		if err := d.give(promise, user.ID); err != nil {
+	for i, g := range given {
+		if err := d.putGiven(g, roles[i]); err != nil {
 			return err
 		}
 	}
 	who := *d
-	who.by = auth.Principal{Kind: auth.User, Tenant: d.by.Tenant, ID: user.ID, From: d.by.From}
+	who.by = auth.Principal{Kind: auth.User, Tenant: d.by.Tenant, ID: n.user.ID, From: d.by.From}
 	_, err = who.rewrite(r, "accept", d.now, func(attrs map[string]any) {
-		attrs["status"], attrs["user"] = statusAccepted, map[string]any{"value": user.ID}
+		attrs["status"], attrs["user"] = statusAccepted, map[string]any{"value": n.user.ID}
 	})
 	return err
 }
 
-// groups reads those of the invitation that are still there.
-func (n *newcomer) groups(d *decision) (list []*storage.Resource, err error) {
+// remaining is what is promised without the groups and roles that are not there any
+// more, and without roles that would have ended.
+func (n *joining) remaining(d *decision) (in invited, given []givenRole, err error) {
 	for _, id := range n.in.groups {
-		g, err := d.group(id)
-		if errors.Is(err, storage.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, g)
-	}
-	return list, nil
-}
-
-// join makes a new user a member of a group.
-func (d *decision) join(g *storage.Resource, user string) error {
-	if _, err := d.tx.AddMembers(g, []storage.Member{{Value: user}}); err != nil {
-		return err
-	}
-	next := *g
-	next.Version, next.LastModified, next.Doc, next.Index = g.Version+1, later(d.now, g.LastModified), nil, nil
-	if err := d.tx.Update(g, &next); err != nil {
-		return err
-	}
-	var told changes
-	told.members(true, []string{user}, 1)
-	return d.p.record(d.ctx, d.tx, d.by, "patch", &next, []string{"members"}, told)
-}
-
-// give makes the role assignment of a new user. It has been decided about.
-func (d *decision) give(p promise, user string) error {
-	role, err := auth.ReadRole(d.tx, p.role)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	g := &auth.Grant{ID: id.String(), Role: role.ID, Principal: user, PrincipalType: auth.PrincipalUser, Eligible: p.eligible, Start: p.start, End: p.end}
-	if g.Ended(d.now) {
-		return nil
-	}
-	t := d.p.Schemas.Type(assignmentType)
-	attrs := map[string]any{"schemas": []any{t.Schema.ID}, "role": map[string]any{"value": role.ID}, "kind": "active",
-		"principal": map[string]any{"value": user, "type": auth.PrincipalUser}, "reason": "invitation", "assignedBy": d.by.Actor()}
-	if p.eligible {
-		attrs["kind"] = "eligible"
-	}
-	for name, at := range map[string]time.Time{"startDate": p.start, "endDate": p.end} {
-		if !at.IsZero() {
-			attrs[name] = timeText(at)
+		switch _, err := d.group(id); {
+		case errors.Is(err, storage.ErrNotFound):
+		case err != nil:
+			return in, nil, err
+		default:
+			in.groups = append(in.groups, id)
 		}
 	}
-	r := &storage.Resource{Type: t.Name, ID: g.ID, Version: 1, Created: d.now, LastModified: d.now}
-	if err := d.p.fill(d.by.Tenant, t, r, attrs); err != nil {
-		return err
+	for i, r := range n.in.roles {
+		switch _, err := auth.ReadRole(d.tx, r.Role); {
+		case errors.Is(err, storage.ErrNotFound) || err == nil && n.given[i].grant.Ended(d.now):
+		case err != nil:
+			return in, nil, err
+		default:
+			in.roles, given = append(in.roles, r), append(given, n.given[i])
+		}
 	}
-	if err := d.tx.Create(r); err != nil {
-		return err
-	}
-	if err := auth.PutGrant(d.tx, nil, g, role); err != nil {
-		return err
-	}
-	return d.p.record(d.ctx, d.tx, d.by, "create", r, nil, created(t, attrs))
+	return in, given, nil
 }

@@ -19,6 +19,8 @@ func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	switch t.Name {
 	case invitationType:
 		return p.queryInvitations(ctx, by, t, q)
+	case membershipType:
+		return p.queryMemberships(ctx, by, t, q)
 	case roleType:
 	default:
 		return p.Store.Query(ctx, by.Tenant, q)

@@ -62,17 +62,10 @@ var (
 	errMany    = &Error{Status: 409, Detail: fmt.Sprintf("%d of your invitations wait to be accepted: no more than that at once", MaxInvited)}
 )
 
-// promise is one of the roles of an invitation.
-type promise struct {
-	role       string
-	eligible   bool
-	start, end time.Time
-}
-
 // invited is what an invitation promises.
 type invited struct {
 	groups []string
-	roles  []promise
+	roles  []AccountRole
 }
 
 // invitedIn reads that out of an attribute tree, and refuses what the schema alone
@@ -95,23 +88,23 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 	for i, v := range roles {
 		m := v.(map[string]any)
 		path := func(name string) string { return fmt.Sprintf("roles[%d].%s", i, name) }
-		var p promise
-		p.role, _ = m["value"].(string)
+		p := AccountRole{Reason: "invitation"}
+		p.Role, _ = m["value"].(string)
 		kind, err := oneOf(m, path, "kind", "active", "eligible")
 		if err != nil {
 			return in, err
 		}
-		p.eligible = kind == "eligible"
+		p.Eligible = kind == "eligible"
 		m["kind"] = kind
-		for name, to := range map[string]*time.Time{"startDate": &p.start, "endDate": &p.end} {
+		for name, to := range map[string]*time.Time{"startDate": &p.Start, "endDate": &p.End} {
 			if s, ok := m[name].(string); ok {
 				*to, _ = schemas.ParseTime(s)
 			}
 		}
 		switch {
-		case p.role == "":
+		case p.Role == "":
 			return in, noRole(i)
-		case !p.end.IsZero() && !p.end.After(p.start):
+		case !p.End.IsZero() && !p.End.After(p.Start):
 			return in, &schemas.ValueError{Path: path("endDate"), Msg: "is before the role begins to be held"}
 		}
 		in.roles = append(in.roles, p)
@@ -287,21 +280,25 @@ func (p *Provider) prepareInvitation(ctx context.Context, by auth.Principal, id 
 }
 
 // invites asks whether somebody may invite to groups and roles.
-func (d *decision) invites(in invited) error { return d.asks(in, false) }
-
-// invitesExisting does so for those that are there.
-func (d *decision) invitesExisting(in invited) error { return d.asks(in, true) }
-
-func (d *decision) asks(in invited, passOver bool) error {
-	roles, err := d.promised(in, passOver)
+func (d *decision) invites(in invited) error {
+	roles, err := d.promised(in, false)
 	if err != nil {
 		return err
 	}
-	if len(in.groups) > 0 && !d.by.May(auth.Update, auth.PrincipalGroup) {
-		return ErrForbidden
+	if err := d.mayPromise(in); err != nil {
+		return err
 	}
 	d.effect.Subjects = append(d.effect.Subjects, auth.Subject{After: roles})
 	return d.ask()
+}
+
+// mayPromise asks for what it takes to change groups and to give roles, whichever they
+// are.
+func (d *decision) mayPromise(in invited) error {
+	if len(in.groups) > 0 && !d.by.May(auth.Update, auth.PrincipalGroup) || len(in.roles) > 0 && !d.by.May(auth.Create, assignmentType) {
+		return ErrForbidden
+	}
+	return nil
 }
 
 // promised returns the roles that somebody will have who is in the groups and has the
@@ -333,7 +330,7 @@ func (d *decision) promised(in invited, passOver bool) ([]*auth.Role, error) {
 		add(carried...)
 	}
 	for i, p := range in.roles {
-		r, err := auth.ReadRole(d.tx, p.role)
+		r, err := auth.ReadRole(d.tx, p.Role)
 		switch {
 		case errors.Is(err, storage.ErrNotFound) && passOver:
 			continue
@@ -455,8 +452,15 @@ func (p *Provider) reprepareInvitation(ctx context.Context, by auth.Principal, p
 		if err != nil {
 			return err
 		}
-		if touched&auth.AspectMembership != 0 && !d.by.May(auth.Update, auth.PrincipalGroup) {
-			return ErrForbidden
+		var more invited // of which either takes the right to
+		if touched&auth.AspectMembership != 0 {
+			more.groups = slices.Concat(had.groups, has.groups)
+		}
+		if touched&auth.AspectRoles != 0 {
+			more.roles = slices.Concat(had.roles, has.roles)
+		}
+		if err := d.mayPromise(more); err != nil {
+			return err
 		}
 		d.effect.Subjects = append(d.effect.Subjects, auth.Subject{Before: before, After: after, Changes: touched})
 		return d.ask()

@@ -180,6 +180,7 @@ func TestInvitationCeiling(t *testing.T) {
 			{client("users", "groups", "roles"), "a client without the scope", nil, nil, 403},
 			{client("invitations:read"), "a client that may read", nil, nil, 403},
 			{client("invitations"), "a client without the scope of groups", []string{"shore"}, nil, 403},
+			{client("invitations", "roles:assign:deckhand"), "a client without the scope of roles", nil, []string{"deckhand"}, 403},
 			{client("invitations"), "a client with the scope", nil, nil, 200},
 			{auth.Principal{}, "nobody", nil, nil, 403},
 		} {

@@ -116,7 +116,7 @@ type view struct {
 
 func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 	v := view{t: t, base: base, projection: p.projection(t)}
-	v.fast = v.full(t) && t.Name != assignmentType && t.Name != invitationType
+	v.fast = v.full(t) && t.Name != assignmentType && t.Name != membershipType && t.Name != invitationType
 	inside := func(address string) []byte {
 		s := schemas.AppendString(nil, address)
 		return s[1 : len(s)-1]
@@ -153,8 +153,11 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		if m.id != "" {
 			v.showManager(attrs, m)
 		}
-		if v.t.Name == assignmentType {
+		switch v.t.Name {
+		case assignmentType:
 			v.showAssignment(attrs, with)
+		case membershipType:
+			v.showMembership(attrs)
 		}
 		if with.expired {
 			attrs["status"] = statusExpired
@@ -249,10 +252,10 @@ func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, with a
 	if begin("resourceType") {
 		dst = append(append(dst, r.Type...), '"')
 	}
-	if begin("created") {
+	if !r.Created.IsZero() && begin("created") {
 		dst = append(appendTime(dst, r.Created), '"')
 	}
-	if begin("lastModified") {
+	if !r.LastModified.IsZero() && begin("lastModified") {
 		dst = append(appendTime(dst, r.LastModified), '"')
 	}
 	if begin("location") {
