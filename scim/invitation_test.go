@@ -2,6 +2,7 @@ package scim_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -696,4 +697,68 @@ func TestManyInvitations(t *testing.T) {
 	if left := w.matching(`status eq "pending"`); left != "" {
 		t.Errorf("left: %s", left)
 	}
+}
+
+// overtaken is a store in which something else happens before the next write.
+type overtaken struct {
+	storage.Store
+	first func()
+}
+
+func (s *overtaken) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	if first := s.first; first != nil {
+		s.first = nil
+		first()
+	}
+	return s.Store.Write(ctx, tenant, fn)
+}
+
+// TestAcceptanceOvertaken: what changes between the look at an invitation and the write
+// that accepts it counts.
+func TestAcceptanceOvertaken(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *invitations) {
+		clients := auth.ClientManager{Store: w.store, Now: w.now}
+		made, err := clients.Create(t.Context(), operator(), &storage.Client{Name: "idp", Tenant: storage.DefaultTenant, Scopes: []string{"invitations"}}, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := auth.Principal{Kind: auth.Client, Tenant: storage.DefaultTenant, ID: made.Client.ID, Scopes: must1(auth.ParseScopes([]string{"invitations"}))}
+		for i, test := range []struct {
+			what   string
+			by     auth.Principal
+			happen func(id string) error
+			want   string
+		}{
+			{"its client is revoked", client, func(string) error { return clients.Revoke(t.Context(), operator(), client.ID) }, "revoked"},
+			{"its inviter is demoted", w.session("eve"), func(string) error { return w.remove(operator(), "RoleAssignment", w.ids["eve invites"]) }, "revoked"},
+			{"it is sent again", w.session("gus"), func(id string) error { return third(w.p.SendAgain(t.Context(), w.session("gus"), id)) }, "pending"},
+			{"it is withdrawn", w.session("gus"), func(id string) error { return w.p.Withdraw(t.Context(), w.session("gus"), id) }, "revoked"},
+		} {
+			id, secret := w.invite(test.by, fmt.Sprintf("o%d@out.example", i), "")
+			slow := &overtaken{Store: w.store, first: func() {
+				if err := test.happen(id); err != nil {
+					t.Error(err)
+				}
+			}}
+			p := &scim.Provider{Store: slow, Schemas: w.p.Schemas, Hasher: w.p.Hasher, Now: w.now}
+			if _, err := p.Accept(t.Context(), secret, scim.Acceptance{UserName: fmt.Sprint("overtaken", i), PasswordHash: "$argon2id$x"}); !errors.Is(err, auth.ErrSignIn) {
+				t.Errorf("%s: %v", test.what, err)
+			}
+			if s := w.attrs("Invitation", id)["status"]; s != test.want {
+				t.Errorf("%s: it is %v, want %s", test.what, s, test.want)
+			}
+		}
+		// What the invitation says is taken as it is then.
+		id, secret := w.invite(w.session("gus"), "changed@out.example", "")
+		slow := &overtaken{Store: w.store, first: func() {
+			if err := w.patch(w.session("gus"), "Invitation", id, `{"op":"replace","path":"title","value":"Captain"}`); err != nil {
+				t.Error(err)
+			}
+		}}
+		p := &scim.Provider{Store: slow, Schemas: w.p.Schemas, Hasher: w.p.Hasher, Now: w.now}
+		u, err := p.Accept(t.Context(), secret, scim.Acceptance{UserName: "changed", PasswordHash: "$argon2id$x"})
+		if err != nil || w.attrs("User", u.ID)["title"] != "Captain" {
+			t.Errorf("changed: %v", err)
+		}
+	})
 }
