@@ -249,7 +249,7 @@ func (n *joining) prepare(ctx context.Context) error {
 	}
 	email, _ := from["email"].(string)
 	userName, _ := attrs["userName"].(string)
-	switch attr, err := p.taken(ctx, n.by.Tenant, email, userName); {
+	switch attr, err := p.hasAccount(ctx, n.by.Tenant, email, userName); {
 	case err != nil:
 		return err
 	case attr != "":

@@ -176,9 +176,9 @@ func (p *Provider) nameInvited(ctx context.Context, tenant storage.TenantID, att
 	return nil
 }
 
-// taken returns the attribute by which an account exists already that an invitation
+// hasAccount returns the attribute by which an account exists already that an invitation
 // would make, or "".
-func (p *Provider) taken(ctx context.Context, tenant storage.TenantID, email, userName string) (string, error) {
+func (p *Provider) hasAccount(ctx context.Context, tenant storage.TenantID, email, userName string) (string, error) {
 	users := p.Schemas.Type(auth.PrincipalUser)
 	equal := func(path, value string) filter.Expr {
 		a := users.Lookup(path)
@@ -251,7 +251,7 @@ func (p *Provider) prepareInvitation(ctx context.Context, by auth.Principal, id 
 	}
 	email, _ := attrs["email"].(string)
 	userName, _ := attrs["userName"].(string)
-	switch attr, err := p.taken(ctx, by.Tenant, email, userName); {
+	switch attr, err := p.hasAccount(ctx, by.Tenant, email, userName); {
 	case err != nil:
 		return nil, err
 	case attr != "":

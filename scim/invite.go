@@ -47,7 +47,7 @@ func (p *Provider) sendAgain(ctx context.Context, by auth.Principal, id string, 
 	}
 	email, _ := attrs["email"].(string) // it cannot change
 	if attrs["status"] == statusPending {
-		switch attr, err := p.taken(ctx, by.Tenant, email, ""); {
+		switch attr, err := p.hasAccount(ctx, by.Tenant, email, ""); {
 		case err != nil:
 			return nil, err
 		case attr != "":
