@@ -744,6 +744,9 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 		case err != nil:
 			return err
 		}
+		if o == accepted && w.begun != nil {
+			c.signedIn(w.begun.Started)
+		}
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}

@@ -97,7 +97,13 @@ func (a *API) adminEndpoints() []endpoint {
 
 		{"GET", "/users/{id}/roles", auth.Admin(auth.PermissionRolesRead), a.userRoles, nil, HoldingList{}, 200, nil},
 		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
-		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
+		{"GET", "/permissions", auth.Admin(auth.PermissionRolesRead), a.permissions, nil, PermissionList{}, 200, nil},
+		{"GET", "/reports/role-holders", auth.Admin(auth.PermissionReportsRead), a.roleHolders, nil, RoleHolderReport{}, 200, holderParameters},
+		{"GET", "/reports/privileged-accounts", auth.Admin(auth.PermissionReportsRead), a.privilegedAccounts, nil, PrivilegedReport{}, 200, formatParameter},
+		{"GET", "/reports/mfa", auth.Admin(auth.PermissionReportsRead), a.mfaStatus, nil, MFAReport{}, 200, formatParameter},
+		{"GET", "/reports/stale-accounts", auth.Admin(auth.PermissionReportsRead), a.staleAccounts, nil, StaleReport{}, 200, staleParameters},
+		{"GET", "/reports/shared-accounts", auth.Admin(auth.PermissionReportsRead), a.sharedAccounts, nil, SharedReport{}, 200, sharedParameters},
+		{"GET", "/reports/activations", auth.Admin(auth.PermissionReportsRead), a.activationReport, nil, ActivationReport{}, 200, formatParameter},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},

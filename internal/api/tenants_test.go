@@ -196,7 +196,8 @@ func TestTenantsApart(t *testing.T) {
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
+			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/role-holders", "/admin/v1/reports/privileged-accounts",
+			"/admin/v1/reports/mfa", "/admin/v1/reports/stale-accounts", "/admin/v1/reports/shared-accounts", "/admin/v1/reports/activations",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
 		} {
 			r := ask(token, "GET", path, "")
