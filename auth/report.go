@@ -60,7 +60,8 @@ func (r Reports) Holders(ctx context.Context, tenant storage.TenantID, role stri
 	})
 }
 
-// walk calls fn for all resources of a type, a page at a time, in the order of ids.
+// walk calls fn for all resources of a type, in the order of ids and in portions, which
+// are valid for the call.
 func (r Reports) walk(ctx context.Context, tenant storage.TenantID, typ string, fn func([]*storage.Resource) error) error {
 	q := storage.Query{Type: typ, Walk: true, StartIndex: 1, Count: reportPage}
 	for {
@@ -68,7 +69,6 @@ func (r Reports) walk(ctx context.Context, tenant storage.TenantID, typ string, 
 		if err != nil {
 			return err
 		}
-		var all []*storage.Resource
 		for {
 			part, err := page.Next(ctx)
 			if err != nil {
@@ -77,10 +77,9 @@ func (r Reports) walk(ctx context.Context, tenant storage.TenantID, typ string, 
 			if len(part) == 0 {
 				break
 			}
-			all = append(all, part...)
-		}
-		if err := fn(all); err != nil {
-			return err
+			if err := fn(part); err != nil {
+				return err
+			}
 		}
 		if page.Last == nil {
 			return nil
@@ -353,11 +352,8 @@ func (a *accounts) page(ctx context.Context, page []*storage.Resource, fn func(A
 func (a *accounts) state(u *storage.Resource, c *Credential, groups []string) AccountState {
 	account := parseAccount(u)
 	s := AccountState{
-		ID: u.ID, UserName: account.userName, Active: account.active, Created: u.Created, Emergency: c.BreakGlass,
+		ID: u.ID, UserName: account.userName, DisplayName: account.displayName, Active: account.active, Created: u.Created, Emergency: c.BreakGlass,
 		Password: c.passwordGood(a.now), Temporary: c.Temporary, LastSignIn: c.LastSignIn, Roles: a.standing.Held(u.ID, a.now),
-	}
-	if u.Name != account.userName {
-		s.DisplayName = u.Name
 	}
 	if c.TOTP != nil {
 		s.Enrolled, s.LastPasscode, s.Disabled, s.Recovery = c.TOTP.Since, c.TOTP.LastUsed(), c.Throttle.FactorDisabled, len(c.Recovery)
@@ -449,9 +445,8 @@ func (r Reports) Shared(ctx context.Context, tenant storage.TenantID, least, day
 		if err != nil {
 			return nil, err
 		}
-		if s.UserName = parseAccount(u).userName; u.Name != s.UserName {
-			s.DisplayName = u.Name
-		}
+		account := parseAccount(u)
+		s.UserName, s.DisplayName = account.userName, account.displayName
 		kept = append(kept, s)
 	}
 	return kept, nil
