@@ -71,11 +71,18 @@ func mode(by auth.Principal) schemas.Mode {
 // Create stores a new resource from a decoded body (RFC 7644 §3.3) and returns
 // it. The server gives the id; a user without active is active.
 func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	r, err := p.create(ctx, by, t, body)
+	return p.CreateWith(ctx, by, t, body, nil)
+}
+
+// CreateWith is Create with a part of its own in the same write: also runs when the
+// resource has been decided about and created. Its error undoes both, and it may run
+// more than once, as storage.Store.Write says.
+func (p *Provider) CreateWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, also func(storage.Tx, *storage.Resource) error) (*storage.Resource, error) {
+	r, err := p.create(ctx, by, t, body, also)
 	return r, p.observe(t, "create", err)
 }
 
-func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
+func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, also func(storage.Tx, *storage.Resource) error) (*storage.Resource, error) {
 	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
@@ -97,6 +104,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
 	dropManagerRef(t, attrs)
 	then, err := p.prepare(ctx, by, t, r.ID, attrs)
 	if err != nil {
@@ -136,7 +146,10 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 		}
-		return p.record(ctx, tx, by, "create", r, nil, told)
+		if err := p.record(ctx, tx, by, "create", r, nil, told); err != nil || also == nil {
+			return err
+		}
+		return also(tx, r)
 	}
 	if len(members) == 0 && then == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
@@ -168,9 +181,6 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 		return err
 	}
 	attrs["id"] = r.ID
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true // so that a filter for it finds everyone who is
-	}
 	r.Name = storage.NameOf(attrs)
 	r.Doc = t.Document(attrs)
 	if err := checkDocument(t, attrs, r.Doc); err != nil {
@@ -325,10 +335,15 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 // Delete removes a resource (RFC 7644 §3.6): it is gone for everyone at once,
 // its names are free, and it waits out of sight until it is purged.
 func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
-	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre))
+	return p.DeleteWith(ctx, by, t, id, pre, nil)
 }
 
-func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
+// DeleteWith is Delete with a part of its own in the same write, as in CreateWith.
+func (p *Provider) DeleteWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
+	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre, also))
+}
+
+func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
@@ -356,7 +371,12 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			if err != nil {
 				return err
 			}
-			return d.keep(costs, func() error { return d.delete(r) })
+			return d.keep(costs, func() error {
+				if err := d.delete(r); err != nil || also == nil {
+					return err
+				}
+				return also(tx)
+			})
 		})
 	})
 }
