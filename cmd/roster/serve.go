@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
@@ -104,7 +105,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var people *auth.Authenticator
+	var (
+		people *auth.Authenticator
+		desk   *access.Desk
+	)
 	if keys != nil {
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
@@ -112,9 +116,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), Log: log,
 		}
+		desk = &access.Desk{Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log}
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
+			Access:  desk,
 		}
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,

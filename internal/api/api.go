@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -26,7 +27,9 @@ type API struct {
 	// Directory makes the account of a first administrator, of the types in Schemas.
 	Directory Directory
 	Schemas   *schemas.Set
-	Now       func() time.Time
+	// Access is where roles are asked for and reviewed.
+	Access *access.Desk
+	Now    func() time.Time
 
 	signIns rate
 }
@@ -76,6 +79,12 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/roles/activations", auth.Fresh(), a.activate, ActivationRequest{}, Activation{}, 201, nil},
 		{"DELETE", "/roles/activations/{id}", auth.AtLevel(auth.MFA), a.deactivate, nil, nil, 204, nil},
 		{"POST", "/roles/activations/{id}/approval", auth.Fresh(), a.approve, nil, Activation{}, 200, nil},
+
+		{"GET", "/roles/catalogue", somebody, a.roleCatalogue, nil, RoleCatalogue{}, 200, nil},
+		{"GET", "/roles/requests", somebody, a.ownRequests, nil, RoleRequestList{}, 200, nil},
+		{"POST", "/roles/requests", somebody, a.requestRole, RoleRequestRequest{}, RoleRequest{}, 201, nil},
+		{"DELETE", "/roles/requests/{id}", somebody, a.withdrawRequest, nil, nil, 204, nil},
+		{"GET", "/roles/{id}/approvers", somebody, a.approvers, nil, ApproverList{}, 200, nil},
 	}
 }
 
@@ -104,6 +113,8 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/reports/stale-accounts", auth.Admin(auth.PermissionReportsRead), a.staleAccounts, nil, StaleReport{}, 200, staleParameters},
 		{"GET", "/reports/shared-accounts", auth.Admin(auth.PermissionReportsRead), a.sharedAccounts, nil, SharedReport{}, 200, sharedParameters},
 		{"GET", "/reports/activations", auth.Admin(auth.PermissionReportsRead), a.activationReport, nil, ActivationReport{}, 200, formatParameter},
+		{"GET", "/role-requests", auth.Admin(auth.PermissionRolesAssign), a.approvalQueue, nil, ApprovalQueue{}, 200, nil},
+		{"POST", "/role-requests/{id}/decision", auth.Admin(auth.PermissionRolesAssign), a.decideRequest, RequestDecision{}, RoleRequest{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},

@@ -297,17 +297,13 @@ func (a *API) activationReport(w http.ResponseWriter, r *http.Request, by auth.P
 	if err != nil {
 		return err
 	}
-	name, err := a.namesAround(r, by, list)
+	states, err := a.activationStates(r, by, list)
 	if err != nil {
 		return err
 	}
 	return table(w, r, "activations", ActivationReport{Generated: a.Now().UTC(), Rows: []ActivationState{}}, func(row func(ActivationState) error) error {
-		for _, x := range list {
-			err := row(ActivationState{
-				Activation: x.ID, Role: x.Role, RoleName: name(x.Role), User: x.Principal, Name: name(x.Principal), Waiting: x.Until.IsZero(),
-				Asked: x.Asked.UTC(), Until: utc(x.Until), Reason: x.Reason, ApprovedBy: x.ApprovedBy,
-			})
-			if err != nil {
+		for _, s := range states {
+			if err := row(s); err != nil {
 				return err
 			}
 		}
@@ -315,13 +311,23 @@ func (a *API) activationReport(w http.ResponseWriter, r *http.Request, by auth.P
 	})
 }
 
-// namesAround returns what the roles and users of activations are called.
-func (a *API) namesAround(r *http.Request, by auth.Principal, list []*auth.Activation) (func(id string) string, error) {
+func (a *API) activationStates(r *http.Request, by auth.Principal, list []*auth.Activation) ([]ActivationState, error) {
 	users, roles := make([]string, len(list)), make([]string, len(list))
 	for i, x := range list {
 		users[i], roles[i] = x.Principal, x.Role
 	}
-	return a.names(r, by, users, roles)
+	name, err := a.names(r, by, users, roles)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]ActivationState, len(list))
+	for i, x := range list {
+		out[i] = ActivationState{
+			Activation: x.ID, Role: x.Role, RoleName: name(x.Role), User: x.Principal, Name: name(x.Principal), Waiting: x.Until.IsZero(),
+			Asked: x.Asked.UTC(), Until: utc(x.Until), Reason: x.Reason, ApprovedBy: x.ApprovedBy,
+		}
+	}
+	return out, nil
 }
 
 // names returns what users and roles are called, by their ids.

@@ -59,6 +59,8 @@ func bodyFor(method, path, role, user string) string {
 		return `{"value":"stolen"}`
 	case strings.HasSuffix(path, "/emergency"):
 		return `{"emergency":true}`
+	case strings.HasSuffix(path, "/role-requests/{id}/decision"):
+		return `{"decision":"approve"}`
 	case strings.HasSuffix(path, "/rotate"):
 		return `{}`
 	case strings.Contains(path, "/rules/"):
@@ -104,6 +106,7 @@ func TestTenantsApart(t *testing.T) {
 	theirs["client"] = made("/admin/v1/clients", in.Token, `{"name":"zqxclient","scopes":["users"]}`)
 	theirs["rule"] = made("/admin/v1/rules", in.Token, `{"name":"zqxrule","state":"off","when":{},"then":"passcode"}`)
 	theirs["activation"] = made("/auth/v1/roles/activations", in.Token, fmt.Sprintf(`{"assignment":%q,"durationSeconds":600,"reason":"a test"}`, theirs["assignment"]))
+	theirs["request"] = made("/auth/v1/roles/requests", w.signIn(t, victim).Token, fmt.Sprintf(`{"role":%q,"reason":"zqx"}`, theirs["role"]))
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
@@ -199,6 +202,7 @@ func TestTenantsApart(t *testing.T) {
 			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/role-holders", "/admin/v1/reports/privileged-accounts",
 			"/admin/v1/reports/mfa", "/admin/v1/reports/stale-accounts", "/admin/v1/reports/shared-accounts", "/admin/v1/reports/activations",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
+			"/auth/v1/roles/catalogue", "/auth/v1/roles/requests", "/admin/v1/role-requests",
 		} {
 			r := ask(token, "GET", path, "")
 			if r.Status != 200 && (who != "a client" || r.Status != 403) {

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -65,6 +66,7 @@ type Server struct {
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
 	People   *auth.Authenticator
+	Access   *access.Desk
 	Mounts   []server.Mount
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
@@ -139,9 +141,11 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
+	s.Access = &access.Desk{Store: served, Provider: s.Provider, Schemas: set, Now: opt.Now, Log: opt.Log}
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
+		Access:  s.Access,
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
