@@ -116,7 +116,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), Log: log,
 		}
-		desk = &access.Desk{Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log}
+		desk = &access.Desk{
+			Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log, Overdue: server.OverdueReviews(registry),
+		}
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
@@ -147,6 +149,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	if desk != nil {
+		g.Go(func() error { return desk.Run(gctx) })
+	}
 	if checkpointer != nil {
 		g.Go(func() error { return checkpointer.Run(gctx) })
 	}

@@ -23,6 +23,8 @@ type Desk struct {
 	Schemas  *schemas.Set
 	Now      func() time.Time
 	Log      *slog.Logger // nil for none
+	// Overdue is told how many reviews are overdue; it may be nil.
+	Overdue func(reviews int)
 	// Tell puts mail of a kind to an address into a write; nil if there is no mail.
 	Tell func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error
 }
@@ -75,7 +77,11 @@ type told struct {
 
 // record writes the audit entry of what by did.
 func record(ctx context.Context, tx storage.Tx, by auth.Principal, now time.Time, action, typ, id string, values ...told) error {
-	e := by.Entry(ctx, now, action, typ, id)
+	return recordAs(tx, by.Entry(ctx, now, action, typ, id), values...)
+}
+
+// recordAs writes an audit entry with values.
+func recordAs(tx storage.Tx, e storage.AuditEntry, values ...told) error {
 	for _, v := range values {
 		c, err := change(v.path, v.before, v.after)
 		if err != nil {

@@ -113,6 +113,13 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/reports/stale-accounts", auth.Admin(auth.PermissionReportsRead), a.staleAccounts, nil, StaleReport{}, 200, staleParameters},
 		{"GET", "/reports/shared-accounts", auth.Admin(auth.PermissionReportsRead), a.sharedAccounts, nil, SharedReport{}, 200, sharedParameters},
 		{"GET", "/reports/activations", auth.Admin(auth.PermissionReportsRead), a.activationReport, nil, ActivationReport{}, 200, formatParameter},
+		{"GET", "/reviews", auth.Admin(auth.PermissionRolesRead), a.reviews, nil, ReviewList{}, 200, nil},
+		{"POST", "/reviews", auth.StepUp(auth.PermissionRolesAssign), a.beginReview, ReviewRequest{}, Review{}, 201, nil},
+		{"GET", "/reviews/{id}", auth.Admin(auth.PermissionRolesRead), a.review, nil, Review{}, 200, nil},
+		{"GET", "/reviews/{id}/assignments", auth.Admin(auth.PermissionRolesRead), a.reviewed, nil, ReviewResult{}, 200, formatParameter},
+		{"POST", "/reviews/{id}/decisions", auth.Admin(auth.PermissionRolesAssign), a.judge, ReviewDecision{}, ReviewedAssignment{}, 200, nil},
+		{"POST", "/reviews/{id}/close", auth.StepUp(auth.PermissionRolesAssign), a.closeReview, CloseRequest{}, Review{}, 200, nil},
+
 		{"GET", "/role-requests", auth.Admin(auth.PermissionRolesAssign), a.approvalQueue, nil, ApprovalQueue{}, 200, nil},
 		{"POST", "/role-requests/{id}/decision", auth.Admin(auth.PermissionRolesAssign), a.decideRequest, RequestDecision{}, RoleRequest{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},

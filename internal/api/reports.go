@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -312,11 +313,12 @@ func (a *API) activationReport(w http.ResponseWriter, r *http.Request, by auth.P
 }
 
 func (a *API) activationStates(r *http.Request, by auth.Principal, list []*auth.Activation) ([]ActivationState, error) {
-	users, roles := make([]string, len(list)), make([]string, len(list))
-	for i, x := range list {
-		users[i], roles[i] = x.Principal, x.Role
+	ids := map[string][]string{}
+	for _, x := range list {
+		ids["Role"] = append(ids["Role"], x.Role)
+		ids[auth.PrincipalUser] = append(ids[auth.PrincipalUser], x.Principal)
 	}
-	name, err := a.names(r, by, users, roles)
+	name, err := a.names(r, by, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -330,18 +332,27 @@ func (a *API) activationStates(r *http.Request, by auth.Principal, list []*auth.
 	return out, nil
 }
 
-// names returns what users and roles are called, by their ids.
-func (a *API) names(r *http.Request, by auth.Principal, users, roles []string) (func(id string) string, error) {
+// names returns what users, groups, clients and roles are called, by their ids, which are
+// given by type.
+func (a *API) names(r *http.Request, by auth.Principal, ids map[string][]string) (func(id string) string, error) {
 	all := map[string]string{}
-	for typ, ids := range map[string][]string{auth.PrincipalUser: users, "Role": roles} {
-		slices.Sort(ids)
-		found, err := a.Store.Names(r.Context(), by.Tenant, typ, slices.Compact(ids)...)
+	for typ, list := range ids {
+		if typ == auth.PrincipalClient {
+			clients, err := a.Store.ListClients(r.Context(), by.Tenant)
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range clients {
+				all[c.ID] = c.Name
+			}
+			continue
+		}
+		slices.Sort(list)
+		found, err := a.Store.Names(r.Context(), by.Tenant, typ, slices.Compact(list)...)
 		if err != nil {
 			return nil, err
 		}
-		for id, name := range found {
-			all[id] = name
-		}
+		maps.Copy(all, found)
 	}
 	return func(id string) string {
 		if role := auth.BuiltInRole(id); role != nil {

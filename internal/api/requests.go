@@ -195,11 +195,12 @@ func (a *API) oneRequest(w http.ResponseWriter, r *http.Request, by auth.Princip
 }
 
 func (a *API) roleRequests(r *http.Request, by auth.Principal, list []*access.Request) ([]RoleRequest, error) {
-	users, roles := make([]string, len(list)), make([]string, len(list))
-	for i, x := range list {
-		users[i], roles[i] = x.User, x.Role
+	ids := map[string][]string{}
+	for _, x := range list {
+		ids["Role"] = append(ids["Role"], x.Role)
+		ids[auth.PrincipalUser] = append(ids[auth.PrincipalUser], x.User)
 	}
-	name, err := a.names(r, by, users, roles)
+	name, err := a.names(r, by, ids)
 	if err != nil {
 		return nil, err
 	}
