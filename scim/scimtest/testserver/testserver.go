@@ -52,6 +52,8 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Access, if set, changes how requests and reviews are set up.
+	Access func(*access.Desk)
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 }
@@ -142,6 +144,9 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
 	s.Access = &access.Desk{Store: served, Provider: s.Provider, Schemas: set, Now: opt.Now, Log: opt.Log}
+	if opt.Access != nil {
+		opt.Access(s.Access)
+	}
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
