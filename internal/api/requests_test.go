@@ -304,6 +304,28 @@ func TestDecisionsRace(t *testing.T) {
 	})
 }
 
+// TestRequestsRace: who asks many times at once has asked once.
+func TestRequestsRace(t *testing.T) {
+	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
+		in := w.signIn(t, bo)
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				if r := w.post(t, "/auth/v1/roles/requests", in.Token, object{"role": role, "reason": "x"}); r.Status != 201 && r.Status != 409 {
+					t.Errorf("%d %s", r.Status, r.Body)
+				}
+			})
+		}
+		wg.Wait()
+		if got := w.ownRequests(t, in.Token); len(got) != 1 {
+			t.Errorf("%d requests wait, want 1", len(got))
+		}
+	})
+}
+
 // TestApprovers: whom to ask for a role, and nothing that would help to sign in as them.
 func TestApprovers(t *testing.T) {
 	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
