@@ -80,7 +80,7 @@ func (h Holdings) within(ctx context.Context, tenant storage.TenantID, group str
 	for level := []string{group}; len(level) > 0; {
 		group := level[0]
 		level = level[1:]
-		for m, err := range h.Store.Members(ctx, tenant, group) {
+		for m, err := range h.Store.Members(ctx, tenant, group, "") {
 			if err != nil {
 				return err
 			}

@@ -90,6 +90,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
+	if t.Name == membershipType {
+		return p.createMembership(ctx, by, t, attrs)
+	}
 	secret, err := p.takePassword(ctx, by, attrs)
 	if err != nil {
 		return nil, err
@@ -204,8 +207,11 @@ func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.Resour
 }
 
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Read, t); err != nil {
+	if err := p.allowOn(by, auth.Read, t, id); err != nil {
 		return nil, err
+	}
+	if t.Name == membershipType {
+		return p.getMembership(ctx, by, t, id)
 	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
@@ -252,7 +258,7 @@ func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.Re
 }
 
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Update, t); err != nil {
+	if err := p.allowOn(by, auth.Update, t, id); err != nil {
 		return nil, err
 	}
 	_, givenMembers := schemas.Field(body, "members")
@@ -296,7 +302,7 @@ func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Update, t); err != nil {
+	if err := p.allowOn(by, auth.Update, t, id); err != nil {
 		return nil, err
 	}
 	hashed := map[string]string{} // hashing is slow, and the function below may run again inside the write
@@ -346,6 +352,9 @@ func (p *Provider) DeleteWith(ctx context.Context, by auth.Principal, t *schemas
 func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
+	}
+	if t.Name == membershipType {
+		return p.deleteMembership(ctx, by, id)
 	}
 	if !ours(id) {
 		return storage.ErrNotFound
@@ -446,6 +455,9 @@ var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnava
 // member changes come to is counted there in any case, and its document is small.
 func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
 	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
+	if t.Name == membershipType {
+		return nil, errFixed
+	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
@@ -525,6 +537,7 @@ type update struct {
 	standing   *auth.Standing
 	then       func(*decision) error // what else follows from the change; may be nil
 	d          *decision
+	own        bool // of oneself, and needs no permission
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -588,6 +601,9 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	if err := u.d.holds(u.prev); err != nil {
 		return err
 	}
+	if err := u.allowOwn(); err != nil {
+		return err
+	}
 	touched := aspects(u.t, u.changed)
 	if touched != 0 {
 		u.d.subject(u.prev.ID, touched)
@@ -618,7 +634,7 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		u.next = u.prev
 		return nil
 	}
-	if u.then == nil {
+	if u.then == nil && !u.own {
 		if err := u.d.ask(); err != nil {
 			return err
 		}
