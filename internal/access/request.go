@@ -27,7 +27,7 @@ const (
 const (
 	// RequestWaits is how long a request waits for somebody to decide.
 	RequestWaits = 14 * 24 * time.Hour
-	// RequestShown is for how long a request is kept once it has been decided about.
+	// RequestShown is for how long after that a request is kept, decided about or not.
 	RequestShown = 30 * 24 * time.Hour
 	// MaxHours is the longest time that a role can be asked for in hours.
 	MaxHours = 366 * 24
