@@ -149,6 +149,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
 	if desk != nil {
 		g.Go(func() error { return desk.Run(gctx) })
 	}

@@ -16,13 +16,9 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// requestKind is the kind of the items that hold requests, under their ids, with the
-// user's id as key, and waitingKey while they wait. They vanish some time after they are
-// decided about or too old for it.
-const (
-	requestKind = "role-request"
-	waitingKey  = "waiting"
-)
+// Requests are items of the kind auth.RequestKind under their ids, and have waitingKey
+// while they wait. They vanish some time after they are decided about or too old for it.
+const waitingKey = "waiting"
 
 const (
 	// RequestWaits is how long a request waits for somebody to decide.
@@ -134,7 +130,7 @@ func (d *Desk) Ask(ctx context.Context, by auth.Principal, role, reason string, 
 
 // mayAsk refuses a request for what somebody has or waits for, and too many.
 func mayAsk(tx storage.Tx, r *Request, now time.Time) error {
-	items, err := tx.Items(requestKind, "user/"+r.User)
+	items, err := tx.Items(auth.RequestKind, "user/"+r.User)
 	own, err := all(items, err, requestFrom)
 	if err != nil {
 		return err
@@ -167,7 +163,7 @@ func putRequest(tx storage.ItemWriter, r *Request) error {
 	if r.State == Waiting {
 		keys = append(keys, waitingKey)
 	}
-	return put(tx, r.item, requestKind, r.ID, r, expires, keys...)
+	return put(tx, r.item, auth.RequestKind, r.ID, r, expires, keys...)
 }
 
 // told are the values of a request in an audit entry.
@@ -195,14 +191,14 @@ func (r *Request) told(before *RequestState) []told {
 
 // Own returns the requests of a user, the newest first.
 func (d *Desk) Own(ctx context.Context, tenant storage.TenantID, user string) ([]*Request, error) {
-	items, err := d.Store.Items(ctx, tenant, requestKind, "user/"+user)
+	items, err := d.Store.Items(ctx, tenant, auth.RequestKind, "user/"+user)
 	return d.requests(items, err)
 }
 
 // WaitingFor returns the requests that wait for a decision and that by may decide about:
 // those of others, for roles that by may give; the newest first.
 func (d *Desk) WaitingFor(ctx context.Context, by auth.Principal) ([]*Request, error) {
-	items, err := d.Store.Items(ctx, by.Tenant, requestKind, waitingKey)
+	items, err := d.Store.Items(ctx, by.Tenant, auth.RequestKind, waitingKey)
 	list, err := d.requests(items, err)
 	if err != nil {
 		return nil, err
@@ -319,7 +315,7 @@ func (d *Desk) Decide(ctx context.Context, by auth.Principal, id string, approve
 		}
 		return r, nil
 	}
-	item, err := d.Store.Item(ctx, by.Tenant, requestKind, id)
+	item, err := d.Store.Item(ctx, by.Tenant, auth.RequestKind, id)
 	asked, err := one(item, err, requestFrom)
 	if err != nil {
 		return nil, err
@@ -373,7 +369,7 @@ func mayDecide(tx storage.Tx, by auth.Principal, r *Request) error {
 
 // waiting reads a request that waits and that may be decided about.
 func waiting(tx storage.Tx, id string, now time.Time, may func(*Request) error) (*Request, error) {
-	i, err := tx.Item(requestKind, id)
+	i, err := tx.Item(auth.RequestKind, id)
 	r, err := one(i, err, requestFrom)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,8 @@ type API struct {
 	Store   storage.Store
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
-	// Directory makes the account of a first administrator, of the types in Schemas.
+	// Directory makes the account of a first administrator, of the types in Schemas, and
+	// brings back what was deleted.
 	Directory Directory
 	Schemas   *schemas.Set
 	// Access is where roles are asked for and reviewed.
@@ -96,6 +97,18 @@ func (a *API) adminEndpoints() []endpoint {
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
+
+		{"GET", "/deleted-users", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
+		{"GET", "/deleted-users/{id}", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedDetail), nil, DeletedDetail{}, 200, nil},
+		{"POST", "/deleted-users/{id}/restore", auth.Admin(auth.PermissionUsersRestore), a.restoreUser, RestoreRequest{}, Restored{}, 200, nil},
+		{"DELETE", "/deleted-users/{id}", auth.StepUp(auth.PermissionUsersPurge), a.ofType(auth.PrincipalUser, a.purge), nil, nil, 204, nil},
+		{"GET", "/deleted-groups", auth.Admin(auth.PermissionGroupsRestore), a.ofType(auth.PrincipalGroup, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
+		{"GET", "/deleted-groups/{id}", auth.Admin(auth.PermissionGroupsRestore), a.ofType(auth.PrincipalGroup, a.deletedDetail), nil, DeletedDetail{}, 200, nil},
+		{"POST", "/deleted-groups/{id}/restore", auth.Admin(auth.PermissionGroupsRestore), a.restoreGroup, GroupRestoreRequest{}, Restored{}, 200, nil},
+		{"DELETE", "/deleted-groups/{id}", auth.StepUp(auth.PermissionGroupsPurge), a.ofType(auth.PrincipalGroup, a.purge), nil, nil, 204, nil},
+
+		{"GET", "/policies/retention", auth.Admin(auth.PermissionPoliciesRead), a.retention, nil, auth.Retention{}, 200, nil},
+		{"PUT", "/policies/retention", auth.StepUp(auth.PermissionPoliciesWrite), a.setRetention, auth.Retention{}, auth.Retention{}, 200, nil},
 
 		{"GET", "/rules", auth.Admin(auth.PermissionPoliciesRead), a.rules, nil, RuleList{}, 200, nil},
 		{"POST", "/rules", auth.StepUp(auth.PermissionPoliciesWrite), a.createRule, auth.Rule{}, auth.Rule{}, 201, nil},

@@ -40,6 +40,11 @@ var roleMatrix = map[string]string{
 
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
+	"GET /admin/v1/deleted-users": "GU", "GET /admin/v1/deleted-users/{id}": "GU", "POST /admin/v1/deleted-users/{id}/restore": "GU",
+	"DELETE /admin/v1/deleted-users/{id}": "G",
+	"GET /admin/v1/deleted-groups":        "GUR", "GET /admin/v1/deleted-groups/{id}": "GUR", "POST /admin/v1/deleted-groups/{id}/restore": "GUR",
+	"DELETE /admin/v1/deleted-groups/{id}": "G",
+	"GET /admin/v1/policies/retention":     "GND", "PUT /admin/v1/policies/retention": "G",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",

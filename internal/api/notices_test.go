@@ -72,7 +72,7 @@ func (w *world) reach(t *testing.T, p *person, name, language string) {
 // told of the decision, if and only if it is written.
 func TestRequestLetters(t *testing.T) {
 	var post letters
-	onStores(t, testserver.Options{Access: func(d *access.Desk) { d.Tell = post.tell }}, func(t *testing.T, w *world) {
+	onStoresWith(t, testserver.Options{Access: func(d *access.Desk) { d.Tell = post.tell }}, func(t *testing.T, w *world) {
 		admin, helper, silent, bo := w.person(t, "admin"), w.person(t, "helper"), w.person(t, "silent"), w.person(t, "bo")
 		w.reach(t, admin, "Ada Min", "sv")
 		w.reach(t, helper, "Hal Per", "")
@@ -121,7 +121,7 @@ func TestReminders(t *testing.T) {
 		mu      sync.Mutex
 		overdue int
 	)
-	onStores(t, testserver.Options{Access: func(d *access.Desk) {
+	onStoresWith(t, testserver.Options{Access: func(d *access.Desk) {
 		d.Tell = post.tell
 		d.Overdue = func(n int) { mu.Lock(); defer mu.Unlock(); overdue = n }
 	}}, func(t *testing.T, w *world) {
@@ -134,8 +134,8 @@ func TestReminders(t *testing.T) {
 		}
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
-		assignment := w.assign(t, boss.Token, role, w.Users(t, 1)[0], "")
-		w.assign(t, boss.Token, role, cy.id, "")
+		assignment := w.assign(t, boss.Token, w.Users(t, 1)[0], role, "")
+		w.assign(t, boss.Token, cy.id, role, "")
 		due := w.now().Add(10 * 24 * time.Hour)
 		made := w.review(t, boss.Token, object{"title": "Crew", "roles": []string{role}, "reviewers": []string{ana.id, bo.id}, "due": due, "remindDays": 3})
 		other := *w.Access // in another process

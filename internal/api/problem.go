@@ -18,6 +18,10 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
+	// Attribute and Holder say whose a name is that was asked for; Holder is for those
+	// who may read it.
+	Attribute string  `json:"attribute,omitempty"`
+	Holder    *Holder `json:"holder,omitempty"`
 
 	retryAfter int  // seconds, sent as a header when it is not zero
 	repeats    bool // Detail contains what the client sent
@@ -39,6 +43,7 @@ const (
 	TypeNotPermitted = problemPrefix + "not-permitted"
 	TypeTooMany      = problemPrefix + "too-many-requests"
 	TypeConflict     = problemPrefix + "conflict"
+	TypeNameTaken    = problemPrefix + "name-taken"
 	TypeLastAdmin    = problemPrefix + "last-administrator"
 )
 

@@ -16,8 +16,8 @@ import (
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
-// onStores runs a test on a new server on each kind of store.
-func onStores(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
+// onStoresWith is onStores for servers that are set up otherwise, one after the other.
+func onStoresWith(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
 	t.Parallel()
 	for name, open := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -32,11 +32,6 @@ func onStores(t *testing.T, opt testserver.Options, test func(*testing.T, *world
 func (w *world) create(t *testing.T, token, path, body string, args ...any) string {
 	t.Helper()
 	return must[struct{ ID string }](t, w.scim(t, token, "POST", path, fmt.Sprintf(body, args...)), 201).ID
-}
-
-func (w *world) assign(t *testing.T, token, role, principal, more string) string {
-	t.Helper()
-	return w.create(t, token, "/RoleAssignments", `{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}%s}`, schemas.RoleAssignmentURI, role, principal, more)
 }
 
 type rows[T any] struct{ Rows []T }
@@ -73,18 +68,18 @@ type holder struct {
 // TestRoleHolders: who holds what, directly or through which group, whether it is active
 // now, since when, until when, and who gave it (B5, B10).
 func TestRoleHolders(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		eve := w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"eve","displayName":"=HYPERLINK(\"//x\",\"a,b\")"}`, schemas.UserURI)
 		inner := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"inner","members":[{"value":%q}]}`, schemas.GroupURI, eve)
 		outer := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"outer","members":[{"value":%q}]}`, schemas.GroupURI, inner)
 		given := w.now()
-		w.assign(t, boss.Token, auth.Auditor, outer, `,"reason":"year end"`)
-		own := w.assign(t, boss.Token, auth.GroupsAdministrator, bo.id, `,"kind":"eligible"`)
+		w.assign(t, boss.Token, outer, auth.Auditor, `,"reason":"year end"`)
+		own := w.assign(t, boss.Token, bo.id, auth.GroupsAdministrator, `,"kind":"eligible"`)
 		end := given.Add(240 * time.Hour)
-		w.assign(t, boss.Token, auth.ReportsReader, bo.id, `,"startDate":"`+given.Add(time.Hour).Format(time.RFC3339)+`","endDate":"`+end.Format(time.RFC3339)+`"`)
-		w.assign(t, boss.Token, auth.GuestInviter, bo.id, `,"endDate":"`+given.Add(time.Minute).Format(time.RFC3339)+`"`)
+		w.assign(t, boss.Token, bo.id, auth.ReportsReader, `,"startDate":"`+given.Add(time.Hour).Format(time.RFC3339)+`","endDate":"`+end.Format(time.RFC3339)+`"`)
+		w.assign(t, boss.Token, bo.id, auth.GuestInviter, `,"endDate":"`+given.Add(time.Minute).Format(time.RFC3339)+`"`)
 
 		in := w.stepUp(t, bo, w.mfa(t, bo)) // and minutes go by: Guest Inviter ends
 		activation := must[struct{ Until time.Time }](t, w.post(t, "/auth/v1/roles/activations", in.Token, object{"assignment": own, "durationSeconds": 3600, "reason": "now"}), 201)
@@ -157,7 +152,7 @@ func TestFormulas(t *testing.T) {
 // TestPrivilegedAccounts: who is privileged, how they are protected, and when they were
 // here; more than two Global Administrators are worth a warning (B5, B9).
 func TestPrivilegedAccounts(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		type account struct {
 			UserName                                                           string
 			Roles                                                              []string
@@ -188,8 +183,8 @@ func TestPrivilegedAccounts(t *testing.T) {
 		}
 		must[any](t, w.send(t, "PUT", "/admin/v1/users/"+second.id+"/emergency", `{"emergency":true}`, "Authorization", "Bearer "+boss.Token, "Content-Type", "application/json"), 204)
 		bo := w.person(t, "bo")
-		w.assign(t, boss.Token, auth.GlobalAdministrator, bo.id, `,"kind":"eligible"`)
-		w.assign(t, boss.Token, auth.Auditor, bo.id, `,"kind":"eligible"`)
+		w.assign(t, boss.Token, bo.id, auth.GlobalAdministrator, `,"kind":"eligible"`)
+		w.assign(t, boss.Token, bo.id, auth.Auditor, `,"kind":"eligible"`)
 		three := read()
 		want := report{GlobalAdministrators: 3, Warnings: []string{many}, Rows: []account{
 			{UserName: "admin", Roles: []string{"Global Administrator"}, GlobalAdministrator: true, Active: true, Enrolled: enrolled, LastPasscode: passcode, LastSignIn: signedIn},
@@ -210,7 +205,7 @@ func TestPrivilegedAccounts(t *testing.T) {
 // TestMFAStatus: everybody is told of, with a passcode app or without, and what asks for
 // one (D4).
 func TestMFAStatus(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		type status struct {
 			UserName                         string
 			Enrolled, LastPasscode           time.Time
@@ -227,7 +222,7 @@ func TestMFAStatus(t *testing.T) {
 		must[any](t, w.post(t, "/auth/v1/recovery-code", in.Token, object{"code": cy.recovery[0]}), 200)
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
 		group := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"night","members":[{"value":%q}]}`, schemas.GroupURI, cy.id)
-		w.assign(t, boss.Token, role, bo.id, "")
+		w.assign(t, boss.Token, bo.id, role, "")
 		for _, rule := range []object{
 			{"name": "crew", "state": "on", "when": object{"roles": []string{role}, "newDevice": true}, "then": "passcode"},
 			{"name": "night", "state": "on", "when": object{"groups": []string{group}}, "then": "passcode"},
@@ -266,7 +261,7 @@ func TestMFAStatus(t *testing.T) {
 // TestStaleAccounts: accounts that nobody uses are found, those that nobody ever used
 // among them.
 func TestStaleAccounts(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		once, never, blocked := w.person(t, "once"), w.person(t, "never"), w.person(t, "blocked")
 		in := w.signIn(t, once)
@@ -298,7 +293,7 @@ func TestStaleAccounts(t *testing.T) {
 // TestSharedAccounts: an account that is used from many places at once stands out, also
 // around midnight; one that travels does not (D6).
 func TestSharedAccounts(t *testing.T) {
-	onStores(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
+	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
 		admin, shared, traveller := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "desk"), w.person(t, "traveller")
 		midnight := w.now().Truncate(24 * time.Hour).Add(24 * time.Hour)
 		w.clock.Store(midnight.Add(-25 * time.Minute).UnixMilli())

@@ -74,7 +74,7 @@ func (w *world) actions(t *testing.T, actor string) (list []string) {
 // TestRoleRequest: a user asks for a role, those who could give it see that it waits, and
 // one of them gives it: in their own name, with all that giving a role takes (B10).
 func TestRoleRequest(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, helper, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "helper", auth.UserAdministrator), w.person(t, "bo")
 		boss, helping := w.stepUp(t, admin, w.mfa(t, admin)), w.mfa(t, helper)
 		role := w.create(t, boss.Token, "/Roles", `{"value":"deckhand","display":"Deckhand"}`)
@@ -164,11 +164,11 @@ func requestIDs(list []request) (ids []string) {
 // TestOwnRequest: nobody decides about their own request, however entitled; it is not even
 // in their queue, nor are their own activations.
 func TestOwnRequest(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, other := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "other", auth.PrivilegedRoleAdministrator)
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		in := w.stepUp(t, other, w.mfa(t, other))
-		assignment := w.assign(t, boss.Token, auth.Auditor, other.id, `,"kind":"eligible","approvalRequired":true`)
+		assignment := w.assign(t, boss.Token, other.id, auth.Auditor, `,"kind":"eligible","approvalRequired":true`)
 		asked := w.ask(t, in.Token, object{"role": auth.UserAdministrator, "reason": "mine"})
 		activation := must[struct{ ID string }](t, w.post(t, "/auth/v1/roles/activations", in.Token, object{"assignment": assignment, "durationSeconds": 600, "reason": "mine"}), 201)
 		if got := w.queue(t, in.Token); len(got) != 0 {
@@ -191,7 +191,7 @@ func TestOwnRequest(t *testing.T) {
 // TestRequestLimits: what cannot be asked for, how often one asks, and that a request does
 // not wait for ever.
 func TestRequestLimits(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, bo, cy := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo"), w.person(t, "cy")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		var roles []string
@@ -265,7 +265,7 @@ func TestRequestLimits(t *testing.T) {
 // TestDecisionsRace: of many who decide at once one does, and what is written is what was
 // decided: no role comes of a request that was denied.
 func TestDecisionsRace(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
@@ -306,7 +306,7 @@ func TestDecisionsRace(t *testing.T) {
 
 // TestRequestsRace: who asks many times at once has asked once.
 func TestRequestsRace(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
@@ -326,9 +326,23 @@ func TestRequestsRace(t *testing.T) {
 	})
 }
 
+// TestRequestsArePurged: nothing is left of what somebody asked for who is removed for good.
+func TestRequestsArePurged(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		w.ask(t, w.signIn(t, bo).Token, object{"role": auth.Auditor, "reason": "x"})
+		must[any](t, w.scim(t, boss.Token, "DELETE", "/Users/"+bo.id, ""), 204)
+		must[any](t, w.send(t, "DELETE", "/admin/v1/deleted-users/"+bo.id, "", "Authorization", "Bearer "+boss.Token), 204)
+		if left, err := w.Store.Items(t.Context(), storage.DefaultTenant, auth.RequestKind, ""); err != nil || len(left) != 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+	})
+}
+
 // TestApprovers: whom to ask for a role, and nothing that would help to sign in as them.
 func TestApprovers(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin@example.com", auth.GlobalAdministrator)
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		named := func(userName, display, role string) string {
@@ -347,7 +361,7 @@ func TestApprovers(t *testing.T) {
 			must[any](t, w.send(t, "PUT", "/admin/v1/users/"+id+"/emergency", `{"emergency":true}`, "Authorization", "Bearer "+boss.Token, "Content-Type", "application/json"), 204)
 		}
 		later := w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"el","displayName":"El Eligible"}`, schemas.UserURI)
-		w.assign(t, boss.Token, auth.PrivilegedRoleAdministrator, later, `,"kind":"eligible"`)
+		w.assign(t, boss.Token, later, auth.PrivilegedRoleAdministrator, `,"kind":"eligible"`)
 		w.create(t, boss.Token, "/Roles", `{"value":"deckhand"}`)
 		in := w.signIn(t, w.person(t, "bo"))
 		catalogue := must[struct {

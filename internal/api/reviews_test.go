@@ -61,7 +61,7 @@ func (w *world) holds(t *testing.T, token, user, role string) bool {
 // TestReview: assignments are noted, confirmed and revoked by reviewers in their own name,
 // the rest is revoked at the end, and the result can be taken along (B5).
 func TestReview(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, helper := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "helper", auth.UserAdministrator)
 		ana, bo, cy, di := w.person(t, "ana"), w.person(t, "bo"), w.person(t, "cy"), w.person(t, "di")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
@@ -69,7 +69,7 @@ func TestReview(t *testing.T) {
 		group := w.create(t, boss.Token, "/Groups", `{"schemas":[%q],"displayName":"night","members":[{"value":%q}]}`, schemas.GroupURI, helper.id)
 		given := w.now()
 		for _, id := range []string{ana.id, bo.id, cy.id, di.id, group} {
-			w.assign(t, boss.Token, role, id, "")
+			w.assign(t, boss.Token, id, role, "")
 		}
 		helping := w.stepUp(t, helper, w.mfa(t, helper))
 		boss = w.stepUp(t, admin, boss)
@@ -78,7 +78,7 @@ func TestReview(t *testing.T) {
 		if made.CreatedBy != helper.id || made.Progress != (progress{5, 0, 0, 5}) || made.Overdue {
 			t.Errorf("begun: %+v", made)
 		}
-		w.assign(t, boss.Token, role, admin.id, "") // comes later, and is no part of it
+		w.assign(t, boss.Token, admin.id, role, "") // comes later, and is no part of it
 		items := w.reviewed(t, boss.Token, made.ID)
 		if x := items["ana"]; len(items) != 5 || x.RoleName != "Deckhand" || x.Principal != ana.id || !x.Given.Equal(given) || x.Decision != "" {
 			t.Errorf("the assignments are %+v", items)
@@ -167,12 +167,12 @@ func TestReview(t *testing.T) {
 // TestReviewRights: a review gives nobody a right: who begins or closes it, and its
 // reviewers, have to be entitled to take what is reviewed, and nobody else decides.
 func TestReviewRights(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, second := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "second", auth.GlobalAdministrator)
 		helper, bo := w.person(t, "helper", auth.UserAdministrator), w.person(t, "bo")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
-		w.assign(t, boss.Token, auth.Auditor, bo.id, "")
-		w.assign(t, boss.Token, auth.Auditor, admin.id, "")
+		w.assign(t, boss.Token, bo.id, auth.Auditor, "")
+		w.assign(t, boss.Token, admin.id, auth.Auditor, "")
 		helping := w.stepUp(t, helper, w.mfa(t, helper))
 		boss = w.stepUp(t, admin, boss)
 		due := w.now().Add(24 * time.Hour)
@@ -265,13 +265,13 @@ func TestReviewRights(t *testing.T) {
 // TestJudgementsRace: of many who decide about an assignment at once, while the review is
 // closed, what is written is what was done.
 func TestJudgementsRace(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin, second := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "second", auth.GlobalAdministrator)
 		boss, in := w.mfa(t, admin), w.mfa(t, second)
 		boss, in = w.stepUp(t, admin, boss), w.stepUp(t, second, in)
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
 		for _, id := range w.Users(t, 8) {
-			w.assign(t, boss.Token, role, id, "")
+			w.assign(t, boss.Token, id, role, "")
 		}
 		made := w.review(t, boss.Token, object{"title": "x", "roles": []string{role}, "reviewers": []string{admin.id, second.id}, "due": w.now().Add(time.Hour), "onNoDecision": "revoke"})
 		var wg sync.WaitGroup
@@ -314,7 +314,7 @@ func TestJudgementsRace(t *testing.T) {
 
 // TestReviewSize: a review is no larger than people can look at.
 func TestReviewSize(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
