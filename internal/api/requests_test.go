@@ -216,7 +216,7 @@ func TestRequestLimits(t *testing.T) {
 				t.Errorf("%v: %d %s, want %d", c.body, r.Status, r.Body, c.want)
 			}
 		}
-		w.assign(t, boss.Token, roles[11], bo.id, "")
+		w.assign(t, boss.Token, bo.id, roles[11], "")
 		if r := w.post(t, "/auth/v1/roles/requests", in.Token, object{"role": roles[11], "reason": "x"}); r.Status != 409 {
 			t.Errorf("for a role that one has: %d %s", r.Status, r.Body)
 		}
