@@ -8,6 +8,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/access"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -24,6 +25,7 @@ type API struct {
 	Store   storage.Store
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
+	Mail    *mail.Queue
 	// Directory makes the account of a first administrator, of the types in Schemas, and
 	// brings back what was deleted.
 	Directory Directory
@@ -136,6 +138,10 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/role-requests", auth.Admin(auth.PermissionRolesAssign), a.approvalQueue, nil, ApprovalQueue{}, 200, nil},
 		{"POST", "/role-requests/{id}/decision", auth.Admin(auth.PermissionRolesAssign), a.decideRequest, RequestDecision{}, RoleRequest{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
+
+		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},
+		{"POST", "/mail/{id}/retry", auth.Admin(auth.PermissionMailWrite), a.retryMail, nil, nil, 204, nil},
+		{"DELETE", "/mail/{id}", auth.Admin(auth.PermissionMailWrite), a.discardMail, nil, nil, 204, nil},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},

@@ -54,6 +54,7 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/permissions": "GPUANRTD", "GET /admin/v1/audit": "GD",
 	"GET /admin/v1/reports/role-holders": "GPTD", "GET /admin/v1/reports/privileged-accounts": "GPTD", "GET /admin/v1/reports/mfa": "GPTD",
 	"GET /admin/v1/reports/stale-accounts": "GPTD", "GET /admin/v1/reports/shared-accounts": "GPTD", "GET /admin/v1/reports/activations": "GPTD",
+	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
 	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }

@@ -3,6 +3,7 @@ package api_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -188,4 +189,29 @@ func TestReminders(t *testing.T) {
 		must[any](t, w.post(t, "/admin/v1/reviews/"+made.ID+"/close", boss.Token, object{}), 200)
 		expect("closed", 9, 0)
 	})
+}
+
+// TestRequestMail: what is told goes out as mail, and an address that is none keeps nobody
+// from asking.
+func TestRequestMail(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	bad, admin, bo := w.person(t, "bad"), w.person(t, "admin"), w.person(t, "bo")
+	w.reach(t, admin, "Ada Min", "sv-SE")
+	must[any](t, w.scim(t, w.Token, "PUT", "/Users/"+bad.id, fmt.Sprintf(`{"schemas":[%q],"userName":"bad","emails":[{"value":"not an address"}]}`, schemas.UserURI)), 200)
+	w.grant(t, storage.DefaultTenant, admin.id, auth.GlobalAdministrator)
+	w.grant(t, storage.DefaultTenant, bad.id, auth.GlobalAdministrator)
+	desk := *w.Access
+	desk.Tell = access.Post(w.Mail, "https://roster.example", slog.New(slog.DiscardHandler))
+	by := auth.Principal{Kind: auth.User, Tenant: storage.DefaultTenant, ID: bo.id, Name: "bo"}
+	if _, err := desk.Ask(t.Context(), by, auth.Auditor, "the audit", 0, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	letters := w.Outbox.Letters(t.Context(), 1)
+	if len(letters) != 1 {
+		t.Errorf("%d letters, want 1", len(letters))
+	}
+	if access.Post(nil, "https://roster.example", nil) != nil || access.Post(w.Mail, "", nil) != nil {
+		t.Error("without mail, or an address of the server, somebody is told")
+	}
 }

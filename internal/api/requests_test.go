@@ -40,8 +40,8 @@ func (w *world) ownRequests(t *testing.T, token string) []request {
 	return must[struct{ Requests []request }](t, w.get(t, "/auth/v1/roles/requests", token), 200).Requests
 }
 
-// queue is the ids of what waits for somebody.
-func (w *world) queue(t *testing.T, token string) (ids []string) {
+// waiting is the ids of what waits for somebody.
+func (w *world) waiting(t *testing.T, token string) (ids []string) {
 	t.Helper()
 	q := must[struct {
 		Requests    []request
@@ -88,10 +88,10 @@ func TestRoleRequest(t *testing.T) {
 		if crew.State != "waiting" || crew.RoleName != "Deckhand" || crew.UserName != "bo" || !crew.Expires.Equal(askedAt.Add(14*24*time.Hour)) {
 			t.Errorf("asked for: %+v", crew)
 		}
-		if got := w.queue(t, helping.Token); !slices.Equal(got, []string{crew.ID}) {
+		if got := w.waiting(t, helping.Token); !slices.Equal(got, []string{crew.ID}) {
 			t.Errorf("a User Administrator sees %v, want that for the business role %v", got, crew.ID)
 		}
-		if got := w.queue(t, boss.Token); !slices.Equal(got, []string{office.ID, crew.ID}) {
+		if got := w.waiting(t, boss.Token); !slices.Equal(got, []string{office.ID, crew.ID}) {
 			t.Errorf("a Global Administrator sees %v", got)
 		}
 
@@ -141,7 +141,7 @@ func TestRoleRequest(t *testing.T) {
 		if got := w.ownRequests(t, in.Token)[0]; got.State != "denied" || got.DecisionReason != "not needed" {
 			t.Errorf("denied: %+v", got)
 		}
-		if got := w.queue(t, boss.Token); len(got) != 0 {
+		if got := w.waiting(t, boss.Token); len(got) != 0 {
 			t.Errorf("still waiting: %v", got)
 		}
 		if got := w.actions(t, helper.id); !slices.Contains(got, "role.request.approve") || !slices.Contains(got, "roleassignment.create") {
@@ -171,7 +171,7 @@ func TestOwnRequest(t *testing.T) {
 		assignment := w.assign(t, boss.Token, other.id, auth.Auditor, `,"kind":"eligible","approvalRequired":true`)
 		asked := w.ask(t, in.Token, object{"role": auth.UserAdministrator, "reason": "mine"})
 		activation := must[struct{ ID string }](t, w.post(t, "/auth/v1/roles/activations", in.Token, object{"assignment": assignment, "durationSeconds": 600, "reason": "mine"}), 201)
-		if got := w.queue(t, in.Token); len(got) != 0 {
+		if got := w.waiting(t, in.Token); len(got) != 0 {
 			t.Errorf("one's own wait for oneself: %v", got)
 		}
 		for _, decision := range []string{"approve", "deny"} {
@@ -179,7 +179,7 @@ func TestOwnRequest(t *testing.T) {
 				t.Errorf("%s one's own request: %d %s", decision, r.Status, r.Body)
 			}
 		}
-		if got := w.queue(t, boss.Token); !slices.Equal(got, []string{asked.ID, activation.ID}) {
+		if got := w.waiting(t, boss.Token); !slices.Equal(got, []string{asked.ID, activation.ID}) {
 			t.Errorf("others see %v, want the request and the activation", got)
 		}
 		if roles := w.get(t, "/auth/v1/roles", in.Token).Body; strings.Contains(roles, auth.UserAdministrator) {
@@ -252,7 +252,7 @@ func TestRequestLimits(t *testing.T) {
 		}
 		w.advance(14 * 24 * time.Hour)
 		boss = w.stepUp(t, admin, w.mfa(t, admin))
-		if got := w.queue(t, boss.Token); len(got) != 0 {
+		if got := w.waiting(t, boss.Token); len(got) != 0 {
 			t.Errorf("after two weeks these wait: %v", got)
 		}
 		third := w.ownRequests(t, w.signIn(t, bo).Token)[1]
