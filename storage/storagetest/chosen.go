@@ -1,0 +1,37 @@
+package storagetest
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// Chosen returns attributes to index by choice, of every type of value that allows it.
+func Chosen(t *testing.T) []*schemas.Attribute {
+	t.Helper()
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := storage.ChooseIndexed(schemas.NewSet(set.Type("User"), set.Type("Group"), deviceType(t)), []string{
+		"User:title", "User:userType", "User:name.familyName", "User:urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department",
+		"Device:slots", "Device:weight", "Device:bought", "Device:key", "Device:home", "Device:maker.name", "Device:maker.since",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// RunQueries is the part of Run that is about what queries find, in one world of the
+// differential test, for stores with indexes that are not always there.
+func RunQueries(t *testing.T, open func(t *testing.T) storage.Store) {
+	for _, p := range slices.Concat(differentialPromises[:1], queryPromises) {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			p.test(t, newDirectory(t, open))
+		})
+	}
+}
