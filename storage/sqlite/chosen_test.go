@@ -125,3 +125,26 @@ func TestChosenByGuests(t *testing.T) {
 		t.Errorf("the guest found %d, want 1", got)
 	}
 }
+
+// TestChosenTimes: an instant is found by every way of writing it.
+func TestChosenTimes(t *testing.T) {
+	s := openNew(t, Options{Indexed: choose(t, "RoleAssignment:startDate")})
+	assignment := set.Type("RoleAssignment")
+	create(t, s, newResource(assignment, 1, map[string]any{"kind": "active", "startDate": "2026-03-01T12:00:00.1234567Z"}))
+	for _, c := range []struct {
+		filter string
+		found  int
+	}{
+		{`startDate eq "2026-03-01T12:00:00.1234567Z"`, 1},
+		{`startDate eq "2026-03-01T13:00:00.1234567+01:00"`, 1},
+		{`startDate eq "2026-03-01T12:00:00.1234568Z"`, 0},
+	} {
+		if got := count(t, s, assignment, c.filter); got != c.found {
+			t.Errorf("%s: found %d, want %d", c.filter, got, c.found)
+		}
+		sel := s.compile("default", storage.Query{Type: assignment.Name, Filter: parse(t, assignment, c.filter)})
+		if !strings.Contains(sel.from, chosenIndex("startDate")) {
+			t.Errorf("%s starts from %s", c.filter, sel.from)
+		}
+	}
+}
