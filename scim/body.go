@@ -161,21 +161,38 @@ func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any) (
 	if err != nil {
 		return p, nil, err
 	}
+	var res *storage.Resource
+	err = h.withBody(r, by, func(body any) error {
+		res, err = do(body)
+		return err
+	})
+	return p, res, err
+}
+
+// withBody reads a body and hands it to do. The memory set aside for it is given back
+// when that is done.
+func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any) error) error {
+	return h.withRaw(r, by, func(raw []byte) error {
+		tree, err := schemas.Decode(raw, BodyLimits)
+		if err != nil {
+			return err
+		}
+		return do(tree)
+	})
+}
+
+// withRaw is withBody for a body that do reads itself.
+func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(raw []byte) error) error {
 	if err := acceptable(r.Header); err != nil {
-		return p, nil, err
+		return err
 	}
 	b := h.bodies.open(by.Actor())
 	defer b.close()
 	raw, err := b.read(r)
 	if err != nil {
-		return p, nil, err
+		return err
 	}
-	tree, err := schemas.Decode(raw, BodyLimits)
-	if err != nil {
-		return p, nil, err
-	}
-	res, err := do(tree)
-	return p, res, err
+	return do(raw)
 }
 
 func unreadable(err error) error {

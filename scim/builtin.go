@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -15,12 +16,18 @@ import (
 
 // query selects a page, built-in roles among it.
 func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
+	if t.Name == membershipType {
+		return p.queryMemberships(ctx, by, t, q)
+	}
 	if t.Name != roleType {
 		return p.Store.Query(ctx, by.Tenant, q)
 	}
 	own := builtInMatches(t, q)
 	if len(own) == 0 {
 		return p.Store.Query(ctx, by.Tenant, q)
+	}
+	if q.Walk {
+		return p.walkRoles(ctx, by, t, q)
 	}
 	// Of the stored roles in the order of the list, those before the window come
 	// before it with all built-in roles too.
@@ -43,6 +50,72 @@ func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	return storage.NewPage(total, merged.next), nil
 }
 
+// walkRoles selects a page of a walk. There are few roles, so it looks at all of them; a
+// mark of it has the value of sortKey.
+func (p *Provider) walkRoles(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
+	after := q.After
+	q.Walk, q.After, q.StartIndex = false, nil, 1
+	count := max(0, q.Count)
+	q.Count = 1 << 30
+	all, err := p.query(ctx, by, t, q)
+	if err != nil {
+		return nil, err
+	}
+	var list []*storage.Resource
+	for len(list) <= count && count > 0 {
+		portion, err := all.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(portion) == 0 {
+			break
+		}
+		for _, r := range portion {
+			if len(list) > count || after != nil && !behind(t, q, r, after) {
+				continue
+			}
+			own := *r
+			own.Doc = bytes.Clone(r.Doc)
+			list = append(list, &own)
+		}
+	}
+	total := all.TotalResults
+	if after != nil {
+		total = 0
+	}
+	more := len(list) > count
+	list = list[:min(len(list), count)]
+	given := false
+	page := storage.NewPage(total, func(context.Context) ([]*storage.Resource, error) {
+		if given {
+			return nil, nil
+		}
+		given = true
+		return list, nil
+	})
+	if more && count > 0 {
+		last := list[count-1]
+		page.Last = &storage.Mark{ID: last.ID}
+		if q.SortBy != nil {
+			page.Last.Value = sortKey(q.SortBy, attributesOf(t, last))
+		}
+	}
+	return page, nil
+}
+
+// behind reports whether a role comes behind a mark in the order of a query.
+func behind(t *schemas.ResourceType, q storage.Query, r *storage.Resource, m *storage.Mark) bool {
+	order := 0
+	if q.SortBy != nil {
+		order = storage.CompareValues(sortKey(q.SortBy, attributesOf(t, r)), m.Value)
+	}
+	order = cmp.Or(order, cmp.Compare(r.ID, m.ID))
+	if q.Descending {
+		order = -order
+	}
+	return order > 0
+}
+
 // builtInMatches returns the built-in roles that a query selects, in its order.
 func builtInMatches(t *schemas.ResourceType, q storage.Query) []*storage.Resource {
 	var list []*storage.Resource
@@ -56,7 +129,7 @@ func builtInMatches(t *schemas.ResourceType, q storage.Query) []*storage.Resourc
 	return list
 }
 
-// attributesOf returns a role as filters see it.
+// attributesOf returns a resource as filters see it.
 func attributesOf(t *schemas.ResourceType, r *storage.Resource) map[string]any {
 	attrs, err := t.Parse(r.Doc)
 	if err != nil {
@@ -69,7 +142,7 @@ func attributesOf(t *schemas.ResourceType, r *storage.Resource) map[string]any {
 	return attrs
 }
 
-// inOrder compares two roles as a query orders them.
+// inOrder compares two resources of a type as a query orders them.
 func inOrder(t *schemas.ResourceType, q storage.Query, a, b *storage.Resource) int {
 	byID := cmp.Compare(a.ID, b.ID)
 	if q.SortBy == nil {
@@ -85,24 +158,46 @@ func inOrder(t *schemas.ResourceType, q storage.Query, a, b *storage.Resource) i
 	return order
 }
 
-// sortKey returns a role's value of an attribute as it is ordered, nil for none:
-// they are strings, booleans and dates.
+// sortKey returns a resource's value of an attribute as it is ordered (see
+// storage.Query), nil for none.
 func sortKey(a *schemas.Attribute, attrs map[string]any) any {
-	if a.Parent != nil {
-		up, _ := attrs[a.Parent.Name].(map[string]any)
-		attrs = up
+	var steps []*schemas.Attribute
+	for ; a != nil; a = a.Parent {
+		steps = append(steps, a)
 	}
-	v := attrs[a.Name]
-	if list, ok := v.([]any); ok && len(list) > 0 {
-		v = list[0]
+	slices.Reverse(steps)
+	var v any = attrs
+	for _, step := range steps {
+		m, _ := v.(map[string]any)
+		v = m[step.Name]
+		if list, ok := v.([]any); ok {
+			v = primary(list)
+		}
 	}
+	leaf := steps[len(steps)-1]
 	switch v := v.(type) {
 	case string:
-		return a.Key(v)
-	case bool:
+		if t, ok := schemas.ParseTime(v); ok && leaf.Type == schemas.DateTime {
+			return storage.Ticks(t)
+		}
+		return leaf.Key(v)
+	case bool, int64, float64:
 		return v
 	}
 	return nil
+}
+
+// primary returns the primary element, or else the first.
+func primary(list []any) any {
+	if len(list) == 0 {
+		return nil
+	}
+	for _, e := range list {
+		if m, _ := e.(map[string]any); m["primary"] == true {
+			return e
+		}
+	}
+	return list[0]
 }
 
 // merge is a page of stored roles with the built-in ones between them.

@@ -29,6 +29,7 @@ type Route struct {
 type Handler struct {
 	provider *Provider
 	bodies   *bodies
+	cursors  *cursors
 	base     func(*http.Request) string
 }
 
@@ -36,7 +37,7 @@ type Handler struct {
 // a request found the routes, without a slash at the end:
 // "https://roster.example/scim/v2".
 func NewHandler(p *Provider, base func(*http.Request) string) *Handler {
-	return &Handler{provider: p, bodies: newBodies(), base: base}
+	return &Handler{provider: p, bodies: newBodies(), cursors: &cursors{store: p.Store, now: p.Now}, base: base}
 }
 
 // Routes returns the route table: every route of the protocol with what it
@@ -48,20 +49,40 @@ func (h *Handler) Routes() []Route {
 		{"GET", "/ResourceTypes/{id}", auth.Token(), h.resourceType},
 		{"GET", "/Schemas", auth.Token(), h.schemas},
 		{"GET", "/Schemas/{id}", auth.Token(), h.schema},
+		{"GET", "", auth.Token(), h.listAll},
+		{"POST", "/.search", auth.Token(), h.searchAll},
+		{"POST", "/Bulk", auth.Token(), h.bulk},
+		{"GET", "/Me", auth.Token(), h.onMe(h.get)},
+		{"PUT", "/Me", auth.Token(), h.onMe(h.replace)},
+		{"PATCH", "/Me", auth.Token(), h.onMe(h.patch)},
+		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
 	}
 	for _, t := range h.provider.Schemas.Types() {
-		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
-			return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+		routes = append(routes, h.routesOf(t, t.Endpoint)...)
+		if t.Name == membershipType { // as earlier versions of the draft call it
+			routes = append(routes, h.routesOf(t, "/GroupMembers")...)
 		}
-		to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
+	}
+	return routes
+}
+
+// routesOf are the routes for the resources of a type.
+func (h *Handler) routesOf(t *schemas.ResourceType, endpoint string) []Route {
+	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+	}
+	to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
+	routes := []Route{
+		{"GET", endpoint, to(auth.Read), on(h.list)},
+		{"POST", endpoint, to(auth.Create), on(h.create)},
+		{"POST", endpoint + "/.search", to(auth.Read), on(h.search)},
+		{"GET", endpoint + "/{id}", to(auth.Read), on(h.get)},
+		{"DELETE", endpoint + "/{id}", to(auth.Delete), on(h.delete)},
+	}
+	if t.Name != membershipType {
 		routes = append(routes,
-			Route{"GET", t.Endpoint, to(auth.Read), on(h.list)},
-			Route{"POST", t.Endpoint, to(auth.Create), on(h.create)},
-			Route{"GET", t.Endpoint + "/{id}", to(auth.Read), on(h.get)},
-			Route{"PUT", t.Endpoint + "/{id}", to(auth.Update), on(h.replace)},
-			Route{"PATCH", t.Endpoint + "/{id}", to(auth.Update), on(h.patch)},
-			Route{"DELETE", t.Endpoint + "/{id}", to(auth.Delete), on(h.delete)},
-		)
+			Route{"PUT", endpoint + "/{id}", to(auth.Update), on(h.replace)},
+			Route{"PATCH", endpoint + "/{id}", to(auth.Update), on(h.patch)})
 	}
 	return routes
 }
@@ -253,7 +274,7 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 	}
 	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
 		first := true
-		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID) {
+		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID, "") {
 			if err != nil {
 				return err
 			}
@@ -276,88 +297,31 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 	return s.room()
 }
 
-func (h *Handler) list(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	params, err := parseQuery(r.URL.RawQuery)
-	if err != nil {
-		return err
-	}
-	search, err := parseSearch(params)
-	if err != nil {
-		return err
-	}
-	base := h.base(r)
-	q, err := search.query(t, base+t.Endpoint+"/")
-	if err != nil {
-		return err
-	}
-	ctx := r.Context()
-	page, err := h.provider.Query(ctx, by, t, q)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", mediaType(r))
-	v := newView(t, base, search.Projection)
-	s := newStream(w, 200)
-	s.buf = append(s.buf, `{"schemas":["`+ListResponseURI+`"],"totalResults":`...)
-	s.buf = strconv.AppendInt(s.buf, int64(page.TotalResults), 10)
-	s.buf = append(s.buf, `,"startIndex":`...)
-	s.buf = strconv.AppendInt(s.buf, int64(search.StartIndex), 10)
-	s.buf = append(s.buf, `,"Resources":[`...)
-	n, err := h.writePage(ctx, s, by, v, page)
-	if err != nil {
-		return s.fail(err)
-	}
-	s.buf = append(s.buf, `],"itemsPerPage":`...)
-	s.buf = strconv.AppendInt(s.buf, int64(n), 10)
-	s.buf = append(s.buf, '}')
-	return s.close()
-}
-
-// writePage appends the resources of a page and returns how many there were.
-func (h *Handler) writePage(ctx context.Context, s *stream, by auth.Principal, v view, page *storage.Page) (int, error) {
-	n := 0
-	for {
-		resources, err := page.Next(ctx)
-		if err != nil || len(resources) == 0 {
-			return n, err
-		}
-		list, err := h.around(ctx, by, v.t, resources...)
-		if err != nil {
-			return n, err
-		}
-		for i, res := range resources {
-			var with around
-			if list != nil {
-				with = list[i]
-			}
-			if n > 0 {
-				s.buf = append(s.buf, ',')
-			}
-			n++
-			if err := h.write(ctx, s, by, v, res, with); err != nil {
-				return n, err
-			}
-		}
-	}
-}
-
 // The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.
 
 func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
 	return h.discovery(w, r, serviceProviderConfig(h.base(r)))
 }
 
-func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+// tells reports whether a resource type is among those that discovery tells somebody of:
+// clients learn of those that they may read.
+func tells(by auth.Principal, t *schemas.ResourceType) bool {
+	return by.Kind != auth.Client || by.May(auth.Read, t.Name)
+}
+
+func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	var list []object
 	for _, t := range h.provider.Schemas.Types() {
-		list = append(list, resourceType(h.base(r), t))
+		if tells(by, t) {
+			list = append(list, resourceType(h.base(r), t))
+		}
 	}
 	return h.discovery(w, r, discoveryList(list))
 }
 
-func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	t := h.provider.Schemas.Type(mux.Vars(r)["id"])
-	if t == nil {
+	if t == nil || !tells(by, t) {
 		return storage.ErrNotFound
 	}
 	return h.discovery(w, r, resourceType(h.base(r), t))

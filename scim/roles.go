@@ -44,7 +44,7 @@ func roleOf(id string, attrs map[string]any) (*auth.Role, error) {
 	switch {
 	case r.Value == "":
 		return nil, &schemas.ValueError{Path: "value", Msg: "is required"}
-	case ours(auth.CanonicalRoleName(r.Value)):
+	case ours(auth.CanonicalRoleName(r.Value)) && auth.CanonicalRoleName(r.Value)[14] == '7': // the version of a UUID
 		return nil, &schemas.ValueError{Path: "value", Msg: "looks like an id"}
 	}
 	kind, err := oneOf(ext, path, "kind", "business", "administrative")
@@ -136,6 +136,8 @@ func builtIn(t *schemas.ResourceType, id string) *auth.Role {
 func assignmentOf(id string, attrs map[string]any) (*auth.Grant, error) {
 	role, _ := attrs["role"].(map[string]any)
 	principal, _ := attrs["principal"].(map[string]any)
+	delete(role, "$ref") // says no more than the id
+	delete(principal, "$ref")
 	g := &auth.Grant{ID: id}
 	g.Role, _ = role["value"].(string)
 	g.Principal, _ = principal["value"].(string)
@@ -226,11 +228,16 @@ func (p *Provider) prepare(ctx context.Context, by auth.Principal, t *schemas.Re
 		if err := p.findPrincipal(ctx, by.Tenant, g); err != nil {
 			return nil, err
 		}
-		attrs["principal"].(map[string]any)["type"] = g.PrincipalType
-		attrs["assignedBy"] = by.Actor()
+		completeAssignment(by, attrs, g)
 		return func(d *decision) error { return d.putGrant(nil, g) }, nil
 	}
 	return nil, nil
+}
+
+// completeAssignment says in an assignment what its principal is, and who made it.
+func completeAssignment(by auth.Principal, attrs map[string]any, g *auth.Grant) {
+	attrs["principal"].(map[string]any)["type"] = g.PrincipalType
+	attrs["assignedBy"] = by.Actor()
 }
 
 // reprepare does so for a resource that is changed.
@@ -332,12 +339,19 @@ func (d *decision) another(g *auth.Grant) error {
 		return err
 	}
 	for _, o := range list {
-		if o.ID != g.ID && o.Role == g.Role && o.Eligible == g.Eligible && !o.Ended(d.now) &&
-			(o.End.IsZero() || g.Start.Before(o.End)) && (g.End.IsZero() || o.Start.Before(g.End)) {
-			return &Error{Status: 409, Type: Uniqueness, Detail: "the principal is given this role for this time already"}
+		if o.ID != g.ID && again(o, g, d.now) {
+			return errGivenAlready
 		}
 	}
 	return nil
+}
+
+var errGivenAlready = &Error{Status: 409, Type: Uniqueness, Detail: "the principal is given this role for this time already"}
+
+// again reports whether two grants to the same principal say the same.
+func again(o, g *auth.Grant, now time.Time) bool {
+	return o.Role == g.Role && o.Eligible == g.Eligible && !o.Ended(now) &&
+		(o.End.IsZero() || g.Start.Before(o.End)) && (g.End.IsZero() || o.Start.Before(g.End))
 }
 
 // dropGrant takes a role from a principal.

@@ -3,6 +3,7 @@ package scim_test
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -71,7 +72,7 @@ func wellFormed(x *scimtest.Exchange) error {
 	case x.Status >= 400:
 		return wellFormedError(x.Status, uri, body)
 	case uri == scim.ListResponseURI:
-		return wellFormedList(body)
+		return wellFormedList(body, strings.Contains(x.URL, "cursor") || x.Method == "POST")
 	}
 	meta, _ := body["meta"].(map[string]any)
 	if meta == nil {
@@ -100,8 +101,17 @@ func wellFormedError(status int, uri string, body map[string]any) error {
 	return nil
 }
 
-// wellFormedList checks RFC 7644 §3.4.2.
-func wellFormedList(body map[string]any) error {
+// wellFormedList checks RFC 7644 §3.4.2, or RFC 9865 where a list may be by cursor.
+func wellFormedList(body map[string]any, byCursor bool) error {
+	_, indexed := body["startIndex"]
+	_, more := body["nextCursor"]
+	switch {
+	case indexed && more:
+		return fmt.Errorf("a list with startIndex and nextCursor")
+	case byCursor && !indexed:
+		body = maps.Clone(body)
+		body["startIndex"] = body["totalResults"]
+	}
 	for _, name := range []string{"totalResults", "startIndex", "itemsPerPage"} {
 		if n, ok := body[name].(interface{ Int64() (int64, error) }); !ok {
 			return fmt.Errorf("a list without %s", name)

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -11,11 +12,9 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Limits of a list (RFC 7644 §3.4.2.4); ServiceProviderConfig tells them.
-const (
-	DefaultCount = 100
-	MaxCount     = 500
-)
+// MaxCount is how many resources a page has at most (RFC 7644 §3.4.2.4), and how many
+// it has if the client does not say. ServiceProviderConfig tells it.
+const MaxCount = 1000
 
 // SearchRequest is what a client asks of a list (RFC 7644 §3.4.3), still as
 // text.
@@ -25,6 +24,9 @@ type SearchRequest struct {
 	SortOrder  string
 	StartIndex int // 1-based
 	Count      int // already within MaxCount
+	// Cursor is nil for a page by index, and empty for the first page of a walk
+	// (RFC 9865).
+	Cursor     *string
 	Projection projectionRequest
 }
 
@@ -54,7 +56,7 @@ func parseQuery(raw string) (url.Values, error) {
 }
 
 func parseSearch(q url.Values) (SearchRequest, error) {
-	s := SearchRequest{Filter: q.Get("filter"), SortBy: q.Get("sortBy"), SortOrder: q.Get("sortOrder"), StartIndex: 1, Count: DefaultCount}
+	s := SearchRequest{Filter: q.Get("filter"), SortBy: q.Get("sortBy"), SortOrder: q.Get("sortOrder"), StartIndex: 1, Count: MaxCount}
 	if q.Has("filter") && strings.TrimSpace(s.Filter) == "" {
 		return s, &Error{Status: 400, Type: InvalidFilter, Detail: "the filter is empty"}
 	}
@@ -62,13 +64,98 @@ func parseSearch(q url.Values) (SearchRequest, error) {
 	if s.StartIndex, err = integer(q, "startIndex", 1); err != nil {
 		return s, err
 	}
-	if s.Count, err = integer(q, "count", DefaultCount); err != nil {
+	if q.Has("cursor") {
+		if q.Has("startIndex") {
+			return s, errTwoPlaces
+		}
+		s.Cursor = new(q.Get("cursor"))
+	}
+	s.Count, err = integer(q, "count", MaxCount)
+	switch {
+	case s.Cursor != nil && (err != nil || s.Count < 0):
+		return s, errInvalidCount
+	case err != nil:
 		return s, err
 	}
 	s.StartIndex = max(1, s.StartIndex)
 	s.Count = min(max(0, s.Count), MaxCount)
 	s.Projection, err = parseProjection(q)
 	return s, err
+}
+
+// SearchRequestURI is the schema of the body of POST .search (RFC 7644 §3.4.3).
+const SearchRequestURI = "urn:ietf:params:scim:api:messages:2.0:SearchRequest"
+
+// searchParameters are the attributes of a SearchRequest, which are called like the
+// parameters of a GET.
+var searchParameters = []struct {
+	name string
+	kind string // of the JSON value, for people to read
+}{
+	{"filter", "a string"}, {"sortBy", "a string"}, {"sortOrder", "a string"}, {"cursor", "a string"},
+	{"startIndex", "an integer"}, {"count", "an integer"}, {"attributes", "an array of strings"}, {"excludedAttributes", "an array of strings"},
+}
+
+// parseSearchBody reads a SearchRequest as if its values had come as parameters.
+func parseSearchBody(body any) (SearchRequest, error) {
+	if err := hasSchema(body, SearchRequestURI); err != nil {
+		return SearchRequest{}, err
+	}
+	q := url.Values{}
+	for _, p := range searchParameters {
+		v, _ := schemas.Field(body, p.name)
+		if v == nil {
+			continue
+		}
+		text, ok := "", false
+		switch p.kind {
+		case "a string":
+			text, ok = v.(string)
+		case "an integer":
+			var n json.Number
+			n, ok = v.(json.Number)
+			text = n.String()
+		default:
+			text, ok = joined(v)
+		}
+		if !ok {
+			return SearchRequest{}, &Error{Status: 400, Type: InvalidValue, Detail: p.name + ": expected " + p.kind}
+		}
+		q.Set(p.name, text)
+	}
+	return parseSearch(q)
+}
+
+// joined puts names of attributes between commas; one that is given as a string is
+// taken for a list, as in a query.
+func joined(v any) (string, bool) {
+	list, ok := v.([]any)
+	if !ok {
+		s, ok := v.(string)
+		return s, ok
+	}
+	all := make([]string, len(list))
+	for i, e := range list {
+		if all[i], ok = e.(string); !ok {
+			return "", false
+		}
+	}
+	return strings.Join(all, ","), true
+}
+
+// hasSchema refuses a message that does not say what it is (RFC 7644 §3.1).
+func hasSchema(body any, uri string) error {
+	if _, ok := body.(map[string]any); !ok {
+		return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body has to be a JSON object"}
+	}
+	v, _ := schemas.Field(body, "schemas")
+	list, _ := v.([]any)
+	for _, s := range list {
+		if text, ok := s.(string); ok && strings.EqualFold(text, uri) {
+			return nil
+		}
+	}
+	return &Error{Status: 400, Type: InvalidValue, Detail: "schemas: expected " + uri}
 }
 
 func integer(q url.Values, name string, missing int) (int, error) {
@@ -95,13 +182,17 @@ func names(list string) []string {
 }
 
 // query binds the request to a resource type. location is where resources of
-// the type are found, ending in a slash.
-func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.Query, error) {
-	q := storage.Query{Type: t.Name, StartIndex: s.StartIndex, Count: s.Count}
+// the type are found, ending in a slash. What the type does not have and one of also
+// has is an attribute without a value.
+func (s SearchRequest) query(t *schemas.ResourceType, location string, also ...*schemas.ResourceType) (storage.Query, error) {
+	q := storage.Query{Type: t.Name, StartIndex: s.StartIndex, Count: s.Count, Walk: s.Cursor != nil}
 	if s.Filter != "" {
-		e, err := filter.Parse(s.Filter, t, filter.DefaultLimits)
+		e, err := filter.Parse(s.Filter, t, filter.DefaultLimits, also...)
 		if err != nil {
 			return q, err
+		}
+		if len(also) > 0 {
+			e = without(e, t)
 		}
 		if q.Filter, err = computed(e, t, location); err != nil {
 			return q, err
@@ -109,6 +200,9 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 	}
 	if s.SortBy != "" {
 		named := t.Lookup(s.SortBy)
+		for i := 0; named == nil && i < len(also); i++ {
+			named = also[i].Lookup(s.SortBy)
+		}
 		a := named
 		if a != nil {
 			a = a.Leaf()
@@ -120,17 +214,62 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string) (storage.
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: " + named.Path + " is made of sub-attributes: name one of them"}
 		case !a.Readable() || a.Top().Detached || unstored(a):
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: lists cannot be ordered by " + named.Path}
+		case has(t, a):
+			q.SortBy = a
 		}
-		q.SortBy = a
 	}
 	switch strings.ToLower(s.SortOrder) {
-	case "", "ascending":
-	case "descending":
-		q.Descending = s.SortBy != ""
+	case "", "ascending", "descending":
+		q.Descending = s.descending()
 	default:
 		return q, &Error{Status: 400, Type: InvalidValue, Detail: "sortOrder: expected ascending or descending"}
 	}
 	return q, nil
+}
+
+// descending reports whether the order is turned round; without sortBy sortOrder means
+// nothing (RFC 7644 §3.4.2.3).
+func (s SearchRequest) descending() bool {
+	return s.SortBy != "" && strings.EqualFold(s.SortOrder, "descending")
+}
+
+// has reports whether an attribute is one of a resource type.
+func has(t *schemas.ResourceType, a *schemas.Attribute) bool { return t.Lookup(a.Path) == a }
+
+// without puts what they come to in the place of the terms on attributes that a type
+// does not have: they have no value.
+func without(e filter.Expr, t *schemas.ResourceType) filter.Expr {
+	var attr *schemas.Attribute
+	switch e := e.(type) {
+	case filter.And:
+		out := make(filter.And, len(e))
+		for i, term := range e {
+			out[i] = without(term, t)
+		}
+		return out
+	case filter.Or:
+		out := make(filter.Or, len(e))
+		for i, term := range e {
+			out[i] = without(term, t)
+		}
+		return out
+	case filter.Not:
+		return filter.Not{Expr: without(e.Expr, t)}
+	case filter.ValuePath:
+		attr = e.Attr
+	case filter.Present:
+		attr = e.Attr
+	case filter.Compare:
+		attr = e.Attr
+	}
+	if has(t, attr) {
+		return e
+	}
+	always := filter.Present{Attr: t.Top("id")}
+	if e.Match(nil) {
+		return always
+	}
+	return filter.Not{Expr: always}
 }
 
 // unstored reports whether a is made up when a resource is written out, so that
@@ -147,7 +286,7 @@ func ofManager(a *schemas.Attribute) bool {
 // computed rewrites the comparisons with meta.location into ones with id, which
 // is all a location says, and refuses those with other values that are made up
 // on the way out: meta.version depends on the groups that are shown, and a manager
-// has a name and an address if it exists.
+// has an address if it exists.
 func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
 	switch e := e.(type) {
 	case filter.And:

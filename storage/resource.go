@@ -60,14 +60,32 @@ type Query struct {
 	// StartIndex is 1-based. Count 0 asks for the total only.
 	StartIndex int
 	Count      int
+	// Walk asks for a page of a walk: it begins behind After, or with the first
+	// resource if that is nil, StartIndex does not count, and Page.Last is set. Whatever comes and goes
+	// meanwhile, a walk from page to page meets everything once that is there all the time and keeps
+	// its place in the order, and costs the same at its end as at its beginning.
+	Walk  bool
+	After *Mark
+}
+
+// Mark is a place in the order of a Query. It is good for the store and the query
+// that it comes from.
+type Mark struct {
+	// Value is that of SortBy: a string, bool, int64 or float64, or nil for none.
+	Value any
+	ID    string
 }
 
 // Page is the answer to a Query. Its resources are read in portions, so that a
 // page needs little memory and a slow reader holds up nobody.
 type Page struct {
-	// TotalResults is how many resources the query selects in all.
+	// TotalResults is how many resources the query selects in all. It is not counted, and 0, for a
+	// Query with After.
 	TotalResults int
-	next         func(context.Context) ([]*Resource, error)
+	// Last is the place of the last resource of a page of a walk, if there are more
+	// behind it.
+	Last *Mark
+	next func(context.Context) ([]*Resource, error)
 }
 
 // NewPage is for backends: next returns the following portion, or none at the

@@ -110,7 +110,9 @@ func TestTenantsApart(t *testing.T) {
 	mark := &storage.LoadMark{Dump: "d1", Digest: make([]byte, 32)}
 	for _, step := range []func(storage.Tx) error{
 		func(tx storage.Tx) error { return tx.SetLoad(nil, mark) },
-		func(tx storage.Tx) error { return tx.Load(&storage.Record{Tenant: &storage.Tenant{ID: acme, Created: time.Now()}}) },
+		func(tx storage.Tx) error {
+			return tx.Load(&storage.Record{Tenant: &storage.Tenant{ID: acme, Created: time.Now()}})
+		},
 		func(tx storage.Tx) error {
 			return errors.Join(tx.SetLoad(mark, nil), tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "tenant.load", Type: "Tenant"}))
 		},

@@ -324,8 +324,10 @@ func (s *Server) routes() (http.Handler, error) {
 		slices.Sort(allowed)
 		e.allow = strings.Join(allowed, ", ")
 		h := s.wrap(e.path, e.mount, s.serve(e))
-		router.Path(e.path).Handler(h)
-		router.Path(e.path + "/").Handler(h)
+		// What begins with a dot (RFC 7644 §3.4.3: .search) is no id.
+		pattern := strings.ReplaceAll(e.path, "{id}", "{id:[^/.][^/]*}")
+		router.Path(pattern).Handler(h)
+		router.Path(pattern + "/").Handler(h)
 	}
 	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.wrap("none", s.mountOf(r), func(*call) error {

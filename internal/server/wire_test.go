@@ -89,10 +89,10 @@ func TestPathForms(t *testing.T) {
 	)
 	check(404,
 		"/scim/v2/Groups/%252e%252e/Users",
-		"/scim/v2/.search", "/scim/v2/Users/.search", "/scim/v2/Users/..x", "/.well-known/x", "/scim/v2/...",
+		"/scim/v2/.searches", "/scim/v2/Users/.searches", "/scim/v2/Users/..x", "/.well-known/x", "/scim/v2/...",
 		"/scim/v2/Users/"+id+"%20", "/scim/v2/Users/"+id+"%0a", "/scim/v2/Users/%09"+id,
 		"/SCIM/v2/Users", "/scim/V2/Users", "/scim/v2/users", "/scim/v2/Users/"+strings.ToUpper(id), "/scim/v2/Users.json", "/scim/v2/Users/"+id+".json",
-		"/scim/v2", "/scim/v2/", "/", "/metrics", "/healthz", "/debug/pprof/", "/scim/v2/Users/"+id+"/x",
+		"/", "/metrics", "/healthz", "/debug/pprof/", "/scim/v2/Users/"+id+"/x",
 	)
 	// The plain forms, for comparison.
 	for path, want := range map[string]int{"/scim/v2/Users": 200, "/scim/v2/Users/": 200, "/scim/v2/Users/" + id: 200, "/scim/v2/Users/" + id + "/": 200, "/scim/v2/Users?a=../%2e%2f": 200} {

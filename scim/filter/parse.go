@@ -37,9 +37,10 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return "at offset " + strconv.Itoa(e.Offset) + ": " + e.Msg }
 
-// Parse reads a filter on resources of type rt. Every error is a *[SyntaxError].
-func Parse(text string, rt *schemas.ResourceType, l Limits) (Expr, error) {
-	p := parser{text: text, rt: rt, limits: l}
+// Parse reads a filter on resources of type rt. An attribute that rt does not have, and
+// one of also has, is one without a value (RFC 7644 §3.4.2.1). Every error is a *[SyntaxError].
+func Parse(text string, rt *schemas.ResourceType, l Limits, also ...*schemas.ResourceType) (Expr, error) {
+	p := parser{text: text, rt: rt, also: also, limits: l}
 	if err := p.begin("the filter is empty"); err != nil {
 		return nil, err
 	}
@@ -57,6 +58,7 @@ type parser struct {
 	text   string
 	pos    int
 	rt     *schemas.ResourceType
+	also   []*schemas.ResourceType
 	in     *schemas.Attribute // whose sub-attributes the names are: inside brackets
 	limits Limits
 	depth  int
@@ -206,6 +208,9 @@ func (p *parser) attribute() (*schemas.Attribute, error) {
 		a = p.in.Sub(name)
 	default:
 		a = p.rt.Lookup(name)
+		for i := 0; a == nil && i < len(p.also); i++ {
+			a = p.also[i].Lookup(name)
+		}
 	}
 	if a == nil {
 		return nil, p.fail(start, "unknown attribute "+shown(name)+of)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -127,7 +128,9 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 		}
 		return nil, explain(err)
 	}
-	return storage.NewPage(total, p.next), nil
+	answer := storage.NewPage(total, p.next)
+	answer.Last = p.last
+	return answer, nil
 }
 
 // page is the result of a query: a portion read ahead, and the ids of those
@@ -141,6 +144,7 @@ type page struct {
 	rest   []string
 	read   int // resources and
 	bytes  int // bytes of documents so far, from which portions are measured
+	last   *storage.Mark
 }
 
 // query reads what the page begins with, and the total.
@@ -155,6 +159,9 @@ func (p *page) query(ctx context.Context, q storage.Query) (int, error) {
 	}
 	skip := max(0, q.StartIndex-1)
 	count := max(0, q.Count)
+	if q.Walk && count > 0 {
+		return p.walk(ctx, q, cond, sort)
+	}
 	got := 0
 	if count > 0 {
 		limit := min(count, firstPortion)
@@ -183,6 +190,73 @@ func (p *page) query(ctx context.Context, q storage.Query) (int, error) {
 	}
 	n, err := p.store.db.Collection(resources).CountDocuments(ctx, cond.query)
 	return int(n), err
+}
+
+// walk reads a page of a walk in an order that MongoDB has. One resource more than the
+// page has room for says that the walk goes on.
+func (p *page) walk(ctx context.Context, q storage.Query, cond condition, sort bson.D) (int, error) {
+	where := cond.query
+	if q.After != nil {
+		where = append(slices.Clone(where), behind(sort, q.After)...)
+	}
+	value, kept, more := placeIn(sort), 0, false
+	var last storage.Mark
+	row := func(take func(bson.Raw)) func(bson.Raw) error {
+		return func(raw bson.Raw) error {
+			if kept == q.Count {
+				more = true
+				return nil
+			}
+			kept++
+			last = storage.Mark{Value: value(raw), ID: text(raw, fResource)}
+			take(raw)
+			return nil
+		}
+	}
+	limit := min(q.Count+1, firstPortion)
+	if err := p.store.each(ctx, resources, where, row(p.take), find(sort, 0, limit).fields(resourceFields)); err != nil {
+		return 0, err
+	}
+	if kept == limit && q.Count >= limit {
+		rest := func(raw bson.Raw) { p.rest = append(p.rest, text(raw, fResource)) }
+		err := p.store.each(ctx, resources, where, row(rest), find(sort, limit, q.Count+1-limit).fields(only(fResource, fCreated, fModified)))
+		if err != nil {
+			return 0, err
+		}
+	}
+	if more {
+		p.last = &last
+	}
+	switch {
+	case q.After != nil:
+		return 0, nil
+	case !more:
+		return kept, nil
+	}
+	n, err := p.store.db.Collection(resources).CountDocuments(ctx, cond.query)
+	return int(n), err
+}
+
+// placeIn returns what the value of a Mark is in an order of serverSort.
+func placeIn(sort bson.D) func(bson.Raw) any {
+	field := sort[0].Key
+	if field == fResource {
+		return func(bson.Raw) any { return nil }
+	}
+	return func(raw bson.Raw) any { return number(raw, field) }
+}
+
+// behind selects what comes behind a mark in an order of serverSort.
+func behind(sort bson.D, m *storage.Mark) bson.D {
+	op := "$gt"
+	if sort[0].Value == -1 {
+		op = "$lt"
+	}
+	if sort[0].Key == fResource {
+		return d(fResource, d(op, m.ID))
+	}
+	field := sort[0].Key
+	return d(field, d(op+"e", m.Value), "$or", bson.A{d(field, d(op, m.Value)), d(fResource, d(op, m.ID))})
 }
 
 // find begins the options of a find. A batch has room for one more than is

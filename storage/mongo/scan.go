@@ -3,6 +3,7 @@ package mongo
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,12 +31,31 @@ func (p *page) scan(ctx context.Context, q storage.Query, cond condition, sort b
 		sort = d(fResource, 1)
 	}
 	w := window{skip: max(0, q.StartIndex-1), count: max(0, q.Count), sorted: !inServerOrder, descending: q.Descending}
+	where := cond.query
+	if q.Walk {
+		w.skip = 0
+		if w.count > 0 {
+			w.count++ // says whether the walk goes on
+		}
+		switch {
+		case q.After == nil:
+		case inServerOrder:
+			where = append(slices.Clone(where), behind(sort, q.After)...)
+		default:
+			w.after = &item{id: q.After.ID, value: q.After.Value}
+		}
+	}
 	fields := only(fResource)
 	if !cond.exact {
 		fields = slices.Clone(resourceFields)
 	}
 	var value func(bson.Raw) any
-	if !inServerOrder {
+	if inServerOrder {
+		value = placeIn(sort)
+		if sort[0].Key != fResource && cond.exact {
+			fields = append(fields, bson.E{Key: sort[0].Key, Value: 1})
+		}
+	} else {
 		field, from := sortValue(q.SortBy)
 		if value = from; !slices.ContainsFunc(fields, func(e bson.E) bool { return e.Key == field }) {
 			fields = append(fields, bson.E{Key: field, Value: 1})
@@ -55,16 +75,15 @@ func (p *page) scan(ctx context.Context, q storage.Query, cond condition, sort b
 			}
 		}
 		for _, raw := range selected {
-			it := item{id: text(raw, fResource)}
-			if value != nil {
-				it.value = value(raw)
-			}
-			w.add(it)
+			w.add(item{id: text(raw, fResource), value: value(raw)})
 		}
 		chunk = chunk[:0]
+		if q.After != nil && inServerOrder && len(w.items) == w.count {
+			return errEnough
+		}
 		return nil
 	}
-	err := p.store.each(ctx, resources, cond.query, func(raw bson.Raw) error {
+	err := p.store.each(ctx, resources, where, func(raw bson.Raw) error {
 		chunk = append(chunk, slices.Clone(raw))
 		if len(chunk) < scanAtOnce {
 			return nil
@@ -74,10 +93,20 @@ func (p *page) scan(ctx context.Context, q storage.Query, cond condition, sort b
 	if err == nil {
 		err = flush()
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errEnough) {
 		return 0, err
 	}
-	p.rest = w.ids()
+	list := w.page()
+	if q.Walk && q.Count > 0 && len(list) > q.Count {
+		list = list[:q.Count]
+		p.last = &storage.Mark{Value: list[q.Count-1].value, ID: list[q.Count-1].id}
+	}
+	for _, it := range list {
+		p.rest = append(p.rest, it.id)
+	}
+	if q.After != nil {
+		w.total = 0
+	}
 	if len(p.rest) > 0 {
 		n := min(len(p.rest), 64)
 		if p.first, err = p.byID(ctx, p.rest[:n]); err != nil {
@@ -91,6 +120,9 @@ func (p *page) scan(ctx context.Context, q storage.Query, cond condition, sort b
 	return w.total, nil
 }
 
+// errEnough ends a scan that has found what it looked for.
+var errEnough = errors.New("enough")
+
 // item is a resource that a query selects.
 type item struct {
 	id    string
@@ -102,6 +134,7 @@ type window struct {
 	skip, count int
 	sorted      bool // by value; otherwise items come in order
 	descending  bool
+	after       *item // where the page begins, in place of skip
 	total       int
 	items       []item
 }
@@ -109,6 +142,7 @@ type window struct {
 func (w *window) add(it item) {
 	w.total++
 	switch {
+	case w.after != nil && w.compare(it, *w.after) <= 0:
 	case w.count == 0:
 	case !w.sorted:
 		if w.total > w.skip && len(w.items) < w.count {
@@ -124,28 +158,25 @@ func (w *window) add(it item) {
 	}
 }
 
-func (w *window) sort() {
-	slices.SortFunc(w.items, func(a, b item) int {
-		n := cmp.Or(storage.CompareValues(a.value, b.value), strings.Compare(a.id, b.id))
-		if w.descending {
-			return -n
-		}
-		return n
-	})
+func (w *window) sort() { slices.SortFunc(w.items, w.compare) }
+
+func (w *window) compare(a, b item) int {
+	n := cmp.Or(storage.CompareValues(a.value, b.value), strings.Compare(a.id, b.id))
+	if w.descending {
+		return -n
+	}
+	return n
 }
 
-func (w *window) ids() []string {
+// page returns what is on the page, in order.
+func (w *window) page() []item {
 	list := w.items
 	if w.sorted {
 		w.sort()
 		list = w.items[min(w.skip, len(w.items)):]
 		list = list[:min(w.count, len(list))]
 	}
-	ids := make([]string, len(list))
-	for i, it := range list {
-		ids[i] = it.id
-	}
-	return ids
+	return list
 }
 
 // sortValue returns the field that an attribute's value is taken from, and how:

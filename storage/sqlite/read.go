@@ -9,6 +9,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/storage"
 )
@@ -75,7 +76,9 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 		// to a row that was not asked for. A query that meets several in a row takes
 		// so long that another answer would be no newer.
 		if !p.asked || again == 3 || s.recent.commits.Load() == commits {
-			return storage.NewPage(total, p.next), nil
+			answer := storage.NewPage(total, p.next)
+			answer.Last = p.last
+			return answer, nil
 		}
 		p.read.release()
 	}
@@ -145,6 +148,7 @@ type page struct {
 	given bool     // the caller has read
 	rest  []int64
 	asked bool // for keys in memory
+	last  *storage.Mark
 }
 
 // portion is resources whose documents and ids lie in one buffer each, because
@@ -281,6 +285,9 @@ func (p *page) readRest(ctx context.Context) error {
 
 // list reads a page of all resources of a type in the order of their ids.
 func (p *page) list(c *sqlite.Conn, tenant string, q storage.Query) (int, error) {
+	if q.Walk {
+		return p.walk(c, tenant, q)
+	}
 	total, lo, skip, err := position(c, tenant, q.Type, int64(max(0, q.StartIndex-1)))
 	if err != nil || q.Count <= 0 || int64(q.StartIndex) > total {
 		return int(total), err
@@ -291,11 +298,109 @@ func (p *page) list(c *sqlite.Conn, tenant string, q storage.Query) (int, error)
 	return int(total), err
 }
 
+// walk reads a page of a walk over all resources of a type in the order of their ids.
+func (p *page) walk(c *sqlite.Conn, tenant string, q storage.Query) (total int, err error) {
+	after := ""
+	if q.After != nil {
+		after = q.After.ID
+	} else {
+		n, _, _, err := position(c, tenant, q.Type, 0)
+		if err != nil {
+			return 0, err
+		}
+		total = int(n)
+	}
+	if q.Count <= 0 {
+		return total, nil
+	}
+	w := walker{page: p, left: q.Count}
+	err = query(c, `SELECT `+resourceColumns+` FROM resource r
+		WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND r.id > ? ORDER BY r.id LIMIT 0 + ?`,
+		func(st *sqlite.Stmt) error { w.take(st); return nil }, tenant, q.Type, after, q.Count+1)
+	if err != nil || !w.more {
+		return total, err
+	}
+	p.last, err = w.mark(c, nil)
+	return total, err
+}
+
+// walker takes the rows of a page of a walk. One more than the page has room for says
+// that the walk goes on.
+type walker struct {
+	page *page
+	left int
+	n    int64 // the row that was taken last
+	more bool
+}
+
+func (w *walker) take(st *sqlite.Stmt) {
+	if w.left == 0 {
+		w.more = true
+		return
+	}
+	w.left--
+	w.n = st.ColumnInt64(0)
+	w.page.take(st)
+}
+
+// mark reads the place of the row that was taken last.
+func (w *walker) mark(c *sqlite.Conn, sortBy *schemas.Attribute) (*storage.Mark, error) {
+	col := "NULL"
+	if sortBy != nil {
+		col = sortColumn(sortBy)
+	}
+	m := new(storage.Mark)
+	err := transient(c, "SELECT r.id, "+col+" FROM resource r WHERE r.n = ?", func(st *sqlite.Stmt) error {
+		m.ID = st.ColumnText(0)
+		switch st.ColumnType(1) {
+		case sqlite.TypeInteger:
+			m.Value = st.ColumnInt64(1)
+		case sqlite.TypeFloat:
+			m.Value = st.ColumnFloat(1)
+		case sqlite.TypeText:
+			m.Value = st.ColumnText(1)
+		}
+		return nil
+	}, []any{w.n})
+	return m, err
+}
+
+// searchOn is search for a page of a walk.
+func (p *page) searchOn(c *sqlite.Conn, sel selection, q storage.Query, run func(sql string, args []any, row func(*sqlite.Stmt)) error) (int, error) {
+	from, args := sel.from, sel.args
+	if q.After != nil {
+		on, more := behind(q.SortBy, q.Descending, q.After)
+		from, args = from+" AND "+on, append(slices.Clone(args), more...)
+	}
+	w := walker{page: p, left: q.Count}
+	err := run("SELECT "+resourceColumns+" FROM "+from+" ORDER BY "+order(q.SortBy, q.Descending)+" LIMIT 0 + ?", append(slices.Clone(args), q.Count+1), w.take)
+	switch {
+	case err != nil:
+		return 0, err
+	case w.more:
+		if p.last, err = w.mark(c, q.SortBy); err != nil {
+			return 0, err
+		}
+	}
+	if q.After != nil {
+		return 0, nil
+	}
+	if !w.more {
+		return q.Count - w.left, nil
+	}
+	total := 0
+	err = run("SELECT count(*) FROM "+sel.from, sel.args, func(st *sqlite.Stmt) { total = st.ColumnInt(0) })
+	return total, err
+}
+
 // search reads a page of what a filter selects, or of everything in another
 // order.
 func (p *page) search(ctx context.Context, c *sqlite.Conn, sel selection, q storage.Query) (int, error) {
 	run := func(sql string, args []any, row func(*sqlite.Stmt)) error {
 		return p.store.bounded(ctx, c, sel, sql, args, row)
+	}
+	if q.Walk && q.Count > 0 {
+		return p.searchOn(c, sel, q, run)
 	}
 	got := 0
 	skip := max(0, q.StartIndex-1)

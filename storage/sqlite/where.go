@@ -386,24 +386,51 @@ func order(a *schemas.Attribute, descending bool) string {
 	if a == nil {
 		return "r.id " + dir
 	}
-	c := compiler{}
-	var col string
-	if m := storage.OuterElement(a, nil); m == nil {
-		col = c.column(a, row)
-	} else {
-		// The primary value decides, or else the first.
-		leaf := "e.value"
-		if a != m {
-			leaf = "json_extract(e.value, " + path(a, m) + ")"
-			if a.MultiValued {
-				leaf = "json_extract(" + leaf + ", '$[0]')"
-			}
-		}
-		primary := ""
-		if m.Sub("primary") != nil {
-			primary = `coalesce(json_extract(e.value, '$."primary"'), 0) DESC, `
-		}
-		col = "(SELECT " + leaf + " FROM jsonb_each(r.shadow, " + path(m, nil) + ") e ORDER BY " + primary + "e.key LIMIT 1)"
+	return sortColumn(a) + " " + dir + " NULLS " + nulls + ", r.id " + dir
+}
+
+// sortColumn is what order compares for an attribute.
+func sortColumn(a *schemas.Attribute) string {
+	m := storage.OuterElement(a, nil)
+	if m == nil {
+		c := compiler{}
+		return c.column(a, row)
 	}
-	return col + " " + dir + " NULLS " + nulls + ", r.id " + dir
+	// The primary value decides, or else the first.
+	leaf := "e.value"
+	if a != m {
+		leaf = "json_extract(e.value, " + path(a, m) + ")"
+		if a.MultiValued {
+			leaf = "json_extract(" + leaf + ", '$[0]')"
+		}
+	}
+	primary := ""
+	if m.Sub("primary") != nil {
+		primary = `coalesce(json_extract(e.value, '$."primary"'), 0) DESC, `
+	}
+	return "(SELECT " + leaf + " FROM jsonb_each(r.shadow, " + path(m, nil) + ") e ORDER BY " + primary + "e.key LIMIT 1)"
+}
+
+// behind selects what comes behind a mark in an order. Where an index has the order,
+// the first comparison is one that it answers.
+func behind(a *schemas.Attribute, descending bool, m *storage.Mark) (sql string, args []any) {
+	beyond := ">"
+	if descending {
+		beyond = "<"
+	}
+	if a == nil {
+		return "r.id " + beyond + " ?", []any{m.ID}
+	}
+	col := sortColumn(a)
+	switch {
+	case m.Value == nil && descending: // what has no value comes first
+		return "(" + col + " IS NOT NULL OR r.id < ?)", []any{m.ID}
+	case m.Value == nil:
+		return col + " IS NULL AND r.id > ?", []any{m.ID}
+	}
+	sql, args = col+" "+beyond+"= ? AND ("+col+" "+beyond+" ? OR r.id "+beyond+" ?)", []any{m.Value, m.Value, m.ID}
+	if !descending && a.Top().Name != "meta" && a.Path != "id" {
+		sql = "(" + sql + " OR " + col + " IS NULL)"
+	}
+	return sql, args
 }

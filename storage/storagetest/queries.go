@@ -18,6 +18,8 @@ import (
 
 var queryPromises = []promise{
 	{"pages hold every resource once, in order, whatever their size", walkPages},
+	{"a walk meets every resource once, in order, whatever the size of its pages", walkOn},
+	{"a walk meets what is there all the time once, whatever comes and goes", walkAmongChanges},
 	{"Count 0 asks for the total only", countZero},
 	{"a page past the end is empty and has the total", pastTheEnd},
 	{"a large page comes whole", largePage},
@@ -98,6 +100,105 @@ func walkPages(t *testing.T, d *directory) {
 			}
 			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("%+v, pages of %d (-whole +pages):\n%s", q, size, diff)
+			}
+		}
+	}
+}
+
+// walk walks through a query in pages of a size and returns the ids; between is called
+// between pages.
+func (d *directory) walk(q storage.Query, size int, between func(page []string)) []string {
+	d.t.Helper()
+	q.Walk, q.Count, q.After = true, size, nil
+	var got []string
+	for first := true; ; first = false {
+		p, err := d.Query(d.t.Context(), d.tenant, q)
+		if err != nil {
+			d.t.Fatalf("Query %+v: %v", q, err)
+		}
+		if !first && p.TotalResults != 0 {
+			d.t.Errorf("%+v: TotalResults is %d behind a mark", q, p.TotalResults)
+		}
+		list, err := readAll(d.t.Context(), p)
+		if err != nil {
+			d.t.Fatalf("%+v: %v", q, err)
+		}
+		ids := idsOf(list...)
+		if len(ids) > size || p.Last != nil && len(ids) < size {
+			d.t.Fatalf("%+v: a page of %d, the last: %t", q, len(ids), p.Last == nil)
+		}
+		got = append(got, ids...)
+		if p.Last == nil {
+			return got
+		}
+		q.After = p.Last
+		between(ids)
+	}
+}
+
+func walkOn(t *testing.T, d *directory) {
+	sampleUsers(d, 30)
+	for i := range 5 { // without a value of most attributes
+		d.add(d.user, fmt.Sprintf(`{"userName":"bare%d"}`, i))
+	}
+	for _, q := range append(selections(d),
+		storage.Query{SortBy: d.user.Lookup("title"), Descending: true},
+		storage.Query{SortBy: d.user.Lookup("active")},
+		storage.Query{SortBy: d.user.Lookup("emails.value"), Descending: true},
+		storage.Query{SortBy: d.user.Lookup("id")},
+		storage.Query{SortBy: d.user.Lookup("meta.created")},
+		storage.Query{SortBy: d.user.Lookup("meta.created"), Filter: d.parse(d.user, `emails.value co "all"`)},
+	) {
+		q.Type, q.StartIndex, q.Count = "User", 1, all
+		want, total := d.page(q)
+		q.Walk, q.Count = true, 1
+		p, err := d.Query(t.Context(), d.tenant, q)
+		if err != nil || p.TotalResults != total {
+			t.Errorf("%+v: TotalResults is %d, %v, want %d", q, p.TotalResults, err, total)
+		}
+		for _, size := range []int{1, 7, 29, 30, 31, 600} {
+			got := d.walk(q, size, func([]string) {})
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%+v, pages of %d (-whole +walked):\n%s", q, size, diff)
+			}
+		}
+	}
+}
+
+func walkAmongChanges(t *testing.T, d *directory) {
+	users := sampleUsers(d, 60)
+	random := rand.New(rand.NewPCG(7, 8))
+	added := 0
+	for _, q := range []storage.Query{
+		{},
+		{Descending: true},
+		{SortBy: d.user.Lookup("title")},
+		{SortBy: d.user.Lookup("meta.created"), Descending: true},
+		{Filter: d.parse(d.user, `userName sw "u"`)},
+	} {
+		q.Type = "User"
+		stay := map[string]bool{}
+		for _, r := range users {
+			stay[r.ID] = true
+		}
+		got := d.walk(q, 7, func([]string) {
+			added++
+			d.add(d.user, fmt.Sprintf(`{"userName":"u-new%d","title":"t%d"}`, added, added%4))
+			i := random.IntN(len(users))
+			delete(stay, users[i].ID)
+			d.remove(users[i])
+			users = slices.Delete(users, i, i+1)
+		})
+		met := map[string]int{}
+		for _, id := range got {
+			met[id]++
+			if met[id] > 1 {
+				t.Errorf("%+v: %s was met again", q, id)
+			}
+		}
+		for id := range stay {
+			if met[id] != 1 {
+				t.Errorf("%+v: %s was there all the time and not met", q, id)
 			}
 		}
 	}

@@ -314,11 +314,15 @@ func collect(ctx context.Context, s storage.Store, tenant storage.TenantID, q st
 	if err != nil {
 		return nil, 0, err
 	}
-	var list []*storage.Resource
+	list, err := readAll(ctx, p)
+	return list, p.TotalResults, err
+}
+
+func readAll(ctx context.Context, p *storage.Page) (list []*storage.Resource, err error) {
 	for {
 		portion, err := p.Next(ctx)
 		if err != nil || len(portion) == 0 {
-			return list, p.TotalResults, err
+			return list, err
 		}
 		for _, r := range portion {
 			list = append(list, keep(r))
@@ -412,7 +416,7 @@ func (d *directory) wantGone(r *storage.Resource) {
 func (d *directory) members(g *storage.Resource) []storage.Member {
 	d.t.Helper()
 	var list []storage.Member
-	for m, err := range d.Members(d.t.Context(), d.tenant, g.ID) {
+	for m, err := range d.Members(d.t.Context(), d.tenant, g.ID, "") {
 		if err != nil {
 			d.t.Fatalf("Members of %s: %v", g.Name, err)
 		}
