@@ -42,8 +42,11 @@ func chooseIndexed(set *schemas.Set, given string) (*schemas.Attribute, error) {
 		return nil, errors.New("does not say of which resource type; write it like User:title")
 	}
 	t := set.Type(name)
-	if t == nil {
+	switch {
+	case t == nil:
 		return nil, errors.New("names no resource type; those are User, Group and others at /ResourceTypes")
+	case t.Name == "GroupMembership":
+		return nil, errors.New("is of a type that is never stored, being another view of groups")
 	}
 	a := t.Lookup(path)
 	switch {

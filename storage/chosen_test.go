@@ -42,6 +42,7 @@ func TestChooseIndexed(t *testing.T) {
 		{[]string{"title"}, nil, "of which resource type"},
 		{[]string{""}, nil, "of which resource type"},
 		{[]string{"Printer:title"}, nil, "no resource type"},
+		{[]string{"GroupMembership:group.display"}, nil, "never stored"},
 		{[]string{"User:shoeSize"}, nil, "no attribute of User"},
 		{[]string{"User:password"}, nil, "no attribute of User"},
 		{[]string{"User:"}, nil, "no attribute of User"},
