@@ -19,7 +19,7 @@ import (
 func TestChosenAnswers(t *testing.T) {
 	server := mongotest.Start(t)
 	chosen := storagetest.Chosen(t)
-	storagetest.RunQueries(t, func(t *testing.T) storage.Store {
+	storagetest.RunFilters(t, func(t *testing.T) storage.Store {
 		return open(t, server.URI(server.NewDatabase(t)), Options{QueryTimeout: time.Minute, Indexed: chosen})
 	})
 }

@@ -18,7 +18,7 @@ import (
 // TestChosenAnswers: with indexes by choice, queries find what they find without.
 func TestChosenAnswers(t *testing.T) {
 	chosen := storagetest.Chosen(t)
-	storagetest.RunQueries(t, func(t *testing.T) storage.Store {
+	storagetest.RunFilters(t, func(t *testing.T) storage.Store {
 		return open(t, filepath.Join(t.TempDir(), "roster.db"), Options{QueryTimeout: time.Minute, Indexed: chosen})
 	})
 }
