@@ -135,8 +135,10 @@ var telling = []string{
 // created returns what the entry of a new resource tells.
 func created(t *schemas.ResourceType, attrs map[string]any) (c changes) {
 	for _, name := range telling {
-		if a := t.Top(name); a != nil && attrs[name] != nil {
-			c.add(a.Path, nil, a.ReadableJSON(attrs[name]))
+		if v := attrs[name]; v != nil {
+			if a := t.Top(name); a != nil {
+				c.add(a.Path, nil, a.ReadableJSON(v))
+			}
 		}
 	}
 	return c

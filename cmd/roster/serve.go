@@ -69,7 +69,15 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, p, log, server.NewStoreMetrics(registry, p.kind).Committed)
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	indexed, err := storage.ChooseIndexed(set, c.IndexAttributes)
+	if err != nil {
+		return fmt.Errorf("the configuration is not valid:\nindex-attributes: %w", err)
+	}
+	store, err := openStore(ctx, p, log, indexed, server.NewStoreMetrics(registry, p.kind).Committed)
 	if err != nil {
 		return fmt.Errorf("open the store %s: %w", c.Store, err)
 	}
@@ -82,10 +90,6 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		return err
 	} else if mark != nil {
 		log.Warn("a dump has been loaded in part; no token is accepted before `roster load` has completed it", "tenant", storage.DefaultTenant, "records", mark.Records)
-	}
-	set, err := schemas.Load()
-	if err != nil {
-		return err
 	}
 	verifier := auth.NewVerifier(store, time.Now)
 	verifier.Log = log
