@@ -42,7 +42,7 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
 	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
-	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
+	"POST /admin/v1/clients": "GA", "PATCH /admin/v1/clients/{id}": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }
 
 // TestRoleMatrix walks every route with every built-in role, and with none.
