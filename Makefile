@@ -7,7 +7,7 @@ GOLANGCI := v2.15.0
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences vendors clean
+.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences suite conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,17 @@ test: ## vet and run the whole suite, with the race detector, in random order
 
 lint: ## golangci-lint at the pinned version
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run ./...
+
+# scim2-tester and what it needs, at exact versions.
+SCIM2 := bin/scim2
+$(SCIM2)/bin/scim2:
+	python3 -m venv $(SCIM2)
+	$(SCIM2)/bin/pip install -q scim2-cli==0.6.0 scim2-tester==0.5.2 scim2-client==0.13.2 scim2-models==0.12.3
+
+suite: $(SCIM2)/bin/scim2 ## install a public compliance suite (Python, into bin/scim2)
+
+conformance: suite ## run the public compliance suite against the server on both stores
+	ROSTER_TEST_SCIM2=$(CURDIR)/$(SCIM2)/bin/scim2 $(GO) test -count=1 -v -run TestComplianceSuite ./cmd/roster
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@for pkg in $$($(GO) list ./...); do \

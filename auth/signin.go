@@ -908,7 +908,7 @@ func parseAccount(r *storage.Resource) account {
 		UserName    string `json:"userName"`
 		DisplayName string `json:"displayName"`
 		NickName    string `json:"nickName"`
-		Active      bool   `json:"active"`
+		Active      *bool  `json:"active"` // a user without it is active
 		Name        struct {
 			Given  string `json:"givenName"`
 			Family string `json:"familyName"`
@@ -920,7 +920,7 @@ func parseAccount(r *storage.Resource) account {
 	if err := json.Unmarshal(r.Doc, &doc); err != nil {
 		return account{id: r.ID} // nobody signs in with a damaged record
 	}
-	p := account{id: r.ID, userName: doc.UserName, active: doc.Active, found: true,
+	p := account{id: r.ID, userName: doc.UserName, active: doc.Active == nil || *doc.Active, found: true,
 		words: []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
 	for _, e := range doc.Emails {
 		p.words = append(p.words, e.Value)

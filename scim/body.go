@@ -172,6 +172,17 @@ func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any) (
 // withBody reads a body and hands it to do. The memory set aside for it is given back
 // when that is done.
 func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any) error) error {
+	return h.withRaw(r, by, func(raw []byte) error {
+		tree, err := schemas.Decode(raw, BodyLimits)
+		if err != nil {
+			return err
+		}
+		return do(tree)
+	})
+}
+
+// withRaw is withBody for a body that do reads itself.
+func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(raw []byte) error) error {
 	if err := acceptable(r.Header); err != nil {
 		return err
 	}
@@ -181,11 +192,7 @@ func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any)
 	if err != nil {
 		return err
 	}
-	tree, err := schemas.Decode(raw, BodyLimits)
-	if err != nil {
-		return err
-	}
-	return do(tree)
+	return do(raw)
 }
 
 func unreadable(err error) error {

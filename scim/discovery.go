@@ -27,13 +27,13 @@ func serviceProviderConfig(base string) object {
 	return object{
 		"schemas":        []string{ServiceProviderConfigURI},
 		"patch":          object{"supported": true},
-		"bulk":           object{"supported": false, "maxOperations": 0, "maxPayloadSize": 0},
+		"bulk":           object{"supported": true, "maxOperations": MaxBulkOperations, "maxPayloadSize": MaxBody},
 		"filter":         object{"supported": true, "maxResults": MaxCount},
 		"changePassword": object{"supported": true},
 		"sort":           object{"supported": true},
 		"etag":           object{"supported": true},
 		"pagination": object{"cursor": true, "index": true, "defaultPaginationMethod": "index",
-			"defaultPageSize": DefaultCount, "maxPageSize": MaxCount, "cursorTimeout": int(CursorLifetime.Seconds())},
+			"defaultPageSize": MaxCount, "maxPageSize": MaxCount, "cursorTimeout": int(CursorLifetime.Seconds())},
 		"authenticationSchemes": []object{{
 			"type": "oauthbearertoken", "name": "OAuth Bearer Token", "primary": true,
 			"description": "A bearer token (RFC 6750) made with \"roster client create\"",

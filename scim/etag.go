@@ -11,7 +11,7 @@ import (
 
 // A version is a weak entity tag (RFC 7644 §3.14): W/"7" for the seventh state
 // of a resource's own attributes, W/"7.1c9d20ef" when groups it belongs to or the
-// name of its manager are shown with it. Preconditions of a write look at the first
+// address of its manager are shown with it. Preconditions of a write look at the first
 // part only, since a change of these is no change of the user.
 
 // version returns the entity tag of a resource.
@@ -27,7 +27,7 @@ func appendVersion(dst []byte, r *storage.Resource, with around) []byte {
 		return dst
 	}
 	h := fnv.New32a()
-	h.Write([]byte(with.manager.name))
+	h.Write([]byte(with.manager.id))
 	for _, g := range with.groups {
 		h.Write([]byte(g.Group))
 		h.Write([]byte(g.Display))

@@ -51,6 +51,11 @@ func (h *Handler) Routes() []Route {
 		{"GET", "/Schemas/{id}", auth.Token(), h.schema},
 		{"GET", "", auth.Token(), h.listAll},
 		{"POST", "/.search", auth.Token(), h.searchAll},
+		{"POST", "/Bulk", auth.Token(), h.bulk},
+		{"GET", "/Me", auth.Token(), h.onMe(h.get)},
+		{"PUT", "/Me", auth.Token(), h.onMe(h.replace)},
+		{"PATCH", "/Me", auth.Token(), h.onMe(h.patch)},
+		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
 	}
 	for _, t := range h.provider.Schemas.Types() {
 		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
@@ -286,17 +291,25 @@ func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, 
 	return h.discovery(w, r, serviceProviderConfig(h.base(r)))
 }
 
-func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+// tells reports whether a resource type is among those that discovery tells somebody of:
+// clients learn of those that they may read.
+func tells(by auth.Principal, t *schemas.ResourceType) bool {
+	return by.Kind != auth.Client || by.May(auth.Read, t.Name)
+}
+
+func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	var list []object
 	for _, t := range h.provider.Schemas.Types() {
-		list = append(list, resourceType(h.base(r), t))
+		if tells(by, t) {
+			list = append(list, resourceType(h.base(r), t))
+		}
 	}
 	return h.discovery(w, r, discoveryList(list))
 }
 
-func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	t := h.provider.Schemas.Type(mux.Vars(r)["id"])
-	if t == nil {
+	if t == nil || !tells(by, t) {
 		return storage.ErrNotFound
 	}
 	return h.discovery(w, r, resourceType(h.base(r), t))

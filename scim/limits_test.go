@@ -184,7 +184,7 @@ func TestCountLimits(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	s.Users(t, scim.MaxCount+1)
-	for count, want := range map[string]int{"": scim.DefaultCount, "499": 499, "500": 500, "501": 500, "999999": 500} {
+	for count, want := range map[string]int{"": 1000, "999": 999, "1000": 1000, "1001": 1000, "999999": 1000} {
 		for _, filter := range []string{"", `userName sw "u"`} {
 			q := url.Values{}
 			if count != "" {
@@ -197,7 +197,7 @@ func TestCountLimits(t *testing.T) {
 			if got := strings.Count(r.Body, `"userName"`); got != want || !strings.Contains(r.Body, fmt.Sprintf(`"itemsPerPage":%d}`, want)) {
 				t.Errorf("GET /Users?%s: %d users, want %d", q.Encode(), got, want)
 			}
-			if !strings.Contains(r.Body, `"totalResults":501`) {
+			if !strings.Contains(r.Body, `"totalResults":1001`) {
 				t.Errorf("GET /Users?%s: not all are counted", q.Encode())
 			}
 		}

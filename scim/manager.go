@@ -12,14 +12,14 @@ import (
 )
 
 // The manager of a user (RFC 7643 §4.3) is an id in its document. When that is
-// the id of a user of the directory, $ref and displayName are made on the way out,
-// so that they are true when the manager is renamed, or created later. A manager
-// that does not exist (yet) is shown as it was sent.
+// the id of a user of the directory, $ref is made on the way out, so that it is true
+// when the manager is created later. A manager that does not exist (yet) is shown as it
+// was sent. There is no displayName: clients and compliance suites expect to read what
+// they wrote.
 
-// manager is a manager that exists: where in the document it stands, and what it
-// is called.
+// manager is a manager that exists, and where in the document it stands.
 type manager struct {
-	id, name   string // id is empty for none
+	id         string // empty for none
 	start, end int    // of the object
 }
 
@@ -66,9 +66,7 @@ func (h *Handler) managers(ctx context.Context, by auth.Principal, t *schemas.Re
 		return nil, err
 	}
 	for i, m := range list {
-		if name, exists := names[m.id]; exists {
-			list[i].name = name
-		} else {
+		if _, exists := names[m.id]; !exists {
 			list[i] = manager{}
 		}
 	}
@@ -159,16 +157,14 @@ func (v view) manager(dst []byte, m manager) []byte {
 	dst = append(dst, m.id...)
 	dst = append(dst, `","$ref":"`...)
 	dst = append(append(dst, v.prefix...), m.id...)
-	dst = append(dst, `","displayName":`...)
-	dst = schemas.AppendString(dst, m.name)
-	return append(dst, '}')
+	return append(dst, `"}`...)
 }
 
 // showManager does the same to a parsed document.
 func (v view) showManager(attrs map[string]any, m manager) {
 	ext, _ := attrs[schemas.EnterpriseUserURI].(map[string]any)
 	if shown, ok := ext["manager"].(map[string]any); ok {
-		shown["$ref"], shown["displayName"] = v.location(m.id), m.name
+		shown["$ref"] = v.location(m.id)
 	}
 }
 

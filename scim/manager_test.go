@@ -85,7 +85,6 @@ func FuzzFindManager(f *testing.F) {
 		}
 		// What goes out as stored is what goes out when it is parsed.
 		v := newView(user, "https://roster.example/scim/v2", projectionRequest{})
-		m.name = "Åsa \"the boss\""
 		fast := append(v.manager(bytes.Clone(doc[:m.start]), m), doc[m.end:]...)
 		v.showManager(stored, m)
 		if slow := user.AppendJSON(nil, stored, nil); !bytes.Equal(fast, slow) {

@@ -177,7 +177,7 @@ func opinion(t *testing.T, status int, body string, names map[string]string) map
 // elimityServer is elimity's server over a Provider.
 func elimityServer(t *testing.T, p *scim.Provider) http.Handler {
 	t.Helper()
-	args := &elimity.ServerArgs{ServiceProviderConfig: &elimity.ServiceProviderConfig{MaxResults: scim.DefaultCount}}
+	args := &elimity.ServerArgs{ServiceProviderConfig: &elimity.ServiceProviderConfig{MaxResults: scim.MaxCount}}
 	for _, rt := range p.Schemas.Types() {
 		their := elimity.ResourceType{Name: rt.Name, Endpoint: rt.Endpoint, Schema: rt.Schema.Elimity(), Handler: elimityHandler{p, rt}}
 		for _, e := range rt.Extensions {

@@ -97,6 +97,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	now := p.now()
 	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
 	dropManagerRef(t, attrs)
 	then, err := p.prepare(ctx, by, t, r.ID, attrs)
 	if err != nil {
@@ -168,9 +171,6 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 		return err
 	}
 	attrs["id"] = r.ID
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true // so that a filter for it finds everyone who is
-	}
 	r.Name = storage.NameOf(attrs)
 	r.Doc = t.Document(attrs)
 	if err := checkDocument(t, attrs, r.Doc); err != nil {
@@ -194,7 +194,7 @@ func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.Resour
 }
 
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Read, t); err != nil {
+	if err := p.allowOn(by, auth.Read, t, id); err != nil {
 		return nil, err
 	}
 	if !ours(id) {
@@ -242,7 +242,7 @@ func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.Re
 }
 
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Update, t); err != nil {
+	if err := p.allowOn(by, auth.Update, t, id); err != nil {
 		return nil, err
 	}
 	_, givenMembers := schemas.Field(body, "members")
@@ -286,7 +286,7 @@ func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
-	if err := p.allow(by, auth.Update, t); err != nil {
+	if err := p.allowOn(by, auth.Update, t, id); err != nil {
 		return nil, err
 	}
 	hashed := map[string]string{} // hashing is slow, and the function below may run again inside the write
@@ -505,6 +505,7 @@ type update struct {
 	standing   *auth.Standing
 	then       func(*decision) error // what else follows from the change; may be nil
 	d          *decision
+	own        bool // of oneself, and needs no permission
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -568,6 +569,9 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 	if err := u.d.holds(u.prev); err != nil {
 		return err
 	}
+	if err := u.allowOwn(); err != nil {
+		return err
+	}
 	touched := aspects(u.t, u.changed)
 	if touched != 0 {
 		u.d.subject(u.prev.ID, touched)
@@ -598,7 +602,7 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		u.next = u.prev
 		return nil
 	}
-	if u.then == nil {
+	if u.then == nil && !u.own {
 		if err := u.d.ask(); err != nil {
 			return err
 		}

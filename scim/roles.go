@@ -44,7 +44,7 @@ func roleOf(id string, attrs map[string]any) (*auth.Role, error) {
 	switch {
 	case r.Value == "":
 		return nil, &schemas.ValueError{Path: "value", Msg: "is required"}
-	case ours(auth.CanonicalRoleName(r.Value)):
+	case ours(auth.CanonicalRoleName(r.Value)) && auth.CanonicalRoleName(r.Value)[14] == '7': // the version of a UUID
 		return nil, &schemas.ValueError{Path: "value", Msg: "looks like an id"}
 	}
 	kind, err := oneOf(ext, path, "kind", "business", "administrative")
@@ -136,6 +136,8 @@ func builtIn(t *schemas.ResourceType, id string) *auth.Role {
 func assignmentOf(id string, attrs map[string]any) (*auth.Grant, error) {
 	role, _ := attrs["role"].(map[string]any)
 	principal, _ := attrs["principal"].(map[string]any)
+	delete(role, "$ref") // says no more than the id
+	delete(principal, "$ref")
 	g := &auth.Grant{ID: id}
 	g.Role, _ = role["value"].(string)
 	g.Principal, _ = principal["value"].(string)

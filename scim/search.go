@@ -12,11 +12,9 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Limits of a list (RFC 7644 §3.4.2.4); ServiceProviderConfig tells them.
-const (
-	DefaultCount = 100
-	MaxCount     = 500
-)
+// MaxCount is how many resources a page has at most (RFC 7644 §3.4.2.4), and how many
+// it has if the client does not say. ServiceProviderConfig tells it.
+const MaxCount = 1000
 
 // SearchRequest is what a client asks of a list (RFC 7644 §3.4.3), still as
 // text.
@@ -58,7 +56,7 @@ func parseQuery(raw string) (url.Values, error) {
 }
 
 func parseSearch(q url.Values) (SearchRequest, error) {
-	s := SearchRequest{Filter: q.Get("filter"), SortBy: q.Get("sortBy"), SortOrder: q.Get("sortOrder"), StartIndex: 1, Count: DefaultCount}
+	s := SearchRequest{Filter: q.Get("filter"), SortBy: q.Get("sortBy"), SortOrder: q.Get("sortOrder"), StartIndex: 1, Count: MaxCount}
 	if q.Has("filter") && strings.TrimSpace(s.Filter) == "" {
 		return s, &Error{Status: 400, Type: InvalidFilter, Detail: "the filter is empty"}
 	}
@@ -72,7 +70,7 @@ func parseSearch(q url.Values) (SearchRequest, error) {
 		}
 		s.Cursor = new(q.Get("cursor"))
 	}
-	s.Count, err = integer(q, "count", DefaultCount)
+	s.Count, err = integer(q, "count", MaxCount)
 	switch {
 	case s.Cursor != nil && (err != nil || s.Count < 0):
 		return s, errInvalidCount
@@ -288,7 +286,7 @@ func ofManager(a *schemas.Attribute) bool {
 // computed rewrites the comparisons with meta.location into ones with id, which
 // is all a location says, and refuses those with other values that are made up
 // on the way out: meta.version depends on the groups that are shown, and a manager
-// has a name and an address if it exists.
+// has an address if it exists.
 func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
 	switch e := e.(type) {
 	case filter.And:

@@ -27,6 +27,7 @@ var vendorRows = []struct {
 	{"SailPoint", "S", 1, 7},
 	{"authentik", "K", 1, 6},
 	{"midPoint, Keycloak", "M", 1, 3},
+	{"HR systems", "H", 1, 8},
 	{"all", "X", 3, 9},
 }
 
@@ -52,7 +53,7 @@ func TestVendorRows(t *testing.T) {
 		}
 	}
 	named := map[string][]string{}
-	id := regexp.MustCompile(`\b[EOLJPGASKMX][0-9]{2}\b`)
+	id := regexp.MustCompile(`\b[EOLJPGASKMXH][0-9]{2}\b`)
 	parens := regexp.MustCompile(`\(([^()]*)\)`)
 	testdata := os.DirFS("testdata")
 	err := fs.WalkDir(testdata, ".", func(name string, d fs.DirEntry, err error) error {

@@ -26,13 +26,14 @@ const everyRole = "GPUANHRITD"
 // passcode. It is written down apart from route table and catalogue: they must
 // change together with it. Routes that everybody passes are not in it.
 var roleMatrix = map[string]string{
-	"GET /scim/v2/Users": everyRole, "GET /scim/v2/Users/{id}": everyRole,
+	"GET /scim/v2/Users": everyRole, "POST /scim/v2/Users/.search": everyRole, "GET /scim/v2/Users/{id}": everyRole,
 	"POST /scim/v2/Users": "GU", "PUT /scim/v2/Users/{id}": "GU", "PATCH /scim/v2/Users/{id}": "GU", "DELETE /scim/v2/Users/{id}": "GU",
-	"GET /scim/v2/Groups": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
+	"DELETE /scim/v2/Me": "GU",
+	"GET /scim/v2/Groups": "GPUANHRTD", "POST /scim/v2/Groups/.search": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
 	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
-	"GET /scim/v2/Roles": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
+	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
 	"POST /scim/v2/Roles": "GP", "PUT /scim/v2/Roles/{id}": "GP", "PATCH /scim/v2/Roles/{id}": "GP", "DELETE /scim/v2/Roles/{id}": "GP",
-	"GET /scim/v2/RoleAssignments": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
+	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
 	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
 
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
@@ -78,7 +79,7 @@ func TestRoleMatrix(t *testing.T) {
 				t.Errorf("%s (%s) is for some roles: %t; in the matrix: %t", name, need, !free, restricted)
 				continue
 			}
-			if !restricted {
+			if !restricted || name == "DELETE /scim/v2/Me" { // which would delete the people here: TestMe
 				continue
 			}
 			// Whatever passes fails at the body or finds nothing.

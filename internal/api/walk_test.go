@@ -157,6 +157,9 @@ func TestEveryRoute(t *testing.T) {
 	low := 0
 	for _, route := range allRoutes(w.Server) {
 		need := route.Needs.String()
+		if route.Method == "DELETE" && strings.HasSuffix(route.Path, "/Me") {
+			continue // it has no body at which it could fail, and would delete who asks: TestMe
+		}
 		for _, b := range bearers {
 			header := []string{}
 			if b.token != "" {
