@@ -248,6 +248,9 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
 		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
 		w.issue(&res, s, administrator, nil)
+		if c.BreakGlass {
+			w.also = append(w.also, "emergency.use")
+		}
 		return accepted, rules.record(w, verdict)
 	})
 	if err != nil {
@@ -684,6 +687,7 @@ type settlement struct {
 	actor     Principal // for the audit trail
 	changed   []string
 	lockout   []outcome
+	also      []string // actions that are recorded as well
 	endOthers bool
 	begun     *newSession
 }
@@ -771,6 +775,14 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 					return err
 				}
 				*n.into = *res
+				if w.actor.Level == 0 {
+					w.actor.Level = res.Level // a sign-in: there was no session before
+				}
+			}
+		}
+		for _, action := range w.also {
+			if err := a.audit(ctx, tx, w.actor, action, user, w.now); err != nil {
+				return err
 			}
 		}
 		return a.audit(ctx, tx, w.actor, event+"."+string(o), user, w.now, w.changed...)

@@ -28,7 +28,7 @@ const everyRole = "GPUANHRITD"
 var roleMatrix = map[string]string{
 	"GET /scim/v2/Users": everyRole, "POST /scim/v2/Users/.search": everyRole, "GET /scim/v2/Users/{id}": everyRole,
 	"POST /scim/v2/Users": "GU", "PUT /scim/v2/Users/{id}": "GU", "PATCH /scim/v2/Users/{id}": "GU", "DELETE /scim/v2/Users/{id}": "GU",
-	"DELETE /scim/v2/Me": "GU",
+	"DELETE /scim/v2/Me":  "GU",
 	"GET /scim/v2/Groups": "GPUANHRTD", "POST /scim/v2/Groups/.search": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
 	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
