@@ -58,10 +58,11 @@ func (p Principal) May(a Act, resourceType string) bool {
 
 // permissionsFor says what a user needs for each act on resources of a type.
 var permissionsFor = map[string][Delete + 1]Permissions{
-	"User":           acts(PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete),
-	"Group":          acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
-	"Role":           acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
-	"RoleAssignment": acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
+	"User":            acts(PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete),
+	"Group":           acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
+	"GroupMembership": acts(PermissionGroupsRead, PermissionGroupsUpdate, PermissionGroupsUpdate, PermissionGroupsUpdate),
+	"Role":            acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
+	"RoleAssignment":  acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
 }
 
 // acts makes a row of permissionsFor. As a write answers with what it wrote, it
@@ -213,8 +214,8 @@ func (s Permissions) Strings() []string {
 // Scopes is a set of scopes. The zero Scopes is empty and permits nothing. Scopes
 // can be compared.
 //
-// A scope is the name of a kind of resource, "users", "groups" or "roles" (which
-// includes role assignments), alone or with ":read" or ":write". Alone it means
+// A scope is the name of a kind of resource, "users", "groups", "memberships" (the
+// members of groups as resources of their own) or "roles" (which includes role assignments), alone or with ":read" or ":write". Alone it means
 // both. As every write answers with the resource it wrote, ":write" includes
 // ":read", and "users:write" is another way to say "users".
 //
@@ -226,13 +227,14 @@ type Scopes struct {
 	assign string
 }
 
-type scopeSet uint8
+type scopeSet uint16
 
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
-	{"groups", []string{"Group"}, 0b000001, 0b000010},
-	{"roles", []string{"Role", "RoleAssignment"}, 0b010000, 0b100000},
-	{"users", []string{"User"}, 0b000100, 0b001000},
+	{"groups", []string{"Group"}, 1 << 0, 1 << 1},
+	{"memberships", []string{"GroupMembership"}, 1 << 6, 1 << 7},
+	{"roles", []string{"Role", "RoleAssignment"}, 1 << 4, 1 << 5},
+	{"users", []string{"User"}, 1 << 2, 1 << 3},
 }
 
 // assignScope begins a scope that names a role.

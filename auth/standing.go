@@ -148,7 +148,7 @@ func (s *Standing) descend(ctx context.Context, store storage.Store, tenant stor
 	for len(level) > 0 {
 		var next []string
 		for _, g := range level {
-			for m, err := range store.Members(ctx, tenant, g) {
+			for m, err := range store.Members(ctx, tenant, g, "") {
 				if err != nil {
 					return err
 				}

@@ -31,6 +31,8 @@ var roleMatrix = map[string]string{
 	"DELETE /scim/v2/Me":  "GU",
 	"GET /scim/v2/Groups": "GPUANHRTD", "POST /scim/v2/Groups/.search": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
 	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
+	"GET /scim/v2/GroupMemberships": "GPUANHRTD", "GET /scim/v2/GroupMemberships/{id}": "GPUANHRTD", "POST /scim/v2/GroupMemberships/.search": "GPUANHRTD", "POST /scim/v2/GroupMemberships": "GUR", "DELETE /scim/v2/GroupMemberships/{id}": "GUR",
+	"GET /scim/v2/GroupMembers": "GPUANHRTD", "GET /scim/v2/GroupMembers/{id}": "GPUANHRTD", "POST /scim/v2/GroupMembers/.search": "GPUANHRTD", "POST /scim/v2/GroupMembers": "GUR", "DELETE /scim/v2/GroupMembers/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
 	"POST /scim/v2/Roles": "GP", "PUT /scim/v2/Roles/{id}": "GP", "PATCH /scim/v2/Roles/{id}": "GP", "DELETE /scim/v2/Roles/{id}": "GP",
 	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",

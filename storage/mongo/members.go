@@ -94,9 +94,12 @@ func (s *Store) eachMember(ctx context.Context, tenant, group string, fn func(st
 // Members implements storage.Memberships, in the order of the members' ids, which
 // is that of their creation. Each portion is a read of its own, so a slow
 // consumer holds nothing on the server.
-func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
+func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group, after string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) {
-		after := ""
+		after := after // a row
+		if after != "" {
+			after = rowsOf(string(tenant), group) + after
+		}
 		for {
 			var list []storage.Member
 			var last string

@@ -197,7 +197,7 @@ func TestRoundTrips(t *testing.T) {
 		{"groups of a member", func() error { _, err := store.Groups(ctx, by.Tenant, ana.ID); return err },
 			[]string{"find rows", "find resources", "find rows"}},
 		{"members of a group", func() error {
-			for _, err := range store.Members(ctx, by.Tenant, large.ID) {
+			for _, err := range store.Members(ctx, by.Tenant, large.ID, "") {
 				if err != nil {
 					return err
 				}

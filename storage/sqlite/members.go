@@ -149,9 +149,9 @@ const membersAhead = 1000
 
 // Members implements storage.Memberships. Each portion is a read of its own, so
 // a slow consumer holds no reader.
-func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
+func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group, after string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) {
-		last := ""
+		last := after
 		for {
 			members := make([]storage.Member, 0, membersAhead)
 			err := s.read(ctx, func(c *sqlite.Conn) error {

@@ -266,7 +266,7 @@ func TestReadsAreSeeks(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = p.Next(ctx)
-		for range s.Members(ctx, tenant, g.ID) {
+		for range s.Members(ctx, tenant, g.ID, "") {
 		}
 		_, _ = s.CountMembers(ctx, tenant, g.ID, 10)
 		_, _ = s.Groups(ctx, tenant, users[0].ID)

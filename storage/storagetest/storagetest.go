@@ -416,7 +416,7 @@ func (d *directory) wantGone(r *storage.Resource) {
 func (d *directory) members(g *storage.Resource) []storage.Member {
 	d.t.Helper()
 	var list []storage.Member
-	for m, err := range d.Members(d.t.Context(), d.tenant, g.ID) {
+	for m, err := range d.Members(d.t.Context(), d.tenant, g.ID, "") {
 		if err != nil {
 			d.t.Fatalf("Members of %s: %v", g.Name, err)
 		}
