@@ -83,6 +83,18 @@ func TestRecordedBefore(t *testing.T) {
 	if _, err := d.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, From: here, Agent: "another"}); err == nil {
 		t.Error("SignIn from a new device was accepted")
 	}
+	count := func() int {
+		items, err := d.Store.Items(t.Context(), storage.DefaultTenant, SignInKind, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(items)
+	}
+	before := count()
+	d.write(func(tx storage.Tx) error { return Forget(tx, id) })
+	if after := count(); before != 2 || after != 0 {
+		t.Errorf("%d sign-ins were recorded, and %d are left of somebody who is forgotten; want 2, 0", before, after)
+	}
 }
 
 // TestSignInDoesNotGrow: signing in for the thousandth time asks as much of the store

@@ -98,6 +98,8 @@ const (
 	PermissionGroupsCreate
 	PermissionGroupsUpdate
 	PermissionGroupsDelete
+	PermissionGroupsRestore
+	PermissionGroupsPurge
 	PermissionRolesRead
 	PermissionRolesCreate
 	PermissionRolesUpdate
@@ -112,6 +114,8 @@ const (
 	PermissionReportsRead
 	PermissionAuditRead
 	PermissionAuditExport
+	PermissionMailRead
+	PermissionMailWrite
 	PermissionTenantsRead
 	PermissionTenantsWrite
 	permissionsEnd
@@ -141,6 +145,8 @@ var permissions = [...]PermissionInfo{
 	{PermissionGroupsCreate, "groups.create", "Create groups."},
 	{PermissionGroupsUpdate, "groups.update", "Change groups and their members."},
 	{PermissionGroupsDelete, "groups.delete", "Delete groups."},
+	{PermissionGroupsRestore, "groups.restore", "List deleted groups and restore them."},
+	{PermissionGroupsPurge, "groups.purge", "Remove deleted groups for good."},
 	{PermissionRolesRead, "roles.read", "List and read roles, and who holds them."},
 	{PermissionRolesCreate, "roles.create", "Create roles of permissions that one has."},
 	{PermissionRolesUpdate, "roles.update", "Change roles, adding only permissions that one has."},
@@ -150,11 +156,13 @@ var permissions = [...]PermissionInfo{
 	{PermissionRolesAssignGlobal, "roles.assign.global", "Give and take Global Administrator, and change who holds it."},
 	{PermissionClientsRead, "clients.read", "List provisioning clients and their tokens."},
 	{PermissionClientsWrite, "clients.write", "Create, change, rotate and revoke provisioning clients."},
-	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords and sign-in."},
-	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords and sign-in."},
+	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords, sign-in and retention."},
+	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords, sign-in and retention."},
 	{PermissionReportsRead, "reports.read", "Read reports, that on privileged accounts among them."},
 	{PermissionAuditRead, "audit.read", "Search the audit trail and verify it."},
 	{PermissionAuditExport, "audit.export", "Export the audit trail."},
+	{PermissionMailRead, "mail.read", "See which mail waits to be sent or could not be, and for whom it is."},
+	{PermissionMailWrite, "mail.write", "Have mail sent again, or discard it."},
 	{PermissionTenantsRead, "tenants.read", "List tenants and domains."},
 	{PermissionTenantsWrite, "tenants.write", "Create and change tenants and domains."},
 }

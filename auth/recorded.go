@@ -16,7 +16,7 @@ import (
 )
 
 // SignInKind is the kind of the items that sign-ins are recorded in. They are
-// found by the day.
+// found by the day, and by signInsOf.
 const SignInKind = "signin"
 
 // signInDays is for how many days a sign-in is recorded.
@@ -85,9 +85,13 @@ func record(tx storage.Tx, in RecordedSignIn) error {
 		return err
 	}
 	return tx.PutItem(nil, &storage.Item{
-		Kind: SignInKind, ID: rand.Text(), Keys: []string{dayKey(in.At)}, Expires: in.At.Add(signInDays * day), Data: data,
+		Kind: SignInKind, ID: rand.Text(), Keys: []string{dayKey(in.At), signInsOf(in.User)}, Expires: in.At.Add(signInDays * day), Data: data,
 	})
 }
+
+// signInsOf is the key of a user's sign-ins. Those that were recorded before credentials
+// remembered devices have the bare id instead: recordedDevices reads these alone.
+func signInsOf(user string) string { return "user/" + user }
 
 func dayKey(t time.Time) string { return "day/" + t.UTC().Format(time.DateOnly) }
 

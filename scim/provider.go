@@ -29,7 +29,7 @@ type Provider struct {
 	Hasher  *auth.Hasher
 	Now     func() time.Time
 	// Observe is told of every operation: the resource type, what was done
-	// (create, get, query, replace, patch, delete) and how it ended (ok, or the
+	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
 	Observe func(resourceType, operation, outcome string)
 

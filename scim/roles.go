@@ -428,6 +428,9 @@ func (d *decision) remove(r *storage.Resource) error {
 		if err != nil {
 			return err
 		}
+		if err := d.remember(r, grants); err != nil {
+			return err
+		}
 		return d.withdraw(grants, r.LastModified)
 	}
 	return nil

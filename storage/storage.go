@@ -21,6 +21,7 @@ type Store interface {
 	Indexer
 	Resources
 	Memberships
+	Deleted
 	Items
 	Clients
 	Tenants
@@ -51,7 +52,7 @@ type Indexer interface {
 	NewIndex(tenant TenantID, t *schemas.ResourceType, attrs map[string]any) Index
 }
 
-// Resources reads SCIM resources. Soft-deleted ones do not exist here.
+// Resources reads SCIM resources. Soft-deleted ones do not exist here; see Deleted.
 type Resources interface {
 	// Get returns one resource, or ErrNotFound.
 	Get(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
@@ -120,6 +121,7 @@ type Outbox interface {
 // It is not safe for concurrent use.
 type Tx interface {
 	ItemWriter
+	DeletedWriter
 
 	// Get is Resources.GetToChange inside the transaction.
 	Get(typ, id string) (*Resource, error)

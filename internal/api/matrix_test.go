@@ -40,10 +40,16 @@ var roleMatrix = map[string]string{
 
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
+	"GET /admin/v1/deleted-users": "GU", "GET /admin/v1/deleted-users/{id}": "GU", "POST /admin/v1/deleted-users/{id}/restore": "GU",
+	"DELETE /admin/v1/deleted-users/{id}": "G",
+	"GET /admin/v1/deleted-groups":        "GUR", "GET /admin/v1/deleted-groups/{id}": "GUR", "POST /admin/v1/deleted-groups/{id}/restore": "GUR",
+	"DELETE /admin/v1/deleted-groups/{id}": "G",
+	"GET /admin/v1/policies/retention":     "GND", "PUT /admin/v1/policies/retention": "G",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
 	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
 	"POST /admin/v1/clients": "GA", "PATCH /admin/v1/clients/{id}": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }
