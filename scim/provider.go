@@ -32,6 +32,13 @@ type Provider struct {
 	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
 	Observe func(resourceType, operation, outcome string)
+	// InvitationLifetime is how long the link of an invitation is good;
+	// auth.DefaultInvitationLifetime if it is zero.
+	InvitationLifetime time.Duration
+	// SendInvitation queues the mail to an invitee in the write that makes its link.
+	// It is nil where no mail is set up: then Invite and SendAgain return the secret
+	// of the link, and a client cannot invite.
+	SendInvitation func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error
 
 	standings auth.Standings
 }
@@ -71,11 +78,12 @@ func mode(by auth.Principal) schemas.Mode {
 // Create stores a new resource from a decoded body (RFC 7644 §3.3) and returns
 // it. The server gives the id; a user without active is active.
 func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	r, err := p.create(ctx, by, t, body)
+	r, err := p.create(ctx, by, t, body, nil)
 	return r, p.observe(t, "create", err)
 }
 
-func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
+// create is Create; see prepareInvitation for handed.
+func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, handed *auth.Secret) (*storage.Resource, error) {
 	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
@@ -94,7 +102,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	then, err := p.prepare(ctx, by, t, r.ID, attrs)
+	then, err := p.prepare(ctx, by, t, r.ID, attrs, handed)
 	if err != nil {
 		return nil, err
 	}
@@ -496,7 +504,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := u.prepare(read); err != nil {
+	if err := u.prepare(ctx, read); err != nil {
 		return nil, err
 	}
 	heavy := max(len(read.Doc), len(u.next.Doc)) > heavyDocument
@@ -547,14 +555,14 @@ func (u *update) inside(ctx context.Context, tx storage.Tx, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := u.prepare(prev); err != nil {
+	if err := u.prepare(ctx, prev); err != nil {
 		return err
 	}
 	return u.write(ctx, tx)
 }
 
 // prepare computes the next state from prev.
-func (u *update) prepare(prev *storage.Resource) error {
+func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	if err := u.pre.check(prev); err != nil {
 		return err
 	}
@@ -568,7 +576,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
 	dropManagerRef(u.t, u.change.attrs)
-	if u.then, err = reprepare(u.t, attrs, u.change.attrs, prev.ID); err != nil {
+	if u.then, err = u.p.reprepare(ctx, u.by, u.t, attrs, u.change.attrs, prev.ID); err != nil {
 		return err
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
@@ -658,6 +666,9 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		}
 	} else if u.endsSessions() {
 		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
+			return err
+		}
+		if err := u.d.endInvitations(u.prev.ID, auth.InviterBlocked, u.next.LastModified); err != nil {
 			return err
 		}
 	}

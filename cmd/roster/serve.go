@@ -91,6 +91,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	hasher := auth.NewHasher()
 	provider := &scim.Provider{
 		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
+		InvitationLifetime: c.InvitationLifetime,
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
@@ -123,9 +124,13 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Observe: server.SignIns(registry), Log: log,
 		}
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Invitations: provider, Schemas: set,
+			InvitationLink: func(r *http.Request, secret auth.Secret) string {
+				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+			},
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
 		}
+		provider.SendInvitation = api.SendInvitations(queue, func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) })
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
 			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},

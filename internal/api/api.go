@@ -30,6 +30,10 @@ type API struct {
 	Directory Directory
 	Schemas   *schemas.Set
 	Now       func() time.Time
+	// InvitationLink is the address of the page on which an invitation is accepted, for
+	// an inviter who hands it over.
+	InvitationLink func(r *http.Request, secret auth.Secret) string
+	Invitations    Invitations
 
 	signIns rate
 }
@@ -58,6 +62,8 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/setup/link", auth.Public(), a.setupLink, LinkRequest{}, Link{}, 200, nil},
 		{"POST", "/setup", auth.Public(), a.setup, SetupRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/invitations/look", auth.Public(), a.invitation, LinkRequest{}, Invitation{}, 200, nil},
+		{"POST", "/invitations/accept", auth.Public(), a.accept, AcceptanceRequest{}, Accepted{}, 200, nil},
 		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/step-up", auth.AtLevel(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
@@ -90,6 +96,10 @@ func (a *API) adminEndpoints() []endpoint {
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
+
+		{"POST", "/invitations", auth.Admin(auth.PermissionUsersInvite), a.invite, InvitationRequest{}, Invited{}, 201, nil},
+		{"POST", "/invitations/{id}/resend", auth.Admin(auth.PermissionUsersInvite), a.sendAgain, nil, Invited{}, 200, nil},
+		{"POST", "/invitations/{id}/revoke", auth.Admin(auth.PermissionUsersInvite), a.withdraw, nil, nil, 204, nil},
 
 		{"GET", "/deleted-users", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
 		{"GET", "/deleted-users/{id}", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedDetail), nil, DeletedDetail{}, 200, nil},

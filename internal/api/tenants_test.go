@@ -56,6 +56,8 @@ func bodyFor(method, path, role, user string) string {
 		return fmt.Sprintf(`{"schemas":[%q],"userName":"stolen"}`, schemas.UserURI)
 	case strings.Contains(path, "/scim/v2/Groups/"):
 		return fmt.Sprintf(`{"schemas":[%q],"displayName":"stolen"}`, schemas.GroupURI)
+	case strings.Contains(path, "/scim/v2/Invitations/"):
+		return `{"email":"stolen@x.example"}`
 	case strings.Contains(path, "/scim/v2/Roles/"):
 		return `{"value":"stolen"}`
 	case strings.HasSuffix(path, "/emergency"):
@@ -101,6 +103,7 @@ func TestTenantsApart(t *testing.T) {
 		"group": made("/scim/v2/Groups", w.Token, fmt.Sprintf(`{"schemas":[%q],"displayName":"zqxgroup","members":[{"value":%q}]}`, schemas.GroupURI, victim.id)),
 		"role":  made("/scim/v2/Roles", in.Token, `{"value":"zqxrole"}`),
 	}
+	theirs["invitation"] = made("/admin/v1/invitations", in.Token, fmt.Sprintf(`{"invitation":{"email":"zqxinvited@a.example","roles":[{"value":%q}]}}`, theirs["role"]))
 	theirs["assignment"] = made("/scim/v2/RoleAssignments", in.Token, fmt.Sprintf(`{"role":{"value":%q},"principal":{"value":%q},"kind":"eligible"}`, theirs["role"], admin.id))
 	theirs["client"] = made("/admin/v1/clients", in.Token, `{"name":"zqxclient","scopes":["users"]}`)
 	theirs["rule"] = made("/admin/v1/rules", in.Token, `{"name":"zqxrule","state":"off","when":{},"then":"passcode"}`)
