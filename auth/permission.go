@@ -115,6 +115,8 @@ const (
 	PermissionReportsRead
 	PermissionAuditRead
 	PermissionAuditExport
+	PermissionMailRead
+	PermissionMailWrite
 	PermissionTenantsRead
 	PermissionTenantsWrite
 	permissionsEnd
@@ -160,6 +162,8 @@ var permissions = [...]PermissionInfo{
 	{PermissionReportsRead, "reports.read", "Read reports, that on privileged accounts among them."},
 	{PermissionAuditRead, "audit.read", "Search the audit trail and verify it."},
 	{PermissionAuditExport, "audit.export", "Export the audit trail."},
+	{PermissionMailRead, "mail.read", "See which mail waits to be sent or could not be, and for whom it is."},
+	{PermissionMailWrite, "mail.write", "Have mail sent again, or discard it."},
 	{PermissionTenantsRead, "tenants.read", "List tenants and domains."},
 	{PermissionTenantsWrite, "tenants.write", "Create and change tenants and domains."},
 }

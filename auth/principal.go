@@ -76,25 +76,22 @@ type Principal struct {
 	Permissions Permissions
 }
 
-// sweeper is what the audit trail calls the program itself.
-const sweeper = "sweeper"
-
-// Sweeper is the program itself, which does in a tenant what is due there. It may do
+// System is the program itself, which does in a tenant what is due there. It may do
 // what an operator may.
-func Sweeper(tenant storage.TenantID) Principal {
-	return Principal{Kind: Operator, Tenant: tenant, Name: sweeper}
+func System(tenant storage.TenantID) Principal {
+	return Principal{Kind: Operator, Tenant: tenant, Name: storage.SystemActor}
 }
 
 // Actor returns how the audit trail names the principal: "client:<id>",
-// "user:<id>", "operator" or "sweeper"; "nobody" for a principal that may do nothing.
+// "user:<id>", "operator" or "system"; "nobody" for a principal that may do nothing.
 func (p Principal) Actor() string {
 	switch {
 	case p.Kind == Client && p.ID != "":
 		return "client:" + p.ID
 	case p.Kind == User && p.ID != "":
 		return "user:" + p.ID
-	case p.Kind == Operator && p.Name == sweeper:
-		return sweeper
+	case p.Kind == Operator && p.Name == storage.SystemActor:
+		return storage.SystemActor
 	case p.Kind == Operator:
 		return "operator"
 	}

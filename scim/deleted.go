@@ -618,7 +618,7 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 				return n, errors.Join(failed, err)
 			}
 			for _, w := range list {
-				err := p.purge(ctx, auth.Sweeper(tenant), t, w.ID)
+				err := p.purge(ctx, auth.System(tenant), t, w.ID)
 				if errors.Is(err, storage.ErrNotFound) {
 					continue // another process was first
 				}

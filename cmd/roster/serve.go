@@ -24,6 +24,7 @@ import (
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -105,8 +106,17 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
+	sender, err := newMailSender(c.Mail, out)
+	switch {
+	case err != nil:
+		return err
+	case sender != nil && keys == nil:
+		return errors.New("mail-from: there is no key to seal mail with while it waits: set key-file")
+	}
 	var people *auth.Authenticator
+	var queue *mail.Queue
 	if keys != nil {
+		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
 		people = &auth.Authenticator{
@@ -118,7 +128,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {
 				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 			},
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
 		}
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
@@ -128,6 +138,12 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	}
 	if srv, err = server.New(options); err != nil {
 		return err
+	}
+	if queue.Enabled() {
+		base := cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String())
+		provider.SendInvitation = scim.MailInvitations(queue, func(secret auth.Secret) string {
+			return base + console.InvitationPath + "#" + secret.Reveal()
+		})
 	}
 	var signer audit.Signer
 	if keys != nil {
@@ -146,6 +162,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return queue.Run(gctx) })
 	if checkpointer != nil {
 		g.Go(func() error { return checkpointer.Run(gctx) })
 	}
@@ -172,6 +189,9 @@ func newCheckpointer(c config.Config, store storage.Store, key audit.Signer, log
 func warn(log *slog.Logger, c config.Config, environ []string) {
 	if !config.Loopback(c.OpsListen) {
 		log.Warn("ops-listen can be reached from other machines, and asks nobody who calls: keep it in a private network", "ops-listen", c.OpsListen)
+	}
+	if c.Mail.From != "" && c.PublicURL == "" {
+		log.Warn("mail is sent and public-url is not set: links in mail lead to the address that is listened on")
 	}
 	for _, name := range config.UnknownVariables(environ) {
 		log.Warn("there is no such setting: the variable is ignored", "variable", name)

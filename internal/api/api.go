@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -23,6 +24,7 @@ type API struct {
 	Store   storage.Store
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
+	Mail    *mail.Queue
 	// Directory makes the account of a first administrator, of the types in Schemas, and
 	// brings back what was deleted.
 	Directory Directory
@@ -122,6 +124,10 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
 		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
+
+		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},
+		{"POST", "/mail/{id}/retry", auth.Admin(auth.PermissionMailWrite), a.retryMail, nil, nil, 204, nil},
+		{"DELETE", "/mail/{id}", auth.Admin(auth.PermissionMailWrite), a.discardMail, nil, nil, 204, nil},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},

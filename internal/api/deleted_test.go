@@ -659,7 +659,7 @@ func TestSweep(t *testing.T) {
 		for _, e := range list {
 			if strings.HasSuffix(e.Action, ".purge") {
 				purges[e.Action]++
-				if e.Actor != "sweeper" || e.From != "" {
+				if e.Actor != "system" || e.From != "" {
 					t.Errorf("recorded as %+v", e)
 				}
 			}

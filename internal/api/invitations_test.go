@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
@@ -168,6 +170,56 @@ func TestInvitation(t *testing.T) {
 			// A client lists them and makes none where the link could reach nobody.
 			if r := w.Do(t, "POST", "/Invitations", `{"schemas":["`+schemas.InvitationURI+`"],"email":"c@out.example"}`); r.Status != 501 || strings.Contains(r.Body, "rosterinvitation_") {
 				t.Errorf("by a client: %d %s", r.Status, r.Body)
+			}
+		})
+	}
+}
+
+// TestInvitationByMail: a client invites, the link is in the mail alone, in the language
+// of the invitee, and leads where this server is set up to be, whatever the request says.
+func TestInvitationByMail(t *testing.T) {
+	t.Parallel()
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := begin(t, testserver.Options{Open: open})
+			const base = "https://roster.example.com"
+			w.Provider.SendInvitation = scim.MailInvitations(w.Mail, func(s auth.Secret) string { return base + "/invitation#" + s.Reveal() })
+			create := func(email string) testserver.Response {
+				t.Helper()
+				return w.Do(t, "POST", "/Invitations", `{"schemas":["`+schemas.InvitationURI+`"],"email":"`+email+`","preferredLanguage":"sv-SE","message":"zqxmessage"}`,
+					"X-Forwarded-Host", "evil.example.com")
+			}
+			r := create("ada@out.example")
+			i := must[object](t, r, 201)
+			if strings.Contains(r.Body, "rosterinvitation_") || i["status"] != "pending" || i["inviter"].(object)["display"] != "test" {
+				t.Errorf("a client gets %s", r.Body)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			letters := w.Outbox.Letters(ctx, 1)
+			if len(letters) != 1 || letters[0].To != "ada@out.example" || letters[0].Language != "sv" || !strings.Contains(letters[0].Text, "zqxmessage") {
+				t.Fatalf("sent: %+v", letters)
+			}
+			_, secret, ok := strings.Cut(letters[0].Text, base+"/invitation#")
+			secret = strings.Fields(secret + " ")[0]
+			if !ok || strings.Contains(letters[0].Text, "evil") {
+				t.Errorf("the mail reads: %s", letters[0].Text)
+			}
+			a := must[accepted](t, w.post(t, "/auth/v1/invitations/accept", "", object{"link": secret, "password": goodPassword}), 200)
+			if a.Session == nil || a.UserName != "ada@out.example" {
+				t.Errorf("accepted: %+v", a)
+			}
+			// Addresses that cannot be sent to are the request's fault, and leave nothing.
+			if r := create(`a\u200db@out.example`); r.Status != 400 || !strings.Contains(r.Body, "email") {
+				t.Errorf("an address with an invisible character: %d %s", r.Status, r.Body)
+			}
+			if r := w.Do(t, "GET", "/Invitations", ""); !strings.Contains(r.Body, `"totalResults":1,`) {
+				t.Errorf("left: %s", r.Body)
+			}
+			admin := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator)).Token
+			if i := w.invite(t, admin, object{"email": "bo@out.example"}); i.Link != "" {
+				t.Error("with mail the administrator gets the link too")
 			}
 		})
 	}

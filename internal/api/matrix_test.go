@@ -53,6 +53,7 @@ var roleMatrix = map[string]string{
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
 	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
 	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }

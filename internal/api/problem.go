@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -115,6 +116,8 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
 	case errors.Is(err, auth.ErrAdministered):
 		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
+	case errors.Is(err, mail.ErrDisabled):
+		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):

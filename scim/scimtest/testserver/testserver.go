@@ -27,6 +27,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -51,10 +52,11 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Sender, if set, takes mail in place of Server.Outbox.
+	Sender mail.Sender
+	NoMail bool // the server sends none
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
-	// Provider, if set, changes how the provider is set up.
-	Provider func(*scim.Provider)
 }
 
 // Server is a server that is running.
@@ -68,6 +70,8 @@ type Server struct {
 	Provider *scim.Provider
 	People   *auth.Authenticator
 	Mounts   []server.Mount
+	Mail     *mail.Queue
+	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
 
@@ -137,20 +141,25 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
-	if opt.Provider != nil {
-		opt.Provider(s.Provider)
-	}
 	s.People = &auth.Authenticator{
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
 	var srv *server.Server
+	var sender mail.Sender = &s.Outbox
+	if opt.Sender != nil {
+		sender = opt.Sender
+	}
+	if opt.NoMail {
+		sender = nil
+	}
+	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Invitations: s.Provider, Schemas: set,
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
 			return srv.BaseURL(r) + "/invitation#" + secret.Reveal()
 		},
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
 	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
@@ -177,6 +186,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, gctx) })
 	g.Go(func() error { return verifier.Run(gctx) })
+	g.Go(func() error { return s.Mail.Run(gctx) })
 	stopped := false
 	s.stop = func() error {
 		if stopped {
