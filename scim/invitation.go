@@ -1,11 +1,10 @@
 package scim
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	stdmail "net/mail"
+	"net/mail"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/storage"
@@ -55,22 +53,6 @@ type InvitationMail struct {
 	Message      string
 	Secret       auth.Secret // of the link
 	Expires      time.Time
-}
-
-// MailInvitations returns a Provider.SendInvitation that puts mail into a queue. link
-// is the address of the page with a secret. It must not come from a request: whoever
-// sends one could say where the mail leads.
-func MailInvitations(q *mail.Queue, link func(auth.Secret) string) func(storage.ItemWriter, storage.TenantID, InvitationMail, time.Time) error {
-	return func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error {
-		err := q.Put(tx, tenant, mail.Message{Kind: mail.Invitation, To: m.To, Language: m.Language, Fields: map[string]string{
-			"inviter": cmp.Or(m.Inviter, m.Organisation), "message": m.Message, "organisation": m.Organisation,
-			"link": link(m.Secret), "expires": m.Expires.UTC().Format(time.RFC3339),
-		}}, now)
-		if e, ok := errors.AsType[*mail.FieldError](err); ok && e.Field == "to" {
-			return &schemas.ValueError{Path: "email", Msg: e.Msg}
-		}
-		return err
-	}
 }
 
 var (
@@ -141,7 +123,7 @@ func noRole(i int) error {
 // checkInvitee refuses what cannot be sent or become an account.
 func checkInvitee(attrs map[string]any) error {
 	email, _ := attrs["email"].(string)
-	a, err := stdmail.ParseAddress(email)
+	a, err := mail.ParseAddress(email)
 	if err != nil || a.Name != "" || a.Address != email || len(email) > maxAddress || strings.ContainsFunc(email, unicode.IsControl) {
 		return &schemas.ValueError{Path: "email", Msg: "expected an address, and nothing else"}
 	}
@@ -419,8 +401,7 @@ func (d *decision) send(attrs map[string]any, organisation string, secret auth.S
 	}
 	m := InvitationMail{Organisation: organisation, Inviter: d.by.Name, Secret: secret, Expires: expires}
 	m.To, _ = attrs["email"].(string)
-	language, _ := attrs["preferredLanguage"].(string)
-	m.Language = mail.LanguageOf(language, "")
+	m.Language, _ = attrs["preferredLanguage"].(string)
 	m.Message, _ = attrs["message"].(string)
 	return d.p.SendInvitation(d.tx, d.by.Tenant, m, d.now)
 }

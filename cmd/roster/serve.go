@@ -130,6 +130,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			},
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
 		}
+		provider.SendInvitation = api.SendInvitations(queue, func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) })
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
 			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
@@ -138,12 +139,6 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	}
 	if srv, err = server.New(options); err != nil {
 		return err
-	}
-	if queue.Enabled() {
-		base := cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String())
-		provider.SendInvitation = scim.MailInvitations(queue, func(secret auth.Secret) string {
-			return base + console.InvitationPath + "#" + secret.Reveal()
-		})
 	}
 	var signer audit.Signer
 	if keys != nil {
@@ -189,9 +184,6 @@ func newCheckpointer(c config.Config, store storage.Store, key audit.Signer, log
 func warn(log *slog.Logger, c config.Config, environ []string) {
 	if !config.Loopback(c.OpsListen) {
 		log.Warn("ops-listen can be reached from other machines, and asks nobody who calls: keep it in a private network", "ops-listen", c.OpsListen)
-	}
-	if c.Mail.From != "" && c.PublicURL == "" {
-		log.Warn("mail is sent and public-url is not set: links in mail lead to the address that is listened on")
 	}
 	for _, name := range config.UnknownVariables(environ) {
 		log.Warn("there is no such setting: the variable is ignored", "variable", name)

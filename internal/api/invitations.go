@@ -1,12 +1,16 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
@@ -165,4 +169,22 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request, by auth.Principal) 
 		return err
 	}
 	return respond(w, http.StatusOK, answer)
+}
+
+// SendInvitations is what a Provider sends invitations with: mail in the queue, with a
+// link to the page below base. It is nil if there is no mail.
+func SendInvitations(q *mail.Queue, base func() string) func(tx storage.ItemWriter, tenant storage.TenantID, m scim.InvitationMail, now time.Time) error {
+	if !q.Enabled() {
+		return nil
+	}
+	return func(tx storage.ItemWriter, tenant storage.TenantID, m scim.InvitationMail, now time.Time) error {
+		err := q.Put(tx, tenant, mail.Message{Kind: mail.Invitation, To: m.To, Language: m.Language, Fields: map[string]string{
+			"organisation": m.Organisation, "inviter": cmp.Or(m.Inviter, m.Organisation), "message": m.Message,
+			"link": base() + console.InvitationPath + "#" + m.Secret.Reveal(), "expires": m.Expires.UTC().Format(time.RFC3339),
+		}}, now)
+		if e, ok := errors.AsType[*mail.FieldError](err); ok && e.Field == "to" {
+			return &schemas.ValueError{Path: "email", Msg: e.Msg}
+		}
+		return err
+	}
 }

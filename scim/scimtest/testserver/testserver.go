@@ -27,6 +27,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -57,6 +58,8 @@ type Options struct {
 	NoMail bool // the server sends none
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
+	// Provider, if set, changes how the provider is set up.
+	Provider func(*scim.Provider)
 }
 
 // Server is a server that is running.
@@ -141,11 +144,13 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	if opt.Provider != nil {
+		opt.Provider(s.Provider)
+	}
 	s.People = &auth.Authenticator{
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
-	var srv *server.Server
 	var sender mail.Sender = &s.Outbox
 	if opt.Sender != nil {
 		sender = opt.Sender
@@ -154,12 +159,16 @@ func (s *Server) run(t testing.TB, opt Options) {
 		sender = nil
 	}
 	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
+	var srv *server.Server
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Invitations: s.Provider, Schemas: set,
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
-			return srv.BaseURL(r) + "/invitation#" + secret.Reveal()
+			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 		},
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
+	}
+	if s.Provider.SendInvitation == nil {
+		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
 	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
