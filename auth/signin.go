@@ -147,7 +147,7 @@ func (a *Authenticator) log() *slog.Logger {
 // passcode or a recovery code.
 type SignInRequest struct {
 	Tenant       storage.TenantID
-	Name         string // the user name, or an address that only one user has
+	Name         string // the user name, or an address of a user who signs in by it
 	Password     Secret
 	Passcode     Secret
 	RecoveryCode Secret
@@ -938,8 +938,8 @@ func (a *Authenticator) UserNamed(ctx context.Context, tenant storage.TenantID, 
 	return p.id, nil
 }
 
-// find returns the user that a name stands for: the user name, or else an address
-// that one user has. Somebody who does not exist is a decoy.
+// find returns the user that a name stands for: the user name, or an address of a user
+// who signs in by it. Somebody who does not exist is a decoy.
 func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (account, error) {
 	p, err := a.named(ctx, tenant, name)
 	if err != nil || p != nil {
@@ -948,36 +948,40 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 	return a.decoy(tenant, name), nil
 }
 
-// named returns the user that a name stands for, or nil.
+// named returns the user that a name stands for, or nil. There is one at most: see
+// schemas.SignInAddresses.
 func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name string) (*account, error) {
-	name = strings.TrimSpace(name)
-	users := a.Schemas.Type("User")
+	users, name := a.Schemas.Type("User"), strings.TrimSpace(name)
 	var hits []account
 	// Both are always asked, for how long it takes must not depend on the answer.
-	for _, path := range []string{"userName", "emails.value"} {
-		list, err := a.query(ctx, tenant, users, path, name)
+	for _, f := range []filter.Expr{
+		equals(users, "userName", name),
+		filter.And{equals(users, "emails.value", name), equals(users, schemas.RosterUserURI+":signInBy", schemas.SignInByEmail)},
+	} {
+		list, err := a.query(ctx, tenant, users, f)
 		if err != nil {
 			return nil, err
 		}
-		if len(hits) == 0 && len(list) == 1 {
-			hits = list
+		hits = append(hits, list...)
+	}
+	for _, u := range hits[min(1, len(hits)):] {
+		if u.id != hits[0].id {
+			return nil, nil
 		}
 	}
-	if len(hits) == 1 {
-		return &hits[0], nil
+	if len(hits) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	return &hits[0], nil
 }
 
-func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []account, err error) {
-	top, sub, _ := strings.Cut(path, ".")
-	attr := users.Top(top)
-	if sub != "" {
-		attr = attr.Sub(sub)
-	}
-	page, err := a.Store.Query(ctx, tenant, storage.Query{
-		Type: users.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 2,
-	})
+func equals(t *schemas.ResourceType, path, value string) filter.Compare {
+	attr := t.Lookup(path)
+	return filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}
+}
+
+func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, f filter.Expr) (list []account, err error) {
+	page, err := a.Store.Query(ctx, tenant, storage.Query{Type: users.Name, Filter: f, StartIndex: 1, Count: 2})
 	if err != nil {
 		return nil, fmt.Errorf("find a user: %w", err)
 	}

@@ -24,7 +24,7 @@ func ExampleLoad() {
 		}
 	}
 	// Output:
-	// User /Users 26
+	// User /Users 27
 	// Group /Groups 6
 	// Role /Roles 7
 	// RoleAssignment /RoleAssignments 12

@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json
+//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
-// extension, Group, Role with Roster's extension, and RoleAssignment. It fails only
+// extension and Roster's, Group, Role with Roster's extension, and RoleAssignment. It fails only
 // when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [6]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json"} {
+	var s [7]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "roster_user.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -25,7 +25,7 @@ func Load() (*Set, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	user, err := NewResourceType("User", "/Users", "User account", s[0], Extension{Schema: s[2]})
+	user, err := NewResourceType("User", "/Users", "User account", s[0], Extension{Schema: s[2]}, Extension{Schema: s[6]})
 	if err != nil {
 		return nil, err
 	}

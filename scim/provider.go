@@ -181,10 +181,16 @@ func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string) err
 // now is in whole milliseconds, as stored.
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
-// fill derives from the attribute tree what is stored, unless that is too much.
+// fill derives from the attribute tree what is stored, unless that is too much, or says
+// what the schema alone does not refuse.
 func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
 	if err := checkSize(t, attrs); err != nil {
 		return err
+	}
+	if t.Name == auth.PrincipalUser {
+		if err := completeUser(attrs); err != nil {
+			return err
+		}
 	}
 	attrs["id"] = r.ID
 	r.Name = storage.NameOf(attrs)
