@@ -511,27 +511,21 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 // leaves the factors as they are. The error is ErrSelf, a *DeniedError,
 // storage.ErrNotFound, ErrBusy, or ErrLastAdministrator if the temporary password ends:
 // that one is helped with NewSetup.
-func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (Secret, error) {
+func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (*Temporary, error) {
 	administrator, err := a.isAdministrator(ctx, by.Tenant, user)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	password, err := newTemporaryPassword(rand.Reader)
+	t, err := a.NewTemporary(ctx, administrator)
 	if err != nil {
-		return "", err
-	}
-	hash, err := a.Hasher.hash(ctx, password.Reveal(), administrator)
-	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer a.InvalidateUser(user)
-	return password, a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
-		var expires time.Time
-		if a.Policy.TemporaryFor > 0 {
-			expires = now.Add(a.Policy.TemporaryFor)
-		}
-		c.setTemporary(hash, now, expires)
-	})
+	err = a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) { a.handOver(c, t, now) })
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // ResetMFA removes the factors of a user, who has to enrol again, and ends the

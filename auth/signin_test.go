@@ -124,7 +124,7 @@ func TestAnswersAreEqual(t *testing.T) {
 		{"no passcode grammar", "totp", goodPassword, " " + dev.code()},
 		{"passcode without a factor", "ana", goodPassword, "123456"},
 		{"no password", "nobody", goodPassword, ""},
-		{"expired temporary password", "expired", temporary.Reveal(), ""},
+		{"expired temporary password", "expired", temporary.Password.Reveal(), ""},
 	} {
 		counted.reset()
 		before := d.hashes
@@ -368,18 +368,18 @@ func TestTemporaryPassword(t *testing.T) {
 	if _, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) {
 		t.Errorf("the former password: %v; want ErrSignIn", err)
 	}
-	res, err := d.give("ana", temporary.Reveal())
+	res, err := d.give("ana", temporary.Password.Reveal())
 	if err != nil || res.Level != Limited || !slices.Equal(res.Missing, []Lack{LacksPassword}) {
 		t.Fatalf("SignIn = %+v, %v; want a limited session", res, err)
 	}
-	if _, err := d.give("ana", temporary.Reveal()); !errors.Is(err, ErrSignIn) {
+	if _, err := d.give("ana", temporary.Password.Reveal()); !errors.Is(err, ErrSignIn) {
 		t.Errorf("a second time: %v; want ErrSignIn", err)
 	}
 	p := d.who(res.Token)
 	if _, err := d.Enrol(t.Context(), p, ""); !errors.Is(err, ErrPasswordChange) {
 		t.Errorf("Enrol: %v; want ErrPasswordChange", err)
 	}
-	if _, err := d.ChangePassword(t.Context(), p, "", temporary); !errors.Is(err, ErrSamePassword) {
+	if _, err := d.ChangePassword(t.Context(), p, "", temporary.Password); !errors.Is(err, ErrSamePassword) {
 		t.Errorf("the same again: %v; want ErrSamePassword", err)
 	}
 	if _, err := d.ChangePassword(t.Context(), p, "", "short"); err == nil {
@@ -417,7 +417,7 @@ func TestTemporaryPasswordExpires(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.clock.advance(test.wait)
-		if _, err := d.give("ana", temporary.Reveal()); !errors.Is(err, test.want) {
+		if _, err := d.give("ana", temporary.Password.Reveal()); !errors.Is(err, test.want) {
 			t.Errorf("good for %v, after %v: %v; want %v", test.lifetime, test.wait, err, test.want)
 		}
 	}
@@ -443,7 +443,7 @@ func TestPasswordResetLeavesFactors(t *testing.T) {
 	if diff := cmp.Diff(before.TOTP, after.TOTP); diff != "" || len(after.Recovery) != recoveryCodes {
 		t.Errorf("the reset changed the factors (-before +after):\n%s", diff)
 	}
-	res, err := d.give("root", temporary.Reveal())
+	res, err := d.give("root", temporary.Password.Reveal())
 	if err != nil || res.Level != Limited {
 		t.Fatalf("SignIn = %+v, %v", res, err)
 	}

@@ -23,7 +23,7 @@ type API struct {
 	Store   storage.Store
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
-	// Directory makes the account of a first administrator, of the types in Schemas.
+	// Directory makes accounts, of the types in Schemas.
 	Directory Directory
 	Schemas   *schemas.Set
 	Now       func() time.Time
@@ -81,7 +81,8 @@ func (a *API) authEndpoints() []endpoint {
 
 func (a *API) adminEndpoints() []endpoint {
 	return []endpoint{
-		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
+		{"POST", "/users", auth.Admin(auth.PermissionUsersCreate), a.createAccount, AccountRequest{}, Account{}, 201, nil},
+		{"POST", "/users/{id}/password-reset", auth.StepUp(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},

@@ -28,7 +28,7 @@ const everyRole = "GPUANHRITD"
 var roleMatrix = map[string]string{
 	"GET /scim/v2/Users": everyRole, "POST /scim/v2/Users/.search": everyRole, "GET /scim/v2/Users/{id}": everyRole,
 	"POST /scim/v2/Users": "GU", "PUT /scim/v2/Users/{id}": "GU", "PATCH /scim/v2/Users/{id}": "GU", "DELETE /scim/v2/Users/{id}": "GU",
-	"DELETE /scim/v2/Me": "GU",
+	"DELETE /scim/v2/Me":  "GU",
 	"GET /scim/v2/Groups": "GPUANHRTD", "POST /scim/v2/Groups/.search": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
 	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
@@ -36,6 +36,7 @@ var roleMatrix = map[string]string{
 	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
 	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
 
+	"POST /admin/v1/users":                     "GU",
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",

@@ -119,7 +119,16 @@ func problemFor(err error) *Problem {
 	case errors.Is(err, auth.ErrNotPermitted):
 		return notPermitted("")
 	}
+	if errors.Is(err, scim.ErrForbidden) {
+		return notPermitted("")
+	}
 	e := scim.ErrorFor(err)
+	switch {
+	case e.Status == http.StatusBadRequest:
+		return invalid(e.Detail)
+	case e.Type == scim.Uniqueness:
+		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	}
 	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
 }
 

@@ -10,6 +10,7 @@
 package testserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -51,6 +52,8 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Policy, if set, is that for passwords.
+	Policy *auth.Policy
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 }
@@ -136,7 +139,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
 	s.People = &auth.Authenticator{
-		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
+		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: *cmp.Or(opt.Policy, new(auth.DefaultPolicy())),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
 	surface := &api.API{
