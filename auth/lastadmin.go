@@ -29,7 +29,7 @@ const (
 // password, the passcode or the sign-in from somebody. The error is
 // ErrLastAdministrator if there was a usable Global Administrator before and there is
 // none after it, whoever asks: one who has the role at present, is active, and has a
-// password and a confirmed passcode. If there was one whose role and password do not
+// password that did not come over SCIM, and a confirmed passcode. If there was one whose role and password do not
 // end by themselves, there has to be one like that after it. Of several such writes at
 // the same time each sees what those before it did.
 func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
@@ -182,7 +182,7 @@ func usable(tx storage.Tx, user string, most usability, now time.Time) (usabilit
 	switch {
 	case err != nil:
 		return unusable, err
-	case !c.passwordGood(now) || c.TOTP == nil || c.Throttle.FactorDisabled:
+	case !c.passwordGood(now) || c.Pushed || c.TOTP == nil || c.Throttle.FactorDisabled:
 		return unusable, nil
 	case !c.PasswordExpires.IsZero():
 		return forNow, nil

@@ -36,6 +36,9 @@ var (
 	ErrPasscodeAge = errors.New("a passcode has to be given first")
 	// ErrPasswordChange: the temporary password has to be changed first.
 	ErrPasswordChange = errors.New("the temporary password has to be changed first")
+	// ErrPasswordPushed: the password of somebody who has become an administrator came
+	// over SCIM. Somebody entitled has to give a temporary one, or a link.
+	ErrPasswordPushed = errors.New("the password came from a provisioning client")
 	// ErrNoEnrolment: no enrolment has begun in this session, or too long ago.
 	ErrNoEnrolment = errors.New("no enrolment has begun")
 	// ErrFactorDisabled: too many passcodes were wrong; somebody entitled has to
@@ -376,7 +379,7 @@ func (a *Authenticator) SelfCheck(ctx context.Context, by Principal, code Secret
 // Enrol makes a TOTP secret, which counts from ConfirmEnrolment on, in the same
 // session. password may be empty if it was given in the session less than StepUpAge
 // ago. Who has a factor has to give a passcode, or a recovery code, as well. The
-// error is ErrPasswordChange, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
+// error is ErrPasswordChange, ErrPasswordPushed, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
 // or one of those of Passcode.
 func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret) (*Enrolment, error) {
 	u, err := a.account(ctx, by.Tenant, by.ID)
@@ -399,6 +402,8 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 		switch {
 		case c.Temporary:
 			return early, ErrPasswordChange
+		case c.Pushed && w.administrator:
+			return early, ErrPasswordPushed
 		case password == "" && !within(s.PasswordAt, StepUpAge, w.now):
 			return early, ErrPasswordAge
 		case c.Throttle.FactorDisabled:
@@ -440,6 +445,8 @@ func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code
 		switch {
 		case c.Temporary:
 			return early, ErrPasswordChange
+		case c.Pushed && w.administrator:
+			return early, ErrPasswordPushed
 		case c.Throttle.FactorDisabled:
 			return disabled, ErrFactorDisabled
 		}
@@ -494,7 +501,7 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 			// Whoever knows the password alone could lock its owner out.
 			return early, ErrPasscodeAge
 		}
-		c.SetPassword(check.hashed, w.now)
+		c.changePassword(check.hashed, w.now)
 		s.PasswordAt = w.now
 		w.proved(c.TOTP == nil)
 		w.endOthers = true
@@ -521,7 +528,10 @@ func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user st
 		return nil, err
 	}
 	defer a.InvalidateUser(user)
-	err = a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) { a.handOver(c, t, now) })
+	err = a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
+		c.beginAnew(administrator)
+		a.handOver(c, t, now)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -174,7 +174,7 @@ func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string) err
 		return err
 	}
 	var c auth.Credential
-	c.SetPassword(secret, r.Created)
+	c.PushPassword(secret, r.Created)
 	return auth.SaveCredential(tx, r.ID, &c)
 }
 

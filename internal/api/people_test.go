@@ -73,13 +73,23 @@ func (w *world) personOf(t *testing.T, tenant storage.TenantID, token, name stri
 	return p
 }
 
-// grant gives somebody a role, past all decisions.
+// grant gives somebody a role, past all decisions; the password they have is their own.
 func (w *world) grant(t *testing.T, tenant storage.TenantID, user, role string) {
 	t.Helper()
 	err := w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
 		g := &auth.Grant{ID: uuid.NewString(), Role: role, Principal: user, PrincipalType: auth.PrincipalUser}
 		if err := auth.PutGrant(tx, nil, g, auth.BuiltInRole(role)); err != nil {
 			return err
+		}
+		c, err := auth.ReadCredential(tx, user)
+		if err != nil {
+			return err
+		}
+		if c.Pushed {
+			c.Pushed = false
+			if err := auth.SaveCredential(tx, user, c); err != nil {
+				return err
+			}
 		}
 		return tx.Audit(storage.AuditEntry{At: w.now(), Actor: "operator", Action: "roleassignment.create", Type: "RoleAssignment", ID: g.ID})
 	})

@@ -116,6 +116,8 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409}
 	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):
 		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "change the password or enrol a passcode first; /auth/v1/session says what is missing"}
+	case errors.Is(err, auth.ErrPasswordPushed):
+		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "the password came from a provisioning client; somebody entitled has to give a temporary one, or a link"}
 	case errors.Is(err, auth.ErrNotPermitted):
 		return notPermitted("")
 	}
