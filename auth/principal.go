@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -49,7 +50,7 @@ type Principal struct {
 	// Tenant is the only directory the principal can reach. It comes from the
 	// credential, never from the request.
 	Tenant storage.TenantID
-	// ID and Name are the client's or the user's; an operator has neither.
+	// ID and Name are the client's or the user's. An operator has neither; see Sweeper.
 	ID, Name string
 	// From is the address the request came from, if it came from any.
 	From   netip.Addr
@@ -61,6 +62,10 @@ type Principal struct {
 	// proves nothing.
 	Token string
 
+	// Invitation is the id of the one by which the principal acts without being there:
+	// it invited somebody, who accepts now.
+	Invitation string
+
 	// Of a user.
 	Session    string    // the public id of the session
 	Level      Level     // of the session
@@ -71,18 +76,40 @@ type Principal struct {
 	Permissions Permissions
 }
 
+// System is the program itself, which does in a tenant what is due there. It may do
+// what an operator may.
+func System(tenant storage.TenantID) Principal {
+	return Principal{Kind: Operator, Tenant: tenant, Name: storage.SystemActor}
+}
+
 // Actor returns how the audit trail names the principal: "client:<id>",
-// "user:<id>" or "operator"; "nobody" for a principal that may do nothing.
+// "user:<id>", "operator" or "system"; "nobody" for a principal that may do nothing.
 func (p Principal) Actor() string {
 	switch {
 	case p.Kind == Client && p.ID != "":
 		return "client:" + p.ID
 	case p.Kind == User && p.ID != "":
 		return "user:" + p.ID
+	case p.Kind == Operator && p.Name == storage.SystemActor:
+		return storage.SystemActor
 	case p.Kind == Operator:
 		return "operator"
 	}
 	return "nobody"
+}
+
+// actor is Principal.Actor the other way round.
+func actor(s string) (Kind, string) {
+	kind, id, _ := strings.Cut(s, ":")
+	switch {
+	case s == "operator":
+		return Operator, ""
+	case kind == "client" && id != "":
+		return Client, id
+	case kind == "user" && id != "":
+		return User, id
+	}
+	return 0, ""
 }
 
 // The profiles of a client beside "", the usual tolerance.

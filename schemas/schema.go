@@ -15,7 +15,10 @@ const (
 	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
 	RosterUserURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:User"
 	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
-	RoleAssignmentURI = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
+	// GroupMembershipURI is of draft-zollner-scim-group-members.
+	GroupMembershipURI = "urn:ietf:params:scim:schemas:core:2.0:GroupMembership"
+	RoleAssignmentURI  = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
+	InvitationURI      = "urn:ietf:params:scim:schemas:extension:roster:2.0:Invitation"
 )
 
 // Schema is one schema of RFC 7643 §7, as /Schemas describes it.

@@ -80,7 +80,7 @@ func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Accou
 			if err := d.ask(); err != nil {
 				return err
 			}
-			if err := p.putNew(tx, user, secret); err != nil {
+			if err := p.putNew(tx, user, secret, (*auth.Credential).PushPassword); err != nil {
 				return err
 			}
 			if err := p.record(ctx, tx, by, "create", user, nil, told); err != nil {

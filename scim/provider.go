@@ -29,9 +29,16 @@ type Provider struct {
 	Hasher  *auth.Hasher
 	Now     func() time.Time
 	// Observe is told of every operation: the resource type, what was done
-	// (create, get, query, replace, patch, delete) and how it ended (ok, or the
+	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
 	Observe func(resourceType, operation, outcome string)
+	// InvitationLifetime is how long the link of an invitation is good;
+	// auth.DefaultInvitationLifetime if it is zero.
+	InvitationLifetime time.Duration
+	// SendInvitation queues the mail to an invitee in the write that makes its link.
+	// It is nil where no mail is set up: then Invite and SendAgain return the secret
+	// of the link, and a client cannot invite.
+	SendInvitation func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error
 
 	standings auth.Standings
 }
@@ -71,13 +78,21 @@ func mode(by auth.Principal) schemas.Mode {
 // Create stores a new resource from a decoded body (RFC 7644 §3.3) and returns
 // it. The server gives the id; a user without active is active.
 func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	r, err := p.create(ctx, by, t, body)
+	r, err := p.create(ctx, by, t, body, nil)
 	return r, p.observe(t, "create", err)
 }
 
-func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
+// create is Create; see prepareInvitation for handed.
+func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, handed *auth.Secret) (*storage.Resource, error) {
 	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
+	}
+	if t.Name == membershipType {
+		attrs, err := t.Bind(body, mode(by))
+		if err != nil {
+			return nil, err
+		}
+		return p.createMembership(ctx, by, t, attrs)
 	}
 	r, attrs, secret, err := p.newcomer(ctx, by, t, body)
 	if err != nil {
@@ -87,7 +102,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	then, err := p.prepare(ctx, by, t, r.ID, attrs)
+	then, err := p.prepare(ctx, by, t, r.ID, attrs, handed)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +111,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	told := created(t, attrs)
 	write := func(tx storage.Tx, d *decision) error {
-		if err := p.putNew(tx, r, secret); err != nil {
+		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
 		told := told // the function may run again
@@ -168,13 +183,14 @@ func (p *Provider) newResource(t *schemas.ResourceType) (*storage.Resource, erro
 	return &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}, nil
 }
 
-// putNew writes a new resource, with the hash of a password if it has one.
-func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string) error {
+// putNew writes a new resource, with the hash of a password if it has one, which set
+// takes down as what it is.
+func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string, set func(*auth.Credential, string, time.Time)) error {
 	if err := tx.Create(r); err != nil || secret == "" {
 		return err
 	}
 	var c auth.Credential
-	c.PushPassword(secret, r.Created)
+	set(&c, secret, r.Created)
 	return auth.SaveCredential(tx, r.ID, &c)
 }
 
@@ -187,7 +203,7 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 	if err := checkSize(t, attrs); err != nil {
 		return err
 	}
-	if t.Name == auth.PrincipalUser {
+	if t.Top(schemas.RosterUserURI) != nil {
 		if err := completeUser(attrs); err != nil {
 			return err
 		}
@@ -218,6 +234,9 @@ func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.Resour
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
 	if err := p.allowOn(by, auth.Read, t, id); err != nil {
 		return nil, err
+	}
+	if t.Name == membershipType {
+		return p.getMembership(ctx, by, t, id)
 	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
@@ -354,6 +373,9 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
+	if t.Name == membershipType {
+		return p.deleteMembership(ctx, by, id)
+	}
 	if !ours(id) {
 		return storage.ErrNotFound
 	}
@@ -448,6 +470,9 @@ var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnava
 // member changes come to is counted there in any case, and its document is small.
 func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
 	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
+	if t.Name == membershipType {
+		return nil, errFixed
+	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
@@ -486,7 +511,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := u.prepare(read); err != nil {
+	if err := u.prepare(ctx, read); err != nil {
 		return nil, err
 	}
 	heavy := max(len(read.Doc), len(u.next.Doc)) > heavyDocument
@@ -537,14 +562,14 @@ func (u *update) inside(ctx context.Context, tx storage.Tx, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := u.prepare(prev); err != nil {
+	if err := u.prepare(ctx, prev); err != nil {
 		return err
 	}
 	return u.write(ctx, tx)
 }
 
 // prepare computes the next state from prev.
-func (u *update) prepare(prev *storage.Resource) error {
+func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	if err := u.pre.check(prev); err != nil {
 		return err
 	}
@@ -558,7 +583,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
 	dropManagerRef(u.t, u.change.attrs)
-	if u.then, err = reprepare(u.t, attrs, u.change.attrs, prev.ID); err != nil {
+	if u.then, err = u.p.reprepare(ctx, u.by, u.t, attrs, u.change.attrs, prev.ID); err != nil {
 		return err
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
@@ -648,6 +673,9 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		}
 	} else if u.endsSessions() {
 		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
+			return err
+		}
+		if err := u.d.endInvitations(u.prev.ID, auth.InviterBlocked, u.next.LastModified); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,8 @@ import "github.com/roster-id/roster/schemas"
 // signInBy is the attribute that says what a user signs in by.
 const signInBy = schemas.RosterUserURI + ":signInBy"
 
-// completeUser brings what Roster's extension says of a user into the form in which it
+// completeUser brings what Roster's extension says of a user, or of whom somebody invites
+// to be one, into the form in which it
 // is stored, and refuses what is none.
 func completeUser(attrs map[string]any) error {
 	ext, _ := attrs[schemas.RosterUserURI].(map[string]any)

@@ -24,6 +24,7 @@ import (
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -90,6 +91,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	hasher := auth.NewHasher()
 	provider := &scim.Provider{
 		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
+		InvitationLifetime: c.InvitationLifetime,
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
@@ -104,8 +106,17 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
+	sender, err := newMailSender(c.Mail, out)
+	switch {
+	case err != nil:
+		return err
+	case sender != nil && keys == nil:
+		return errors.New("mail-from: there is no key to seal mail with while it waits: set key-file")
+	}
 	var people *auth.Authenticator
+	var queue *mail.Queue
 	if keys != nil {
+		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
 		people = &auth.Authenticator{
@@ -113,9 +124,13 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Observe: server.SignIns(registry), Log: log,
 		}
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Invitations: provider, Schemas: set,
+			InvitationLink: func(r *http.Request, secret auth.Secret) string {
+				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+			},
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
 		}
+		provider.SendInvitation = api.SendInvitations(queue, func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) })
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
 			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
@@ -141,6 +156,8 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return queue.Run(gctx) })
 	if checkpointer != nil {
 		g.Go(func() error { return checkpointer.Run(gctx) })
 	}

@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,37 +25,18 @@ type account struct {
 	Expires                time.Time
 }
 
-// make asks for an account.
+// account asks for an account.
 func (w *world) account(t *testing.T, token string, body object) testserver.Response {
 	t.Helper()
 	return w.post(t, "/admin/v1/users", token, body)
-}
-
-// group makes a group and returns its id.
-func (w *world) group(t *testing.T, name string) string {
-	t.Helper()
-	return must[struct{ ID string }](t, w.Do(t, "POST", "/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":%q}`, schemas.GroupURI, name)), 201).ID
-}
-
-// onStores runs a test on each kind of store.
-func onStores(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
-	t.Helper()
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			opt := opt
-			opt.Open = open
-			test(t, begin(t, opt))
-		})
-	}
 }
 
 // TestAdministratorsAccount: B1 and B2. An administrator is made with groups, roles, a
 // country and what is said of the work; the password is generated, shown once, works
 // once, and is changed at the first sign-in, where the passcode app is enrolled.
 func TestAdministratorsAccount(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "gus", auth.GlobalAdministrator)
 		by := w.mfa(t, admin)
 		staff := w.group(t, "staff")
@@ -112,7 +92,8 @@ func TestAdministratorsAccount(t *testing.T) {
 // TestStepUpForAdministrators: giving an administrative role takes a fresh passcode, in a
 // new account as well; anything else does not.
 func TestStepUpForAdministrators(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		by := w.mfa(t, w.person(t, "gus", auth.GlobalAdministrator))
 		w.advance(10 * time.Minute)
 		r := w.account(t, by.Token, object{"user": object{"userName": "una"}, "roles": []object{{"value": auth.Auditor}}})
@@ -129,7 +110,8 @@ func TestStepUpForAdministrators(t *testing.T) {
 // TestCustomersAccount: C1, C2, C5 and C6. A customer is made who signs in by e-mail or
 // by user name, holds no role, and cannot sign in while blocked.
 func TestCustomersAccount(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		by := w.mfa(t, w.person(t, "una", auth.UserAdministrator))
 		first := func(made account, name string) testserver.Response {
 			w.advance(time.Minute)
@@ -178,7 +160,8 @@ func TestCustomersAccount(t *testing.T) {
 // TestAccountRefused: what is wrong is named in the words of the request, and nothing is
 // made.
 func TestAccountRefused(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		by := w.mfa(t, w.person(t, "gus", auth.GlobalAdministrator))
 		user := object{"userName": "una"}
 		before := w.everything(t, "default")
@@ -223,7 +206,8 @@ func TestAccountRefused(t *testing.T) {
 // TestWhoHelpsWhom: B2, C3 and the rest of what is done for others. Each by the roles
 // entitled to it, and never by a lower role to a higher one.
 func TestWhoHelpsWhom(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		roles := map[string]string{"user": "", "helpdesk": auth.HelpdeskAdministrator, "user administrator": auth.UserAdministrator,
 			"privileged role administrator": auth.PrivilegedRoleAdministrator, "global administrator": auth.GlobalAdministrator}
 		names := slices.Sorted(maps.Keys(roles))
@@ -264,9 +248,10 @@ func TestWhoHelpsWhom(t *testing.T) {
 // TestTemporaryForEver: a policy of never is honoured: the password works however late,
 // once, and has to be changed then.
 func TestTemporaryForEver(t *testing.T) {
+	t.Parallel()
 	policy := auth.DefaultPolicy()
 	policy.TemporaryFor = 0
-	onStores(t, testserver.Options{Policy: &policy}, func(t *testing.T, w *world) {
+	onStoresWith(t, testserver.Options{Policy: &policy}, func(t *testing.T, w *world) {
 		admin := w.person(t, "gus", auth.GlobalAdministrator)
 		by := w.mfa(t, admin)
 		p := w.person(t, "bo")
@@ -295,7 +280,8 @@ func TestTemporaryForEver(t *testing.T) {
 
 // TestSessionsOfNobody: who does not exist has no list of sessions, empty or not.
 func TestSessionsOfNobody(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		by := w.mfa(t, w.person(t, "gus", auth.GlobalAdministrator))
 		if r := w.get(t, "/admin/v1/users/"+nobody+"/sessions", by.Token); r.Status != 404 {
 			t.Errorf("%d %s", r.Status, r.Body)

@@ -31,18 +31,29 @@ var roleMatrix = map[string]string{
 	"DELETE /scim/v2/Me":  "GU",
 	"GET /scim/v2/Groups": "GPUANHRTD", "POST /scim/v2/Groups/.search": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
 	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
+	"GET /scim/v2/GroupMemberships": "GPUANHRTD", "GET /scim/v2/GroupMemberships/{id}": "GPUANHRTD", "POST /scim/v2/GroupMemberships/.search": "GPUANHRTD", "POST /scim/v2/GroupMemberships": "GUR", "DELETE /scim/v2/GroupMemberships/{id}": "GUR",
+	"GET /scim/v2/GroupMembers": "GPUANHRTD", "GET /scim/v2/GroupMembers/{id}": "GPUANHRTD", "POST /scim/v2/GroupMembers/.search": "GPUANHRTD", "POST /scim/v2/GroupMembers": "GUR", "DELETE /scim/v2/GroupMembers/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
 	"POST /scim/v2/Roles": "GP", "PUT /scim/v2/Roles/{id}": "GP", "PATCH /scim/v2/Roles/{id}": "GP", "DELETE /scim/v2/Roles/{id}": "GP",
 	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
 	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
 
+	"GET /scim/v2/Invitations": everyRole, "POST /scim/v2/Invitations/.search": everyRole, "GET /scim/v2/Invitations/{id}": everyRole,
+	"POST /scim/v2/Invitations": "GUI", "PUT /scim/v2/Invitations/{id}": "GUI", "PATCH /scim/v2/Invitations/{id}": "GUI", "DELETE /scim/v2/Invitations/{id}": "GUI",
+	"POST /admin/v1/invitations": "GUI", "POST /admin/v1/invitations/{id}/resend": "GUI", "POST /admin/v1/invitations/{id}/revoke": "GUI",
 	"POST /admin/v1/users":                     "GU",
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
+	"GET /admin/v1/deleted-users": "GU", "GET /admin/v1/deleted-users/{id}": "GU", "POST /admin/v1/deleted-users/{id}/restore": "GU",
+	"DELETE /admin/v1/deleted-users/{id}": "G",
+	"GET /admin/v1/deleted-groups":        "GUR", "GET /admin/v1/deleted-groups/{id}": "GUR", "POST /admin/v1/deleted-groups/{id}/restore": "GUR",
+	"DELETE /admin/v1/deleted-groups/{id}": "G",
+	"GET /admin/v1/policies/retention":     "GND", "PUT /admin/v1/policies/retention": "G",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
 	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
 	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }
@@ -116,17 +127,18 @@ func TestPublicRoutes(t *testing.T) {
 			public[route.Method+" "+route.Path] = true
 		}
 	}
-	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
+	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/invitations/accept", "POST /auth/v1/invitations/look", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
 	if got := slices.Sorted(maps.Keys(public)); !slices.Equal(got, want) {
 		t.Errorf("public are %q, want %q", got, want)
 	}
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
 	in := w.mfa(t, admin)
 	before := w.everything(t, "default")
-	for _, link := range []string{"", "x", "0", admin.id, in.Session, in.Token, w.Token, "setup", strings.Repeat("0", 64), strings.Replace(in.Token, "session", "setup", 1)} {
+	for _, link := range []string{"", "x", "0", admin.id, in.Session, in.Token, w.Token, "setup", strings.Repeat("0", 64), strings.Replace(in.Token, "session", "setup", 1), strings.Replace(in.Token, "session", "invitation", 1)} {
 		w.advance(6 * time.Second)
 		for path, body := range map[string]object{
 			"/auth/v1/setup/link": {"link": link}, "/auth/v1/setup": {"link": link, "userName": "mine", "password": goodPassword},
+			"/auth/v1/invitations/look": {"link": link}, "/auth/v1/invitations/accept": {"link": link, "userName": "mine", "password": goodPassword},
 		} {
 			if r := w.post(t, path, "", body); r.Status/100 != 4 || r.Status == 429 {
 				t.Errorf("POST %s with no link: %d %s", path, r.Status, r.Body)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -17,6 +18,10 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
+	// Attribute and Holder say whose a name is that was asked for; Holder is for those
+	// who may read it.
+	Attribute string  `json:"attribute,omitempty"`
+	Holder    *Holder `json:"holder,omitempty"`
 
 	retryAfter int  // seconds, sent as a header when it is not zero
 	repeats    bool // Detail contains what the client sent
@@ -38,6 +43,7 @@ const (
 	TypeNotPermitted = problemPrefix + "not-permitted"
 	TypeTooMany      = problemPrefix + "too-many-requests"
 	TypeConflict     = problemPrefix + "conflict"
+	TypeNameTaken    = problemPrefix + "name-taken"
 	TypeLastAdmin    = problemPrefix + "last-administrator"
 )
 
@@ -110,6 +116,8 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
 	case errors.Is(err, auth.ErrAdministered):
 		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
+	case errors.Is(err, mail.ErrDisabled):
+		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):

@@ -8,7 +8,6 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
-	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
 // TestPushedPassword: whoever knows the password that a client wrote waits in vain for
@@ -16,7 +15,8 @@ import (
 // coming afterwards, they get no further, whatever they change, until somebody entitled
 // has handed over another password. What they enrolled is gone then.
 func TestPushedPassword(t *testing.T) {
-	onStores(t, testserver.Options{}, func(t *testing.T, w *world) {
+	t.Parallel()
+	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "gus", auth.GlobalAdministrator)
 		w.enrol(t, admin)
 		promote := func(p *person) {

@@ -11,9 +11,13 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Directory is where accounts are made; see scim.Provider.
+// Directory is where accounts are made, and come back to; see scim.Provider.
 type Directory interface {
 	CreateAccount(ctx context.Context, by auth.Principal, a scim.Account) (*storage.Resource, error)
+	ListDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q scim.DeletedQuery) (*scim.DeletedPage, error)
+	GetDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*scim.DeletedWhole, error)
+	Restore(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, how scim.Restoration) (*storage.Resource, error)
+	Purge(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) error
 }
 
 // LinkRequest is the body of POST /setup/link.

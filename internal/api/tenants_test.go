@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -55,6 +56,8 @@ func bodyFor(method, path, role, user string) string {
 		return fmt.Sprintf(`{"schemas":[%q],"userName":"stolen"}`, schemas.UserURI)
 	case strings.Contains(path, "/scim/v2/Groups/"):
 		return fmt.Sprintf(`{"schemas":[%q],"displayName":"stolen"}`, schemas.GroupURI)
+	case strings.Contains(path, "/scim/v2/Invitations/"):
+		return `{"email":"stolen@x.example"}`
 	case strings.Contains(path, "/scim/v2/Roles/"):
 		return `{"value":"stolen"}`
 	case strings.HasSuffix(path, "/emergency"):
@@ -73,7 +76,7 @@ func bodyFor(method, path, role, user string) string {
 func TestTenantsApart(t *testing.T) {
 	t.Parallel()
 	const acme storage.TenantID = "acme"
-	w := begin(t, testserver.Options{})
+	w := begin(t, testserver.Options{Sender: &refusing{}})
 	made := func(path, token, body string) string {
 		t.Helper()
 		media := "application/json"
@@ -100,10 +103,20 @@ func TestTenantsApart(t *testing.T) {
 		"group": made("/scim/v2/Groups", w.Token, fmt.Sprintf(`{"schemas":[%q],"displayName":"zqxgroup","members":[{"value":%q}]}`, schemas.GroupURI, victim.id)),
 		"role":  made("/scim/v2/Roles", in.Token, `{"value":"zqxrole"}`),
 	}
+	theirs["invitation"] = made("/admin/v1/invitations", in.Token, fmt.Sprintf(`{"invitation":{"email":"zqxinvited@a.example","roles":[{"value":%q}]}}`, theirs["role"]))
 	theirs["assignment"] = made("/scim/v2/RoleAssignments", in.Token, fmt.Sprintf(`{"role":{"value":%q},"principal":{"value":%q},"kind":"eligible"}`, theirs["role"], admin.id))
 	theirs["client"] = made("/admin/v1/clients", in.Token, `{"name":"zqxclient","scopes":["users"]}`)
 	theirs["rule"] = made("/admin/v1/rules", in.Token, `{"name":"zqxrule","state":"off","when":{},"then":"passcode"}`)
 	theirs["activation"] = made("/auth/v1/roles/activations", in.Token, fmt.Sprintf(`{"assignment":%q,"durationSeconds":600,"reason":"a test"}`, theirs["assignment"]))
+	w.queue(t, "no@example.com", w.now().Add(time.Hour))
+	settled(t, func() bool {
+		letters, _, err := w.Mail.List(t.Context(), storage.DefaultTenant)
+		if err != nil || len(letters) != 1 {
+			t.Fatal(letters, err)
+		}
+		theirs["mail"] = letters[0].ID
+		return letters[0].State == mail.StateDead
+	})
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
@@ -196,7 +209,7 @@ func TestTenantsApart(t *testing.T) {
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
+			"/admin/v1/clients", "/admin/v1/mail", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
 		} {
 			r := ask(token, "GET", path, "")

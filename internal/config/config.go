@@ -32,11 +32,13 @@ type Config struct {
 	ShutdownDelay       time.Duration
 	// TemporaryPasswordLifetime is 0 for ever.
 	TemporaryPasswordLifetime time.Duration
+	InvitationLifetime        time.Duration
 	LogFormat                 string // "json" or "text"
 	LogLevel                  slog.Level
 	Demo                      bool
 	Pprof                     bool
 	AuditCheckpoints          string // file
+	Mail                      Mail
 }
 
 // DefaultStore is where Roster keeps its data if nobody says.
@@ -120,9 +122,13 @@ func (c *Config) problems() (list []*SettingError) {
 	if c.ShutdownDelay < 0 {
 		add("shutdown-delay", "is negative")
 	}
+	if c.InvitationLifetime <= 0 {
+		add("invitation-lifetime", "is not above zero")
+	}
 	if c.TemporaryPasswordLifetime < 0 {
 		add("temporary-password-lifetime", "is negative; 0 means for ever")
 	}
+	c.Mail.problems(add)
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		add("log-format", strconv.Quote(c.LogFormat)+" is neither json nor text")
 	}

@@ -28,6 +28,8 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -52,10 +54,15 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Sender, if set, takes mail in place of Server.Outbox.
+	Sender mail.Sender
+	NoMail bool // the server sends none
 	// Policy, if set, is that for passwords.
 	Policy *auth.Policy
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
+	// Provider, if set, changes how the provider is set up.
+	Provider func(*scim.Provider)
 }
 
 // Server is a server that is running.
@@ -69,6 +76,8 @@ type Server struct {
 	Provider *scim.Provider
 	People   *auth.Authenticator
 	Mounts   []server.Mount
+	Mail     *mail.Queue
+	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
 
@@ -138,15 +147,32 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	if opt.Provider != nil {
+		opt.Provider(s.Provider)
+	}
 	s.People = &auth.Authenticator{
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: *cmp.Or(opt.Policy, new(auth.DefaultPolicy())),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
-	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
+	var sender mail.Sender = &s.Outbox
+	if opt.Sender != nil {
+		sender = opt.Sender
 	}
+	if opt.NoMail {
+		sender = nil
+	}
+	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
 	var srv *server.Server
+	surface := &api.API{
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Invitations: s.Provider, Schemas: set,
+		InvitationLink: func(r *http.Request, secret auth.Secret) string {
+			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+		},
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
+	}
+	if s.Provider.SendInvitation == nil {
+		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
+	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
 		Mounts: []server.Mount{
@@ -172,6 +198,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, gctx) })
 	g.Go(func() error { return verifier.Run(gctx) })
+	g.Go(func() error { return s.Mail.Run(gctx) })
 	stopped := false
 	s.stop = func() error {
 		if stopped {
@@ -198,7 +225,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles"}
+		scopes = []string{"users", "groups", "roles", "memberships", "invitations"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
@@ -239,7 +266,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
-		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "roles:assign:deckhand"),
+		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "invitations", "roles:assign:deckhand"),
 	}}
 }
 
