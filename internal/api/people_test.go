@@ -60,36 +60,54 @@ func (w *world) person(t *testing.T, name string, roles ...string) *person {
 // personOf is person for the tenant of a client with a token.
 func (w *world) personOf(t *testing.T, tenant storage.TenantID, token, name string, roles ...string) *person {
 	t.Helper()
-	p := &person{tenant: tenant, name: name, password: goodPassword}
-	r := w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q,"password":%q}`, schemas.UserURI, name, p.password), "Authorization", "Bearer "+token)
-	var created struct{ ID string }
-	if err := json.Unmarshal([]byte(r.Body), &created); err != nil || r.Status != 201 {
-		t.Fatalf("%d %s", r.Status, r.Body)
-	}
-	p.id = created.ID
+	p := w.pushed(t, token, name)
+	p.tenant = tenant
+	w.own(t, cmp.Or(tenant, storage.DefaultTenant), p.id)
 	for _, role := range roles {
 		w.grant(t, cmp.Or(tenant, storage.DefaultTenant), p.id, role)
 	}
 	return p
 }
 
-// grant gives somebody a role, past all decisions; the password they have is their own.
+// pushed makes somebody whose password came over SCIM and is nobody's own.
+func (w *world) pushed(t *testing.T, token, name string) *person {
+	t.Helper()
+	p := &person{name: name, password: goodPassword}
+	r := w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q,"password":%q}`, schemas.UserURI, name, p.password), "Authorization", "Bearer "+token)
+	var created struct{ ID string }
+	if err := json.Unmarshal([]byte(r.Body), &created); err != nil || r.Status != 201 {
+		t.Fatalf("%d %s", r.Status, r.Body)
+	}
+	p.id = created.ID
+	return p
+}
+
+// own makes the password of a user one that they chose themselves.
+func (w *world) own(t *testing.T, tenant storage.TenantID, user string) {
+	t.Helper()
+	err := w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
+		c, err := auth.ReadCredential(tx, user)
+		if err != nil {
+			return err
+		}
+		c.Pushed = false
+		if err := auth.SaveCredential(tx, user, c); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: w.now(), Actor: "operator", Action: "password.own", Type: "User", ID: user})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// grant gives somebody a role, past all decisions.
 func (w *world) grant(t *testing.T, tenant storage.TenantID, user, role string) {
 	t.Helper()
 	err := w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
 		g := &auth.Grant{ID: uuid.NewString(), Role: role, Principal: user, PrincipalType: auth.PrincipalUser}
 		if err := auth.PutGrant(tx, nil, g, auth.BuiltInRole(role)); err != nil {
 			return err
-		}
-		c, err := auth.ReadCredential(tx, user)
-		if err != nil {
-			return err
-		}
-		if c.Pushed {
-			c.Pushed = false
-			if err := auth.SaveCredential(tx, user, c); err != nil {
-				return err
-			}
 		}
 		return tx.Audit(storage.AuditEntry{At: w.now(), Actor: "operator", Action: "roleassignment.create", Type: "RoleAssignment", ID: g.ID})
 	})

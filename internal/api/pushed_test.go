@@ -43,7 +43,7 @@ func TestPushedPassword(t *testing.T) {
 		}
 
 		// One who enrolled before.
-		mia := w.person(t, "mia")
+		mia := w.pushed(t, w.Token, "mia")
 		thief := *mia
 		before := w.enrol(t, &thief)
 		promote(mia)
@@ -57,7 +57,7 @@ func TestPushedPassword(t *testing.T) {
 		stuck("after changing the password", in)
 
 		// One who did not.
-		noa := w.person(t, "noa")
+		noa := w.pushed(t, w.Token, "noa")
 		promote(noa)
 		stuck("without an app", w.signIn(t, noa))
 
