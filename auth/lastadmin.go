@@ -34,7 +34,7 @@ const (
 // password, the passcode or the sign-in from somebody. The error is
 // ErrLastAdministrator if there was a usable Global Administrator before and there is
 // none after it, whoever asks: one who has the role at present, is active, and has a
-// password and a confirmed passcode. If there was one whom conditional rules let in,
+// password that did not come over SCIM, and a confirmed passcode. If there was one whom conditional rules let in,
 // there has to be one like that after it; so with one whose role and password do not end
 // by themselves. Of several such writes at the same time each sees what those before it
 // did.
@@ -208,7 +208,7 @@ func (s *administrators) usable(user string, most usability) (usability, error) 
 	switch {
 	case err != nil:
 		return unusable, err
-	case !c.passwordGood(s.now) || c.TOTP == nil || c.Throttle.FactorDisabled:
+	case !c.passwordGood(s.now) || c.Pushed || c.TOTP == nil || c.Throttle.FactorDisabled:
 		return unusable, nil
 	}
 	in, err := s.letIn(r, c)

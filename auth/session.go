@@ -143,6 +143,8 @@ func (s *session) level(c *Credential, administrator bool, now time.Time) (Level
 	switch {
 	case c.Temporary:
 		return Limited, []Lack{LacksPassword}
+	case c.Pushed && administrator:
+		return Limited, []Lack{LacksHandover}
 	case passcode && !c.Reenrol:
 		return MFA, nil
 	case passcode, c.Reenrol && within(s.RecoveryAt, SessionLength, now):
@@ -186,6 +188,7 @@ type Lack string
 // What can be missing.
 const (
 	LacksPassword  Lack = "password"  // the temporary one has to be changed
+	LacksHandover  Lack = "handover"  // somebody entitled has to give a temporary password or a link
 	LacksEnrolment Lack = "enrolment" // a factor has to be enrolled
 	LacksPasscode  Lack = "passcode"  // one can be given
 )
@@ -324,7 +327,7 @@ func DropSessions(tx storage.Tx, user string) (int, error) {
 	return dropSessions(tx, user)
 }
 
-// WritePassword stores a password that somebody else has given a user, as a hash, or
+// WritePassword stores a password that came over SCIM, as a hash, or
 // removes the password if that is empty; the user's sessions end as with
 // DropSessions.
 func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) {
@@ -332,7 +335,7 @@ func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	c.SetPassword(hash, at)
+	c.PushPassword(hash, at)
 	if err := SaveCredential(tx, user, c); err != nil {
 		return 0, err
 	}

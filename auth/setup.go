@@ -241,6 +241,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 			return err
 		}
 		now := milli(a.Now())
+		c.beginAnew(administrator)
 		c.SetPassword(hash, now)
 		c.signedIn(now)
 		if link.Recover {

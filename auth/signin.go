@@ -36,6 +36,9 @@ var (
 	ErrPasscodeAge = errors.New("a passcode has to be given first")
 	// ErrPasswordChange: the temporary password has to be changed first.
 	ErrPasswordChange = errors.New("the temporary password has to be changed first")
+	// ErrPasswordPushed: the password of somebody who has become an administrator came
+	// over SCIM. Somebody entitled has to give a temporary one, or a link.
+	ErrPasswordPushed = errors.New("the password came from a provisioning client")
 	// ErrNoEnrolment: no enrolment has begun in this session, or too long ago.
 	ErrNoEnrolment = errors.New("no enrolment has begun")
 	// ErrFactorDisabled: too many passcodes were wrong; somebody entitled has to
@@ -147,7 +150,7 @@ func (a *Authenticator) log() *slog.Logger {
 // passcode or a recovery code.
 type SignInRequest struct {
 	Tenant       storage.TenantID
-	Name         string // the user name, or an address that only one user has
+	Name         string // the user name, or an address of a user who signs in by it
 	Password     Secret
 	Passcode     Secret
 	RecoveryCode Secret
@@ -384,7 +387,7 @@ func (a *Authenticator) SelfCheck(ctx context.Context, by Principal, code Secret
 // Enrol makes a TOTP secret, which counts from ConfirmEnrolment on, in the same
 // session. password may be empty if it was given in the session less than StepUpAge
 // ago. Who has a factor has to give a passcode, or a recovery code, as well. The
-// error is ErrPasswordChange, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
+// error is ErrPasswordChange, ErrPasswordPushed, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
 // or one of those of Passcode.
 func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret) (*Enrolment, error) {
 	u, err := a.account(ctx, by.Tenant, by.ID)
@@ -407,6 +410,8 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 		switch {
 		case c.Temporary:
 			return early, ErrPasswordChange
+		case c.Pushed && w.administrator:
+			return early, ErrPasswordPushed
 		case password == "" && !within(s.PasswordAt, StepUpAge, w.now):
 			return early, ErrPasswordAge
 		case c.Throttle.FactorDisabled:
@@ -448,6 +453,8 @@ func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code
 		switch {
 		case c.Temporary:
 			return early, ErrPasswordChange
+		case c.Pushed && w.administrator:
+			return early, ErrPasswordPushed
 		case c.Throttle.FactorDisabled:
 			return disabled, ErrFactorDisabled
 		}
@@ -502,7 +509,7 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 			// Whoever knows the password alone could lock its owner out.
 			return early, ErrPasscodeAge
 		}
-		c.SetPassword(check.hashed, w.now)
+		c.changePassword(check.hashed, w.now)
 		s.PasswordAt = w.now
 		w.proved(c.TOTP == nil)
 		w.endOthers = true
@@ -519,27 +526,24 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 // leaves the factors as they are. The error is ErrSelf, a *DeniedError,
 // storage.ErrNotFound, ErrBusy, or ErrLastAdministrator if the temporary password ends:
 // that one is helped with NewSetup.
-func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (Secret, error) {
+func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (*Temporary, error) {
 	administrator, err := a.isAdministrator(ctx, by.Tenant, user)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	password, err := newTemporaryPassword(rand.Reader)
+	t, err := a.NewTemporary(ctx, administrator)
 	if err != nil {
-		return "", err
-	}
-	hash, err := a.Hasher.hash(ctx, password.Reveal(), administrator)
-	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer a.InvalidateUser(user)
-	return password, a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
-		var expires time.Time
-		if a.Policy.TemporaryFor > 0 {
-			expires = now.Add(a.Policy.TemporaryFor)
-		}
-		c.setTemporary(hash, now, expires)
+	err = a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
+		c.beginAnew(administrator)
+		a.handOver(c, t, now)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // ResetMFA removes the factors of a user, who has to enrol again, and ends the
@@ -969,8 +973,8 @@ func (a *Authenticator) UserNamed(ctx context.Context, tenant storage.TenantID, 
 	return p.id, nil
 }
 
-// find returns the user that a name stands for: the user name, or else an address
-// that one user has. Somebody who does not exist is a decoy.
+// find returns the user that a name stands for: the user name, or an address of a user
+// who signs in by it. Somebody who does not exist is a decoy.
 func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (account, error) {
 	p, err := a.named(ctx, tenant, name)
 	if err != nil || p != nil {
@@ -979,36 +983,40 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 	return a.decoy(tenant, name), nil
 }
 
-// named returns the user that a name stands for, or nil.
+// named returns the user that a name stands for, or nil. There is one at most: see
+// schemas.SignInAddresses.
 func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name string) (*account, error) {
-	name = strings.TrimSpace(name)
-	users := a.Schemas.Type("User")
+	users, name := a.Schemas.Type("User"), strings.TrimSpace(name)
 	var hits []account
 	// Both are always asked, for how long it takes must not depend on the answer.
-	for _, path := range []string{"userName", "emails.value"} {
-		list, err := a.query(ctx, tenant, users, path, name)
+	for _, f := range []filter.Expr{
+		equals(users, "userName", name),
+		filter.And{equals(users, "emails.value", name), equals(users, schemas.RosterUserURI+":signInBy", schemas.SignInByEmail)},
+	} {
+		list, err := a.query(ctx, tenant, users, f)
 		if err != nil {
 			return nil, err
 		}
-		if len(hits) == 0 && len(list) == 1 {
-			hits = list
+		hits = append(hits, list...)
+	}
+	for _, u := range hits[min(1, len(hits)):] {
+		if u.id != hits[0].id {
+			return nil, nil
 		}
 	}
-	if len(hits) == 1 {
-		return &hits[0], nil
+	if len(hits) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	return &hits[0], nil
 }
 
-func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []account, err error) {
-	top, sub, _ := strings.Cut(path, ".")
-	attr := users.Top(top)
-	if sub != "" {
-		attr = attr.Sub(sub)
-	}
-	page, err := a.Store.Query(ctx, tenant, storage.Query{
-		Type: users.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 2,
-	})
+func equals(t *schemas.ResourceType, path, value string) filter.Compare {
+	attr := t.Lookup(path)
+	return filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}
+}
+
+func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, f filter.Expr) (list []account, err error) {
+	page, err := a.Store.Query(ctx, tenant, storage.Query{Type: users.Name, Filter: f, StartIndex: 1, Count: 2})
 	if err != nil {
 		return nil, fmt.Errorf("find a user: %w", err)
 	}

@@ -296,7 +296,7 @@ func TestFactorCap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, err = d.give("ana", temporary.Reveal()); err != nil {
+	if res, err = d.give("ana", temporary.Password.Reveal()); err != nil {
 		t.Fatal(err)
 	}
 	if res, err = d.ChangePassword(t.Context(), d.who(res.Token), "", goodPassword+" 2"); err != nil {
@@ -571,8 +571,8 @@ func TestNothingReadable(t *testing.T) {
 	}
 	secrets := map[string]string{
 		"password": goodPassword, "TOTP secret": string(dev.raw()), "pending TOTP secret": string((&device{d: d, secret: pending.Secret.Reveal()}).raw()),
-		"session": res.Token.Reveal(), "temporary password": temporary.Reveal(), "link": link.Reveal(),
-		"temporary password, canonical": canonicalReadable(temporary.Reveal()), "key file": string(d.keyRoot()),
+		"session": res.Token.Reveal(), "temporary password": temporary.Password.Reveal(), "link": link.Reveal(),
+		"temporary password, canonical": canonicalReadable(temporary.Password.Reveal()), "key file": string(d.keyRoot()),
 		"session secret": strings.Split(res.Token.Reveal(), "_")[2],
 	}
 	for n, c := range dev.codes {

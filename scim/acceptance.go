@@ -268,13 +268,15 @@ func (n *joining) account(from map[string]any) (map[string]any, error) {
 	a := n.acceptance
 	uris := []any{schemas.UserURI}
 	body := map[string]any{"emails": []any{map[string]any{"value": from["email"], "type": "work", "primary": true}}}
-	for _, name := range []string{"userName", "name", "displayName", "title", "preferredLanguage", "active", schemas.EnterpriseUserURI} {
+	for _, name := range []string{"userName", "name", "displayName", "title", "preferredLanguage", "active", schemas.EnterpriseUserURI, schemas.RosterUserURI} {
 		if v, ok := from[name]; ok {
 			body[name] = v
 		}
 	}
-	if body[schemas.EnterpriseUserURI] != nil {
-		uris = append(uris, schemas.EnterpriseUserURI)
+	for _, uri := range []string{schemas.EnterpriseUserURI, schemas.RosterUserURI} {
+		if body[uri] != nil {
+			uris = append(uris, uri)
+		}
 	}
 	body["schemas"] = uris
 	switch {
@@ -342,7 +344,7 @@ func (n *joining) write(d *decision) error {
 	if err := auth.DropInvitation(d.tx, link); err != nil {
 		return err
 	}
-	if err := d.p.putNew(d.tx, n.user, n.acceptance.PasswordHash); err != nil {
+	if err := d.p.putNew(d.tx, n.user, n.acceptance.PasswordHash, (*auth.Credential).SetPassword); err != nil {
 		return err
 	}
 	if err := d.p.record(d.ctx, d.tx, d.by, "create", n.user, nil, n.told); err != nil {

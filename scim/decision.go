@@ -109,7 +109,7 @@ func (d *decision) keep(could bool, rest func() error) error {
 func aspects(t *schemas.ResourceType, changed []string) (set auth.Aspects) {
 	for _, path := range changed {
 		switch path {
-		case "userName":
+		case "userName", signInBy:
 			set |= auth.AspectUserName
 		case "emails":
 			set |= auth.AspectEmail

@@ -258,6 +258,7 @@ func TestAcceptance(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *invitations) {
 		id, secret := w.invite(w.session("gus"), "Ada@out.example", `,"name":{"givenName":"Ada","familyName":"L"},"title":"Countess","preferredLanguage":"sv","active":false,
 			"`+schemas.EnterpriseUserURI+`":{"department":"Engines","manager":{"value":"`+w.ids["bob"]+`"}},
+			"`+schemas.RosterUserURI+`":{"usageLocation":"gb","signInBy":"email"},
 			"groups":[{"value":"`+w.ids["shore"]+`"},{"value":"`+w.ids["admins"]+`"}],
 			"roles":[{"value":"`+w.ids["cook"]+`","endDate":"2999-01-01T00:00:00Z"},{"value":"`+auth.GlobalAdministrator+`","kind":"eligible"},{"value":"`+w.ids["harbour"]+`"}]`)
 		i, err := w.p.Invited(t.Context(), secret)
@@ -270,10 +271,11 @@ func TestAcceptance(t *testing.T) {
 		}
 		got := w.attrs("User", user.ID)
 		delete(got, "id")
-		want := map[string]any{"schemas": []any{schemas.UserURI, schemas.EnterpriseUserURI}, "userName": "ada", "active": false, "title": "Countess", "preferredLanguage": "sv",
+		want := map[string]any{"schemas": []any{schemas.UserURI, schemas.EnterpriseUserURI, schemas.RosterUserURI}, "userName": "ada", "active": false, "title": "Countess", "preferredLanguage": "sv",
 			"name":                    map[string]any{"givenName": "Augusta", "familyName": "King"},
 			"emails":                  []any{map[string]any{"value": "Ada@out.example", "type": "work", "primary": true}},
-			schemas.EnterpriseUserURI: map[string]any{"department": "Engines", "manager": map[string]any{"value": w.ids["bob"]}}}
+			schemas.EnterpriseUserURI: map[string]any{"department": "Engines", "manager": map[string]any{"value": w.ids["bob"]}},
+			schemas.RosterUserURI:     map[string]any{"usageLocation": "GB", "signInBy": "email"}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}

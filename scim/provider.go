@@ -130,7 +130,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	told := created(t, attrs)
 	write := func(tx storage.Tx, d *decision) error {
-		if err := p.putNew(tx, r, secret); err != nil {
+		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
 		told := told // the function may run again
@@ -205,23 +205,30 @@ func (p *Provider) newResource(t *schemas.ResourceType) (*storage.Resource, erro
 	return &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}, nil
 }
 
-// putNew writes a new resource, with the hash of a password if it has one.
-func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string) error {
+// putNew writes a new resource, with the hash of a password if it has one, which set
+// takes down as what it is.
+func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string, set func(*auth.Credential, string, time.Time)) error {
 	if err := tx.Create(r); err != nil || secret == "" {
 		return err
 	}
 	var c auth.Credential
-	c.SetPassword(secret, r.Created)
+	set(&c, secret, r.Created)
 	return auth.SaveCredential(tx, r.ID, &c)
 }
 
 // now is in whole milliseconds, as stored.
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
-// fill derives from the attribute tree what is stored, unless that is too much.
+// fill derives from the attribute tree what is stored, unless that is too much, or says
+// what the schema alone does not refuse.
 func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
 	if err := checkSize(t, attrs); err != nil {
 		return err
+	}
+	if t.Top(schemas.RosterUserURI) != nil {
+		if err := completeUser(attrs); err != nil {
+			return err
+		}
 	}
 	attrs["id"] = r.ID
 	r.Name = storage.NameOf(attrs)

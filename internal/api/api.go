@@ -26,8 +26,7 @@ type API struct {
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
 	Mail    *mail.Queue
-	// Directory makes the account of a first administrator, of the types in Schemas, and
-	// brings back what was deleted.
+	// Directory makes accounts, of the types in Schemas, and brings back what was deleted.
 	Directory Directory
 	Schemas   *schemas.Set
 	// Access is where roles are asked for and reviewed.
@@ -99,7 +98,8 @@ func (a *API) authEndpoints() []endpoint {
 
 func (a *API) adminEndpoints() []endpoint {
 	return []endpoint{
-		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
+		{"POST", "/users", auth.Admin(auth.PermissionUsersCreate), a.createAccount, AccountRequest{}, Account{}, 201, nil},
+		{"POST", "/users/{id}/password-reset", auth.StepUp(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},

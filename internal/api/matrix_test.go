@@ -41,7 +41,7 @@ var roleMatrix = map[string]string{
 	"GET /scim/v2/Invitations": everyRole, "POST /scim/v2/Invitations/.search": everyRole, "GET /scim/v2/Invitations/{id}": everyRole,
 	"POST /scim/v2/Invitations": "GUI", "PUT /scim/v2/Invitations/{id}": "GUI", "PATCH /scim/v2/Invitations/{id}": "GUI", "DELETE /scim/v2/Invitations/{id}": "GUI",
 	"POST /admin/v1/invitations": "GUI", "POST /admin/v1/invitations/{id}/resend": "GUI", "POST /admin/v1/invitations/{id}/revoke": "GUI",
-
+	"POST /admin/v1/users":                     "GU",
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
 	"GET /admin/v1/deleted-users": "GU", "GET /admin/v1/deleted-users/{id}": "GU", "POST /admin/v1/deleted-users/{id}/restore": "GU",

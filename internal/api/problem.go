@@ -127,10 +127,21 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409, Detail: lastAdministrator}
 	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):
 		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "change the password or enrol a passcode first; /auth/v1/session says what is missing"}
+	case errors.Is(err, auth.ErrPasswordPushed):
+		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "the password came from a provisioning client; somebody entitled has to give a temporary one, or a link"}
 	case errors.Is(err, auth.ErrNotPermitted):
 		return notPermitted("")
 	}
+	if errors.Is(err, scim.ErrForbidden) {
+		return notPermitted("")
+	}
 	e := scim.ErrorFor(err)
+	switch {
+	case e.Status == http.StatusBadRequest:
+		return invalid(e.Detail)
+	case e.Type == scim.Uniqueness:
+		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	}
 	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
 }
 

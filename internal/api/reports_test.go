@@ -16,18 +16,6 @@ import (
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
-// onStoresWith is onStores for servers that are set up otherwise, one after the other.
-func onStoresWith(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			opt := opt
-			opt.Open = open
-			test(t, begin(t, opt))
-		})
-	}
-}
-
 // create makes a resource in somebody's session, or as the client, and returns its id.
 func (w *world) create(t *testing.T, token, path, body string, args ...any) string {
 	t.Helper()

@@ -10,6 +10,7 @@
 package testserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -59,6 +60,8 @@ type Options struct {
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
+	// Policy, if set, is that for passwords.
+	Policy *auth.Policy
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 	// Provider, if set, changes how the provider is set up.
@@ -152,7 +155,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		opt.Provider(s.Provider)
 	}
 	s.People = &auth.Authenticator{
-		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
+		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: *cmp.Or(opt.Policy, new(auth.DefaultPolicy())),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
 	var sender mail.Sender = &s.Outbox
