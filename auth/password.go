@@ -67,6 +67,15 @@ func NewHasher() *Hasher {
 	}
 }
 
+// NewWeakHasher makes a Hasher whose hashes cost next to nothing, for tests of what is
+// around passwords. No server uses it.
+func NewWeakHasher() *Hasher {
+	h := NewHasher()
+	h.others.Memory, h.others.Iterations = 8, 1
+	h.administrators.Memory, h.administrators.Iterations = 16, 1
+	return h
+}
+
 // Hash returns the hash of a password in PHC string format, with a new salt. The
 // password is hashed as its NFKC form, so that it does not matter how a keyboard
 // composes it. The error is ErrPasswordEmpty, ErrPasswordTooLong, ErrBusy, or

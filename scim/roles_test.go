@@ -73,7 +73,7 @@ func newWorld(t testing.TB, store storage.Store) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, store: store, ids: map[string]string{}, now: time.Now}
-	w.p = &scim.Provider{Store: store, Schemas: set, Hasher: auth.NewHasher(), Now: func() time.Time { return w.now() }}
+	w.p = &scim.Provider{Store: store, Schemas: set, Hasher: auth.NewWeakHasher(), Now: func() time.Time { return w.now() }}
 	for _, name := range []string{"gus", "gia", "eli", "uma", "adam", "nia", "bob", "eve"} {
 		w.create(name, "User", `{"userName":"`+name+`","emails":[{"type":"work","value":"`+name+`@x.example"}]}`)
 	}

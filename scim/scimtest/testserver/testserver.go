@@ -60,6 +60,8 @@ type Options struct {
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
+	// Hasher, if set, hashes passwords, which costs little otherwise.
+	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
 	Policy *auth.Policy
 	// Server, if set, changes how the server is set up.
@@ -147,7 +149,10 @@ func (s *Server) run(t testing.TB, opt Options) {
 	}
 	verifier := auth.NewVerifier(served, opt.Now)
 	verifier.Log = opt.Log
-	hasher := auth.NewHasher()
+	hasher := opt.Hasher
+	if hasher == nil {
+		hasher = auth.NewWeakHasher()
+	}
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
