@@ -27,7 +27,7 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 		return nil, err
 	}
 	_, missing := s.level(c, administrator, a.Now())
-	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
+	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }
 
 // RemoveFactor lets a user do without passcodes; the session by is in becomes one of
@@ -79,9 +79,13 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 }
 
 // Activations returns the activations of a user that are in force or wait to be
-// approved.
+// approved; those of everybody if user is empty.
 func Activations(ctx context.Context, items storage.Items, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
-	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, "principal/"+user))
+	key := ""
+	if user != "" {
+		key = "principal/" + user
+	}
+	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, key))
 	if err != nil {
 		return nil, err
 	}

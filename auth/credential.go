@@ -43,11 +43,19 @@ type Credential struct {
 
 	Throttle Throttle `json:"throttle,omitzero"`
 
+	// Devices are what the user has signed in from in the last 30 days, the latest
+	// first.
+	Devices []Device `json:"devices,omitempty"`
+
 	// Generation changes with whatever ends sessions: one that began in another
 	// generation has ended.
 	Generation int64 `json:"generation,omitzero"`
 	// BreakGlass marks an account for emergencies.
 	BreakGlass bool `json:"breakGlass,omitzero"`
+
+	// LastSignIn is when the user's last session began. It is written with what each
+	// sign-in changes here in any case.
+	LastSignIn time.Time `json:"lastSignIn,omitzero"`
 
 	// Unknown is what a newer Roster has put there. It is kept.
 	Unknown jsontext.Value `json:",embed"`
@@ -93,6 +101,13 @@ func (c *Credential) beginAnew(administrator bool) {
 func (c *Credential) setTemporary(hash string, at, expires time.Time) {
 	c.SetPassword(hash, at)
 	c.Temporary, c.PasswordExpires = true, expires
+}
+
+// signedIn notes that a session began.
+func (c *Credential) signedIn(at time.Time) {
+	if at.After(c.LastSignIn) {
+		c.LastSignIn = at
+	}
 }
 
 // passwordGood reports whether the password is one that can be signed in with.

@@ -16,7 +16,7 @@ import (
 func (p *Provider) Invite(ctx context.Context, by auth.Principal, body any) (*storage.Resource, auth.Secret, error) {
 	t := p.Schemas.Type(invitationType)
 	var secret auth.Secret
-	r, err := p.create(ctx, by, t, body, &secret)
+	r, err := p.create(ctx, by, t, body, extra{handed: &secret})
 	return r, secret, p.observe(t, "create", err)
 }
 

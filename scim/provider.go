@@ -78,16 +78,35 @@ func mode(by auth.Principal) schemas.Mode {
 // Create stores a new resource from a decoded body (RFC 7644 §3.3) and returns
 // it. The server gives the id; a user without active is active.
 func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	r, err := p.create(ctx, by, t, body, nil)
+	return p.CreateWith(ctx, by, t, body, nil)
+}
+
+// errWhole: nothing else can be written with a membership.
+var errWhole = errors.New("a membership is written by itself")
+
+// CreateWith is Create with a part of its own in the same write: also runs when the
+// resource has been decided about and created. Its error undoes both, and it may run
+// more than once, as storage.Store.Write says. It is not for memberships, which are
+// changes of their groups.
+func (p *Provider) CreateWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, also func(storage.Tx, *storage.Resource) error) (*storage.Resource, error) {
+	r, err := p.create(ctx, by, t, body, extra{also: also})
 	return r, p.observe(t, "create", err)
 }
 
-// create is Create; see prepareInvitation for handed.
-func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, handed *auth.Secret) (*storage.Resource, error) {
+// extra is what the creating of a resource may come with.
+type extra struct {
+	also   func(storage.Tx, *storage.Resource) error // see CreateWith
+	handed *auth.Secret                              // see prepareInvitation
+}
+
+func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, x extra) (*storage.Resource, error) {
 	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
 	if t.Name == membershipType {
+		if x.also != nil {
+			return nil, errWhole
+		}
 		attrs, err := t.Bind(body, mode(by))
 		if err != nil {
 			return nil, err
@@ -102,7 +121,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	then, err := p.prepare(ctx, by, t, r.ID, attrs, handed)
+	then, err := p.prepare(ctx, by, t, r.ID, attrs, x.handed)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +152,10 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 		}
-		return p.record(ctx, tx, by, "create", r, nil, told)
+		if err := p.record(ctx, tx, by, "create", r, nil, told); err != nil || x.also == nil {
+			return err
+		}
+		return x.also(tx, r)
 	}
 	if len(members) == 0 && then == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
@@ -366,14 +388,22 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 // Delete removes a resource (RFC 7644 §3.6): it is gone for everyone at once,
 // its names are free, and it waits out of sight until it is purged.
 func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
-	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre))
+	return p.DeleteWith(ctx, by, t, id, pre, nil)
 }
 
-func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
+// DeleteWith is Delete with a part of its own in the same write, as in CreateWith.
+func (p *Provider) DeleteWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
+	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre, also))
+}
+
+func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
 	if t.Name == membershipType {
+		if also != nil {
+			return errWhole
+		}
 		return p.deleteMembership(ctx, by, id)
 	}
 	if !ours(id) {
@@ -400,7 +430,12 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			if err != nil {
 				return err
 			}
-			return d.keep(costs, func() error { return d.delete(r) })
+			return d.keep(costs, func() error {
+				if err := d.delete(r); err != nil || also == nil {
+					return err
+				}
+				return also(tx)
+			})
 		})
 	})
 }
@@ -592,7 +627,7 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
-		u.values.add("password", nil, nil)
+		u.values.Add("password", nil, nil)
 	}
 	u.prev, u.next = prev, next
 	return nil

@@ -248,7 +248,6 @@ func TestWhoHelpsWhom(t *testing.T) {
 // TestTemporaryForEver: a policy of never is honoured: the password works however late,
 // once, and has to be changed then.
 func TestTemporaryForEver(t *testing.T) {
-	t.Parallel()
 	policy := auth.DefaultPolicy()
 	policy.TemporaryFor = 0
 	onStoresWith(t, testserver.Options{Policy: &policy}, func(t *testing.T, w *world) {

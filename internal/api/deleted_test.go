@@ -22,16 +22,10 @@ import (
 // onStores runs a test on a server with each kind of store.
 func onStores(t *testing.T, test func(*testing.T, *world)) {
 	t.Helper()
-	onStoresWith(t, testserver.Options{}, test)
-}
-
-func onStoresWith(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
-	t.Helper()
 	for name, open := range stores(t) {
-		opt.Open = open
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, begin(t, opt))
+			test(t, begin(t, testserver.Options{Open: open}))
 		})
 	}
 }

@@ -52,10 +52,15 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
-	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/reviews": "GPUANRTD", "GET /admin/v1/reviews/{id}": "GPUANRTD", "GET /admin/v1/reviews/{id}/assignments": "GPUANRTD",
+	"POST /admin/v1/reviews": "GPU", "POST /admin/v1/reviews/{id}/decisions": "GPU", "POST /admin/v1/reviews/{id}/close": "GPU",
+	"GET /admin/v1/role-requests": "GPU", "POST /admin/v1/role-requests/{id}/decision": "GPU",
+	"GET /admin/v1/permissions": "GPUANRTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/reports/role-holders": "GPTD", "GET /admin/v1/reports/privileged-accounts": "GPTD", "GET /admin/v1/reports/mfa": "GPTD",
+	"GET /admin/v1/reports/stale-accounts": "GPTD", "GET /admin/v1/reports/shared-accounts": "GPTD", "GET /admin/v1/reports/activations": "GPTD",
 	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
-	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
+	"POST /admin/v1/clients": "GA", "PATCH /admin/v1/clients/{id}": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }
 
 // TestRoleMatrix walks every route with every built-in role, and with none.

@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Store               StoreURL
 	AllowStandalone     bool
+	IndexAttributes     []string // for storage.ChooseIndexed
 	KeyFile             string
 	Listen              string
 	OpsListen           string

@@ -85,7 +85,7 @@ func TestDefaults(t *testing.T) {
 // TestEverySetting gives each setting a value by each of the three ways.
 func TestEverySetting(t *testing.T) {
 	values := map[string]string{
-		"store": "mongodb://h1:27017,h2:27017/roster", "allow-standalone": "true", "key-file": "r.keys", "listen": "[::1]:80", "ops-listen": "127.0.0.1:0",
+		"store": "mongodb://h1:27017,h2:27017/roster", "allow-standalone": "true", "index-attributes": "User:title, User:name.familyName", "key-file": "r.keys", "listen": "[::1]:80", "ops-listen": "127.0.0.1:0",
 		"public-url": "https://roster.example.com/", "tls-cert": "c.pem", "tls-key": "k.pem", "allow-plaintext": "true",
 		"trusted-proxies": "10.1.2.3/8, 2001:db8::1", "max-connections": "7", "max-connections-per-ip": "0",
 		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl",
@@ -93,7 +93,8 @@ func TestEverySetting(t *testing.T) {
 		"mail-password-file": "", "mail-dir": "", "mail-stdout": "false", // these cannot stand beside the others: TestMail
 	}
 	want := Config{
-		Store: "mongodb://h1:27017,h2:27017/roster", AllowStandalone: true, KeyFile: "r.keys", Listen: "[::1]:80", OpsListen: "127.0.0.1:0",
+		Store: "mongodb://h1:27017,h2:27017/roster", AllowStandalone: true,
+		IndexAttributes: []string{"User:title", "User:name.familyName"}, KeyFile: "r.keys", Listen: "[::1]:80", OpsListen: "127.0.0.1:0",
 		PublicURL: "https://roster.example.com", TLSCert: "c.pem", TLSKey: "k.pem", AllowPlaintext: true,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
 		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour,

@@ -214,6 +214,8 @@ func TestRoundTrips(t *testing.T) {
 			[]string{"find items"}},
 		{"items with a key", func() error { _, err := store.Items(ctx, by.Tenant, "note", "a"); return err },
 			[]string{"find items"}},
+		{"items by their ids", func() error { _, err := store.ItemsByID(ctx, by.Tenant, "note", "1", "2"); return err },
+			[]string{"find items"}},
 		{"put new items", func() error {
 			return write(func(tx storage.Tx) error { return errors.Join(tx.PutItem(nil, note), tx.PutItem(nil, other)) })
 		},

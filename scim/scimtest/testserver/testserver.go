@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/mail"
@@ -54,6 +55,8 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Access, if set, changes how requests and reviews are set up.
+	Access func(*access.Desk)
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
@@ -75,6 +78,7 @@ type Server struct {
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
 	People   *auth.Authenticator
+	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
@@ -163,12 +167,17 @@ func (s *Server) run(t testing.TB, opt Options) {
 	}
 	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
 	var srv *server.Server
+	s.Access = &access.Desk{Store: served, Provider: s.Provider, Schemas: set, Now: opt.Now, Log: opt.Log}
+	if opt.Access != nil {
+		opt.Access(s.Access)
+	}
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Invitations: s.Provider, Schemas: set,
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
 			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 		},
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
+		Access: s.Access,
 	}
 	if s.Provider.SendInvitation == nil {
 		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
