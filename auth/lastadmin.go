@@ -34,10 +34,10 @@ const (
 // password, the passcode or the sign-in from somebody. The error is
 // ErrLastAdministrator if there was a usable Global Administrator before and there is
 // none after it, whoever asks: one who has the role at present, is active, and has a
-// password that did not come over SCIM, and a confirmed passcode. If there was one whom conditional rules let in,
-// there has to be one like that after it; so with one whose role and password do not end
-// by themselves. Of several such writes at the same time each sees what those before it
-// did.
+// password that did not come over SCIM, and a confirmed passcode. If there was one whom
+// conditional rules let in, there has to be one like that after it; so with one whose
+// role and password do not end by themselves. Of several such writes at the same time
+// each sees what those before it did.
 func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 	if err := tx.Guard(adminGuard); err != nil {
 		return err
