@@ -35,6 +35,7 @@ func (w *world) account(t *testing.T, token string, body object) testserver.Resp
 // country and what is said of the work; the password is generated, shown once, works
 // once, and is changed at the first sign-in, where the passcode app is enrolled.
 func TestAdministratorsAccount(t *testing.T) {
+	shows(t, "B1", "B2", "C6")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "gus", auth.GlobalAdministrator)
 		by := w.mfa(t, admin)
@@ -108,6 +109,7 @@ func TestStepUpForAdministrators(t *testing.T) {
 // TestCustomersAccount: C1, C2, C5 and C6. A customer is made who signs in by e-mail or
 // by user name, holds no role, and cannot sign in while blocked.
 func TestCustomersAccount(t *testing.T) {
+	shows(t, "C1", "C2", "C5", "C6")
 	onStores(t, func(t *testing.T, w *world) {
 		by := w.mfa(t, w.person(t, "una", auth.UserAdministrator))
 		first := func(made account, name string) testserver.Response {
@@ -202,6 +204,7 @@ func TestAccountRefused(t *testing.T) {
 // TestWhoHelpsWhom: B2, C3 and the rest of what is done for others. Each by the roles
 // entitled to it, and never by a lower role to a higher one.
 func TestWhoHelpsWhom(t *testing.T) {
+	shows(t, "B2", "B8", "C3")
 	onStores(t, func(t *testing.T, w *world) {
 		roles := map[string]string{"user": "", "helpdesk": auth.HelpdeskAdministrator, "user administrator": auth.UserAdministrator,
 			"privileged role administrator": auth.PrivilegedRoleAdministrator, "global administrator": auth.GlobalAdministrator}
@@ -243,6 +246,7 @@ func TestWhoHelpsWhom(t *testing.T) {
 // TestTemporaryForEver: a policy of never is honoured: the password works however late,
 // once, and has to be changed then.
 func TestTemporaryForEver(t *testing.T) {
+	shows(t, "C3")
 	policy := auth.DefaultPolicy()
 	policy.TemporaryFor = 0
 	onStoresWith(t, testserver.Options{Policy: &policy}, func(t *testing.T, w *world) {

@@ -121,8 +121,11 @@ func twentyCodes(t *testing.T, w *world) {
 // TestCustomRoles: whoever holds a role of one's own does what it permits, to whom they
 // may, and gets no further by it.
 func TestCustomRoles(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+	shows(t, "D3")
+	onStores(t, testCustomRoles)
+}
+
+func testCustomRoles(t *testing.T, w *world) {
 	admin, desk := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "desk")
 	plain, pra := w.person(t, "plain"), w.person(t, "pra", auth.PrivilegedRoleAdministrator)
 	boss := w.mfa(t, admin)

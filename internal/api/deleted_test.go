@@ -83,6 +83,7 @@ func (w *world) fresh(t *testing.T, p *person) string {
 // they come back as they were, but for their sessions: groups, roles, password, passcode
 // app, and whose manager they are (B7, C4).
 func TestDeletedUser(t *testing.T) {
+	shows(t, "B7", "C4")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		report := must[user](t, w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q,%q],"userName":"cy",%q:{"manager":{"value":%q}}}`,
@@ -311,6 +312,7 @@ func TestRestoreWhom(t *testing.T) {
 // TestDeleteWhom: a Global Administrator deletes anyone but the last of its kind, a User
 // Administrator only those who hold no administrative role (B6).
 func TestDeleteWhom(t *testing.T) {
+	shows(t, "B6")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, second, uma := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "second", auth.GlobalAdministrator), w.person(t, "uma", auth.UserAdministrator)
 		helper, other, plain, another := w.person(t, "helper", auth.HelpdeskAdministrator), w.person(t, "other", auth.UserAdministrator), w.person(t, "plain"), w.person(t, "another")
@@ -337,6 +339,7 @@ func TestDeleteWhom(t *testing.T) {
 // TestPurge: what is removed for good is gone: for the list, for whoever wants it back,
 // and for whoever signs in; the id comes to nobody else.
 func TestPurge(t *testing.T) {
+	shows(t, "B7", "C4")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		staff := w.group(t, "Staff", bo.id)
@@ -507,6 +510,7 @@ func TestSweepOfALoad(t *testing.T) {
 
 // TestDeletedList: page by page, each once, and by a part of a name.
 func TestDeletedList(t *testing.T) {
+	shows(t, "B7", "C4")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		boss := w.fresh(t, admin)
@@ -592,6 +596,7 @@ func TestRetention(t *testing.T) {
 // TestSweep: what is deleted for longer than is kept is purged, by however many at once,
 // each with one entry; what is not, is not.
 func TestSweep(t *testing.T) {
+	shows(t, "B7")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		boss := w.fresh(t, admin)

@@ -40,6 +40,7 @@ func (w *world) invite(t *testing.T, token string, invitation object) invited {
 
 // TestInvitation follows somebody from the invitation to their first sign-in (B3).
 func TestInvitation(t *testing.T) {
+	shows(t, "B3")
 	t.Parallel()
 	for name, open := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -178,6 +179,7 @@ func TestInvitation(t *testing.T) {
 // TestInvitationByMail: where mail is set up, the link goes to the invitee and nowhere
 // else, in their language, and a client can invite; sent again, the former link ends.
 func TestInvitationByMail(t *testing.T) {
+	shows(t, "B3")
 	t.Parallel()
 	for name, open := range stores(t) {
 		t.Run(name, func(t *testing.T) {

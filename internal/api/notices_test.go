@@ -117,6 +117,7 @@ func TestRequestLetters(t *testing.T) {
 // interval, once however many processes there are, until they have nothing left or it is
 // closed; when it is overdue, who began it is told too, and the count says so.
 func TestReminders(t *testing.T) {
+	shows(t, "B5")
 	var (
 		post    letters
 		mu      sync.Mutex

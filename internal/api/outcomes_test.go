@@ -322,9 +322,18 @@ func (w *world) metric(t *testing.T, name string) map[string]int {
 // metrics and in the audit trail, beside that it was a sign-in; one to another account,
 // and one that fails, is not.
 func TestEmergencyUse(t *testing.T) {
+	shows(t, "B9")
 	t.Parallel()
-	var log lockedBuffer
-	w := begin(t, testserver.Options{Log: slog.New(slog.NewJSONHandler(&log, nil))})
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log lockedBuffer
+			emergencyUse(t, begin(t, testserver.Options{Open: open, Log: slog.New(slog.NewJSONHandler(&log, nil))}), &log)
+		})
+	}
+}
+
+func emergencyUse(t *testing.T, w *world, log *lockedBuffer) {
 	admin, spare := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "spare", auth.GlobalAdministrator)
 	in := w.mfa(t, admin)
 	w.mfa(t, spare)

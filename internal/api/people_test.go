@@ -35,6 +35,11 @@ func begin(t *testing.T, opt testserver.Options) *world {
 	w.clock.Store(time.Now().Truncate(30 * time.Second).UnixMilli())
 	opt.Now = w.now
 	w.Server = testserver.Start(t, opt)
+	kind := "SQLite"
+	if _, ok := w.Store.(*mongo.Store); ok {
+		kind = "MongoDB"
+	}
+	ranOn(t, kind)
 	return w
 }
 

@@ -15,6 +15,7 @@ import (
 // coming afterwards, they get no further, whatever they change, until somebody entitled
 // has handed over another password. What they enrolled is gone then.
 func TestPushedPassword(t *testing.T) {
+	shows(t, "B8")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "gus", auth.GlobalAdministrator)
 		w.enrol(t, admin)

@@ -56,6 +56,7 @@ type holder struct {
 // TestRoleHolders: who holds what, directly or through which group, whether it is active
 // now, since when, until when, and who gave it (B5, B10).
 func TestRoleHolders(t *testing.T) {
+	shows(t, "B5")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
@@ -140,6 +141,7 @@ func TestFormulas(t *testing.T) {
 // TestPrivilegedAccounts: who is privileged, how they are protected, and when they were
 // here; more than two Global Administrators are worth a warning (B5, B9).
 func TestPrivilegedAccounts(t *testing.T) {
+	shows(t, "B5", "B9")
 	onStores(t, func(t *testing.T, w *world) {
 		type account struct {
 			UserName                                                           string
@@ -193,6 +195,7 @@ func TestPrivilegedAccounts(t *testing.T) {
 // TestMFAStatus: everybody is told of, with a passcode app or without, and what asks for
 // one (D4).
 func TestMFAStatus(t *testing.T) {
+	shows(t, "D4")
 	onStores(t, func(t *testing.T, w *world) {
 		type status struct {
 			UserName                         string
@@ -281,6 +284,7 @@ func TestStaleAccounts(t *testing.T) {
 // TestSharedAccounts: an account that is used from many places at once stands out, also
 // around midnight; one that travels does not (D6).
 func TestSharedAccounts(t *testing.T) {
+	shows(t, "D6")
 	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
 		admin, shared, traveller := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "desk"), w.person(t, "traveller")
 		midnight := w.now().Truncate(24 * time.Hour).Add(24 * time.Hour)
@@ -320,8 +324,11 @@ func TestSharedAccounts(t *testing.T) {
 
 // TestPermissionCatalogue: what roles permit can be read (D3).
 func TestPermissionCatalogue(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+	shows(t, "D3")
+	onStores(t, testPermissionCatalogue)
+}
+
+func testPermissionCatalogue(t *testing.T, w *world) {
 	boss := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
 	list := must[struct {
 		Permissions []struct {

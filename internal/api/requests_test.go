@@ -74,6 +74,7 @@ func (w *world) actions(t *testing.T, actor string) (list []string) {
 // TestRoleRequest: a user asks for a role, those who could give it see that it waits, and
 // one of them gives it: in their own name, with all that giving a role takes (B10).
 func TestRoleRequest(t *testing.T) {
+	shows(t, "B10")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, helper, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "helper", auth.UserAdministrator), w.person(t, "bo")
 		boss, helping := w.stepUp(t, admin, w.mfa(t, admin)), w.mfa(t, helper)
@@ -342,6 +343,7 @@ func TestRequestsArePurged(t *testing.T) {
 
 // TestApprovers: whom to ask for a role, and nothing that would help to sign in as them.
 func TestApprovers(t *testing.T) {
+	shows(t, "B10")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin@example.com", auth.GlobalAdministrator)
 		boss := w.stepUp(t, admin, w.mfa(t, admin))

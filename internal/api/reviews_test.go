@@ -61,6 +61,7 @@ func (w *world) holds(t *testing.T, token, user, role string) bool {
 // TestReview: assignments are noted, confirmed and revoked by reviewers in their own name,
 // the rest is revoked at the end, and the result can be taken along (B5).
 func TestReview(t *testing.T) {
+	shows(t, "B5")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, helper := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "helper", auth.UserAdministrator)
 		ana, bo, cy, di := w.person(t, "ana"), w.person(t, "bo"), w.person(t, "cy"), w.person(t, "di")

@@ -39,8 +39,11 @@ func (w *world) stepUp(t *testing.T, p *person, in signedIn) signedIn {
 // activated, with a fresh passcode, a reason and somebody else's approval, and again
 // nothing when its time is over. Who holds what, and the audit trail, say so.
 func TestActivation(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+	shows(t, "B10")
+	onStores(t, testActivation)
+}
+
+func testActivation(t *testing.T, w *world) {
 	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 	boss, in := w.mfa(t, admin), w.mfa(t, bo)
 	boss = w.stepUp(t, admin, boss)

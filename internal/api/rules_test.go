@@ -18,8 +18,11 @@ import (
 // applies to and nobody else; one that only reports does nothing; the account for
 // emergencies is exempt, and its use is counted.
 func TestRules(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{Server: trusting})
+	shows(t, "D4")
+	onStoresWith(t, testserver.Options{Server: trusting}, testRules)
+}
+
+func testRules(t *testing.T, w *world) {
 	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 	in := w.mfa(t, admin)
 	at := func(from string, p *person) testserver.Response {
