@@ -20,6 +20,9 @@ type usability uint8
 
 const (
 	unusable usability = iota
+	// byLink: with nothing of their own to sign in with, from an account in another
+	// tenant, which may be gone at any time.
+	byLink
 	// forNow: the role or the password ends, or the role had to be activated.
 	forNow
 	forGood
@@ -32,6 +35,9 @@ const (
 // password and a confirmed passcode. If there was one whose role and password do not
 // end by themselves, there has to be one like that after it. Of several such writes at
 // the same time each sees what those before it did.
+//
+// A Global Administrator whom a link from another tenant leads to, and who can sign in
+// by nothing else, is not usable, but cannot be removed as long as there is nobody better.
 func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 	if err := tx.Guard(adminGuard); err != nil {
 		return err
@@ -53,7 +59,7 @@ func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 // usableAdministrator reports whether there is one.
 func usableAdministrator(tx storage.Tx, now time.Time) (bool, error) {
 	best, err := bestAdministrator(tx, now)
-	return best > unusable, err
+	return best > byLink, err
 }
 
 // bestAdministrator returns how long somebody can go on who can for longest.
@@ -83,7 +89,7 @@ func bestAdministrator(tx storage.Tx, now time.Time) (usability, error) {
 			return best, err
 		}
 	}
-	if best == forNow {
+	if best >= forNow {
 		return best, nil
 	}
 	active, err := activationsFrom(tx.Items(activationKind, "role/"+GlobalAdministrator))
@@ -98,14 +104,18 @@ func bestAdministrator(tx storage.Tx, now time.Time) (usability, error) {
 		if err != nil {
 			return unusable, err
 		}
-		if u == unusable {
+		if u <= best {
 			continue
 		}
-		if still, err := stillEligible(tx, a, now); still || err != nil {
-			return u, err
+		still, err := stillEligible(tx, a, now)
+		if err != nil {
+			return unusable, err
+		}
+		if still {
+			best = u
 		}
 	}
-	return unusable, nil
+	return best, nil
 }
 
 // stillEligible reports whether an activation of a user who is there gives its role.
@@ -183,7 +193,11 @@ func usable(tx storage.Tx, user string, most usability, now time.Time) (usabilit
 	case err != nil:
 		return unusable, err
 	case !c.passwordGood(now) || c.TOTP == nil || c.Throttle.FactorDisabled:
-		return unusable, nil
+		in, err := linksTx(tx, linkIn+user)
+		if err != nil || len(in) == 0 {
+			return unusable, err
+		}
+		return byLink, nil
 	case !c.PasswordExpires.IsZero():
 		return forNow, nil
 	}

@@ -64,6 +64,14 @@ func (a *API) authEndpoints() []endpoint {
 		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204, nil},
 		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204, nil},
+		{"POST", "/session/return", auth.AtLevel(auth.MFA), a.returnSession, nil, SignedIn{}, 200, nil},
+
+		{"GET", "/tenants", somebody, a.destinations, nil, DestinationList{}, 200, nil},
+		{"POST", "/tenants/{id}/session", auth.Fresh(), a.move, nil, SignedIn{}, 200, nil},
+		{"GET", "/account-links", somebody, a.ownLinks, nil, AccountLinkList{}, 200, nil},
+		{"POST", "/account-links", auth.Fresh(), a.acceptLink, CodeRequest{}, AccountLink{}, 201, nil},
+		{"POST", "/account-link-offers", auth.Fresh(), a.offerLink, nil, LinkOffer{}, 201, nil},
+		{"DELETE", "/account-links/{id}", auth.AtLevel(auth.MFA), a.cutLink, nil, nil, 204, nil},
 
 		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/totp", anyone, a.enrol, EnrolmentRequest{}, Enrolment{}, 200, nil},
@@ -85,6 +93,13 @@ func (a *API) adminEndpoints() []endpoint {
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
+
+		{"GET", "/users/{id}/account-links", auth.Admin(auth.PermissionUsersSessionsRead), a.userLinks, nil, AccountLinkList{}, 200, nil},
+		{"DELETE", "/users/{id}/account-links", auth.Admin(auth.PermissionUsersSessionsEnd), a.cutUserLinks, nil, nil, 204, nil},
+
+		{"GET", "/tenants", auth.Admin(auth.PermissionTenantsRead), a.tenants, nil, TenantList{}, 200, nil},
+		{"POST", "/tenants", auth.StepUp(auth.PermissionTenantsWrite), a.createTenant, TenantRequest{}, Tenant{}, 201, nil},
+		{"PUT", "/tenants/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.renameTenant, TenantName{}, Tenant{}, 200, nil},
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
 

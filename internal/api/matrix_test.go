@@ -28,7 +28,7 @@ const everyRole = "GPUANHRITD"
 var roleMatrix = map[string]string{
 	"GET /scim/v2/Users": everyRole, "POST /scim/v2/Users/.search": everyRole, "GET /scim/v2/Users/{id}": everyRole,
 	"POST /scim/v2/Users": "GU", "PUT /scim/v2/Users/{id}": "GU", "PATCH /scim/v2/Users/{id}": "GU", "DELETE /scim/v2/Users/{id}": "GU",
-	"DELETE /scim/v2/Me": "GU",
+	"DELETE /scim/v2/Me":  "GU",
 	"GET /scim/v2/Groups": "GPUANHRTD", "POST /scim/v2/Groups/.search": "GPUANHRTD", "GET /scim/v2/Groups/{id}": "GPUANHRTD",
 	"POST /scim/v2/Groups": "GUR", "PUT /scim/v2/Groups/{id}": "GUR", "PATCH /scim/v2/Groups/{id}": "GUR", "DELETE /scim/v2/Groups/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
@@ -38,6 +38,8 @@ var roleMatrix = map[string]string{
 
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
+	"GET /admin/v1/users/{id}/account-links": "GUNHD", "DELETE /admin/v1/users/{id}/account-links": "GUNH",
+	"GET /admin/v1/tenants": "GD", "POST /admin/v1/tenants": "G", "PUT /admin/v1/tenants/{id}": "G",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",

@@ -110,6 +110,10 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
 	case errors.Is(err, auth.ErrAdministered):
 		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
+	case errors.Is(err, auth.ErrLinkCode), errors.Is(err, auth.ErrLinked), errors.Is(err, auth.ErrNotMoved):
+		return &Problem{Type: TypeConflict, Title: "The link cannot be used or made", Status: 409, Detail: err.Error()}
+	case errors.Is(err, auth.ErrMoved), errors.Is(err, auth.ErrMove):
+		return notPermitted(err.Error())
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):

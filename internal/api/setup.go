@@ -8,12 +8,14 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
 
 // Directory is where accounts are made; see scim.Provider.
 type Directory interface {
 	Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error)
+	Found(ctx context.Context, by auth.Principal, f scim.Founding) error
 }
 
 // LinkRequest is the body of POST /setup/link.

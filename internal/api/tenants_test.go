@@ -2,12 +2,10 @@ package api_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -61,6 +59,8 @@ func bodyFor(method, path, role, user string) string {
 		return `{"emergency":true}`
 	case strings.HasSuffix(path, "/rotate"):
 		return `{}`
+	case strings.Contains(path, "/tenants/") && method == "PUT":
+		return `{"name":"stolen"}`
 	case strings.Contains(path, "/rules/"):
 		return `{"name":"stolen","state":"off","when":{},"then":"passcode"}`
 	}
@@ -107,19 +107,8 @@ func TestTenantsApart(t *testing.T) {
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
-	mark := &storage.LoadMark{Dump: "d1", Digest: make([]byte, 32)}
-	for _, step := range []func(storage.Tx) error{
-		func(tx storage.Tx) error { return tx.SetLoad(nil, mark) },
-		func(tx storage.Tx) error {
-			return tx.Load(&storage.Record{Tenant: &storage.Tenant{ID: acme, Created: time.Now()}})
-		},
-		func(tx storage.Tx) error {
-			return errors.Join(tx.SetLoad(mark, nil), tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "tenant.load", Type: "Tenant"}))
-		},
-	} {
-		if err := w.Store.Write(t.Context(), acme, step); err != nil {
-			t.Fatal(err)
-		}
+	if err := auth.CreateTenant(t.Context(), w.Store, auth.Principal{Kind: auth.Operator, Tenant: acme}, "Acme", w.now()); err != nil {
+		t.Fatal(err)
 	}
 	client := w.Issue(t, &storage.Client{Tenant: acme, Name: "acme", Scopes: []string{"users", "groups", "roles"}})
 	own := w.personOf(t, acme, client, "own", auth.GlobalAdministrator)
@@ -145,8 +134,8 @@ func TestTenantsApart(t *testing.T) {
 	compare := func(what, token, method string, path, body func(id string) string) {
 		t.Helper()
 		want := ask(token, method, path(nobody), body(nobody))
-		// Nobody has no sessions either.
-		if (want.Status < 400 || want.Status == 401 || want.Status >= 500) && !strings.HasSuffix(path(nobody), nobody+"/sessions") {
+		// Nobody has no sessions and no links either.
+		if (want.Status < 400 || want.Status == 401 || want.Status >= 500) && !strings.HasSuffix(path(nobody), nobody+"/sessions") && !strings.HasSuffix(path(nobody), nobody+"/account-links") {
 			t.Errorf("%s with an id of nothing: %d %s", what, want.Status, want.Body)
 		}
 		for kind, id := range theirs {
@@ -196,7 +185,7 @@ func TestTenantsApart(t *testing.T) {
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
+			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/tenants", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
 		} {
 			r := ask(token, "GET", path, "")
