@@ -24,6 +24,7 @@ import (
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -104,7 +105,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var people *auth.Authenticator
+	var (
+		people *auth.Authenticator
+		keeper *domains.Keeper
+	)
 	if keys != nil {
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
@@ -112,8 +116,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), Log: log,
 		}
+		keeper = domains.New(store, provider, time.Now, log)
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Schemas: set,
 			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
 		}
 		options.Sessions = people
@@ -141,6 +146,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	if keeper != nil {
+		g.Go(func() error { return keeper.Run(gctx) })
+	}
 	if checkpointer != nil {
 		g.Go(func() error { return checkpointer.Run(gctx) })
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -25,6 +26,7 @@ type API struct {
 	Clients *auth.ClientManager
 	// Directory makes the account of a first administrator, of the types in Schemas.
 	Directory Directory
+	Domains   *domains.Keeper
 	Schemas   *schemas.Set
 	Now       func() time.Time
 
@@ -100,6 +102,21 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/tenants", auth.Admin(auth.PermissionTenantsRead), a.tenants, nil, TenantList{}, 200, nil},
 		{"POST", "/tenants", auth.StepUp(auth.PermissionTenantsWrite), a.createTenant, TenantRequest{}, Tenant{}, 201, nil},
 		{"PUT", "/tenants/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.renameTenant, TenantName{}, Tenant{}, 200, nil},
+
+		{"GET", "/domains", auth.Admin(auth.PermissionTenantsRead), a.domains, nil, DomainList{}, 200, nil},
+		{"POST", "/domains", auth.StepUp(auth.PermissionTenantsWrite), a.addDomain, DomainRequest{}, Domain{}, 201, nil},
+		{"GET", "/domains/{id}", auth.Admin(auth.PermissionTenantsRead), a.domain, nil, Domain{}, 200, nil},
+		{"DELETE", "/domains/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.removeDomain, nil, nil, 204, nil},
+		{"POST", "/domains/{id}/verify", auth.StepUp(auth.PermissionTenantsWrite), a.verifyDomain, nil, Domain{}, 200, nil},
+		{"POST", "/domains/{id}/primary", auth.StepUp(auth.PermissionTenantsWrite), a.makePrimary, nil, Domain{}, 200, nil},
+
+		{"GET", "/domain-moves", auth.Admin(auth.PermissionTenantsRead), a.domainMoves, nil, DomainMoveList{}, 200, nil},
+		{"POST", "/domain-moves", auth.StepUp(auth.PermissionTenantsWrite), a.beginDomainMove, DomainMoveRequest{}, DomainMove{}, 201, nil},
+		{"POST", "/domain-move-previews", auth.Admin(auth.PermissionTenantsWrite), a.previewDomainMove, DomainMoveRequest{}, DomainMovePreview{}, 200, nil},
+		{"GET", "/domain-moves/{id}", auth.Admin(auth.PermissionTenantsRead), a.domainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/pause", auth.Admin(auth.PermissionTenantsWrite), a.pauseDomainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/resume", auth.StepUp(auth.PermissionTenantsWrite), a.resumeDomainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/cancel", auth.Admin(auth.PermissionTenantsWrite), a.cancelDomainMove, nil, DomainMove{}, 200, nil},
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
 

@@ -104,6 +104,17 @@ func TestTenantsApart(t *testing.T) {
 	theirs["client"] = made("/admin/v1/clients", in.Token, `{"name":"zqxclient","scopes":["users"]}`)
 	theirs["rule"] = made("/admin/v1/rules", in.Token, `{"name":"zqxrule","state":"off","when":{},"then":"passcode"}`)
 	theirs["activation"] = made("/auth/v1/roles/activations", in.Token, fmt.Sprintf(`{"assignment":%q,"durationSeconds":600,"reason":"a test"}`, theirs["assignment"]))
+	theirs["domain"] = "zqxdomain.example"
+	made("/admin/v1/domains", in.Token, `{"name":"zqxdomain.example"}`)
+	theirs["move"] = made("/admin/v1/domain-moves", in.Token, `{"from":"zqxdomain.example","to":"default.roster.invalid"}`)
+	theirs["link"] = "zqxlink"
+	err := w.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		return auth.PutLink(t.Context(), tx, auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant},
+			auth.Link{ID: "zqxlink", User: victim.id, Tenant: acme, Other: victim.id, Out: true, Since: w.now()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
@@ -185,7 +196,7 @@ func TestTenantsApart(t *testing.T) {
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/tenants", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
+			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/tenants", "/admin/v1/domains", "/admin/v1/domain-moves", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
 		} {
 			r := ask(token, "GET", path, "")

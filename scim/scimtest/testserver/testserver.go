@@ -27,6 +27,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -51,6 +52,8 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Resolver, if set, is asked for the proofs of domains.
+	Resolver domains.Resolver
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 }
@@ -65,6 +68,7 @@ type Server struct {
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
 	People   *auth.Authenticator
+	Domains  *domains.Keeper // which moves no user names by itself: see its Step
 	Mounts   []server.Mount
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
@@ -139,8 +143,12 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
+	s.Domains = domains.New(served, s.Provider, opt.Now, opt.Log)
+	if opt.Resolver != nil {
+		s.Domains.Resolver = opt.Resolver
+	}
 	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Schemas: set,
 		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
 	}
 	var srv *server.Server
