@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"golang.org/x/net/idna"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -405,15 +406,19 @@ func (k *Keeper) Remove(ctx context.Context, by auth.Principal, name string) err
 	})
 }
 
-// under selects the users of a tenant whose names are under a domain.
+// under selects the users of a tenant whose names are under a domain, in either spelling
+// of it.
 func (k *Keeper) under(ctx context.Context, tenant storage.TenantID, domain string, count int) (*storage.Page, error) {
 	users := k.Provider.Schemas.Type(auth.PrincipalUser)
-	attr := users.Top("userName")
-	text := "@" + domain
-	return k.Store.Query(ctx, tenant, storage.Query{
-		Type: users.Name, StartIndex: 1, Count: count,
-		Filter: filter.Compare{Attr: attr, Op: filter.EndsWith, Value: schemas.Fold(text), Text: text},
-	})
+	ends := func(domain string) filter.Expr {
+		text := "@" + domain
+		return filter.Compare{Attr: users.Top("userName"), Op: filter.EndsWith, Value: schemas.Fold(text), Text: text}
+	}
+	under := ends(domain)
+	if unicode, err := idna.Display.ToUnicode(domain); err == nil && unicode != domain {
+		under = filter.Or{under, ends(unicode)}
+	}
+	return k.Store.Query(ctx, tenant, storage.Query{Type: users.Name, StartIndex: 1, Count: count, Filter: under})
 }
 
 // Check looks at the proof of all domains for which that is due, and reports what has

@@ -181,7 +181,7 @@ func (k *Keeper) Preview(ctx context.Context, by auth.Principal, p Plan) (*Previ
 		return nil, err
 	}
 	taken := map[string]string{} // who has a name under To, by its folded form
-	err = k.each(ctx, by.Tenant, p.To, func(r *storage.Resource) { taken[schemas.Fold(r.Name)] = r.ID })
+	err = k.each(ctx, by.Tenant, p.To, func(r *storage.Resource) { taken[schemas.Fold(userName(r))] = r.ID })
 	if err != nil {
 		return nil, err
 	}
