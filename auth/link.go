@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -63,7 +64,8 @@ type Link struct {
 var (
 	// ErrLinkCode: the code is none, has been used, or is too old.
 	ErrLinkCode = errors.New("the code for a link is not good: it works once, within ten minutes")
-	// ErrLinked: there is a link already, or there are too many.
+	// ErrLinked: there is a link already, which may have been ended by the other tenant
+	// alone, or there are too many.
 	ErrLinked = fmt.Errorf("there is such a link already, or %d others", MaxLinks)
 	// ErrMoved: it takes a session that was begun with a password.
 	ErrMoved = errors.New("this needs a session of the account's own: sign in to it")
@@ -258,10 +260,19 @@ func (a *Authenticator) AcceptLink(ctx context.Context, by Principal, code Secre
 	case tenant == by.Tenant:
 		return nil, &InvalidError{"code", "one that was made in another tenant"}
 	}
+	// An offer is not to be used up in vain.
+	items, err := a.Store.Items(ctx, by.Tenant, linkKind, linkOut+by.ID)
+	out, err := readItems(items, err, linkFrom)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(out) >= MaxLinks || slices.ContainsFunc(out, func(l *Link) bool { return l.Tenant == tenant }):
+		return nil, ErrLinked
+	}
 	link := Link{ID: NewLinkID(), User: by.ID, Tenant: tenant, Out: true, Since: milli(a.Now())}
 	// The side of the account that it leads to comes first: it is what consent
 	// stands for, and without the other one it leads nowhere.
-	err := a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
+	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
 		now := milli(a.Now())
 		i, err := tx.Item(offerKind, id)
 		if errors.Is(err, storage.ErrNotFound) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -13,11 +14,15 @@ import (
 // stays. It reports whether anything has changed.
 func (p *Provider) Rename(ctx context.Context, by auth.Principal, id string, emails bool, rename func(string) (string, bool)) (bool, error) {
 	t := p.Schemas.Type(auth.PrincipalUser)
-	if err := p.observe(t, "patch", p.allow(by, auth.Update, t)); err != nil {
+	changed, err := p.rename(ctx, by, t, id, emails, rename)
+	return changed, p.observe(t, "patch", err)
+}
+
+func (p *Provider) rename(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, emails bool, rename func(string) (string, bool)) (changed bool, err error) {
+	if err := p.allow(by, auth.Update, t); err != nil {
 		return false, err
 	}
-	changed := false
-	_, err := p.update(ctx, by, t, id, Precondition{}, func(_ *storage.Resource, attrs map[string]any) (change, error) {
+	_, err = p.update(ctx, by, t, id, Precondition{}, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := maps.Clone(attrs)
 		changed = false
 		name, _ := attrs["userName"].(string)
@@ -41,7 +46,7 @@ func (p *Provider) Rename(ctx context.Context, by auth.Principal, id string, ema
 		}
 		return change{action: "patch", attrs: next}, nil
 	})
-	return changed, p.observe(t, "patch", err)
+	return changed, err
 }
 
 // Privileged returns which of some users hold an administrative role, or can go on to

@@ -210,7 +210,10 @@ func TestMovedSessionEnds(t *testing.T) {
 					t.Fatal(r.Status)
 				}
 			},
-			"the password there": func(t *testing.T, w *world, p *person, home, _ signedIn, _ destination) {
+			"the password there": func(t *testing.T, w *world, p *person, home, moved signedIn, _ destination) {
+				home = w.stepUp(t, p, home)
+				w.advance(time.Second)
+				must[signedIn](t, w.get(t, "/auth/v1/session", moved.Token), 200) // the session there goes on
 				must[signedIn](t, w.post(t, "/auth/v1/password", home.Token, object{"current": p.password, "new": "another horse in the stable"}), 200)
 			},
 			"the account there": func(t *testing.T, w *world, p *person, _, _ signedIn, _ destination) {
@@ -394,7 +397,7 @@ func TestOneSideOfALink(t *testing.T) {
 		if err := auth.CreateTenant(t.Context(), w.Store, auth.Principal{Kind: auth.Operator, Tenant: acme}, "Acme", w.now()); err != nil {
 			t.Fatal(err)
 		}
-		ana, bo, cy := w.person(t, "ana"), w.personOf(t, acme, w.clientOf(t, acme), "bo"), w.person(t, "cy")
+		bo := w.personOf(t, acme, w.clientOf(t, acme), "bo")
 		put := func(tenant storage.TenantID, l auth.Link) {
 			t.Helper()
 			l.Since = w.now()
@@ -405,30 +408,29 @@ func TestOneSideOfALink(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		put("default", auth.Link{ID: "one", User: ana.id, Tenant: acme, Other: bo.id, Out: true})
-		in := w.mfa(t, ana)
-		move := func() int {
-			t.Helper()
-			in = w.stepUp(t, ana, in)
-			return w.post(t, "/auth/v1/tenants/acme/session", in.Token, nil).Status
-		}
-		if got := move(); got != 404 {
-			t.Errorf("with one side: %d", got)
-		}
-		// Sides that do not belong together.
-		put(acme, auth.Link{ID: "two", User: bo.id, Tenant: "default", Other: ana.id})
-		if got := move(); got != 404 {
-			t.Errorf("with sides of two links: %d", got)
-		}
-		put("default", auth.Link{ID: "three", User: cy.id, Tenant: acme, Other: bo.id, Out: true})
-		put(acme, auth.Link{ID: "three", User: bo.id, Tenant: "default", Other: "somebody else"})
-		theirs := w.mfa(t, cy)
-		if r := w.post(t, "/auth/v1/tenants/acme/session", theirs.Token, nil); r.Status != 404 {
-			t.Errorf("with a side for somebody else: %d %s", r.Status, r.Body)
-		}
-		put(acme, auth.Link{ID: "one", User: bo.id, Tenant: "default", Other: ana.id + "x"})
-		if got := move(); got != 404 {
-			t.Errorf("with a side for another id: %d", got)
+		for name, other := range map[string]func(person string) *auth.Link{
+			"none":               func(string) *auth.Link { return nil },
+			"of another link":    func(p string) *auth.Link { return &auth.Link{ID: "x" + p, User: bo.id, Tenant: "default", Other: p} },
+			"for somebody else":  func(p string) *auth.Link { return &auth.Link{ID: p, User: bo.id, Tenant: "default", Other: p + "x"} },
+			"of somebody else":   func(p string) *auth.Link { return &auth.Link{ID: p, User: bo.id + "x", Tenant: "default", Other: p} },
+			"for another tenant": func(p string) *auth.Link { return &auth.Link{ID: p, User: bo.id, Tenant: "third", Other: p} },
+			"that leads out too": func(p string) *auth.Link {
+				return &auth.Link{ID: p, User: bo.id, Tenant: "default", Other: p, Out: true}
+			},
+		} {
+			p := w.person(t, name)
+			put("default", auth.Link{ID: p.id, User: p.id, Tenant: acme, Other: bo.id, Out: true})
+			if side := other(p.id); side != nil {
+				put(acme, *side)
+			}
+			in := w.mfa(t, p)
+			if r := w.post(t, "/auth/v1/tenants/acme/session", in.Token, nil); r.Status != 404 {
+				t.Errorf("with another side %s: %d %s", name, r.Status, r.Body)
+			}
+			got := must[struct{ Links []accountLink }](t, w.get(t, "/auth/v1/account-links", in.Token), 200)
+			if len(got.Links) != 1 || got.Links[0].InForce {
+				t.Errorf("with another side %s: %+v", name, got)
+			}
 		}
 	})
 }

@@ -451,6 +451,14 @@ func (k *Keeper) recheck(ctx context.Context, tenant storage.TenantID, d *Domain
 		return nil // the next time will tell
 	}
 	_, gone := errors.AsType[*ProofError](err)
+	if !gone {
+		// A tenant that was loaded from a dump has no claim yet.
+		if err := k.claim(ctx, tenant, d.Name); errors.Is(err, ErrTaken) {
+			gone = true
+		} else if err != nil {
+			return err
+		}
+	}
 	by := auth.Principal{Kind: auth.Operator, Tenant: tenant}
 	_, err = k.change(ctx, by, d.Name, func(tx storage.Tx, d *Domain) error {
 		now := k.now()

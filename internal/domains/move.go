@@ -22,8 +22,9 @@ const (
 	stepTime  = 20 * time.Second
 	// leaseFor is for how long a process has a move to itself after each step.
 	leaseFor = time.Minute
-	// moveEvery is how often a process looks for moves, more or less.
-	moveEvery = 2 * time.Second
+	// moveEvery is how often a process looks for moves that others have begun, more or
+	// less: one question for each tenant.
+	moveEvery = 20 * time.Second
 	// maxSkipped is how many users that were skipped a move names.
 	maxSkipped = 100
 	// shown is how many pairs and conflicts a preview names.
