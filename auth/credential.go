@@ -16,8 +16,8 @@ import (
 const credentialKind = "credential"
 
 // Credential is what proves who a user is. The zero Credential proves nothing.
-// That of a user who is deleted stays, for the user may come back: whoever reads
-// one has to know that there is such a user.
+// That of a user who is deleted stays, for the user may come back (see Revive and
+// Forget): whoever reads one has to know that there is such a user.
 type Credential struct {
 	PasswordHash string    `json:"passwordHash,omitzero"` // in PHC string format, empty for none
 	PasswordSet  time.Time `json:"passwordSet,omitzero"`

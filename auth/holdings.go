@@ -58,7 +58,7 @@ func (h Holdings) OfRole(ctx context.Context, tenant storage.TenantID, role stri
 		for level := []string{g.Principal}; len(level) > 0; {
 			group := level[0]
 			level = level[1:]
-			for m, err := range h.Store.Members(ctx, tenant, group) {
+			for m, err := range h.Store.Members(ctx, tenant, group, "") {
 				if err != nil {
 					return err
 				}

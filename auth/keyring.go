@@ -395,9 +395,9 @@ func (k *KeyRing) checkCanary(tenant storage.TenantID, i *storage.Item) error {
 	return nil
 }
 
-// meetCanary is for writes that seal a secret: it leaves a canary, or sees to it
+// MeetCanary is for writes that seal a secret: it leaves a canary, or sees to it
 // that the key is that of the secrets that are there.
-func (k *KeyRing) meetCanary(tx storage.Tx, tenant storage.TenantID) error {
+func (k *KeyRing) MeetCanary(tx storage.ItemWriter, tenant storage.TenantID) error {
 	i, err := tx.Item(canaryKind, canaryID)
 	if errors.Is(err, storage.ErrNotFound) {
 		return k.putCanary(tx, tenant, nil)
@@ -408,7 +408,7 @@ func (k *KeyRing) meetCanary(tx storage.Tx, tenant storage.TenantID) error {
 	return k.checkCanary(tenant, i)
 }
 
-func (k *KeyRing) putCanary(tx storage.Tx, tenant storage.TenantID, prev *storage.Item) error {
+func (k *KeyRing) putCanary(tx storage.ItemWriter, tenant storage.TenantID, prev *storage.Item) error {
 	data, err := json.Marshal(canary{k.Seal([]byte(canaryID), string(tenant), canaryKind)})
 	if err != nil {
 		return err
@@ -419,10 +419,20 @@ func (k *KeyRing) putCanary(tx storage.Tx, tenant storage.TenantID, prev *storag
 // resealedAtOnce bounds what one write seals anew.
 const resealedAtOnce = 50
 
-// Rotate seals everything anew that older versions have sealed, and returns how
+// Sealed is a kind of items that hold secrets, other than credentials. Each has the
+// KeyRing.SealedKey of its secret among its keys, and is written in writes that call
+// KeyRing.MeetCanary.
+type Sealed struct {
+	Kind string
+	// Reseal returns an item with its secret sealed by the newest key.
+	Reseal func(k *KeyRing, tenant storage.TenantID, i *storage.Item) (*storage.Item, error)
+}
+
+// Rotate seals everything anew that older versions have sealed, credentials and what
+// is of the kinds given, and returns how
 // much that was. Servers go on meanwhile. What was done remains when it is
 // interrupted, and the next call goes on.
-func (k *KeyRing) Rotate(ctx context.Context, store storage.Store, now func() time.Time) (n int, err error) {
+func (k *KeyRing) Rotate(ctx context.Context, store storage.Store, now func() time.Time, kinds ...Sealed) (n int, err error) {
 	if err := k.Check(ctx, store); err != nil {
 		return 0, err
 	}
@@ -430,10 +440,18 @@ func (k *KeyRing) Rotate(ctx context.Context, store storage.Store, now func() ti
 	err = eachCanary(ctx, store, func(tenant storage.TenantID, _ *storage.Item) error {
 		for v := uint32(1); v < newest; v++ {
 			for bucket := range sealedBuckets {
-				done, err := k.rotate(ctx, store, tenant, sealedKey(v, bucket), now)
+				key := sealedKey(v, bucket)
+				done, err := k.rotate(ctx, store, tenant, credentialKind, key, now, k.resealCredential)
 				n += done
 				if err != nil {
 					return err
+				}
+				for _, kind := range kinds {
+					done, err := k.rotate(ctx, store, tenant, kind.Kind, key, now, kind.reseal(k, key))
+					n += done
+					if err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -456,8 +474,11 @@ func (k *KeyRing) audit(tx storage.Tx, action string, at time.Time) error {
 	return tx.Audit(storage.AuditEntry{At: milli(at), Actor: Principal{Kind: Operator}.Actor(), Action: action, Type: "KeyRing", ID: "v" + strconv.Itoa(k.Newest())})
 }
 
-func (k *KeyRing) rotate(ctx context.Context, store storage.Store, tenant storage.TenantID, key string, now func() time.Time) (n int, err error) {
-	list, err := store.Items(ctx, tenant, credentialKind, key)
+// reseal seals one item anew, and reports whether there was something to do.
+type reseal func(tx storage.Tx, tenant storage.TenantID, id string) (bool, error)
+
+func (k *KeyRing) rotate(ctx context.Context, store storage.Store, tenant storage.TenantID, kind, key string, now func() time.Time, fn reseal) (n int, err error) {
+	list, err := store.Items(ctx, tenant, kind, key)
 	if err != nil {
 		return 0, err
 	}
@@ -466,21 +487,13 @@ func (k *KeyRing) rotate(ctx context.Context, store storage.Store, tenant storag
 		err := store.Write(ctx, tenant, func(tx storage.Tx) error {
 			done = 0
 			for _, i := range part {
-				c, err := ReadCredential(tx, i.ID)
+				changed, err := fn(tx, tenant, i.ID)
 				if err != nil {
 					return err
 				}
-				changed, err := c.reseal(k, tenant, i.ID)
-				if err != nil {
-					return fmt.Errorf("user %s: %w", i.ID, err)
+				if changed {
+					done++
 				}
-				if !changed {
-					continue
-				}
-				if err := SaveCredential(tx, i.ID, c); err != nil {
-					return err
-				}
-				done++
 			}
 			if done == 0 {
 				return nil
@@ -493,6 +506,39 @@ func (k *KeyRing) rotate(ctx context.Context, store storage.Store, tenant storag
 		n += done
 	}
 	return n, nil
+}
+
+func (k *KeyRing) resealCredential(tx storage.Tx, tenant storage.TenantID, user string) (bool, error) {
+	c, err := ReadCredential(tx, user)
+	if err != nil {
+		return false, err
+	}
+	changed, err := c.reseal(k, tenant, user)
+	if err != nil {
+		return false, fmt.Errorf("user %s: %w", user, err)
+	}
+	if !changed {
+		return false, nil
+	}
+	return true, SaveCredential(tx, user, c)
+}
+
+// reseal is for items that have this key, unless they have gone or changed meanwhile.
+func (s Sealed) reseal(k *KeyRing, key string) reseal {
+	return func(tx storage.Tx, tenant storage.TenantID, id string) (bool, error) {
+		prev, err := tx.Item(s.Kind, id)
+		if errors.Is(err, storage.ErrNotFound) {
+			return false, nil
+		}
+		if err != nil || !slices.Contains(prev.Keys, key) {
+			return false, err
+		}
+		next, err := s.Reseal(k, tenant, prev)
+		if err != nil {
+			return false, fmt.Errorf("%s %s: %w", s.Kind, id, err)
+		}
+		return true, tx.PutItem(prev, next)
+	}
 }
 
 // reseal seals the secrets of a credential anew, unless the newest key did.
@@ -514,19 +560,26 @@ func (c *Credential) reseal(k *KeyRing, tenant storage.TenantID, user string) (c
 	return changed, nil
 }
 
-// Credentials with something sealed are found by the version of the key, in
+// Items with something sealed are found by the version of the key, in
 // portions that fit into memory however many there are.
 const sealedBuckets = 64
 
 func sealedKey(version uint32, bucket int) string { return fmt.Sprintf("v%d/%02d", version, bucket) }
 
+// SealedKey is what an item is found by that holds this secret, when keys are rotated.
+func (k *KeyRing) SealedKey(sealed []byte, id string) string { return sealedKeyOf(sealed, id) }
+
+func sealedKeyOf(sealed []byte, id string) string {
+	v, _ := sealedWith(sealed)
+	h := sha256.Sum256([]byte(id))
+	return sealedKey(v, int(h[0])%sealedBuckets)
+}
+
 // sealedKeys returns what a credential is found by.
 func (c *Credential) sealedKeys(user string) (keys []string) {
 	for _, f := range []*Factor{c.TOTP, c.Pending} {
 		if f != nil {
-			v, _ := sealedWith(f.Sealed)
-			h := sha256.Sum256([]byte(user))
-			keys = append(keys, sealedKey(v, int(h[0])%sealedBuckets))
+			keys = append(keys, sealedKeyOf(f.Sealed, user))
 		}
 	}
 	return keys

@@ -401,3 +401,21 @@ func (a *Authenticator) cut(ctx context.Context, by Principal, user string, whic
 		return err
 	})
 }
+
+// forgetLinks removes what is kept of the links from and to a user.
+func forgetLinks(tx storage.Tx, user string) error {
+	out, err := deleteItems(tx, linkKind, linkOut+user)
+	if err != nil {
+		return err
+	}
+	if _, err := deleteItems(tx, linkKind, linkIn+user); err != nil {
+		return err
+	}
+	if _, err := deleteItems(tx, offerKind, user); err != nil {
+		return err
+	}
+	if out > 0 {
+		return tx.Advance()
+	}
+	return nil
+}

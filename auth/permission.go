@@ -58,10 +58,11 @@ func (p Principal) May(a Act, resourceType string) bool {
 
 // permissionsFor says what a user needs for each act on resources of a type.
 var permissionsFor = map[string][Delete + 1]Permissions{
-	"User":           acts(PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete),
-	"Group":          acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
-	"Role":           acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
-	"RoleAssignment": acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
+	"User":            acts(PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete),
+	"Group":           acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
+	"GroupMembership": acts(PermissionGroupsRead, PermissionGroupsUpdate, PermissionGroupsUpdate, PermissionGroupsUpdate),
+	"Role":            acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
+	"RoleAssignment":  acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
 }
 
 // acts makes a row of permissionsFor. As a write answers with what it wrote, it
@@ -97,6 +98,8 @@ const (
 	PermissionGroupsCreate
 	PermissionGroupsUpdate
 	PermissionGroupsDelete
+	PermissionGroupsRestore
+	PermissionGroupsPurge
 	PermissionRolesRead
 	PermissionRolesCreate
 	PermissionRolesUpdate
@@ -111,6 +114,8 @@ const (
 	PermissionReportsRead
 	PermissionAuditRead
 	PermissionAuditExport
+	PermissionMailRead
+	PermissionMailWrite
 	PermissionTenantsRead
 	PermissionTenantsWrite
 	permissionsEnd
@@ -140,6 +145,8 @@ var permissions = [...]PermissionInfo{
 	{PermissionGroupsCreate, "groups.create", "Create groups."},
 	{PermissionGroupsUpdate, "groups.update", "Change groups and their members."},
 	{PermissionGroupsDelete, "groups.delete", "Delete groups."},
+	{PermissionGroupsRestore, "groups.restore", "List deleted groups and restore them."},
+	{PermissionGroupsPurge, "groups.purge", "Remove deleted groups for good."},
 	{PermissionRolesRead, "roles.read", "List and read roles, and who holds them."},
 	{PermissionRolesCreate, "roles.create", "Create roles of permissions that one has."},
 	{PermissionRolesUpdate, "roles.update", "Change roles, adding only permissions that one has."},
@@ -149,11 +156,13 @@ var permissions = [...]PermissionInfo{
 	{PermissionRolesAssignGlobal, "roles.assign.global", "Give and take Global Administrator, and change who holds it."},
 	{PermissionClientsRead, "clients.read", "List provisioning clients and their tokens."},
 	{PermissionClientsWrite, "clients.write", "Create, rotate and revoke provisioning clients."},
-	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords and sign-in."},
-	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords and sign-in."},
+	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords, sign-in and retention."},
+	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords, sign-in and retention."},
 	{PermissionReportsRead, "reports.read", "Read reports, that on privileged accounts among them."},
 	{PermissionAuditRead, "audit.read", "Search the audit trail and verify it."},
 	{PermissionAuditExport, "audit.export", "Export the audit trail."},
+	{PermissionMailRead, "mail.read", "See which mail waits to be sent or could not be, and for whom it is."},
+	{PermissionMailWrite, "mail.write", "Have mail sent again, or discard it."},
 	{PermissionTenantsRead, "tenants.read", "List tenants and domains."},
 	{PermissionTenantsWrite, "tenants.write", "Create and change tenants and domains."},
 }
@@ -213,8 +222,8 @@ func (s Permissions) Strings() []string {
 // Scopes is a set of scopes. The zero Scopes is empty and permits nothing. Scopes
 // can be compared.
 //
-// A scope is the name of a kind of resource, "users", "groups" or "roles" (which
-// includes role assignments), alone or with ":read" or ":write". Alone it means
+// A scope is the name of a kind of resource, "users", "groups", "memberships" (the
+// members of groups as resources of their own) or "roles" (which includes role assignments), alone or with ":read" or ":write". Alone it means
 // both. As every write answers with the resource it wrote, ":write" includes
 // ":read", and "users:write" is another way to say "users".
 //
@@ -226,13 +235,14 @@ type Scopes struct {
 	assign string
 }
 
-type scopeSet uint8
+type scopeSet uint16
 
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
-	{"groups", []string{"Group"}, 0b000001, 0b000010},
-	{"roles", []string{"Role", "RoleAssignment"}, 0b010000, 0b100000},
-	{"users", []string{"User"}, 0b000100, 0b001000},
+	{"groups", []string{"Group"}, 1 << 0, 1 << 1},
+	{"memberships", []string{"GroupMembership"}, 1 << 6, 1 << 7},
+	{"roles", []string{"Role", "RoleAssignment"}, 1 << 4, 1 << 5},
+	{"users", []string{"User"}, 1 << 2, 1 << 3},
 }
 
 // assignScope begins a scope that names a role.

@@ -49,7 +49,7 @@ type Principal struct {
 	// Tenant is the only directory the principal can reach. It comes from the
 	// credential, never from the request.
 	Tenant storage.TenantID
-	// ID and Name are the client's or the user's; an operator has neither.
+	// ID and Name are the client's or the user's. An operator has neither; see Sweeper.
 	ID, Name string
 	// From is the address the request came from, if it came from any.
 	From   netip.Addr
@@ -73,14 +73,22 @@ type Principal struct {
 	Permissions Permissions
 }
 
+// System is the program itself, which does in a tenant what is due there. It may do
+// what an operator may.
+func System(tenant storage.TenantID) Principal {
+	return Principal{Kind: Operator, Tenant: tenant, Name: storage.SystemActor}
+}
+
 // Actor returns how the audit trail names the principal: "client:<id>",
-// "user:<id>" or "operator"; "nobody" for a principal that may do nothing.
+// "user:<id>", "operator" or "system"; "nobody" for a principal that may do nothing.
 func (p Principal) Actor() string {
 	switch {
 	case p.Kind == Client && p.ID != "":
 		return "client:" + p.ID
 	case p.Kind == User && p.ID != "":
 		return "user:" + p.ID
+	case p.Kind == Operator && p.Name == storage.SystemActor:
+		return storage.SystemActor
 	case p.Kind == Operator:
 		return "operator"
 	}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -47,6 +48,9 @@ type Role struct {
 	Permissions    Permissions `json:"-"`
 }
 
+// Name is what people call the role.
+func (r *Role) Name() string { return cmp.Or(r.Display, r.Value) }
+
 // RolesSince is when the built-in roles were created and last changed, as far as
 // a resource has to say so.
 var RolesSince = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
@@ -61,7 +65,8 @@ var builtIn = []*Role{
 	directoryRole(UserAdministrator, "User Administrator", "Looks after users and groups without administrative roles: creates, changes, deletes and restores them, resets passwords.",
 		PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete, PermissionUsersRestore, PermissionUsersInvite,
 		PermissionUsersPasswordReset, PermissionUsersSessionsRead, PermissionUsersSessionsEnd,
-		PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete, PermissionRolesRead, PermissionRolesAssign),
+		PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete, PermissionGroupsRestore,
+		PermissionRolesRead, PermissionRolesAssign),
 	directoryRole(ApplicationAdministrator, "Application Administrator", "Connects identity providers and HR systems: looks after provisioning clients and their tokens.",
 		PermissionUsersRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionClientsWrite),
 	directoryRole(AuthenticationAdministrator, "Authentication Administrator", "Helps users without administrative roles to sign in: resets passwords and passcode apps, signs out.",
@@ -70,14 +75,14 @@ var builtIn = []*Role{
 	directoryRole(HelpdeskAdministrator, "Helpdesk Administrator", "Resets the passwords of users without administrative roles, and signs them out.",
 		PermissionUsersRead, PermissionGroupsRead, PermissionUsersPasswordReset, PermissionUsersSessionsRead, PermissionUsersSessionsEnd),
 	directoryRole(GroupsAdministrator, "Groups Administrator", "Looks after groups that carry no administrative role, and who is in them.",
-		PermissionUsersRead, PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete, PermissionRolesRead),
+		PermissionUsersRead, PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete, PermissionGroupsRestore, PermissionRolesRead),
 	directoryRole(GuestInviter, "Guest Inviter", "Invites people from outside.",
 		PermissionUsersRead, PermissionUsersInvite),
 	directoryRole(ReportsReader, "Reports Reader", "Reads reports.",
 		PermissionUsersRead, PermissionGroupsRead, PermissionRolesRead, PermissionReportsRead),
 	directoryRole(Auditor, "Auditor", "Reads everything, and searches, verifies and exports the audit trail. Changes nothing.",
 		PermissionUsersRead, PermissionUsersSessionsRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionPoliciesRead,
-		PermissionReportsRead, PermissionAuditRead, PermissionAuditExport, PermissionTenantsRead),
+		PermissionReportsRead, PermissionAuditRead, PermissionAuditExport, PermissionMailRead, PermissionTenantsRead),
 }
 
 func directoryRole(id, display, description string, list ...Permission) *Role {

@@ -84,18 +84,29 @@ func (a *Authenticator) SetupFirst(ctx context.Context, text Secret) (first bool
 	return link.User == "", nil
 }
 
-// ClaimFirst uses up a link for a first administrator and returns the operator in
-// whose name that account is made. Of several who claim a link at once, one does.
-// With giveBack the link is good again, for when the account could not be made. The
-// error is ErrSignIn, ErrAdministered, or what the store said.
-func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.Addr) (by Principal, giveBack func(context.Context) error, err error) {
+// FirstClaim is the use of a link for a first administrator.
+type FirstClaim struct {
+	By   Principal // in whose name the account is made
+	Link Secret    // with which its password is chosen then, in the place of the one that was claimed
+	// Claim uses the link up, in the write that makes the account. Of several who claim
+	// a link at once, one does. The error is ErrSignIn, ErrAdministered, or what the
+	// store said.
+	Claim func(tx storage.Tx, user string, now time.Time) error
+}
+
+// ClaimFirst readies the use of a link for a first administrator. The error is ErrSignIn
+// if the link cannot be one.
+func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.Addr) (*FirstClaim, error) {
 	tenant, id, ok := parseText(setupPrefix, text.Reveal())
 	if !ok {
-		return Principal{}, nil, ErrSignIn
+		return nil, ErrSignIn
 	}
-	by = Principal{Kind: Operator, Tenant: tenant, From: from}
-	var claimed *storage.Item
-	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
+	next, nextID, err := newText(rand.Reader, setupPrefix, tenant)
+	if err != nil {
+		return nil, err
+	}
+	by := Principal{Kind: Operator, Tenant: tenant, From: from}
+	return &FirstClaim{By: by, Link: next, Claim: func(tx storage.Tx, user string, now time.Time) error {
 		item, err := tx.Item(setupKind, id)
 		link, o, err := a.link(item, err)
 		switch {
@@ -104,7 +115,6 @@ func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.
 		case link.User != "":
 			return ErrSignIn
 		}
-		now := milli(a.Now())
 		there, err := usableAdministrator(tx, now)
 		switch {
 		case err != nil:
@@ -112,28 +122,14 @@ func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.
 		case there:
 			return ErrAdministered
 		}
-		claimed = item
 		if err := tx.DeleteItem(item); err != nil {
 			return err
 		}
+		if err := putLink(tx, nextID, user, setup{User: user}, now.Add(SetupFor)); err != nil {
+			return err
+		}
 		return a.auditOf(ctx, tx, by, "setup.claim", "Tenant", string(tenant), now)
-	})
-	if errors.Is(err, storage.ErrConflict) {
-		err = ErrSignIn
-	}
-	if err != nil {
-		return Principal{}, nil, err
-	}
-	giveBack = func(ctx context.Context) error {
-		return a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-			again := *claimed
-			if err := tx.PutItem(nil, &again); err != nil {
-				return err
-			}
-			return a.auditOf(ctx, tx, by, "setup.release", "Tenant", string(tenant), milli(a.Now()))
-		})
-	}
-	return by, giveBack, nil
+	}}, nil
 }
 
 // CheckFirst is Policy.Check for somebody who is about to become an administrator.

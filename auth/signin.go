@@ -407,7 +407,7 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 		case c.TOTP != nil && !within(s.PasscodeAt, StepUpAge, w.now) && !within(s.RecoveryAt, StepUpAge, w.now):
 			return early, ErrPasscodeAge
 		}
-		if err := a.Keys.meetCanary(w.tx, by.Tenant); err != nil {
+		if err := a.Keys.MeetCanary(w.tx, by.Tenant); err != nil {
 			return "", err
 		}
 		c.Pending = &Factor{Sealed: a.Keys.Seal(secret, factorAAD(by.Tenant, by.ID)...), Since: w.now, Session: s.item.ID}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -162,7 +163,7 @@ func (s *Standing) descend(ctx context.Context, store storage.Store, tenant stor
 	for len(level) > 0 {
 		var next []string
 		for _, g := range level {
-			for m, err := range store.Members(ctx, tenant, g) {
+			for m, err := range store.Members(ctx, tenant, g, "") {
 				if err != nil {
 					return err
 				}
@@ -232,6 +233,17 @@ func (s *Standing) Inside(group string) bool { return s.inside[group] }
 // grants that have ended: what changes their memberships changes the Standing.
 func (s *Standing) Watches(id string) bool {
 	return s.privilegedGrants(id) || len(s.members[id]) > 0
+}
+
+// Watched returns the ids of those that Watches is true of.
+func (s *Standing) Watched() []string {
+	ids := slices.Collect(maps.Keys(s.members))
+	for id := range s.grants {
+		if len(s.members[id]) == 0 && s.privilegedGrants(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (s *Standing) add(roles []*Role, principal string, now time.Time, which func(*Role) bool) []*Role {

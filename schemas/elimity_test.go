@@ -107,6 +107,8 @@ func TestRefs(t *testing.T) {
 	}
 	want := map[string]string{
 		"RoleAssignment role.$ref":      "reference [Role] immutable exact=true",
+		"GroupMembership group.$ref":    "reference [Group] immutable exact=true",
+		"GroupMembership member.$ref":   "reference [User Group] immutable exact=true",
 		"RoleAssignment principal.$ref": "reference [User Group] immutable exact=true",
 		"User groups.$ref":              "reference [User Group] readOnly exact=true",
 		"Group members.$ref":            "reference [User Group] immutable exact=true",

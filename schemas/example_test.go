@@ -28,6 +28,7 @@ func ExampleLoad() {
 	// Group /Groups 6
 	// Role /Roles 7
 	// RoleAssignment /RoleAssignments 12
+	// GroupMembership /GroupMemberships 6
 	// userName string readWrite server
 	// emails.value string readWrite none
 	// urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager complex readWrite none

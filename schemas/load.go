@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json
+//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json group_membership.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
-// extension, Group, Role with Roster's extension, and RoleAssignment. It fails only
+// extension, Group, Role with Roster's extension, RoleAssignment and GroupMembership. It fails only
 // when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [6]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json"} {
+	var s [7]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -41,7 +41,11 @@ func Load() (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewSet(user, group, role, assignment), nil
+	membership, err := NewResourceType("GroupMembership", "/GroupMemberships", "Who belongs to which group", s[6])
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(user, group, role, assignment, membership), nil
 }
 
 // definition is an attribute as RFC 7643 §7 writes it in JSON.

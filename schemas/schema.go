@@ -14,7 +14,9 @@ const (
 	EnterpriseUserURI = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
 	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
-	RoleAssignmentURI = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
+	// GroupMembershipURI is of draft-zollner-scim-group-members.
+	GroupMembershipURI = "urn:ietf:params:scim:schemas:core:2.0:GroupMembership"
+	RoleAssignmentURI  = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
 )
 
 // Schema is one schema of RFC 7643 §7, as /Schemas describes it.

@@ -85,7 +85,7 @@ func (h *Handler) answerAll(w http.ResponseWriter, r *http.Request, by auth.Prin
 func (h *Handler) parts(r *http.Request, by auth.Principal, search SearchRequest) ([]*part, error) {
 	var readable []*schemas.ResourceType
 	for _, t := range h.provider.Schemas.Types() {
-		if by.May(auth.Read, t.Name) {
+		if by.May(auth.Read, t.Name) && t.Name != membershipType { // which groups have
 			readable = append(readable, t)
 		}
 	}

@@ -202,6 +202,11 @@ func noChangeWithoutEntry(t *testing.T, store auditStore) {
 		{"add members", 1, change(group, staff, `{"op":"add","path":"members","value":[{"value":%q}]}`, ana)},
 		{"remove a member", 1, change(group, staff, `{"op":"remove","path":"members[value eq \"%s\"]"}`, ana)},
 		{"rename a group and set its members", 1, change(group, staff, `{"op":"replace","path":"displayName","value":"Crew"},{"op":"replace","path":"members","value":[{"value":%q}]}`, bob)},
+		{"an account with a group and a role", 3, func(p *scim.Provider) error {
+			_, err := p.CreateAccount(t.Context(), by, scim.Account{User: tree(t, `{"userName":"new3","password":"correct horse"}`), Groups: []string{staff},
+				Roles: []scim.AccountRole{{Role: auth.UserAdministrator}}})
+			return err
+		}},
 		{"delete a group that is in one", 2, remove(group, staff)},
 		{"delete a member", 2, remove(user, bob)},
 		{"delete a user", 2, remove(user, ana)},

@@ -16,6 +16,9 @@ import (
 
 // query selects a page, built-in roles among it.
 func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
+	if t.Name == membershipType {
+		return p.queryMemberships(ctx, by, t, q)
+	}
 	if t.Name != roleType {
 		return p.Store.Query(ctx, by.Tenant, q)
 	}

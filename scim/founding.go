@@ -2,9 +2,6 @@ package scim
 
 import (
 	"context"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -37,25 +34,20 @@ func (p *Provider) Found(ctx context.Context, by auth.Principal, f Founding) err
 		return err
 	}
 	founder := auth.Principal{Kind: auth.User, Tenant: f.Tenant, ID: f.UserID, From: by.From, Level: by.Level}
-	now := p.now()
-	user, told, err := p.draft(f.Tenant, auth.PrincipalUser, f.UserID, now, map[string]any{
-		"schemas": []any{schemas.UserURI}, "userName": f.UserName, "active": true,
-	})
+	users := p.Schemas.Type(auth.PrincipalUser)
+	user, attrs, _, err := p.newcomer(ctx, founder, users, map[string]any{"schemas": []any{schemas.UserURI}, "userName": f.UserName})
 	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
+	user.ID = f.UserID
+	if err := p.fill(f.Tenant, users, user, attrs); err != nil {
+		return err
+	}
+	given, err := p.given(founder, user, []AccountRole{{Role: auth.GlobalAdministrator, Reason: "founder of the tenant"}})
 	if err != nil {
 		return err
 	}
-	given, toldGiven, err := p.draft(f.Tenant, assignmentType, id.String(), now, map[string]any{
-		"schemas": []any{schemas.RoleAssignmentURI}, "role": map[string]any{"value": auth.GlobalAdministrator}, "kind": "active",
-		"principal": map[string]any{"value": f.UserID, "type": auth.PrincipalUser}, "assignedBy": founder.Actor(), "reason": "founder of the tenant",
-	})
-	if err != nil {
-		return err
-	}
-	grant := &auth.Grant{ID: given.ID, Role: auth.GlobalAdministrator, Principal: f.UserID, PrincipalType: auth.PrincipalUser}
+	told, now := created(users, attrs), user.Created
 	return p.Store.Write(ctx, f.Tenant, func(tx storage.Tx) error {
 		if err := tx.CreateTenant(f.Name, now); err != nil {
 			return err
@@ -63,37 +55,17 @@ func (p *Provider) Found(ctx context.Context, by auth.Principal, f Founding) err
 		if err := tx.Audit(auth.TenantEntry(ctx, founder, now, "tenant.create", "", f.Name)); err != nil {
 			return err
 		}
-		if err := tx.Create(user); err != nil {
+		if err := p.putNew(tx, user, ""); err != nil {
 			return err
 		}
 		if err := p.record(ctx, tx, founder, "create", user, nil, told); err != nil {
 			return err
 		}
-		if err := tx.Create(given); err != nil {
-			return err
-		}
-		if err := auth.PutGrant(tx, nil, grant, auth.BuiltInRole(grant.Role)); err != nil {
-			return err
-		}
-		if err := p.record(ctx, tx, founder, "create", given, nil, toldGiven); err != nil {
+		// Nobody was there who could decide about the role.
+		d := p.decide(ctx, tx, founder, nil, now)
+		if err := d.putGiven(given[0], auth.BuiltInRole(auth.GlobalAdministrator)); err != nil {
 			return err
 		}
 		return auth.PutLink(ctx, tx, founder, f.Link)
 	})
-}
-
-// draft makes a new resource out of a body, and says what its entry tells.
-func (p *Provider) draft(tenant storage.TenantID, typ, id string, now time.Time, body map[string]any) (*storage.Resource, changes, error) {
-	t := p.Schemas.Type(typ)
-	attrs, err := t.Bind(body, schemas.Lenient)
-	if err != nil {
-		return nil, changes{}, err
-	}
-	for _, name := range []string{"kind", "assignedBy"} { // read-only to clients
-		if v, ok := body[name]; ok {
-			attrs[name] = v
-		}
-	}
-	r := &storage.Resource{Type: typ, ID: id, Version: 1, Created: now, LastModified: now}
-	return r, created(t, attrs), p.fill(tenant, t, r, attrs)
 }

@@ -58,19 +58,31 @@ func (h *Handler) Routes() []Route {
 		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
 	}
 	for _, t := range h.provider.Schemas.Types() {
-		on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
-			return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+		routes = append(routes, h.routesOf(t, t.Endpoint)...)
+		if t.Name == membershipType { // as earlier versions of the draft call it
+			routes = append(routes, h.routesOf(t, "/GroupMembers")...)
 		}
-		to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
+	}
+	return routes
+}
+
+// routesOf are the routes for the resources of a type.
+func (h *Handler) routesOf(t *schemas.ResourceType, endpoint string) []Route {
+	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+	}
+	to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
+	routes := []Route{
+		{"GET", endpoint, to(auth.Read), on(h.list)},
+		{"POST", endpoint, to(auth.Create), on(h.create)},
+		{"POST", endpoint + "/.search", to(auth.Read), on(h.search)},
+		{"GET", endpoint + "/{id}", to(auth.Read), on(h.get)},
+		{"DELETE", endpoint + "/{id}", to(auth.Delete), on(h.delete)},
+	}
+	if t.Name != membershipType {
 		routes = append(routes,
-			Route{"GET", t.Endpoint, to(auth.Read), on(h.list)},
-			Route{"POST", t.Endpoint, to(auth.Create), on(h.create)},
-			Route{"POST", t.Endpoint + "/.search", to(auth.Read), on(h.search)},
-			Route{"GET", t.Endpoint + "/{id}", to(auth.Read), on(h.get)},
-			Route{"PUT", t.Endpoint + "/{id}", to(auth.Update), on(h.replace)},
-			Route{"PATCH", t.Endpoint + "/{id}", to(auth.Update), on(h.patch)},
-			Route{"DELETE", t.Endpoint + "/{id}", to(auth.Delete), on(h.delete)},
-		)
+			Route{"PUT", endpoint + "/{id}", to(auth.Update), on(h.replace)},
+			Route{"PATCH", endpoint + "/{id}", to(auth.Update), on(h.patch)})
 	}
 	return routes
 }
@@ -262,7 +274,7 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 	}
 	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
 		first := true
-		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID) {
+		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID, "") {
 			if err != nil {
 				return err
 			}

@@ -29,7 +29,7 @@ type Provider struct {
 	Hasher  *auth.Hasher
 	Now     func() time.Time
 	// Observe is told of every operation: the resource type, what was done
-	// (create, get, query, replace, patch, delete) and how it ended (ok, or the
+	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
 	Observe func(resourceType, operation, outcome string)
 
@@ -79,11 +79,14 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
-	attrs, err := t.Bind(body, mode(by))
-	if err != nil {
-		return nil, err
+	if t.Name == membershipType {
+		attrs, err := t.Bind(body, mode(by))
+		if err != nil {
+			return nil, err
+		}
+		return p.createMembership(ctx, by, t, attrs)
 	}
-	secret, err := p.takePassword(ctx, by, attrs)
+	r, attrs, secret, err := p.newcomer(ctx, by, t, body)
 	if err != nil {
 		return nil, err
 	}
@@ -91,16 +94,6 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	now := p.now()
-	r := &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}
-	if t.Top("active") != nil && attrs["active"] == nil {
-		attrs["active"] = true // so that a filter for it finds everyone who is
-	}
-	dropManagerRef(t, attrs)
 	then, err := p.prepare(ctx, by, t, r.ID, attrs)
 	if err != nil {
 		return nil, err
@@ -110,15 +103,8 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	told := created(t, attrs)
 	write := func(tx storage.Tx, d *decision) error {
-		if err := tx.Create(r); err != nil {
+		if err := p.putNew(tx, r, secret); err != nil {
 			return err
-		}
-		if secret != "" {
-			var c auth.Credential
-			c.SetPassword(secret, now)
-			if err := auth.SaveCredential(tx, r.ID, &c); err != nil {
-				return err
-			}
 		}
 		told := told // the function may run again
 		if len(members) > 0 {
@@ -152,7 +138,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 						return err
 					}
 				}
-				return write(tx, p.decide(ctx, tx, by, s, now))
+				return write(tx, p.decide(ctx, tx, by, s, r.Created))
 			})
 		})
 	}
@@ -160,6 +146,43 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, err
 	}
 	return r, nil
+}
+
+// newcomer reads a new resource out of a decoded body: with its attributes, and a hash
+// of the password, or "".
+func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (r *storage.Resource, attrs map[string]any, secret string, err error) {
+	if attrs, err = t.Bind(body, mode(by)); err != nil {
+		return nil, nil, "", err
+	}
+	if secret, err = p.takePassword(ctx, by, attrs); err != nil {
+		return nil, nil, "", err
+	}
+	if t.Top("active") != nil && attrs["active"] == nil {
+		attrs["active"] = true // so that a filter for it finds everyone who is
+	}
+	dropManagerRef(t, attrs)
+	r, err = p.newResource(t)
+	return r, attrs, secret, err
+}
+
+// newResource is the first version of a resource, under a new id.
+func (p *Provider) newResource(t *schemas.ResourceType) (*storage.Resource, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	now := p.now()
+	return &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}, nil
+}
+
+// putNew writes a new resource, with the hash of a password if it has one.
+func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string) error {
+	if err := tx.Create(r); err != nil || secret == "" {
+		return err
+	}
+	var c auth.Credential
+	c.SetPassword(secret, r.Created)
+	return auth.SaveCredential(tx, r.ID, &c)
 }
 
 // now is in whole milliseconds, as stored.
@@ -196,6 +219,9 @@ func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.Resour
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
 	if err := p.allowOn(by, auth.Read, t, id); err != nil {
 		return nil, err
+	}
+	if t.Name == membershipType {
+		return p.getMembership(ctx, by, t, id)
 	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
@@ -332,6 +358,9 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
+	if t.Name == membershipType {
+		return p.deleteMembership(ctx, by, id)
+	}
 	if !ours(id) {
 		return storage.ErrNotFound
 	}
@@ -426,6 +455,9 @@ var errOvertaken = fmt.Errorf("%w: the resource kept changing", storage.ErrUnava
 // member changes come to is counted there in any case, and its document is small.
 func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition,
 	compute func(*storage.Resource, map[string]any) (change, error)) (*storage.Resource, error) {
+	if t.Name == membershipType {
+		return nil, errFixed
+	}
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}

@@ -499,7 +499,7 @@ func (noGroups) CountMembers(context.Context, storage.TenantID, string, int) (in
 	return 0, storage.ErrUnavailable
 }
 
-func (noGroups) Members(context.Context, storage.TenantID, string) iter.Seq2[storage.Member, error] {
+func (noGroups) Members(context.Context, storage.TenantID, string, string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) { yield(storage.Member{}, storage.ErrUnavailable) }
 }
 

@@ -115,7 +115,7 @@ type view struct {
 
 func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 	v := view{t: t, base: base, projection: p.projection(t)}
-	v.fast = v.full(t) && t.Name != assignmentType
+	v.fast = v.full(t) && t.Name != assignmentType && t.Name != membershipType
 	v.prefix = schemas.AppendString(nil, base+t.Endpoint+"/")
 	v.prefix = v.prefix[1 : len(v.prefix)-1]
 	return v
@@ -148,8 +148,11 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		if m.id != "" {
 			v.showManager(attrs, m)
 		}
-		if v.t.Name == assignmentType {
+		switch v.t.Name {
+		case assignmentType:
 			v.showAssignment(attrs, with)
+		case membershipType:
+			v.showMembership(attrs)
 		}
 		v.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
@@ -241,10 +244,10 @@ func (v view) meta(dst []byte, a *schemas.Attribute, r *storage.Resource, with a
 	if begin("resourceType") {
 		dst = append(append(dst, r.Type...), '"')
 	}
-	if begin("created") {
+	if !r.Created.IsZero() && begin("created") {
 		dst = append(appendTime(dst, r.Created), '"')
 	}
-	if begin("lastModified") {
+	if !r.LastModified.IsZero() && begin("lastModified") {
 		dst = append(appendTime(dst, r.LastModified), '"')
 	}
 	if begin("location") {

@@ -228,11 +228,16 @@ func (p *Provider) prepare(ctx context.Context, by auth.Principal, t *schemas.Re
 		if err := p.findPrincipal(ctx, by.Tenant, g); err != nil {
 			return nil, err
 		}
-		attrs["principal"].(map[string]any)["type"] = g.PrincipalType
-		attrs["assignedBy"] = by.Actor()
+		completeAssignment(by, attrs, g)
 		return func(d *decision) error { return d.putGrant(nil, g) }, nil
 	}
 	return nil, nil
+}
+
+// completeAssignment says in an assignment what its principal is, and who made it.
+func completeAssignment(by auth.Principal, attrs map[string]any, g *auth.Grant) {
+	attrs["principal"].(map[string]any)["type"] = g.PrincipalType
+	attrs["assignedBy"] = by.Actor()
 }
 
 // reprepare does so for a resource that is changed.
@@ -334,12 +339,19 @@ func (d *decision) another(g *auth.Grant) error {
 		return err
 	}
 	for _, o := range list {
-		if o.ID != g.ID && o.Role == g.Role && o.Eligible == g.Eligible && !o.Ended(d.now) &&
-			(o.End.IsZero() || g.Start.Before(o.End)) && (g.End.IsZero() || o.Start.Before(g.End)) {
-			return &Error{Status: 409, Type: Uniqueness, Detail: "the principal is given this role for this time already"}
+		if o.ID != g.ID && again(o, g, d.now) {
+			return errGivenAlready
 		}
 	}
 	return nil
+}
+
+var errGivenAlready = &Error{Status: 409, Type: Uniqueness, Detail: "the principal is given this role for this time already"}
+
+// again reports whether two grants to the same principal say the same.
+func again(o, g *auth.Grant, now time.Time) bool {
+	return o.Role == g.Role && o.Eligible == g.Eligible && !o.Ended(now) &&
+		(o.End.IsZero() || g.Start.Before(o.End)) && (g.End.IsZero() || o.Start.Before(g.End))
 }
 
 // dropGrant takes a role from a principal.
@@ -414,6 +426,9 @@ func (d *decision) remove(r *storage.Resource) error {
 		}
 		grants, err := auth.GrantsTo(d.tx, r.ID)
 		if err != nil {
+			return err
+		}
+		if err := d.remember(r, grants); err != nil {
 			return err
 		}
 		return d.withdraw(grants, r.LastModified)

@@ -231,7 +231,7 @@ func (w *world) guarded() string {
 		r, err := w.store.Get(ctx, storage.DefaultTenant, typ, id)
 		check(err)
 		fmt.Fprintf(h, "%s v%d %s\n", name, r.Version, r.Doc)
-		for m, err := range w.store.Members(ctx, storage.DefaultTenant, id) {
+		for m, err := range w.store.Members(ctx, storage.DefaultTenant, id, "") {
 			check(err)
 			fmt.Fprintln(h, m)
 		}

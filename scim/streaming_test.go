@@ -121,10 +121,10 @@ type faultyStore struct {
 	after int
 }
 
-func (f *faultyStore) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
+func (f *faultyStore) Members(ctx context.Context, tenant storage.TenantID, group, after string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) {
 		n := 0
-		for m, err := range f.Store.Members(ctx, tenant, group) {
+		for m, err := range f.Store.Members(ctx, tenant, group, after) {
 			if n++; n > f.after {
 				m, err = storage.Member{}, fmt.Errorf("%w: the disk is gone", storage.ErrUnavailable)
 			}

@@ -15,7 +15,7 @@ type AuditEntry struct {
 	Seq       int64     // given by the store, growing
 	At        time.Time // in whole milliseconds
 	RequestID string
-	Actor     string // "client:<id>", "user:<id>", "operator", "tenant:<id>", "roster"
+	Actor     string // "client:<id>", "user:<id>", "operator", "tenant:<id>", "system"
 	Action    string // "user.create", "client.revoke"
 	Type      string // the type of the record acted on
 	ID        string // its id
@@ -37,6 +37,9 @@ type AuditEntry struct {
 	N     int64  // 1 for the first entry of the chain, and so on
 	Hash  []byte // see AuditEntry.Sum
 }
+
+// SystemActor is the Actor of what the program does by itself.
+const SystemActor = "system"
 
 // Change is what became of a value. Before and After are JSON; empty means that
 // there was no value, or that it is not told.

@@ -1,8 +1,8 @@
 // Package storage says what Roster keeps and what it asks of a database.
 //
 // A backend implements [Store]. Reading is split into small interfaces by the
-// kind of record ([Resources], [Memberships], [Items], [Clients], [Tenants],
-// [Audit], [Outbox]), so that a caller names only what it uses.
+// kind of record ([Resources], [Memberships], [Deleted], [Items], [Clients],
+// [Tenants], [Audit], [Outbox]), so that a caller names only what it uses.
 // Writing has one way in: [Store.Write] runs a function over a [Tx], and all it
 // did becomes visible at once or not at all. A write that changes something and
 // records no audit entry fails, so there is no change without its entry.

@@ -21,6 +21,7 @@ type Store interface {
 	Indexer
 	Resources
 	Memberships
+	Deleted
 	Items
 	Clients
 	Tenants
@@ -51,7 +52,7 @@ type Indexer interface {
 	NewIndex(tenant TenantID, t *schemas.ResourceType, attrs map[string]any) Index
 }
 
-// Resources reads SCIM resources. Soft-deleted ones do not exist here.
+// Resources reads SCIM resources. Soft-deleted ones do not exist here; see Deleted.
 type Resources interface {
 	// Get returns one resource, or ErrNotFound.
 	Get(ctx context.Context, tenant TenantID, typ, id string) (*Resource, error)
@@ -69,10 +70,10 @@ type Resources interface {
 // Memberships reads who belongs to which group. Deleted users and groups have
 // no memberships as long as they are deleted.
 type Memberships interface {
-	// Members streams the direct members of a group in the order of their ids,
-	// reading ahead in small portions. Members that come or go meanwhile may or
+	// Members streams the direct members of a group in the order of their ids, those
+	// behind after or all if that is empty, reading ahead in small portions. Members that come or go meanwhile may or
 	// may not be among them.
-	Members(ctx context.Context, tenant TenantID, group string) iter.Seq2[Member, error]
+	Members(ctx context.Context, tenant TenantID, group, after string) iter.Seq2[Member, error]
 	// CountMembers counts direct members, but not beyond limit.
 	CountMembers(ctx context.Context, tenant TenantID, group string, limit int) (int, error)
 	// Groups returns, for each of the given ids, the groups it belongs to,
@@ -120,6 +121,7 @@ type Outbox interface {
 // It is not safe for concurrent use.
 type Tx interface {
 	ItemWriter
+	DeletedWriter
 
 	// Get is Resources.GetToChange inside the transaction.
 	Get(typ, id string) (*Resource, error)

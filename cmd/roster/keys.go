@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
 )
@@ -167,10 +168,18 @@ func (k *keysCommand) rotate(cmd *cobra.Command, noNew, noSeal bool) (err error)
 	if noSeal {
 		return nil
 	}
-	n, err := keys.Rotate(cmd.Context(), store, time.Now)
+	n, err := keys.Rotate(cmd.Context(), store, time.Now, sealedMail)
 	if err != nil {
 		return fmt.Errorf("%d users are done; roster keys rotate --no-new goes on: %w", n, err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Secrets of %d users are sealed anew with key v%d; former keys are needed for older copies of the store only.\n", n, keys.Newest())
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Secrets of %d users and messages are sealed anew with key v%d; former keys are needed for older copies of the store only.\n", n, keys.Newest())
 	return err
+}
+
+// sealedMail are the messages that wait to be sent.
+var sealedMail = auth.Sealed{
+	Kind: mail.SealedKind,
+	Reseal: func(k *auth.KeyRing, tenant storage.TenantID, i *storage.Item) (*storage.Item, error) {
+		return mail.Reseal(k, tenant, i)
+	},
 }

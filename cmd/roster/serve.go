@@ -25,6 +25,7 @@ import (
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -105,11 +106,18 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	var (
-		people *auth.Authenticator
-		keeper *domains.Keeper
-	)
+	sender, err := newMailSender(c.Mail, out)
+	switch {
+	case err != nil:
+		return err
+	case sender != nil && keys == nil:
+		return errors.New("mail-from: there is no key to seal mail with while it waits: set key-file")
+	}
+	var people *auth.Authenticator
+	var queue *mail.Queue
+	var keeper *domains.Keeper
 	if keys != nil {
+		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
 		people = &auth.Authenticator{
@@ -119,7 +127,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		keeper = domains.New(store, provider, time.Now, log)
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Schemas: set,
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier},
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
 		}
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
@@ -149,6 +157,8 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if keeper != nil {
 		g.Go(func() error { return keeper.Run(gctx) })
 	}
+	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return queue.Run(gctx) })
 	if checkpointer != nil {
 		g.Go(func() error { return checkpointer.Run(gctx) })
 	}

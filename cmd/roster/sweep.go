@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/roster-id/roster/storage"
 )
 
 const (
@@ -15,6 +17,12 @@ const (
 	// differ do not matter.
 	sweepAfter = time.Minute
 	sweepTime  = 30 * time.Second
+
+	// purgeEvery is how often what was deleted for long enough is purged, more or less,
+	// and purgeFirst when that is done first.
+	purgeEvery = time.Hour
+	purgeFirst = 5 * time.Minute
+	purgeTime  = 10 * time.Minute
 )
 
 // sweeper removes items that have expired.
@@ -27,13 +35,19 @@ type sweeper struct {
 
 // Run sweeps until ctx ends. What one sweep does not get done is left to the next.
 func (s *sweeper) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-time.After(sweepEvery/2 + rand.N(sweepEvery)):
-		case <-ctx.Done():
-			return nil
-		}
+	for await(ctx, sweepEvery) {
 		s.sweep(ctx)
+	}
+	return nil
+}
+
+// await waits for a time, more or less, or until ctx ends, and then returns false.
+func await(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d/2 + rand.N(d)):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -44,5 +58,40 @@ func (s *sweeper) sweep(ctx context.Context) {
 		s.log.Warn("expired items could not be removed; the next time will do it", "error", err)
 	} else if n > 0 {
 		s.log.Debug("expired items were removed", "items", n)
+	}
+}
+
+// purger purges what was deleted for as long as its tenant keeps it.
+type purger struct {
+	tenants  storage.Tenants
+	provider interface {
+		Sweep(ctx context.Context, tenant storage.TenantID) (int, error)
+	}
+	log *slog.Logger
+}
+
+// Run purges until ctx ends. What is not done in time is left to the next.
+func (p *purger) Run(ctx context.Context) error {
+	for wait := purgeFirst; await(ctx, wait); wait = purgeEvery {
+		p.purge(ctx)
+	}
+	return nil
+}
+
+func (p *purger) purge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, purgeTime)
+	defer cancel()
+	list, err := p.tenants.ListTenants(ctx)
+	if err != nil {
+		p.log.Warn("deleted resources could not be purged; the next time will do it", "error", err)
+		return
+	}
+	for _, tenant := range list {
+		n, err := p.provider.Sweep(ctx, tenant.ID)
+		if err != nil {
+			p.log.Warn("deleted resources could not all be purged; the next time will do it", "tenant", tenant.ID, "purged", n, "error", err)
+		} else if n > 0 {
+			p.log.Info("resources were purged that had been deleted for long enough", "tenant", tenant.ID, "purged", n)
+		}
 	}
 }

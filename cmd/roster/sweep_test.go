@@ -97,3 +97,73 @@ func TestSweeper(t *testing.T) {
 		}
 	})
 }
+
+// purged is a directory that notes for which tenants it is swept.
+type purged struct {
+	swept
+	tenants []storage.TenantID
+}
+
+func (p *purged) ListTenants(context.Context) ([]*storage.Tenant, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return []*storage.Tenant{{ID: "a"}, {ID: "b"}}, p.err
+}
+
+func (p *purged) Sweep(ctx context.Context, tenant storage.TenantID) (int, error) {
+	if end, ok := ctx.Deadline(); !ok || end.After(time.Now().Add(purgeTime)) {
+		return 0, errors.New("a sweep without an end")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.tenants = append(p.at, time.Now()), append(p.tenants, tenant)
+	if tenant == "a" {
+		return 1, errors.New("something of a cannot be purged")
+	}
+	return 1, nil
+}
+
+// TestPurger: every tenant, soon after the start and then every hour, more or less; one
+// that fails holds up no other.
+func TestPurger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &purged{}
+		p := &purger{tenants: store, provider: store, log: slog.New(slog.NewTextHandler(&store.swept, nil))}
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		sweeps, log := store.soFar()
+		if len(sweeps)%2 != 0 || len(sweeps) < 2*16 || len(sweeps) > 2*49 {
+			t.Fatalf("%d sweeps in a day", len(sweeps))
+		}
+		if wait := sweeps[0].Sub(start); wait > purgeFirst*3/2 {
+			t.Errorf("the first after %s", wait)
+		}
+		for i := range sweeps {
+			if want := []storage.TenantID{"a", "b"}[i%2]; store.tenants[i] != want {
+				t.Errorf("sweep %d was of %s, want %s", i, store.tenants[i], want)
+			}
+			if i >= 2 && i%2 == 0 {
+				if wait := sweeps[i].Sub(sweeps[i-2]); wait < purgeEvery/2 || wait >= purgeEvery*3/2 {
+					t.Errorf("a sweep after %s", wait)
+				}
+			}
+		}
+		if n := len(sweeps) / 2; strings.Count(log, "could not all be purged") != n || strings.Count(log, "resources were purged") != n {
+			t.Errorf("%d times, and the log has %s", n, log)
+		}
+		store.fail(storage.ErrUnavailable)
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if later, log := store.soFar(); len(later) != len(sweeps) || !strings.Contains(log, "could not be purged") {
+			t.Errorf("without a list of tenants: %d sweeps, and the log has %s", len(later)-len(sweeps), log)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}

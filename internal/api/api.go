@@ -8,6 +8,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -24,7 +25,9 @@ type API struct {
 	Store   storage.Store
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
-	// Directory makes the account of a first administrator, of the types in Schemas.
+	Mail    *mail.Queue
+	// Directory makes the account of a first administrator, of the types in Schemas, and
+	// brings back what was deleted.
 	Directory Directory
 	Domains   *domains.Keeper
 	Schemas   *schemas.Set
@@ -120,6 +123,18 @@ func (a *API) adminEndpoints() []endpoint {
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
 
+		{"GET", "/deleted-users", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
+		{"GET", "/deleted-users/{id}", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedDetail), nil, DeletedDetail{}, 200, nil},
+		{"POST", "/deleted-users/{id}/restore", auth.Admin(auth.PermissionUsersRestore), a.restoreUser, RestoreRequest{}, Restored{}, 200, nil},
+		{"DELETE", "/deleted-users/{id}", auth.StepUp(auth.PermissionUsersPurge), a.ofType(auth.PrincipalUser, a.purge), nil, nil, 204, nil},
+		{"GET", "/deleted-groups", auth.Admin(auth.PermissionGroupsRestore), a.ofType(auth.PrincipalGroup, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
+		{"GET", "/deleted-groups/{id}", auth.Admin(auth.PermissionGroupsRestore), a.ofType(auth.PrincipalGroup, a.deletedDetail), nil, DeletedDetail{}, 200, nil},
+		{"POST", "/deleted-groups/{id}/restore", auth.Admin(auth.PermissionGroupsRestore), a.restoreGroup, GroupRestoreRequest{}, Restored{}, 200, nil},
+		{"DELETE", "/deleted-groups/{id}", auth.StepUp(auth.PermissionGroupsPurge), a.ofType(auth.PrincipalGroup, a.purge), nil, nil, 204, nil},
+
+		{"GET", "/policies/retention", auth.Admin(auth.PermissionPoliciesRead), a.retention, nil, auth.Retention{}, 200, nil},
+		{"PUT", "/policies/retention", auth.StepUp(auth.PermissionPoliciesWrite), a.setRetention, auth.Retention{}, auth.Retention{}, 200, nil},
+
 		{"GET", "/rules", auth.Admin(auth.PermissionPoliciesRead), a.rules, nil, RuleList{}, 200, nil},
 		{"POST", "/rules", auth.StepUp(auth.PermissionPoliciesWrite), a.createRule, auth.Rule{}, auth.Rule{}, 201, nil},
 		{"POST", "/rule-trials", auth.Admin(auth.PermissionPoliciesRead), a.tryRule, auth.Rule{}, Trial{}, 200, nil},
@@ -131,6 +146,10 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
 		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
+
+		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},
+		{"POST", "/mail/{id}/retry", auth.Admin(auth.PermissionMailWrite), a.retryMail, nil, nil, 204, nil},
+		{"DELETE", "/mail/{id}", auth.Admin(auth.PermissionMailWrite), a.discardMail, nil, nil, 204, nil},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},

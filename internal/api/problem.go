@@ -8,6 +8,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -18,6 +19,10 @@ type Problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
+	// Attribute and Holder say whose a name is that was asked for; Holder is for those
+	// who may read it.
+	Attribute string  `json:"attribute,omitempty"`
+	Holder    *Holder `json:"holder,omitempty"`
 
 	retryAfter int  // seconds, sent as a header when it is not zero
 	repeats    bool // Detail contains what the client sent
@@ -39,6 +44,7 @@ const (
 	TypeNotPermitted = problemPrefix + "not-permitted"
 	TypeTooMany      = problemPrefix + "too-many-requests"
 	TypeConflict     = problemPrefix + "conflict"
+	TypeNameTaken    = problemPrefix + "name-taken"
 	TypeLastAdmin    = problemPrefix + "last-administrator"
 )
 
@@ -123,6 +129,8 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: blank, Title: http.StatusText(503), Status: 503, Detail: err.Error(), retryAfter: 30}
 	case errors.Is(err, auth.ErrMoved), errors.Is(err, auth.ErrMove):
 		return notPermitted(err.Error())
+	case errors.Is(err, mail.ErrDisabled):
+		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -12,10 +11,14 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Directory is where accounts are made; see scim.Provider.
+// Directory is where accounts are made, and come back to; see scim.Provider.
 type Directory interface {
-	Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error)
 	Found(ctx context.Context, by auth.Principal, f scim.Founding) error
+	CreateAccount(ctx context.Context, by auth.Principal, a scim.Account) (*storage.Resource, error)
+	ListDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q scim.DeletedQuery) (*scim.DeletedPage, error)
+	GetDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*scim.DeletedWhole, error)
+	Restore(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, how scim.Restoration) (*storage.Resource, error)
+	Purge(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) error
 }
 
 // LinkRequest is the body of POST /setup/link.
@@ -97,27 +100,19 @@ func (a *API) setup(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 
 // firstAdministrator makes the account of a first administrator, and returns a link
 // with which its password is chosen. What can be wrong with the request is found out
-// before the link is used up; when the account cannot be made, the link is good again.
+// first; when the account cannot be made, the link is still good.
 func (a *API) firstAdministrator(ctx context.Context, body SetupRequest, caller auth.Principal) (auth.Secret, error) {
 	if err := a.Auth.CheckFirst(body.Password, body.UserName); err != nil {
 		return "", err
 	}
-	by, giveBack, err := a.Auth.ClaimFirst(ctx, body.Link, caller.From)
+	first, err := a.Auth.ClaimFirst(ctx, body.Link, caller.From)
 	if err != nil {
 		return "", err
 	}
-	user, err := a.Directory.Create(ctx, by, a.Schemas.Type("User"), map[string]any{
-		"schemas": []any{schemas.UserURI}, "userName": body.UserName, "active": true,
+	_, err = a.Directory.CreateAccount(ctx, first.By, scim.Account{
+		User:  map[string]any{"schemas": []any{schemas.UserURI}, "userName": body.UserName},
+		Roles: []scim.AccountRole{{Role: auth.GlobalAdministrator, Reason: "first administrator"}},
+		Write: func(tx storage.Tx, user *storage.Resource, now time.Time) error { return first.Claim(tx, user.ID, now) },
 	})
-	if err != nil {
-		return "", errors.Join(err, giveBack(ctx))
-	}
-	_, err = a.Directory.Create(ctx, by, a.Schemas.Type("RoleAssignment"), map[string]any{
-		"schemas": []any{schemas.RoleAssignmentURI}, "role": map[string]any{"value": auth.GlobalAdministrator},
-		"principal": map[string]any{"value": user.ID}, "reason": "first administrator",
-	})
-	if err != nil {
-		return "", errors.Join(err, giveBack(ctx))
-	}
-	return a.Auth.NewSetup(ctx, by, user.ID, false)
+	return first.Link, err
 }

@@ -6,10 +6,12 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -73,7 +75,7 @@ func bodyFor(method, path, role, user string) string {
 func TestTenantsApart(t *testing.T) {
 	t.Parallel()
 	const acme storage.TenantID = "acme"
-	w := begin(t, testserver.Options{})
+	w := begin(t, testserver.Options{Sender: &refusing{}})
 	made := func(path, token, body string) string {
 		t.Helper()
 		media := "application/json"
@@ -115,6 +117,15 @@ func TestTenantsApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.queue(t, "no@example.com", w.now().Add(time.Hour))
+	settled(t, func() bool {
+		letters, _, err := w.Mail.List(t.Context(), storage.DefaultTenant)
+		if err != nil || len(letters) != 1 {
+			t.Fatal(letters, err)
+		}
+		theirs["mail"] = letters[0].ID
+		return letters[0].State == mail.StateDead
+	})
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
@@ -196,7 +207,7 @@ func TestTenantsApart(t *testing.T) {
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/rules", "/admin/v1/tenants", "/admin/v1/domains", "/admin/v1/domain-moves", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
+			"/admin/v1/clients", "/admin/v1/mail", "/admin/v1/rules", "/admin/v1/tenants", "/admin/v1/domains", "/admin/v1/domain-moves", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
 		} {
 			r := ask(token, "GET", path, "")

@@ -37,6 +37,7 @@ type Config struct {
 	Demo                      bool
 	Pprof                     bool
 	AuditCheckpoints          string // file
+	Mail                      Mail
 }
 
 // DefaultStore is where Roster keeps its data if nobody says.
@@ -123,6 +124,7 @@ func (c *Config) problems() (list []*SettingError) {
 	if c.TemporaryPasswordLifetime < 0 {
 		add("temporary-password-lifetime", "is negative; 0 means for ever")
 	}
+	c.Mail.problems(add)
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		add("log-format", strconv.Quote(c.LogFormat)+" is neither json nor text")
 	}

@@ -66,6 +66,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Store: "roster-data/roster.db", Listen: "127.0.0.1:8080", OpsListen: "127.0.0.1:9090",
 		MaxConnections: 1000, MaxConnectionsPerIP: 500, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, LogFormat: "json",
+		Mail: Mail{Auth: "auto", Language: "en"},
 	}
 	got, err := load(t, nil, nil, "")
 	if d := diff(got, want); d != "" || err != nil {
@@ -88,6 +89,8 @@ func TestEverySetting(t *testing.T) {
 		"public-url": "https://roster.example.com/", "tls-cert": "c.pem", "tls-key": "k.pem", "allow-plaintext": "true",
 		"trusted-proxies": "10.1.2.3/8, 2001:db8::1", "max-connections": "7", "max-connections-per-ip": "0",
 		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl",
+		"mail-from": "r@example.com", "mail-smtp": "smtps://mail.example.com", "mail-username": "r", "mail-password": "p", "mail-auth": "login", "mail-language": "sv",
+		"mail-password-file": "", "mail-dir": "", "mail-stdout": "false", // these cannot stand beside the others: TestMail
 	}
 	want := Config{
 		Store: "mongodb://h1:27017,h2:27017/roster", AllowStandalone: true, KeyFile: "r.keys", Listen: "[::1]:80", OpsListen: "127.0.0.1:0",
@@ -95,6 +98,7 @@ func TestEverySetting(t *testing.T) {
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
 		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second,
 		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl",
+		Mail: Mail{From: "r@example.com", SMTP: "smtps://mail.example.com", Username: "r", Password: "p", Auth: "login", Language: "sv"},
 	}
 	var args []string
 	env := map[string]string{}

@@ -40,9 +40,6 @@ const (
 	checkEvery = 24 * time.Hour
 )
 
-// self is what the audit trail calls this program when it acts for nobody.
-const self = "roster"
-
 // Resolver asks DNS; *net.Resolver is one.
 type Resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
@@ -459,7 +456,7 @@ func (k *Keeper) recheck(ctx context.Context, tenant storage.TenantID, d *Domain
 			return err
 		}
 	}
-	by := auth.Principal{Kind: auth.Operator, Tenant: tenant}
+	by := auth.System(tenant)
 	_, err = k.change(ctx, by, d.Name, func(tx storage.Tx, d *Domain) error {
 		now := k.now()
 		d.Checked = now
@@ -471,9 +468,7 @@ func (k *Keeper) recheck(ctx context.Context, tenant storage.TenantID, d *Domain
 		case !gone && !d.Missing.IsZero():
 			d.Missing, action = time.Time{}, "found"
 		}
-		e := entry(ctx, by, now, action, d.Name, "", nil, nil)
-		e.Actor = self
-		return tx.Audit(e)
+		return tx.Audit(entry(ctx, by, now, action, d.Name, "", nil, nil))
 	})
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrConflict) {
 		err = nil // it was removed meanwhile, or another process looked

@@ -365,9 +365,9 @@ func TestCheck(t *testing.T) {
 			if err != nil || found.Verified.IsZero() || found.Missing.IsZero() == want {
 				t.Errorf("missing %t: %+v, %v", want, found, err)
 			}
-			got := d.actions("acme", "roster domain")
+			var got []string
 			for _, a := range d.actions("acme", "domain.") {
-				if strings.HasPrefix(a, "roster ") {
+				if strings.HasPrefix(a, "system ") {
 					got = append(got, strings.Fields(a)[1])
 				}
 			}

@@ -460,9 +460,7 @@ func (k *Keeper) lease(ctx context.Context, tenant storage.TenantID, id, owner s
 		if err := next.put(tx); err != nil {
 			return err
 		}
-		e := moveEntry(ctx, auth.Principal{Kind: auth.Operator, Tenant: tenant}, now, "take", id, "", nil, nil)
-		e.Actor = self
-		return tx.Audit(e)
+		return tx.Audit(moveEntry(ctx, auth.System(tenant), now, "take", id, "", nil, nil))
 	})
 	if errors.Is(err, storage.ErrConflict) {
 		return nil, nil

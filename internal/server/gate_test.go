@@ -263,6 +263,10 @@ var scopeTable = map[string]string{
 	"GET /Users/" + nobody: "users:read", "PUT /Users/" + nobody: "users:write", "PATCH /Users/" + nobody: "users:write", "DELETE /Users/" + nobody: "users:write",
 	"GET /Groups": "groups:read", "POST /Groups": "groups:write",
 	"GET /Groups/" + nobody: "groups:read", "PUT /Groups/" + nobody: "groups:write", "PATCH /Groups/" + nobody: "groups:write", "DELETE /Groups/" + nobody: "groups:write",
+	"GET /GroupMemberships": "memberships:read", "POST /GroupMemberships": "memberships:write", "POST /GroupMemberships/.search": "memberships:read",
+	"GET /GroupMemberships/" + nobody: "memberships:read", "DELETE /GroupMemberships/" + nobody: "memberships:write",
+	"GET /GroupMembers": "memberships:read", "POST /GroupMembers": "memberships:write", "POST /GroupMembers/.search": "memberships:read",
+	"GET /GroupMembers/" + nobody: "memberships:read", "DELETE /GroupMembers/" + nobody: "memberships:write",
 	"GET /Roles": "roles:read", "POST /Roles": "roles:write",
 	"GET /Roles/" + nobody: "roles:read", "PUT /Roles/" + nobody: "roles:write", "PATCH /Roles/" + nobody: "roles:write", "DELETE /Roles/" + nobody: "roles:write",
 	"GET /RoleAssignments": "roles:read", "POST /RoleAssignments": "roles:write", "GET /RoleAssignments/" + nobody: "roles:read",
@@ -277,7 +281,7 @@ func TestScopes(t *testing.T) {
 	grants := map[string][]string{ // what a scope stands for
 		"users:read": {"users:read"}, "users:write": {"users:read", "users:write"}, "users": {"users:read", "users:write"},
 		"groups:read": {"groups:read"}, "groups:write": {"groups:read", "groups:write"}, "groups": {"groups:read", "groups:write"},
-		"roles:read": {"roles:read"}, "roles": {"roles:read", "roles:write"}, "roles:assign:sales": nil,
+		"memberships:read": {"memberships:read"}, "memberships": {"memberships:read", "memberships:write"}, "roles:read": {"roles:read"}, "roles": {"roles:read", "roles:write"}, "roles:assign:sales": nil,
 		"users:read,groups:write": {"users:read", "groups:read", "groups:write"}, "no such scope": nil,
 	}
 	list := routes(s)

@@ -43,7 +43,8 @@
 // # Deletion
 //
 // A deleted resource stays, under a type no request asks for ("User deleted"),
-// so that the indexes need not be partial to leave it out. Its unique keys go at
-// once. Its memberships stay and are not shown: whoever reads a membership reads
-// the resources at both of its ends too.
+// so that the indexes need not be partial to leave it out; the one that lists deleted
+// resources is. Its unique keys go at once. Its memberships stay and are not shown:
+// whoever reads a membership reads the resources at both of its ends too. deleted.go
+// brings it back, or removes it for good.
 package mongo

@@ -94,9 +94,12 @@ func (s *Store) eachMember(ctx context.Context, tenant, group string, fn func(st
 // Members implements storage.Memberships, in the order of the members' ids, which
 // is that of their creation. Each portion is a read of its own, so a slow
 // consumer holds nothing on the server.
-func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
+func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group, after string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) {
-		after := ""
+		after := after // a row
+		if after != "" {
+			after = rowsOf(string(tenant), group) + after
+		}
 		for {
 			var list []storage.Member
 			var last string
@@ -380,27 +383,9 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 	if err := t.flush(); err != nil {
 		return nil, err
 	}
-	err = t.do(func(ctx context.Context) error {
-		parents, err := t.store.parents(ctx, t.tenant, []string{r.ID}, map[string][]string{})
-		if err != nil {
-			return err
-		}
-		for portion := range slices.Chunk(parents, inPortion) {
-			in := make(bson.A, len(portion))
-			for i, id := range portion {
-				in[i] = key(t.tenant, id)
-			}
-			err := t.store.each(ctx, resources, append(byIDs(t.tenant, in), bson.E{Key: fType, Value: groupType}), func(raw bson.Raw) error {
-				g := resourceFrom(groupType, raw)
-				g.Doc, g.Name = nil, text(raw, fName)
-				groups = append(groups, g)
-				return nil
-			}, look().sort(d(fID, 1)).fields(only(fResource, fVersion, fCreated, fModified, fGrouped, fStamp, fName)).batch(inPortion+1))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+	err = t.do(func(ctx context.Context) (err error) {
+		groups, err = t.store.groupsOf(ctx, t.tenant, r.ID)
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -197,7 +197,7 @@ func TestRoundTrips(t *testing.T) {
 		{"groups of a member", func() error { _, err := store.Groups(ctx, by.Tenant, ana.ID); return err },
 			[]string{"find rows", "find resources", "find rows"}},
 		{"members of a group", func() error {
-			for _, err := range store.Members(ctx, by.Tenant, large.ID) {
+			for _, err := range store.Members(ctx, by.Tenant, large.ID, "") {
 				if err != nil {
 					return err
 				}
@@ -208,7 +208,7 @@ func TestRoundTrips(t *testing.T) {
 		{"groups with a member", func() error { return query(group, `members.value eq "`+ana.ID+`"`, 100) },
 			[]string{"find resources", "find rows", "find resources"}},
 		{"delete", func() error { return p.Delete(ctx, by, user, others[5].ID, scim.Precondition{}) },
-			[]string{"find resources", "find rows", "find resources", "update resources", "find items", "find items", "find items", "find items", "findAndModify resources", "find rows", "update resources",
+			[]string{"find resources", "find rows", "find resources", "update resources", "find items", "find items", "find items", "find items", "update items", "findAndModify resources", "find rows", "update resources",
 				"delete keys", "insert rows", "commitTransaction"}},
 		{"read an item", func() error { _, err := store.Item(ctx, by.Tenant, "note", "1"); return ignoreNotFound(err) },
 			[]string{"find items"}},

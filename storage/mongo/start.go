@@ -138,6 +138,7 @@ type abilities struct {
 	transactions bool // and snapshots
 	elements     bool // $elemMatch finds elements by any condition
 	projections  bool // findAndModify can return some fields only
+	partial      bool // indexes may leave documents out
 	shards       bool // it is the router of a sharded cluster
 }
 
@@ -171,6 +172,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 		shards:       hello.Msg == "isdbgrid",
 		elements:     other == "",
 		projections:  other == "",
+		partial:      other == "",
 	}
 	if !s.can.transactions {
 		if !s.opt.AllowStandalone {
@@ -237,6 +239,7 @@ var indexes = []struct {
 		d(fTenant, 1, fType, 1, fResource, 1),               // lists and totals
 		d(fTenant, 1, fType, 1, fModified, 1, fResource, 1), // meta.lastModified
 		d(fTenant, 1, fType, 1, fKeys, 1, fResource, 1),     // equality on unique and indexed attributes
+		deletedByTime,
 	}},
 	{keys, nil},
 	{rows, []bson.D{d(fTenant, 1, fKind, 1, fNumber, 1)}}, // the groups of a member; the audit trail by number
@@ -247,6 +250,10 @@ var indexes = []struct {
 	{meta, nil},
 	{items, []bson.D{d(fTenant, 1, fFound, 1, fID, 1), d(fExpires, 1)}},
 }
+
+// deletedByTime is the index of deleted resources. It has no others in it, where the
+// server can leave them out.
+var deletedByTime = d(fTenant, 1, fType, 1, fDeleted, 1, fResource, 1)
 
 // large are the collections that a sharded cluster splits, by shardKey, which needs
 // an index where there is something already.
@@ -272,7 +279,11 @@ func (s *Store) migrate(ctx context.Context) error {
 			keys = append(slices.Clip(keys), shardKey)
 		}
 		for _, k := range keys {
-			if _, err := s.db.Collection(c.collection).Indexes().CreateOne(ctx, mongo.IndexModel{Keys: k}); err != nil {
+			model := mongo.IndexModel{Keys: k}
+			if s.can.partial && &k[0] == &deletedByTime[0] {
+				model.Options = options.Index().SetPartialFilterExpression(d(fDeleted, d("$gt", int64(0))))
+			}
+			if _, err := s.db.Collection(c.collection).Indexes().CreateOne(ctx, model); err != nil {
 				return fmt.Errorf("create an index of %s: %w", c.collection, err)
 			}
 		}

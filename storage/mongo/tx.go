@@ -504,7 +504,9 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	}
 	t.changed = true
 	if truth(raw, fGrouped) {
-		if err := t.leaveGroups(prev.ID, at); err != nil {
+		// The memberships stay, hidden with the member; the groups have changed all
+		// the same.
+		if err := t.moveGroups(prev.ID, at); err != nil {
 			return err
 		}
 	}
@@ -512,30 +514,6 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 		t.add(ofKeys, disown(t.tenant, t.uniqueKey(prev.Type, k), prev.ID))
 	}
 	return t.guess()
-}
-
-// leaveGroups gives the groups of a deleted member a new version. The
-// memberships stay, hidden with the member; the groups have changed all the same.
-func (t *tx) leaveGroups(member string, at time.Time) error {
-	var groups bson.A
-	return t.do(func(ctx context.Context) error {
-		err := t.store.each(ctx, rows, d(fTenant, t.tenant, fKind, member), func(raw bson.Raw) error {
-			groups = append(groups, key(t.tenant, text(raw, fGroup)))
-			t.stamped = append(t.stamped, text(raw, fGroup))
-			return nil
-		}, look().fields(only(fGroup)))
-		if err != nil {
-			return err
-		}
-		for portion := range slices.Chunk(groups, inPortion) {
-			_, err := t.store.db.Collection(resources).UpdateMany(ctx, append(byIDs(t.tenant, portion), bson.E{Key: fType, Value: groupType}),
-				d("$inc", d(fVersion, int64(1)), "$max", d(fModified, at.UnixMilli(), fStamp, t.stamp)))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // Audit implements storage.Tx.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"sync/atomic"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -17,6 +18,9 @@ const (
 	checkpointNow = 4 * checkpointAt
 	// commitsBetweenLooks is how often the writer asks how long the log is.
 	commitsBetweenLooks = 16
+	// eraseAfter is how long what was purged stays in the log: what else is purged
+	// meanwhile goes with it.
+	eraseAfter = 10 * time.Second
 )
 
 // checkpointer moves the log into the file on a connection of its own, so that
@@ -79,6 +83,18 @@ func (k *checkpointer) tend(c *sqlite.Conn, commits int) error {
 		k.start <- struct{}{}
 	}
 	return nil
+}
+
+// eraseLog moves the whole log into the file and empties it, unless somebody is in the
+// way: nobody waits for that. What was purged is overwritten in the file
+// (secure_delete), but pages in the log, which is written over again and again, are as
+// they were before.
+func eraseLog(c *sqlite.Conn) (done bool) {
+	c.SetBusyTimeout(0)
+	defer c.SetBusyTimeout(busyTimeout)
+	busy := true
+	err := query(c, "PRAGMA wal_checkpoint(TRUNCATE)", func(st *sqlite.Stmt) error { busy = st.ColumnBool(0); return nil })
+	return err == nil && !busy
 }
 
 // logPages returns how many pages are in the log.

@@ -12,6 +12,9 @@ import (
 	"github.com/roster-id/roster/schemas"
 )
 
+// busyTimeout is how long a connection waits for others; see pragmas.
+const busyTimeout = 5 * time.Second
+
 // minVersion is the first SQLite without the WAL-reset corruption.
 const minVersion = "3.51.3"
 
@@ -42,6 +45,7 @@ func pragmas(r role) []pragma {
 	if r == writer {
 		return append(ps,
 			pragma{"cache_size", "-64000", "-64000"},
+			pragma{"secure_delete", "ON", "1"},     // what is purged is not to be found in the file
 			pragma{"wal_autocheckpoint", "0", "0"}, // see checkpointer
 			pragma{"journal_size_limit", "67108864", "67108864"})
 	}
@@ -54,7 +58,7 @@ func openConn(path string, r role) (*sqlite.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.SetBusyTimeout(5 * time.Second)
+	c.SetBusyTimeout(busyTimeout)
 	if err = configure(c, r); err == nil {
 		err = c.CreateFunction("roster_fold", fold)
 	}

@@ -15,6 +15,9 @@
 // Equality on the attributes that clients match by starts from an index. Totals
 // and far pages of unfiltered lists come from counted runs of ids (tally.go).
 //
+// A deleted resource keeps its row and its memberships, out of sight, until it is
+// restored or purged (deleted.go); what is purged is overwritten.
+//
 // In SQL, LIMIT takes "0 + ?" where "?" would do: SQLite plans with the value of a
 // bare parameter there and compiles the statement again whenever it is bound.
 //

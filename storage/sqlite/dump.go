@@ -302,7 +302,7 @@ func (t *tx) findAny(id string, types ...string) (n int64, err error) {
 			return n, err
 		}
 	}
-	err = query(t.conn, `SELECT n, type FROM resource WHERE tenant = ? AND id = ? AND deleted IS NOT NULL`, row, t.tenant, id)
+	err = query(t.conn, `SELECT n, type FROM resource INDEXED BY resource_hidden WHERE tenant = ? AND id = ? AND deleted IS NOT NULL`, row, t.tenant, id)
 	return n, err
 }
 

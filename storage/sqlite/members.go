@@ -136,12 +136,17 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM resource x
 		JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
 		WHERE x.n = ? AND x.deleted IS NULL ORDER BY g.id`, func(st *sqlite.Stmt) error {
-		g := &storage.Resource{ID: st.ColumnText(1), Type: st.ColumnText(5), Name: st.ColumnText(6)}
-		scan(st, g)
-		groups = append(groups, g)
+		groups = append(groups, scanGroup(st))
 		return nil
 	}, r.Ref)
 	return groups, err
+}
+
+// scanGroup reads a group without its document.
+func scanGroup(st *sqlite.Stmt) *storage.Resource {
+	g := &storage.Resource{ID: st.ColumnText(1), Type: st.ColumnText(5), Name: st.ColumnText(6)}
+	scan(st, g)
+	return g
 }
 
 // membersAhead is how many members one visit to the database reads.
@@ -149,9 +154,9 @@ const membersAhead = 1000
 
 // Members implements storage.Memberships. Each portion is a read of its own, so
 // a slow consumer holds no reader.
-func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group string) iter.Seq2[storage.Member, error] {
+func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group, after string) iter.Seq2[storage.Member, error] {
 	return func(yield func(storage.Member, error) bool) {
-		last := ""
+		last := after
 		for {
 			members := make([]storage.Member, 0, membersAhead)
 			err := s.read(ctx, func(c *sqlite.Conn) error {

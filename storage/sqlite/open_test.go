@@ -430,7 +430,7 @@ func TestClosedIsUnavailable(t *testing.T) {
 		"AuditEntries": func() error { _, err := s.AuditEntries(ctx, tenant, 0, 1); return err },
 		"Events":       func() error { _, err := s.Events(ctx, tenant, 0, 1); return err },
 		"Members": func() (err error) {
-			for _, e := range s.Members(ctx, tenant, "x") {
+			for _, e := range s.Members(ctx, tenant, "x", "") {
 				err = e
 			}
 			return err

@@ -266,7 +266,7 @@ func TestReadsAreSeeks(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = p.Next(ctx)
-		for range s.Members(ctx, tenant, g.ID) {
+		for range s.Members(ctx, tenant, g.ID, "") {
 		}
 		_, _ = s.CountMembers(ctx, tenant, g.ID, 10)
 		_, _ = s.Groups(ctx, tenant, users[0].ID)
@@ -357,6 +357,9 @@ func TestWritesAreSeeks(t *testing.T) {
 	next.Version = 2
 	note := &storage.Item{Kind: "note", ID: "1", Keys: []string{"a"}, Data: []byte("{}")}
 	changed := *note
+	var gone *storage.WholeResource
+	back, again := newUser(2), newUser(2)
+	back.Version, again.Version = 2, 3
 	statements := newlyPrepared(t, s, func(tx storage.Tx) error {
 		for i, fn := range []func() error{
 			func() error { return tx.Create(a) },
@@ -375,6 +378,15 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error { return tx.PutItem(note, &changed) },
 			func() error { return tx.DeleteItem(&changed) },
 			func() error { return tx.Delete(b, someday) },
+			func() (err error) { gone, err = tx.GetDeleted("User", b.ID); return err },
+			func() error { _, err := tx.FormerGroups(gone); return err },
+			func() error { return tx.Restore(gone, back, true) },
+			func() error { return tx.Delete(back, someday) },
+			func() (err error) { gone, err = tx.GetDeleted("User", b.ID); return err },
+			func() error { return tx.Restore(gone, again, false) },
+			func() error { return tx.Delete(again, someday) },
+			func() (err error) { gone, err = tx.GetDeleted("User", b.ID); return err },
+			func() error { _, err := tx.Purge(gone); return err },
 			func() error { return tx.CreateClient(newClient("c", "c")) },
 			func() error {
 				return tx.CreateToken(&storage.Token{ID: "k", Client: "c", Hash: []byte{1}, Created: someday, Expires: someday})

@@ -40,7 +40,9 @@ type Options struct {
 	// Log gets what callers cannot see; slog.Default() if nil.
 	Log *slog.Logger
 
-	checkedAtOnce int64 // in tests, in the place of the constant
+	// In tests, in the place of constants.
+	checkedAtOnce int64
+	eraseAfter    time.Duration
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -93,6 +95,9 @@ func migrations() (sqlitemigration.Schema, error) {
 func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if opt.QueryTimeout == 0 {
 		opt.QueryTimeout = 2 * time.Second
+	}
+	if opt.eraseAfter == 0 {
+		opt.eraseAfter = eraseAfter
 	}
 	if opt.Log == nil {
 		opt.Log = slog.Default()

@@ -199,8 +199,7 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	}
 	// The memberships stay, hidden with the resource; the groups have changed
 	// all the same.
-	if err := t.change(`UPDATE resource SET version = version + 1, modified = max(modified, ?)
-		WHERE deleted IS NULL AND n IN (SELECT grp FROM membership WHERE member = ?)`, at, prev.Ref); err != nil {
+	if err := t.moveGroups(prev.Ref, at); err != nil {
 		return err
 	}
 	if err := t.change(`UPDATE resource SET deleted = ? WHERE n = ?`, at, prev.Ref); err != nil {

@@ -244,7 +244,7 @@ func checkPublished(t *testing.T, s *Store, before []string) {
 		goneID:      nil,
 	} {
 		var got []storage.Member
-		for m, err := range s.Members(ctx, tenant, group) {
+		for m, err := range s.Members(ctx, tenant, group, "") {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -76,6 +76,7 @@ func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 	defer close(s.done)
 	defer c.Close()
 	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}, ends: make(map[string]end), left: make(map[string]end)}
+	var erase <-chan time.Time
 	for commits := 1; ; commits++ {
 		select {
 		case j := <-s.jobs:
@@ -83,6 +84,14 @@ func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 			if err := k.tend(c, commits); err != nil {
 				s.opt.Log.Warn("the log could not be moved into the file", "error", s.explain(err))
 			}
+			if w.purged && erase == nil {
+				erase = time.After(s.opt.eraseAfter)
+			}
+		case <-erase:
+			if erase = nil; !eraseLog(c) {
+				erase = time.After(s.opt.eraseAfter)
+			}
+			w.purged = erase != nil
 		case <-s.closing:
 			for {
 				select {
@@ -116,6 +125,7 @@ type batch struct {
 	lastRow int64          // the highest row number of resource, 0 while unknown
 	ends    map[string]end // of the audit trail of each tenant, if known
 	left    map[string]end // where this process left the trail of each tenant that it wrote to
+	purged  bool           // the log holds what was purged
 }
 
 // run commits first and whatever else is waiting by then.
@@ -208,7 +218,7 @@ func (b *batch) commit() error {
 func (b *batch) nextRow() (int64, error) {
 	if b.lastRow == 0 {
 		var err error
-		if b.lastRow, err = highest(b.conn, `SELECT coalesce(max(n), 0) FROM resource`); err != nil {
+		if b.lastRow, err = highest(b.conn, `SELECT max(n, (SELECT coalesce(max(n), 0) FROM resource)) FROM purged`); err != nil {
 			return 0, err
 		}
 	}

@@ -7,7 +7,7 @@
 //
 // Every promise in the comments of storage is a test here, and its name reads as
 // the promise. They are listed at the top of each file: resources.go, members.go,
-// queries.go, clients.go, audit.go, tenants.go, concurrency.go and dump.go. A
+// deleted.go, queries.go, items.go, epoch.go, clients.go, audit.go, tenants.go, concurrency.go and dump.go. A
 // backend adds tests of its own for what only it promises. [Move] holds two
 // backends to it that a directory moves between.
 //

@@ -23,6 +23,7 @@ var memberPromises = []promise{
 	{"EachMember sees the direct members", eachMember},
 	{"Members of a group of 5,000 come once each and in the same order again", manyMembers},
 	{"Members that stay are there once while others come and go", movingMembers},
+	{"Members behind one are those that come after it, whether it is a member or not", membersBehind},
 	{"Members stops when the caller does, and holds nothing then", stopMembers},
 	{"CountMembers counts up to the limit", countMembers},
 	{"members and groups come in the order of ids, whatever was first", orderOfIDs},
@@ -253,13 +254,33 @@ func manyMembers(t *testing.T, d *directory) {
 	d.wantMembers(g, users[2500:]...)
 }
 
+func membersBehind(t *testing.T, d *directory) {
+	users := d.crowd(40)
+	ids := idsOf(users...)
+	slices.Sort(ids)
+	g := d.addGroup("Some", slices.DeleteFunc(slices.Clone(users), func(r *storage.Resource) bool { return r.ID == ids[7] })...)
+	for _, at := range []int{0, 7, 8, 38, 39} {
+		var got []string
+		for m, err := range d.Members(t.Context(), d.tenant, g.ID, ids[at]) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, m.Value)
+		}
+		want := slices.DeleteFunc(slices.Clone(ids[at+1:]), func(id string) bool { return id == ids[7] })
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("behind %d of 40 (-want +got):\n%s", at, diff)
+		}
+	}
+}
+
 func movingMembers(t *testing.T, d *directory) {
 	users := d.crowd(2600)
 	stay, come, leave := users[:2400], users[2400:2500], users[2500:]
 	g := d.addGroup("Everybody", append(slices.Clone(leave[:50]), append(slices.Clone(stay), leave[50:]...)...)...)
 	seen := map[string]int{}
 	i := 0
-	for m, err := range d.Members(t.Context(), d.tenant, g.ID) {
+	for m, err := range d.Members(t.Context(), d.tenant, g.ID, "") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +313,7 @@ func stopMembers(t *testing.T, d *directory) {
 	g := d.addGroup("Staff", users...)
 	for range 100 { // more than any pool has connections
 		n := 0
-		for range d.Members(t.Context(), d.tenant, g.ID) {
+		for range d.Members(t.Context(), d.tenant, g.ID, "") {
 			if n++; n == 2 {
 				break
 			}
@@ -360,7 +381,7 @@ func noGroup(t *testing.T, d *directory) {
 	ana := d.addUser("ana")
 	d.addGroup("Staff", ana)
 	for _, id := range []string{ana.ID, newID(), ""} {
-		for m, err := range d.Members(t.Context(), d.tenant, id) {
+		for m, err := range d.Members(t.Context(), d.tenant, id, "") {
 			t.Errorf("Members of %q: got %v, %v", id, m, err)
 		}
 		if n, err := d.CountMembers(t.Context(), d.tenant, id, all); err != nil || n != 0 {
@@ -598,7 +619,7 @@ func deletedGroup(t *testing.T, d *directory) {
 	d.remove(sub)
 	d.wantGroups(ana, direct(other))
 	d.wantMembers(g)
-	for m, err := range d.Members(t.Context(), d.tenant, sub.ID) {
+	for m, err := range d.Members(t.Context(), d.tenant, sub.ID, "") {
 		t.Errorf("Members of a deleted group: got %v, %v", m, err)
 	}
 	if n, err := d.CountMembers(t.Context(), d.tenant, sub.ID, all); err != nil || n != 0 {

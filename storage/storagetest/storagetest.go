@@ -30,13 +30,14 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"differential", differentialPromises},
 		{"resources", resourcePromises},
 		{"members", memberPromises},
+		{"deleted", deletedPromises},
 		{"queries", queryPromises},
 		{"items", itemPromises},
 		{"epochs", epochPromises},
 		{"clients", clientPromises},
 		{"audit", auditPromises},
 		{"tenants", tenantPromises},
-		{"concurrency", slices.Concat(concurrencyPromises, itemRaces)},
+		{"concurrency", slices.Concat(concurrencyPromises, itemRaces, deletedRaces)},
 		{"dump", dumpPromises},
 	} {
 		t.Run(chapter.name, func(t *testing.T) {
@@ -56,7 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 // model, and without those that except names, each with the reason why.
 func RunSequential(t *testing.T, open func(t *testing.T) storage.Store, except map[string]string) {
 	unknown := maps.Clone(except)
-	for _, promises := range [][]promise{resourcePromises, memberPromises, queryPromises, itemPromises, epochPromises, clientPromises, auditPromises, tenantPromises} {
+	for _, promises := range [][]promise{resourcePromises, memberPromises, deletedPromises, queryPromises, itemPromises, epochPromises, clientPromises, auditPromises, tenantPromises} {
 		for _, p := range promises {
 			delete(unknown, p.name)
 			t.Run(p.name, func(t *testing.T) {
@@ -416,7 +417,7 @@ func (d *directory) wantGone(r *storage.Resource) {
 func (d *directory) members(g *storage.Resource) []storage.Member {
 	d.t.Helper()
 	var list []storage.Member
-	for m, err := range d.Members(d.t.Context(), d.tenant, g.ID) {
+	for m, err := range d.Members(d.t.Context(), d.tenant, g.ID, "") {
 		if err != nil {
 			d.t.Fatalf("Members of %s: %v", g.Name, err)
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -54,6 +55,9 @@ type Options struct {
 	Now func() time.Time
 	// Resolver, if set, is asked for the proofs of domains.
 	Resolver domains.Resolver
+	// Sender, if set, takes mail in place of Server.Outbox.
+	Sender mail.Sender
+	NoMail bool // the server sends none
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 }
@@ -70,6 +74,8 @@ type Server struct {
 	People   *auth.Authenticator
 	Domains  *domains.Keeper // which moves no user names by itself: see its Step
 	Mounts   []server.Mount
+	Mail     *mail.Queue
+	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
 
@@ -147,9 +153,17 @@ func (s *Server) run(t testing.TB, opt Options) {
 	if opt.Resolver != nil {
 		s.Domains.Resolver = opt.Resolver
 	}
+	var sender mail.Sender = &s.Outbox
+	if opt.Sender != nil {
+		sender = opt.Sender
+	}
+	if opt.NoMail {
+		sender = nil
+	}
+	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
 	surface := &api.API{
 		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Schemas: set,
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier},
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
@@ -177,6 +191,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.Run(gctx, gctx) })
 	g.Go(func() error { return verifier.Run(gctx) })
+	g.Go(func() error { return s.Mail.Run(gctx) })
 	stopped := false
 	s.stop = func() error {
 		if stopped {
@@ -203,7 +218,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles"}
+		scopes = []string{"users", "groups", "roles", "memberships"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }

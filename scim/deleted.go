@@ -1,0 +1,641 @@
+package scim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/scim/patch"
+	"github.com/roster-id/roster/storage"
+)
+
+// Deleted is a user or group that was deleted and can be restored.
+type Deleted struct {
+	*storage.WholeResource
+	UserName, DisplayName string
+	// By is who deleted it, as the audit trail has it; empty if that is not known.
+	By string
+	// Due is when it will be purged.
+	Due time.Time
+}
+
+// DeletedQuery selects deleted resources.
+type DeletedQuery struct {
+	// Name is a part of the user name or display name, compared as filters compare;
+	// empty for all.
+	Name  string
+	After storage.DeletedPlace // the Next of the page before
+	Limit int
+}
+
+// DeletedPage is a page of deleted resources, those that were deleted last first.
+type DeletedPage struct {
+	Deleted []Deleted
+	Total   int // of all deleted resources, whatever their names
+	// Next is where the next page begins; zero if there is none. A search looks at a
+	// bounded number of resources, so a page may be short or empty and have a next one.
+	Next storage.DeletedPlace
+}
+
+// How many deleted resources one search looks at, and how many it reads at a time.
+const (
+	maxDeletedSeen = 1000
+	deletedAtOnce  = 200
+)
+
+// deletedNeeds says what a person needs to see and restore, and to purge, deleted
+// resources of a type. No client may do any of it.
+var deletedNeeds = map[string]struct{ restore, purge auth.Permission }{
+	auth.PrincipalUser:  {auth.PermissionUsersRestore, auth.PermissionUsersPurge},
+	auth.PrincipalGroup: {auth.PermissionGroupsRestore, auth.PermissionGroupsPurge},
+}
+
+func allowDeleted(by auth.Principal, t *schemas.ResourceType, purge bool) error {
+	needs := deletedNeeds[t.Name]
+	need := needs.restore
+	if purge {
+		need = needs.purge
+	}
+	switch {
+	case by.Tenant == "":
+	case by.Kind == auth.Operator, by.Kind == auth.User && by.ID != "" && by.Level >= auth.MFA && by.Permissions.Has(need):
+		return nil
+	}
+	return ErrForbidden
+}
+
+// ListDeleted returns a page of the deleted resources of a type.
+func (p *Provider) ListDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q DeletedQuery) (*DeletedPage, error) {
+	if err := allowDeleted(by, t, false); err != nil {
+		return nil, err
+	}
+	keep, err := auth.FindRetention(ctx, p.Store, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	page := &DeletedPage{}
+	if page.Total, err = p.Store.CountDeleted(ctx, by.Tenant, t.Name); err != nil {
+		return nil, err
+	}
+	name, place, seen := schemas.Fold(strings.TrimSpace(q.Name)), q.After, 0
+	for {
+		list, err := p.Store.ListDeleted(ctx, by.Tenant, t.Name, place, deletedAtOnce)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range list {
+			if len(page.Deleted) == q.Limit || seen == maxDeletedSeen {
+				page.Next = place
+				return page, nil
+			}
+			place, seen = w.Place(), seen+1
+			x, err := p.deleted(t, w, keep)
+			if err != nil {
+				return nil, err
+			}
+			if !strings.Contains(schemas.Fold(x.UserName), name) && !strings.Contains(schemas.Fold(x.DisplayName), name) {
+				continue
+			}
+			n, err := deletionFrom(p.Store.Item(ctx, by.Tenant, deletionKind, w.ID))
+			if err != nil {
+				return nil, err
+			}
+			if x.By = n.By; !n.Purging {
+				page.Deleted = append(page.Deleted, x)
+			}
+		}
+		if len(list) < deletedAtOnce {
+			return page, nil
+		}
+	}
+}
+
+func (p *Provider) deleted(t *schemas.ResourceType, w *storage.WholeResource, keep auth.Retention) (Deleted, error) {
+	attrs, err := parseStored(t, &w.Resource)
+	if err != nil {
+		return Deleted{}, err
+	}
+	x := Deleted{WholeResource: w, Due: keep.Due(w.Deleted)}
+	x.UserName, _ = attrs["userName"].(string)
+	x.DisplayName, _ = attrs["displayName"].(string)
+	return x, nil
+}
+
+// DeletedWhole is a deleted resource with what would come back with it.
+type DeletedWhole struct {
+	Deleted
+	Groups []storage.Membership
+	Roles  []ReturningRole
+}
+
+// GetDeleted returns a deleted resource, with what restoring it would bring back.
+func (p *Provider) GetDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*DeletedWhole, error) {
+	if err := allowDeleted(by, t, false); err != nil {
+		return nil, err
+	}
+	w, n, err := p.findDeleted(ctx, by, t, id)
+	if err != nil {
+		return nil, err
+	}
+	keep, err := auth.FindRetention(ctx, p.Store, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	out := &DeletedWhole{}
+	if out.Deleted, err = p.deleted(t, w, keep); err != nil {
+		return nil, err
+	}
+	out.By = n.By
+	if out.Groups, err = p.Store.FormerGroups(ctx, by.Tenant, id); err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(out.Groups))
+	for i, g := range out.Groups {
+		ids[i] = g.Group
+	}
+	around, err := p.Store.Groups(ctx, by.Tenant, ids...)
+	if err != nil {
+		return nil, err
+	}
+	standing, err := p.standings.Refresh(ctx, p.Store, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.comeback(reader{
+		deleted: func(typ, id string) (*storage.WholeResource, error) {
+			return p.Store.GetDeleted(ctx, by.Tenant, typ, id)
+		},
+		role: func(id string) (*auth.Role, error) { return auth.FindRole(ctx, p.Store, by.Tenant, id) },
+		above: func(group string) (above []string, _ error) {
+			for _, g := range around[group] {
+				above = append(above, g.Group)
+			}
+			return above, nil
+		},
+	}, standing, n, out.Groups, p.now())
+	if err != nil {
+		return nil, err
+	}
+	out.Roles = c.roles()
+	return out, nil
+}
+
+// findDeleted reads what can be restored.
+func (p *Provider) findDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.WholeResource, *deletion, error) {
+	if !ours(id) {
+		return nil, nil, storage.ErrNotFound
+	}
+	w, err := p.Store.GetDeleted(ctx, by.Tenant, t.Name, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	n, err := deletionFrom(p.Store.Item(ctx, by.Tenant, deletionKind, id))
+	if err == nil && n.Purging {
+		err = storage.ErrNotFound
+	}
+	return w, n, err
+}
+
+// Restoration says how a resource is restored.
+type Restoration struct {
+	// Name is another user name or name of the group, or empty for the one it had.
+	Name string
+	// WithoutRoles leaves out the roles that were given to the user or group itself,
+	// WithoutGroups the groups it was in. What is left out is gone.
+	WithoutRoles, WithoutGroups bool
+}
+
+// TakenError says that a value that a resource needs to be restored is somebody
+// else's by now, and whose if the caller may know.
+type TakenError struct {
+	storage.UniqueError
+	ID, Name string // of whoever has it, or empty
+}
+
+func (e *TakenError) Unwrap() error { return &e.UniqueError }
+
+// ReturningRoleError says that a resource cannot be restored by this principal with a
+// role that would come back.
+type ReturningRoleError struct {
+	ReturningRole
+	Err error // a *auth.DeniedError
+}
+
+func (e *ReturningRoleError) Error() string { return e.Err.Error() }
+func (e *ReturningRoleError) Unwrap() error { return e.Err }
+
+// Restore brings a deleted resource back with the values that it had, the groups it
+// was in as far as they are there, and its assignments. It takes that the principal may
+// give what comes back: the error is a *ReturningRoleError otherwise, a *TakenError when
+// a name is taken, and storage.ErrNotFound when there is nothing to restore. A user has
+// the password and passcodes that they had, and no session.
+func (p *Provider) Restore(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, how Restoration) (*storage.Resource, error) {
+	r, err := p.restore(ctx, by, t, id, how)
+	return r, p.observe(t, "restore", err)
+}
+
+func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, how Restoration) (*storage.Resource, error) {
+	if err := allowDeleted(by, t, false); err != nil {
+		return nil, err
+	}
+	read, _, err := p.findDeleted(ctx, by, t, id)
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := parseStored(t, &read.Resource)
+	if err != nil {
+		return nil, err
+	}
+	if how.Name != "" {
+		if attrs, err = renamed(t, attrs, how.Name); err != nil {
+			return nil, err
+		}
+	}
+	now := p.now()
+	next := &storage.Resource{Type: t.Name, ID: id, Version: read.Version + 1, Created: read.Created, LastModified: later(later(now, read.Deleted), read.LastModified)}
+	if err := p.fill(by.Tenant, t, next, attrs); err != nil {
+		return nil, err
+	}
+	err = p.withStanding(ctx, by, func(s *auth.Standing) error {
+		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			prev, err := tx.GetDeleted(t.Name, id)
+			if err != nil {
+				return err
+			}
+			if prev.Version != read.Version || !prev.Deleted.Equal(read.Deleted) {
+				return errOvertaken // it was restored, and deleted again
+			}
+			return p.decide(ctx, tx, by, s, now).restore(t, prev, next, how)
+		})
+	})
+	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
+		return nil, p.taken(ctx, by, t, attrs, e)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// renamed returns a tree with another name.
+func renamed(t *schemas.ResourceType, attrs map[string]any, name string) (map[string]any, error) {
+	res, err := patch.Apply(t, attrs, []patch.Operation{{Op: patch.Replace, Path: nameOf(t), Value: name}}, schemas.Lenient)
+	if e, ok := errors.AsType[*patch.Error](err); ok {
+		return nil, &schemas.ValueError{Path: nameOf(t), Msg: e.Msg}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res.Attributes, nil
+}
+
+// taken finds out whose a value is.
+func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.ResourceType, attrs map[string]any, e *storage.UniqueError) error {
+	out := &TakenError{UniqueError: *e}
+	attr := t.Top(e.Attr)
+	value, ok := attrs[e.Attr].(string)
+	if attr == nil || !ok || !by.May(auth.Read, t.Name) {
+		return out
+	}
+	page, err := p.Store.Query(ctx, by.Tenant, storage.Query{
+		Type: t.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 1,
+	})
+	if err != nil {
+		return err
+	}
+	list, err := page.Next(ctx)
+	if err != nil || len(list) == 0 { // given up meanwhile
+		return errors.Join(err, out)
+	}
+	out.ID = strings.Clone(list[0].ID)
+	names, err := p.Store.Names(ctx, by.Tenant, t.Name, out.ID)
+	if err != nil {
+		return err
+	}
+	out.Name = names[out.ID]
+	return out
+}
+
+// restore decides about the return of a resource, and brings it back.
+func (d *decision) restore(t *schemas.ResourceType, prev *storage.WholeResource, next *storage.Resource, how Restoration) error {
+	if err := d.holds(&prev.Resource); err != nil {
+		return err
+	}
+	n, groups, c, err := d.gather(prev, how)
+	if err != nil {
+		return err
+	}
+	if n.Purging {
+		return storage.ErrNotFound
+	}
+	var back []*auth.Role
+	for _, r := range c.roles() {
+		if err := (auth.Effect{Subjects: []auth.Subject{{After: []*auth.Role{r.Role}}}}).Permitted(d.by); err != nil {
+			return &ReturningRoleError{r, err}
+		}
+		back = append(back, r.Role)
+	}
+	d.effect.Subjects = append(d.effect.Subjects, auth.Subject{After: back, Changes: auth.AspectExistence})
+	d.advance = d.advance || c.watched
+	if err := d.ask(); err != nil {
+		return err
+	}
+	if err := d.tx.Restore(prev, next, !how.WithoutGroups); err != nil {
+		return err
+	}
+	if t.Name == auth.PrincipalGroup {
+		if err := d.reunite(next); err != nil {
+			return err
+		}
+	}
+	if t.Name == auth.PrincipalUser {
+		if err := auth.Revive(d.tx, next.ID); err != nil {
+			return err
+		}
+	}
+	for _, g := range c.given {
+		if err := d.giveBack(g, next.LastModified); err != nil {
+			return err
+		}
+	}
+	if n.item != nil {
+		if err := d.tx.DeleteItem(n.item); err != nil {
+			return err
+		}
+	}
+	told, err := differing(t, prev, next)
+	if err != nil {
+		return err
+	}
+	if err := d.p.record(d.ctx, d.tx, d.by, "restore", next, nil, told); err != nil {
+		return err
+	}
+	var came changes
+	came.members(true, []string{next.ID}, 1)
+	for _, g := range groups {
+		g.Version, g.LastModified = g.Version+1, later(next.LastModified, g.LastModified)
+		if err := d.p.record(d.ctx, d.tx, d.by, "patch", g, []string{"members"}, came); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errCircle: what was above a group when it was deleted, or below it, is on the other
+// side by now.
+var errCircle = &Error{Status: 409, Detail: "the group would contain a group that contains it: take it out there first, or restore it without its groups"}
+
+// reunite decides about what the return of a group means for its members, once it is
+// there. Those with an administrative role are few: they are asked whether they are in
+// it, and not the group for its members.
+func (d *decision) reunite(group *storage.Resource) error {
+	above, err := d.tx.Ancestors(group)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(above, group.ID) {
+		return errCircle
+	}
+	d.effect = auth.Effect{}
+	for _, id := range d.standing.Watched() {
+		r, err := d.tx.Get(auth.PrincipalUser, id)
+		if errors.Is(err, storage.ErrNotFound) {
+			r, err = d.tx.Get(auth.PrincipalGroup, id)
+		}
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		in, err := d.tx.MemberOf(r)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(in, func(g *storage.Resource) bool { return g.ID == group.ID }) {
+			d.subject(id, auth.AspectMembership)
+		}
+	}
+	return d.ask()
+}
+
+// gather reads what would come back with a deleted resource.
+func (d *decision) gather(prev *storage.WholeResource, how Restoration) (*deletion, []*storage.Resource, *comeback, error) {
+	n, err := deletionFrom(d.tx.Item(deletionKind, prev.ID))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var groups []*storage.Resource
+	if !how.WithoutGroups {
+		if groups, err = d.tx.FormerGroups(prev); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	joined := make([]storage.Membership, len(groups))
+	for i, g := range groups {
+		joined[i] = storage.Membership{Group: g.ID, Display: g.Name, Direct: true}
+	}
+	comes := *n
+	if how.WithoutRoles {
+		comes.Assignments = nil
+	}
+	c, err := d.p.comeback(d.inside(groups), d.standing, &comes, joined, d.now)
+	return n, groups, c, err
+}
+
+// giveBack restores an assignment with its grant.
+func (d *decision) giveBack(g givenBack, at time.Time) error {
+	if err := auth.PutGrant(d.tx, nil, g.grant, g.role); err != nil {
+		return err
+	}
+	t, w := d.p.Schemas.Type(assignmentType), g.assignment
+	attrs, err := parseStored(t, &w.Resource)
+	if err != nil {
+		return err
+	}
+	next := &storage.Resource{Type: t.Name, ID: w.ID, Version: w.Version + 1, Created: w.Created, LastModified: later(at, w.LastModified), Name: w.Name,
+		Doc: w.Doc, Index: d.p.Store.NewIndex(d.by.Tenant, t, attrs)}
+	if err := d.tx.Restore(w, next, true); err != nil {
+		return err
+	}
+	return d.p.record(d.ctx, d.tx, d.by, "restore", next, nil, created(t, attrs))
+}
+
+// differing tells who was restored, and under which name.
+func differing(t *schemas.ResourceType, prev *storage.WholeResource, next *storage.Resource) (c changes, err error) {
+	after, err := deleted(next.Doc)
+	if err != nil {
+		return c, err
+	}
+	for _, x := range after.list {
+		c.add(x.Path, nil, x.Before)
+	}
+	before, err := deleted(prev.Doc)
+	if err != nil {
+		return c, err
+	}
+	name := nameOf(t)
+	is := func(x storage.Change) bool { return x.Path == name }
+	was, now := slices.IndexFunc(before.list, is), slices.IndexFunc(c.list, is)
+	if was >= 0 && now >= 0 && string(before.list[was].Before) != string(c.list[now].After) {
+		c.list[now].Before = before.list[was].Before
+	}
+	return c, nil
+}
+
+// Purge removes a deleted resource for good: the resource, its memberships and
+// assignments, and what proves who a user is. The audit trail keeps what it says. It
+// takes that the principal may manage whatever roles would come back. The error is
+// storage.ErrNotFound if there is nothing to purge.
+func (p *Provider) Purge(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) error {
+	err := allowDeleted(by, t, true)
+	if err == nil {
+		err = p.purge(ctx, by, t, id)
+	}
+	return p.observe(t, "purge", err)
+}
+
+func (p *Provider) purge(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) error {
+	if !ours(id) {
+		return storage.ErrNotFound
+	}
+	for more := true; more; {
+		err := p.withStanding(ctx, by, func(s *auth.Standing) error {
+			return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+				prev, err := tx.GetDeleted(t.Name, id)
+				if err != nil {
+					return err
+				}
+				more, err = p.decide(ctx, tx, by, s, p.now()).purge(t, prev)
+				return err
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// purge decides about the end of a deleted resource, and removes it or a part of it.
+func (d *decision) purge(t *schemas.ResourceType, prev *storage.WholeResource) (more bool, err error) {
+	if err := d.holds(&prev.Resource); err != nil {
+		return false, err
+	}
+	n, _, c, err := d.gather(prev, Restoration{})
+	if err != nil {
+		return false, err
+	}
+	var held []*auth.Role
+	for _, r := range c.roles() {
+		held = append(held, r.Role)
+	}
+	d.effect.Subjects = append(d.effect.Subjects, auth.Subject{Before: held, After: held, Changes: auth.AspectExistence})
+	if err := d.ask(); err != nil {
+		return false, err
+	}
+	if more, err = d.tx.Purge(prev); err != nil {
+		return false, err
+	}
+	if more {
+		n.Purging = true
+		if err := n.put(d.tx, prev.ID); err != nil {
+			return false, err
+		}
+		return true, d.purged(prev)
+	}
+	if t.Name == auth.PrincipalUser {
+		if err := auth.Forget(d.tx, prev.ID); err != nil {
+			return false, err
+		}
+	}
+	for _, id := range n.Assignments {
+		w, err := d.tx.GetDeleted(assignmentType, id)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if _, err := d.tx.Purge(w); err != nil {
+			return false, err
+		}
+		if err := d.purged(w); err != nil {
+			return false, err
+		}
+	}
+	if n.item != nil {
+		if err := d.tx.DeleteItem(n.item); err != nil {
+			return false, err
+		}
+	}
+	return false, d.purged(prev)
+}
+
+// purged records a purge. It is no event: to those who are told of changes the resource
+// has been gone for long.
+func (d *decision) purged(w *storage.WholeResource) error {
+	return d.tx.Audit(d.by.Entry(d.ctx, d.now, strings.ToLower(w.Type)+".purge", w.Type, w.ID))
+}
+
+// Sweep purges what was deleted in a tenant longer ago than its Retention says, and
+// returns how many resources that were. Any number of processes may do it at once.
+// One that cannot be purged keeps none of the others.
+func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, err error) {
+	// What is being loaded is not the tenant's yet.
+	if mark, err := p.Store.LoadMark(ctx, tenant); err != nil || mark != nil {
+		return 0, err
+	}
+	keep, err := auth.FindRetention(ctx, p.Store, tenant)
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	// Users and groups come before the assignments that went with them.
+	types := slices.Clone(p.Schemas.Types())
+	slices.SortStableFunc(types, func(a, b *schemas.ResourceType) int {
+		_, x := deletedNeeds[a.Name]
+		_, y := deletedNeeds[b.Name]
+		switch {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		}
+		return 1
+	})
+	for _, t := range types {
+		place := storage.DeletedPlace{At: keep.Cutoff(p.now())}
+		for {
+			list, err := p.Store.ListDeleted(ctx, tenant, t.Name, place, deletedAtOnce)
+			if err != nil {
+				return n, errors.Join(failed, err)
+			}
+			for _, w := range list {
+				err := p.purge(ctx, auth.System(tenant), t, w.ID)
+				if errors.Is(err, storage.ErrNotFound) {
+					continue // another process was first
+				}
+				switch err = p.observe(t, "purge", err); {
+				case err == nil:
+					n++
+				case errors.Is(err, storage.ErrUnavailable), ctx.Err() != nil:
+					return n, errors.Join(failed, err)
+				default:
+					failed = errors.Join(failed, fmt.Errorf("purge %s %s: %w", t.Name, w.ID, err))
+				}
+			}
+			if len(list) < deletedAtOnce {
+				break
+			}
+			place = list[len(list)-1].Place()
+		}
+	}
+	return n, failed
+}
