@@ -82,9 +82,13 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 }
 
 // Activations returns the activations of a user that are in force or wait to be
-// approved.
+// approved; those of everybody if user is empty.
 func Activations(ctx context.Context, items storage.Items, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
-	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, "principal/"+user))
+	key := ""
+	if user != "" {
+		key = "principal/" + user
+	}
+	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, key))
 	if err != nil {
 		return nil, err
 	}

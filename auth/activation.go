@@ -197,7 +197,7 @@ func mayGive(tx storage.Tx, by Principal, role string) error {
 	if err != nil {
 		return err
 	}
-	return Effect{Subjects: []Subject{{After: []*Role{r}}}}.Permitted(by)
+	return by.MayGive(r)
 }
 
 // eligible returns the grant that makes a user eligible for its role at this time,

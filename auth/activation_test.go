@@ -361,7 +361,8 @@ func TestHoldings(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Role != sales || list[1].Through != outer {
 		t.Errorf("OfUser = %+v, %v", list, err)
 	}
-	admins, err := h.Administrators(ctx, storage.DefaultTenant)
+	var admins []auth.Holding
+	err = h.Administrators(ctx, storage.DefaultTenant, func(_ *auth.Role, x auth.Holding) error { admins = append(admins, x); return nil })
 	if err != nil || len(admins) != 4 || slices.ContainsFunc(admins, func(x auth.Holding) bool { return x.Role == sales }) {
 		t.Errorf("Administrators = %+v, %v", admins, err)
 	}

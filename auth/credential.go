@@ -45,6 +45,10 @@ type Credential struct {
 	// BreakGlass marks an account for emergencies.
 	BreakGlass bool `json:"breakGlass,omitzero"`
 
+	// LastSignIn is when the user's last session began. It is written with what each
+	// sign-in changes here in any case.
+	LastSignIn time.Time `json:"lastSignIn,omitzero"`
+
 	// Unknown is what a newer Roster has put there. It is kept.
 	Unknown jsontext.Value `json:",embed"`
 
@@ -66,6 +70,13 @@ func (c *Credential) SetPassword(hash string, at time.Time) {
 func (c *Credential) setTemporary(hash string, at, expires time.Time) {
 	c.SetPassword(hash, at)
 	c.Temporary, c.PasswordExpires = true, expires
+}
+
+// signedIn notes that a session began.
+func (c *Credential) signedIn(at time.Time) {
+	if at.After(c.LastSignIn) {
+		c.LastSignIn = at
+	}
 }
 
 // passwordGood reports whether the password is one that can be signed in with.

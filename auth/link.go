@@ -122,7 +122,7 @@ func PutLink(ctx context.Context, tx storage.Tx, by Principal, l Link) error {
 		}
 	}
 	e := by.Entry(ctx, l.Since, "link.create", "User", l.User)
-	e.Changes = []storage.Change{{Path: l.path(), After: told(l.place())}}
+	e.Changes = []storage.Change{{Path: l.path(), After: told(l.farEnd())}}
 	return tx.Audit(e)
 }
 
@@ -137,17 +137,17 @@ func dropLink(ctx context.Context, tx storage.Tx, by Principal, l *Link, at time
 		}
 	}
 	e := by.Entry(ctx, at, "link.end", "User", l.User)
-	e.Changes = []storage.Change{{Path: l.path(), Before: told(l.place())}}
+	e.Changes = []storage.Change{{Path: l.path(), Before: told(l.farEnd())}}
 	return tx.Audit(e)
 }
 
-// place is the other end of a link or a move, as the audit trail tells it.
-type place struct {
+// farEnd is the other end of a link or a move, as the audit trail tells it.
+type farEnd struct {
 	Tenant storage.TenantID `json:"tenant"`
 	User   string           `json:"user"`
 }
 
-func (l *Link) place() place { return place{l.Tenant, l.Other} }
+func (l *Link) farEnd() farEnd { return farEnd{l.Tenant, l.Other} }
 
 func (l *Link) path() string {
 	if l.Out {

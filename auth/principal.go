@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -61,6 +62,10 @@ type Principal struct {
 	// proves nothing.
 	Token string
 
+	// Invitation is the id of the one by which the principal acts without being there:
+	// it invited somebody, who accepts now.
+	Invitation string
+
 	// Of a user.
 	Session    string    // the public id of the session
 	Level      Level     // of the session
@@ -93,6 +98,20 @@ func (p Principal) Actor() string {
 		return "operator"
 	}
 	return "nobody"
+}
+
+// actor is Principal.Actor the other way round.
+func actor(s string) (Kind, string) {
+	kind, id, _ := strings.Cut(s, ":")
+	switch {
+	case s == "operator":
+		return Operator, ""
+	case kind == "client" && id != "":
+		return Client, id
+	case kind == "user" && id != "":
+		return User, id
+	}
+	return 0, ""
 }
 
 // The profiles of a client beside "", the usual tolerance.

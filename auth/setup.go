@@ -242,6 +242,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		}
 		now := milli(a.Now())
 		c.SetPassword(hash, now)
+		c.signedIn(now)
 		if link.Recover {
 			c.resetMFA()
 		}

@@ -745,6 +745,9 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 		case err != nil:
 			return err
 		}
+		if o == accepted && w.begun != nil {
+			c.signedIn(w.begun.Started)
+		}
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}
@@ -885,6 +888,7 @@ func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedS
 type account struct {
 	id            string
 	userName      string
+	displayName   string
 	active        bool
 	words         []string // see Policy.Check
 	found         bool
@@ -909,7 +913,7 @@ func parseAccount(r *storage.Resource) account {
 	if err := json.Unmarshal(r.Doc, &doc); err != nil {
 		return account{id: r.ID} // nobody signs in with a damaged record
 	}
-	p := account{id: r.ID, userName: doc.UserName, active: doc.Active == nil || *doc.Active, found: true,
+	p := account{id: r.ID, userName: doc.UserName, displayName: doc.DisplayName, active: doc.Active == nil || *doc.Active, found: true,
 		words: []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
 	for _, e := range doc.Emails {
 		p.words = append(p.words, e.Value)

@@ -29,6 +29,7 @@ func ExampleLoad() {
 	// Role /Roles 7
 	// RoleAssignment /RoleAssignments 12
 	// GroupMembership /GroupMemberships 6
+	// Invitation /Invitations 21
 	// userName string readWrite server
 	// emails.value string readWrite none
 	// urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager complex readWrite none

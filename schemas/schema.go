@@ -17,6 +17,7 @@ const (
 	// GroupMembershipURI is of draft-zollner-scim-group-members.
 	GroupMembershipURI = "urn:ietf:params:scim:schemas:core:2.0:GroupMembership"
 	RoleAssignmentURI  = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
+	InvitationURI      = "urn:ietf:params:scim:schemas:extension:roster:2.0:Invitation"
 )
 
 // Schema is one schema of RFC 7643 §7, as /Schemas describes it.

@@ -127,16 +127,18 @@ func differences(t *schemas.ResourceType, prev, next map[string]any) (paths []st
 }
 
 // telling are the attributes that tell people which resource was created or
-// deleted; of a role and an assignment, what it gives to whom.
+// deleted; of a role, an assignment and an invitation, what it gives to whom.
 var telling = []string{
-	"userName", "displayName", "externalId", "active", "value", "permissions", "role", "principal", "kind", "startDate", "endDate", "reason",
+	"userName", "email", "groups", "roles", "displayName", "externalId", "active", "value", "permissions", "role", "principal", "kind", "startDate", "endDate", "reason",
 }
 
 // created returns what the entry of a new resource tells.
 func created(t *schemas.ResourceType, attrs map[string]any) (c changes) {
 	for _, name := range telling {
-		if a := t.Top(name); a != nil && attrs[name] != nil {
-			c.add(a.Path, nil, a.ReadableJSON(attrs[name]))
+		if v := attrs[name]; v != nil {
+			if a := t.Top(name); a != nil {
+				c.add(a.Path, nil, a.ReadableJSON(v))
+			}
 		}
 	}
 	return c

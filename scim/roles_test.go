@@ -102,7 +102,7 @@ func newWorld(t testing.TB, store storage.Store) *world {
 // hr is a client with every scope there is, and more.
 func hr(t testing.TB) auth.Principal {
 	t.Helper()
-	scopes, err := auth.ParseScopes([]string{"users", "groups", "roles", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
+	scopes, err := auth.ParseScopes([]string{"users", "groups", "roles", "invitations", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
 		"roles:assign:user-administrator", "roles:assign:" + auth.GlobalAdministrator})
 	if err != nil {
 		t.Fatal(err)

@@ -821,7 +821,7 @@ var (
 
 	// The words of PromQL that are in use.
 	promFunctions = []string{"rate", "increase", "histogram_quantile", "absent"}
-	promWords     = []string{"sum", "by", "or"}
+	promWords     = []string{"sum", "max", "by", "or"}
 )
 
 // check reads an expression word by word: each is a function, a metric, or a

@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
@@ -31,7 +32,13 @@ type API struct {
 	Directory Directory
 	Domains   *domains.Keeper
 	Schemas   *schemas.Set
-	Now       func() time.Time
+	// Access is where roles are asked for and reviewed.
+	Access *access.Desk
+	Now    func() time.Time
+	// InvitationLink is the address of the page on which an invitation is accepted, for
+	// an inviter who hands it over.
+	InvitationLink func(r *http.Request, secret auth.Secret) string
+	Invitations    Invitations
 
 	signIns rate
 }
@@ -60,6 +67,8 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/setup/link", auth.Public(), a.setupLink, LinkRequest{}, Link{}, 200, nil},
 		{"POST", "/setup", auth.Public(), a.setup, SetupRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/invitations/look", auth.Public(), a.invitation, LinkRequest{}, Invitation{}, 200, nil},
+		{"POST", "/invitations/accept", auth.Public(), a.accept, AcceptanceRequest{}, Accepted{}, 200, nil},
 		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/step-up", auth.AtLevel(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
@@ -89,6 +98,12 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/roles/activations", auth.Fresh(), a.activate, ActivationRequest{}, Activation{}, 201, nil},
 		{"DELETE", "/roles/activations/{id}", auth.AtLevel(auth.MFA), a.deactivate, nil, nil, 204, nil},
 		{"POST", "/roles/activations/{id}/approval", auth.Fresh(), a.approve, nil, Activation{}, 200, nil},
+
+		{"GET", "/roles/catalogue", somebody, a.roleCatalogue, nil, RoleCatalogue{}, 200, nil},
+		{"GET", "/roles/requests", somebody, a.ownRequests, nil, RoleRequestList{}, 200, nil},
+		{"POST", "/roles/requests", somebody, a.requestRole, RoleRequestRequest{}, RoleRequest{}, 201, nil},
+		{"DELETE", "/roles/requests/{id}", somebody, a.withdrawRequest, nil, nil, 204, nil},
+		{"GET", "/roles/{id}/approvers", somebody, a.approvers, nil, ApproverList{}, 200, nil},
 	}
 }
 
@@ -123,6 +138,10 @@ func (a *API) adminEndpoints() []endpoint {
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
 
+		{"POST", "/invitations", auth.Admin(auth.PermissionUsersInvite), a.invite, InvitationRequest{}, Invited{}, 201, nil},
+		{"POST", "/invitations/{id}/resend", auth.Admin(auth.PermissionUsersInvite), a.sendAgain, nil, Invited{}, 200, nil},
+		{"POST", "/invitations/{id}/revoke", auth.Admin(auth.PermissionUsersInvite), a.withdraw, nil, nil, 204, nil},
+
 		{"GET", "/deleted-users", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
 		{"GET", "/deleted-users/{id}", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedDetail), nil, DeletedDetail{}, 200, nil},
 		{"POST", "/deleted-users/{id}/restore", auth.Admin(auth.PermissionUsersRestore), a.restoreUser, RestoreRequest{}, Restored{}, 200, nil},
@@ -144,7 +163,22 @@ func (a *API) adminEndpoints() []endpoint {
 
 		{"GET", "/users/{id}/roles", auth.Admin(auth.PermissionRolesRead), a.userRoles, nil, HoldingList{}, 200, nil},
 		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
-		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
+		{"GET", "/permissions", auth.Admin(auth.PermissionRolesRead), a.permissions, nil, PermissionList{}, 200, nil},
+		{"GET", "/reports/role-holders", auth.Admin(auth.PermissionReportsRead), a.roleHolders, nil, RoleHolderReport{}, 200, holderParameters},
+		{"GET", "/reports/privileged-accounts", auth.Admin(auth.PermissionReportsRead), a.privilegedAccounts, nil, PrivilegedReport{}, 200, formatParameter},
+		{"GET", "/reports/mfa", auth.Admin(auth.PermissionReportsRead), a.mfaStatus, nil, MFAReport{}, 200, formatParameter},
+		{"GET", "/reports/stale-accounts", auth.Admin(auth.PermissionReportsRead), a.staleAccounts, nil, StaleReport{}, 200, staleParameters},
+		{"GET", "/reports/shared-accounts", auth.Admin(auth.PermissionReportsRead), a.sharedAccounts, nil, SharedReport{}, 200, sharedParameters},
+		{"GET", "/reports/activations", auth.Admin(auth.PermissionReportsRead), a.activationReport, nil, ActivationReport{}, 200, formatParameter},
+		{"GET", "/reviews", auth.Admin(auth.PermissionRolesRead), a.reviews, nil, ReviewList{}, 200, nil},
+		{"POST", "/reviews", auth.StepUp(auth.PermissionRolesAssign), a.beginReview, ReviewRequest{}, Review{}, 201, nil},
+		{"GET", "/reviews/{id}", auth.Admin(auth.PermissionRolesRead), a.review, nil, Review{}, 200, nil},
+		{"GET", "/reviews/{id}/assignments", auth.Admin(auth.PermissionRolesRead), a.reviewed, nil, ReviewResult{}, 200, formatParameter},
+		{"POST", "/reviews/{id}/decisions", auth.Admin(auth.PermissionRolesAssign), a.judge, ReviewDecision{}, ReviewedAssignment{}, 200, nil},
+		{"POST", "/reviews/{id}/close", auth.StepUp(auth.PermissionRolesAssign), a.closeReview, CloseRequest{}, Review{}, 200, nil},
+
+		{"GET", "/role-requests", auth.Admin(auth.PermissionRolesAssign), a.approvalQueue, nil, ApprovalQueue{}, 200, nil},
+		{"POST", "/role-requests/{id}/decision", auth.Admin(auth.PermissionRolesAssign), a.decideRequest, RequestDecision{}, RoleRequest{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
 
 		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},

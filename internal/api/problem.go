@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
@@ -133,6 +134,8 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
+	case errors.Is(err, access.ErrConflict):
+		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):
 		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409}
 	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):

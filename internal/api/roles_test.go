@@ -151,33 +151,6 @@ func TestActivation(t *testing.T) {
 	}
 }
 
-// TestAdministratorReport: more than two Global Administrators are worth a warning.
-func TestAdministratorReport(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
-	admin := w.person(t, "admin", auth.GlobalAdministrator)
-	in := w.mfa(t, admin)
-	report := func() (r struct {
-		Users   int
-		Warning string
-	}) {
-		t.Helper()
-		res := w.get(t, "/admin/v1/reports/global-administrators", in.Token)
-		if err := json.Unmarshal([]byte(res.Body), &r); err != nil || res.Status != 200 {
-			t.Fatalf("%d %s", res.Status, res.Body)
-		}
-		return r
-	}
-	w.person(t, "second", auth.GlobalAdministrator)
-	if r := report(); r.Users != 2 || r.Warning != "" {
-		t.Errorf("two: %+v", r)
-	}
-	w.person(t, "third", auth.GlobalAdministrator)
-	if r := report(); r.Users != 3 || r.Warning == "" {
-		t.Errorf("three: %+v", r)
-	}
-}
-
 // TestPasswordsOverSCIM: nobody chooses somebody else's password. An administrator's
 // session writes users, and no passwords.
 func TestPasswordsOverSCIM(t *testing.T) {

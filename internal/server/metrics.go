@@ -84,6 +84,16 @@ func Operations(r prometheus.Registerer) func(resourceType, operation, outcome s
 	}
 }
 
+// OverdueReviews registers the gauge of reviews that should have been closed and returns
+// the function that sets it; see access.Desk.Overdue.
+func OverdueReviews(r prometheus.Registerer) func(reviews int) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "roster_reviews_overdue", Help: "Reviews past their due date that nobody has closed, in all tenants.",
+	})
+	r.MustRegister(g)
+	return func(reviews int) { g.Set(float64(reviews)) }
+}
+
 // SignIns registers the counters of what proves who somebody is and returns the
 // function that counts; see auth.Authenticator.Observe.
 func SignIns(r prometheus.Registerer) func(event, outcome string) {

@@ -208,11 +208,13 @@ func TestRoundTrips(t *testing.T) {
 		{"groups with a member", func() error { return query(group, `members.value eq "`+ana.ID+`"`, 100) },
 			[]string{"find resources", "find rows", "find resources"}},
 		{"delete", func() error { return p.Delete(ctx, by, user, others[5].ID, scim.Precondition{}) },
-			[]string{"find resources", "find rows", "find resources", "update resources", "find items", "find items", "find items", "find items", "update items", "findAndModify resources", "find rows", "update resources",
+			[]string{"find resources", "find rows", "find resources", "update resources", "find items", "find items", "find items", "find items", "find items", "update items", "findAndModify resources", "find rows", "update resources",
 				"delete keys", "insert rows", "commitTransaction"}},
 		{"read an item", func() error { _, err := store.Item(ctx, by.Tenant, "note", "1"); return ignoreNotFound(err) },
 			[]string{"find items"}},
 		{"items with a key", func() error { _, err := store.Items(ctx, by.Tenant, "note", "a"); return err },
+			[]string{"find items"}},
+		{"items by their ids", func() error { _, err := store.ItemsByID(ctx, by.Tenant, "note", "1", "2"); return err },
 			[]string{"find items"}},
 		{"put new items", func() error {
 			return write(func(tx storage.Tx) error { return errors.Join(tx.PutItem(nil, note), tx.PutItem(nil, other)) })

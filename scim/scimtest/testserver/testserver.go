@@ -26,7 +26,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
@@ -55,11 +57,15 @@ type Options struct {
 	Now func() time.Time
 	// Resolver, if set, is asked for the proofs of domains.
 	Resolver domains.Resolver
+	// Access, if set, changes how requests and reviews are set up.
+	Access func(*access.Desk)
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
+	// Provider, if set, changes how the provider is set up.
+	Provider func(*scim.Provider)
 }
 
 // Server is a server that is running.
@@ -73,6 +79,7 @@ type Server struct {
 	Provider *scim.Provider
 	People   *auth.Authenticator
 	Domains  *domains.Keeper // which moves no user names by itself: see its Step
+	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
@@ -145,6 +152,9 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	if opt.Provider != nil {
+		opt.Provider(s.Provider)
+	}
 	s.People = &auth.Authenticator{
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
@@ -161,11 +171,22 @@ func (s *Server) run(t testing.TB, opt Options) {
 		sender = nil
 	}
 	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
-	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Schemas: set,
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
-	}
 	var srv *server.Server
+	s.Access = &access.Desk{Store: served, Provider: s.Provider, Schemas: set, Now: opt.Now, Log: opt.Log}
+	if opt.Access != nil {
+		opt.Access(s.Access)
+	}
+	surface := &api.API{
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set,
+		InvitationLink: func(r *http.Request, secret auth.Secret) string {
+			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+		},
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
+		Access: s.Access,
+	}
+	if s.Provider.SendInvitation == nil {
+		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
+	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
 		Mounts: []server.Mount{
@@ -218,7 +239,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles", "memberships"}
+		scopes = []string{"users", "groups", "roles", "memberships", "invitations"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
@@ -259,7 +280,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
-		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "roles:assign:deckhand"),
+		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "invitations", "roles:assign:deckhand"),
 	}}
 }
 
