@@ -24,9 +24,9 @@ type accountLink struct {
 
 type destination struct{ ID, Name, User, Link string }
 
-// actions are the actions in the audit trail of a tenant that begin with one of the
+// trail is the actions in the audit trail of a tenant that begin with one of the
 // prefixes, with who did them and the values before and after.
-func (w *world) actions(t *testing.T, tenant storage.TenantID, prefixes ...string) (list []string) {
+func (w *world) trail(t *testing.T, tenant storage.TenantID, prefixes ...string) (list []string) {
 	t.Helper()
 	entries, err := w.Store.AuditEntries(t.Context(), tenant, 0, 10_000)
 	if err != nil {
@@ -95,7 +95,7 @@ func TestFounding(t *testing.T) {
 			t.Errorf("in the default tenant, they are %+v", got)
 		}
 		// Its trail is its own, and each tells of the other end.
-		home, there := w.actions(t, "default", "link.", "tenant.", "session."), w.actions(t, "acme", "")
+		home, there := w.trail(t, "default", "link.", "tenant.", "session."), w.trail(t, "acme", "")
 		if want := []string{
 			fmt.Sprintf(`user:%s link.create %s to:>{"tenant":"acme","user":%q}`, admin.id, admin.id, to.User),
 			fmt.Sprintf(`user:%s tenant.create acme name:>"Acme"`, admin.id),
@@ -190,7 +190,7 @@ func TestRenameTenant(t *testing.T) {
 				t.Errorf("renaming %s from the other one: %d %s", id, r.Status, r.Body)
 			}
 		}
-		if got := w.actions(t, "acme", "tenant.rename"); len(got) != 1 || !strings.HasSuffix(got[0], `name:"Acme">"Acme & Sons"`) {
+		if got := w.trail(t, "acme", "tenant.rename"); len(got) != 1 || !strings.HasSuffix(got[0], `name:"Acme">"Acme & Sons"`) {
 			t.Errorf("the trail: %q", got)
 		}
 	})
@@ -380,7 +380,7 @@ func TestLinkTakesBothSides(t *testing.T) {
 			}
 		}
 		for _, tenant := range []storage.TenantID{acme, "default"} {
-			if got := w.actions(t, tenant, "link.create"); len(got) != 1 {
+			if got := w.trail(t, tenant, "link.create"); len(got) != 1 {
 				t.Errorf("the trail of %s: %q", tenant, got)
 			}
 		}
@@ -466,13 +466,13 @@ func TestTargetDecides(t *testing.T) {
 		refused("a blocked account")
 		want := []string{"session.enter.ok", "session.enter.forbidden", "session.enter.ok", "session.enter.blocked"}
 		var got []string
-		for _, line := range w.actions(t, "acme", "session.enter") {
+		for _, line := range w.trail(t, "acme", "session.enter") {
 			got = append(got, strings.Fields(line)[1])
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("the trail there: %q", got)
 		}
-		if n := len(w.actions(t, "default", "session.leave")); n != 4 {
+		if n := len(w.trail(t, "default", "session.leave")); n != 4 {
 			t.Errorf("%d moves in the trail here", n)
 		}
 		_ = moved
