@@ -27,7 +27,7 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 		return nil, err
 	}
 	_, missing := s.level(c, administrator, a.Now())
-	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
+	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }
 
 // RemoveFactor lets a user do without passcodes; the session by is in becomes one of

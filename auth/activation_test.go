@@ -252,8 +252,9 @@ func TestActivation(t *testing.T) {
 		t.Errorf("after the end of the assignment: %s", got)
 	}
 	o.now = time.Date(2026, 5, 4, 11, 0, 0, 0, time.UTC)
-	denied("an end by somebody else", auth.Deactivate(ctx, o.store, o.session(ana), o.now, asked.ID), nil)
-	if err := auth.Deactivate(ctx, o.store, o.session(ben), o.now, asked.ID); err != nil {
+	_, err = auth.Deactivate(ctx, o.store, o.session(ana), o.now, asked.ID)
+	denied("an end by somebody else", err, nil)
+	if holder, err := auth.Deactivate(ctx, o.store, o.session(ben), o.now, asked.ID); err != nil || holder != ben {
 		t.Error(err)
 	}
 	if got := o.roles(ben); got != "" {

@@ -39,6 +39,10 @@ type Credential struct {
 
 	Throttle Throttle `json:"throttle,omitzero"`
 
+	// Devices are what the user has signed in from in the last 30 days, the latest
+	// first.
+	Devices []Device `json:"devices,omitempty"`
+
 	// Generation changes with whatever ends sessions: one that began in another
 	// generation has ended.
 	Generation int64 `json:"generation,omitzero"`

@@ -37,8 +37,10 @@ func Forget(tx storage.Tx, user string) error {
 	if _, err := dropSessions(tx, user); err != nil {
 		return err
 	}
-	if _, err := deleteItems(tx, SignInKind, user); err != nil {
-		return err
+	for _, key := range []string{user, signInsOf(user)} {
+		if _, err := deleteItems(tx, SignInKind, key); err != nil {
+			return err
+		}
 	}
 	if err := forgetLinks(tx, user); err != nil {
 		return err

@@ -112,7 +112,7 @@ func (a *Authenticator) leave(ctx context.Context, by Principal, link *Link) (fr
 		from = s.session
 		from.Via = &via{Tenant: by.Tenant, User: by.ID, Family: s.family(), Generation: c.Generation, Link: link.ID}
 		e := by.Entry(ctx, now, "session.leave", PrincipalUser, by.ID)
-		e.Changes = []storage.Change{{Path: "to", After: told(link.farEnd())}}
+		e.Changes = []storage.Change{{Path: "to", After: jsonOf(link.farEnd())}}
 		return tx.Audit(e)
 	})
 	return from, err
@@ -137,7 +137,7 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 		if err != nil {
 			return err
 		}
-		verdict := rules.verdict(c)
+		verdict := rules.verdict(c, now)
 		if o, err = admits(tx, by, link, verdict); err != nil {
 			return err
 		}
@@ -151,16 +151,19 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 				return err
 			}
 			s := session{User: user, Started: from.Started, PasscodeAt: from.PasscodeAt, Demand: verdict.Passcode,
-				From: address(by.From), Agent: shortened(agent), Via: from.Via}
-			if res, err = issue(tx, tenant, s, c, administrator, nil, now); err != nil {
+				Last: rules.past(c, now).last, From: address(by.From), Agent: shortened(agent), Via: from.Via}
+			if err := rules.record(&settlement{tx: tx, id: user, now: now, c: c}, verdict); err != nil {
 				return err
 			}
-			if err := rules.record(&settlement{tx: tx, id: user, now: now}, verdict); err != nil {
+			if err := SaveCredential(tx, user, c); err != nil {
+				return err
+			}
+			if res, err = issue(tx, tenant, s, c, administrator, nil, now); err != nil {
 				return err
 			}
 		}
 		e := there.Entry(ctx, now, "session.enter."+string(o), PrincipalUser, user)
-		e.Changes = []storage.Change{{Path: "from", After: told(farEnd{by.Tenant, by.ID})}}
+		e.Changes = []storage.Change{{Path: "from", After: jsonOf(farEnd{by.Tenant, by.ID})}}
 		return tx.Audit(e)
 	})
 	switch {
@@ -294,7 +297,7 @@ func (a *Authenticator) Return(ctx context.Context, by Principal) (*SignInResult
 			return err
 		}
 		e := Principal{Kind: User, Tenant: v.Tenant, ID: v.User, From: by.From, Level: res.Level}.Entry(ctx, now, "session.return", PrincipalUser, v.User)
-		e.Changes = []storage.Change{{Path: "from", After: told(farEnd{by.Tenant, by.ID})}}
+		e.Changes = []storage.Change{{Path: "from", After: jsonOf(farEnd{by.Tenant, by.ID})}}
 		return tx.Audit(e)
 	})
 	if err != nil {

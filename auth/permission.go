@@ -156,7 +156,7 @@ var permissions = [...]PermissionInfo{
 	{PermissionRolesAssignAdministrative, "roles.assign.administrative", "Give and take administrative roles other than Global Administrator, and change who holds them."},
 	{PermissionRolesAssignGlobal, "roles.assign.global", "Give and take Global Administrator, and change who holds it."},
 	{PermissionClientsRead, "clients.read", "List provisioning clients and their tokens."},
-	{PermissionClientsWrite, "clients.write", "Create, rotate and revoke provisioning clients."},
+	{PermissionClientsWrite, "clients.write", "Create, change, rotate and revoke provisioning clients."},
 	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords, sign-in and retention."},
 	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords, sign-in and retention."},
 	{PermissionReportsRead, "reports.read", "Read reports, that on privileged accounts among them."},

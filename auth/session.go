@@ -119,11 +119,15 @@ type session struct {
 	PasscodeAt time.Time `json:"passcodeAt,omitzero"`
 	RecoveryAt time.Time `json:"recoveryAt,omitzero"`
 	// Demand says that a conditional rule asks for a passcode.
-	Demand     bool   `json:"demand,omitzero"`
-	Level      Level  `json:"level"`
-	Generation int64  `json:"generation,omitzero"` // see Credential
-	From       string `json:"from,omitzero"`
-	Agent      string `json:"agent,omitzero"`
+	Demand bool `json:"demand,omitzero"`
+	// Known says that it began on a device that the account had signed in from, Last
+	// when it had signed in before, from wherever.
+	Known      bool      `json:"known,omitzero"`
+	Last       time.Time `json:"last,omitzero"`
+	Level      Level     `json:"level"`
+	Generation int64     `json:"generation,omitzero"` // see Credential
+	From       string    `json:"from,omitzero"`
+	Agent      string    `json:"agent,omitzero"`
 	// Family is the id of the first session, if this one took its place.
 	Family string `json:"family,omitzero"`
 	Via    *via   `json:"via,omitzero"` // nil if it began in this tenant
@@ -164,6 +168,18 @@ func (s *session) level(c *Credential, administrator bool, now time.Time) (Level
 	return Password, nil
 }
 
+// lane is where attempts in the session are counted.
+func (s *session) lane(now time.Time) laneName {
+	switch {
+	case within(s.PasscodeAt, SessionLength, now):
+		return laneInside
+	case s.Known:
+		return laneKnown
+	default:
+		return laneStrangers
+	}
+}
+
 // within reports whether something happened, and not longer ago than d.
 func within(at time.Time, d time.Duration, now time.Time) bool {
 	return !at.IsZero() && at.Sub(now) <= clockDrift && now.Sub(at) <= d
@@ -193,6 +209,8 @@ type SignInResult struct {
 	Level   Level
 	Missing []Lack
 	Ends    time.Time // at the latest
+	// Last is when the user had signed in before, in the last 30 days, or zero.
+	Last time.Time
 }
 
 // Session is one as it is shown to its user, and to those who look after users.
@@ -240,7 +258,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 	if err := tx.PutItem(nil, i); err != nil {
 		return nil, err
 	}
-	return &SignInResult{Token: text, Session: id, User: s.User, Level: level, Missing: missing, Ends: s.ends()}, nil
+	return &SignInResult{Token: text, Session: id, User: s.User, Level: level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }
 
 // makeRoom removes what has ended, and the oldest sessions if there are too many.

@@ -257,7 +257,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if res, err = issue(tx, tenant, s, c, administrator, nil, now); err != nil {
 			return err
 		}
-		by := Principal{Kind: User, Tenant: tenant, ID: link.User, From: r.From}
+		by := Principal{Kind: User, Tenant: tenant, ID: link.User, From: r.From, Level: res.Level}
 		return a.audit(ctx, tx, by, "setup.use", link.User, now)
 	})
 	if err != nil {

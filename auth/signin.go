@@ -192,7 +192,12 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		return nil, "", err
 	}
 	by := Principal{Tenant: r.Tenant, From: r.From}
-	try, err := a.begin(ctx, by, u.id, eventSignIn, func(storage.Tx, *Credential, time.Time) error { return nil })
+	try, err := a.begin(ctx, by, u.id, eventSignIn, func(_ storage.Tx, c *Credential, now time.Time) (laneName, error) {
+		if rules.past(c, now).newDevice {
+			return laneStrangers, nil
+		}
+		return laneKnown, nil
+	})
 	if err != nil {
 		return nil, "", err
 	}
@@ -222,11 +227,11 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		case !c.passwordGood(w.now):
 			return expired, nil
 		}
-		verdict := rules.verdict(c)
+		verdict := rules.verdict(c, w.now)
 		if verdict.Block {
 			return forbidden, nil
 		}
-		s := session{User: u.id, Started: w.now, PasswordAt: w.now, Demand: verdict.Passcode, From: address(r.From), Agent: shortened(r.Agent)}
+		s := session{User: u.id, Started: w.now, PasswordAt: w.now, Demand: verdict.Passcode, Known: try.lane == laneKnown, Last: rules.past(c, w.now).last, From: address(r.From), Agent: shortened(r.Agent)}
 		switch {
 		case r.Passcode != "":
 			if o, err := a.takePasscode(w, &s, r.Passcode); o != accepted {
@@ -244,6 +249,9 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
 		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
 		w.issue(&res, s, administrator, nil)
+		if c.BreakGlass {
+			w.also = append(w.also, "emergency.use")
+		}
 		return accepted, rules.record(w, verdict)
 	})
 	if err != nil {
@@ -637,14 +645,15 @@ func takeRecovery(w *settlement, s *session, code Secret) outcome {
 // attempt is one that has been counted.
 type attempt struct {
 	at         time.Time
+	lane       laneName
 	admitted   bool
 	hash       string // of the password
 	generation int64  // of the credential: it must be the same when the attempt counts
 }
 
-// begin counts an attempt, in a write of its own. check may refuse it before it
-// counts.
-func (a *Authenticator) begin(ctx context.Context, by Principal, user, event string, check func(storage.Tx, *Credential, time.Time) error) (attempt, error) {
+// begin counts an attempt, in a write of its own. enter says in which lane, or refuses
+// it before it counts.
+func (a *Authenticator) begin(ctx context.Context, by Principal, user, event string, enter func(storage.Tx, *Credential, time.Time) (laneName, error)) (attempt, error) {
 	var t attempt
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		now := milli(a.Now())
@@ -652,10 +661,11 @@ func (a *Authenticator) begin(ctx context.Context, by Principal, user, event str
 		if err != nil {
 			return err
 		}
-		if err := check(tx, c, now); err != nil {
+		lane, err := enter(tx, c, now)
+		if err != nil {
 			return err
 		}
-		t = attempt{at: now, admitted: c.Throttle.begin(now), hash: c.PasswordHash, generation: c.Generation}
+		t = attempt{at: now, lane: lane, admitted: c.Throttle.lane(lane).begin(now), hash: c.PasswordHash, generation: c.Generation}
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}
@@ -678,6 +688,7 @@ type settlement struct {
 	actor     Principal // for the audit trail
 	changed   []string
 	lockout   []outcome
+	also      []string // actions that are recorded as well
 	endOthers bool
 	begun     *newSession
 }
@@ -695,13 +706,18 @@ func (w *settlement) issue(into *SignInResult, s session, administrator bool, pr
 	w.begun = &newSession{s, administrator, prev, into}
 }
 
-// proved uncounts the attempt: with all others, if nothing is left to be proved.
+// lane is where the attempt was counted.
+func (w *settlement) lane() *Lane { return w.c.Throttle.lane(w.try.lane) }
+
+// proved uncounts the attempt: with all others of its lane and all wrong passcodes, if
+// nothing is left to be proved. Those of other lanes are somebody else's.
 func (w *settlement) proved(all bool) {
 	if all {
-		w.c.Throttle = Throttle{}
+		*w.lane() = Lane{}
+		w.c.Throttle.FactorFailures = 0
 		return
 	}
-	w.c.Throttle.takeBack(w.try.at)
+	w.lane().takeBack(w.try.at)
 }
 
 func (w *settlement) factorFailed() {
@@ -732,13 +748,13 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 			return err
 		case o == early || o == disabled && err != nil:
 			// Nothing was tried.
-			c.Throttle.takeBack(try.at)
+			w.lane().takeBack(try.at)
 			refuse = err
 		case o != accepted:
 			if refuse = err; err == nil {
 				refuse = ErrSignIn
 			}
-			if c.Throttle.Locked(w.now) && o != locked && o != unknown {
+			if w.lane().Locked(w.now) && o != locked && o != unknown {
 				w.changed = append(w.changed, "throttle.lockedUntil")
 				w.lockout = append(w.lockout, locked)
 			}
@@ -763,6 +779,14 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 					return err
 				}
 				*n.into = *res
+				if w.actor.Level == 0 {
+					w.actor.Level = res.Level // a sign-in: there was no session before
+				}
+			}
+		}
+		for _, action := range w.also {
+			if err := a.audit(ctx, tx, w.actor, action, user, w.now); err != nil {
+				return err
 			}
 		}
 		return a.audit(ctx, tx, w.actor, event+"."+string(o), user, w.now, w.changed...)
@@ -816,9 +840,12 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 		}
 		defer nextTicket.release()
 	}
-	try, err := a.begin(ctx, by, by.ID, event, func(tx storage.Tx, c *Credential, now time.Time) error {
-		_, err := resume(tx, by, c, now)
-		return err
+	try, err := a.begin(ctx, by, by.ID, event, func(tx storage.Tx, c *Credential, now time.Time) (laneName, error) {
+		s, err := resume(tx, by, c, now)
+		if err != nil {
+			return 0, err
+		}
+		return s.lane(now), nil
 	})
 	if err != nil {
 		if _, refused := errors.AsType[*RefusedError](err); refused {

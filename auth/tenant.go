@@ -114,12 +114,12 @@ func RenameTenant(ctx context.Context, store storage.Store, by Principal, name s
 func TenantEntry(ctx context.Context, by Principal, at time.Time, action, before, after string) storage.AuditEntry {
 	e := by.Entry(ctx, at, action, "Tenant", string(by.Tenant))
 	e.Attributes = []string{"name"}
-	e.Changes = []storage.Change{{Path: "name", Before: told(before), After: told(after)}}
+	e.Changes = []storage.Change{{Path: "name", Before: jsonOf(before), After: jsonOf(after)}}
 	return e
 }
 
-// told is a value of an audit entry; the zero value is none.
-func told[T comparable](v T) []byte {
+// jsonOf is a value of an audit entry; the zero value is none.
+func jsonOf[T comparable](v T) []byte {
 	var none T
 	if v == none {
 		return nil
@@ -132,7 +132,7 @@ func told[T comparable](v T) []byte {
 func (a *Authenticator) RecordTenant(ctx context.Context, by Principal, tenant storage.TenantID, name string) error {
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		e := by.Entry(ctx, a.Now(), "tenant.create", "Tenant", string(tenant))
-		e.Changes = []storage.Change{{Path: "name", After: told(name)}}
+		e.Changes = []storage.Change{{Path: "name", After: jsonOf(name)}}
 		return tx.Audit(e)
 	})
 }

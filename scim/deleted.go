@@ -473,8 +473,8 @@ func differing(t *schemas.ResourceType, prev *storage.WholeResource, next *stora
 	if err != nil {
 		return c, err
 	}
-	for _, x := range after.list {
-		c.add(x.Path, nil, x.Before)
+	for _, x := range after.List {
+		c.Add(x.Path, nil, x.Before)
 	}
 	before, err := deleted(prev.Doc)
 	if err != nil {
@@ -482,9 +482,9 @@ func differing(t *schemas.ResourceType, prev *storage.WholeResource, next *stora
 	}
 	name := nameOf(t)
 	is := func(x storage.Change) bool { return x.Path == name }
-	was, now := slices.IndexFunc(before.list, is), slices.IndexFunc(c.list, is)
-	if was >= 0 && now >= 0 && string(before.list[was].Before) != string(c.list[now].After) {
-		c.list[now].Before = before.list[was].Before
+	was, now := slices.IndexFunc(before.List, is), slices.IndexFunc(c.List, is)
+	if was >= 0 && now >= 0 && string(before.List[was].Before) != string(c.List[now].After) {
+		c.List[now].Before = before.List[was].Before
 	}
 	return c, nil
 }

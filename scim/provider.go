@@ -620,7 +620,7 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
-		u.values.add("password", nil, nil)
+		u.values.Add("password", nil, nil)
 	}
 	u.prev, u.next = prev, next
 	return nil

@@ -188,6 +188,7 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},
 		{"GET", "/clients/{id}", auth.Admin(auth.PermissionClientsRead), a.client, nil, Client{}, 200, nil},
+		{"PATCH", "/clients/{id}", auth.StepUp(auth.PermissionClientsWrite), a.updateClient, ClientChange{}, Client{}, 200, nil},
 		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201, nil},
 		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204, nil},
 	}

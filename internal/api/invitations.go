@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
@@ -176,9 +178,13 @@ func SendInvitations(q *mail.Queue, base func() string) func(tx storage.ItemWrit
 		return nil
 	}
 	return func(tx storage.ItemWriter, tenant storage.TenantID, m scim.InvitationMail, now time.Time) error {
-		return q.Put(tx, tenant, mail.Message{Kind: mail.Invitation, To: m.To, Language: m.Language, Fields: map[string]string{
-			"organisation": m.Organisation, "inviter": m.Inviter, "message": m.Message,
+		err := q.Put(tx, tenant, mail.Message{Kind: mail.Invitation, To: m.To, Language: m.Language, Fields: map[string]string{
+			"organisation": m.Organisation, "inviter": cmp.Or(m.Inviter, m.Organisation), "message": m.Message,
 			"link": base() + console.InvitationPath + "#" + m.Secret.Reveal(), "expires": m.Expires.UTC().Format(time.RFC3339),
 		}}, now)
+		if e, ok := errors.AsType[*mail.FieldError](err); ok && e.Field == "to" {
+			return &schemas.ValueError{Path: "email", Msg: e.Msg}
+		}
+		return err
 	}
 }

@@ -194,6 +194,14 @@ func TestInvitationByMail(t *testing.T) {
 			if r.Status != 201 || strings.Contains(r.Body, "#") {
 				t.Errorf("a client invites: %d %s", r.Status, r.Body)
 			}
+			// An address that no mail can go to is the request's fault, and leaves nothing.
+			r = w.scim(t, client, "POST", "/Invitations", `{"schemas":["`+schemas.InvitationURI+`"],"email":"a\u200db@out.example"}`)
+			if r.Status != 400 || !strings.Contains(r.Body, `"detail":"email`) {
+				t.Errorf("an address with an invisible character: %d %s", r.Status, r.Body)
+			}
+			if r := w.scim(t, client, "GET", "/Invitations?count=0", ""); !strings.Contains(r.Body, `"totalResults":2,`) {
+				t.Errorf("left: %s", r.Body)
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			links := map[string][]string{}

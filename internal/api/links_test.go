@@ -444,8 +444,9 @@ func TestTargetDecides(t *testing.T) {
 		moved, to := w.founded(t, boss)
 		spare := w.spareAdministrator(t, "acme")
 		theirs := w.mfa(t, spare)
-		rule := must[struct{ ID string }](t, w.post(t, "/admin/v1/rules", theirs.Token,
-			object{"name": "office", "state": "on", "when": object{"outsideNetworks": []string{"192.0.2.0/24"}}, "then": "block"}), 201)
+		group := must[struct{ ID string }](t, w.scim(t, theirs.Token, "POST", "/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":"founders","members":[{"value":%q}]}`, schemas.GroupURI, to.User)), 201)
+		rule := must[struct{ ID string }](t, w.post(t, "/admin/v1/rules", theirs.Token, object{"name": "office", "state": "on",
+			"when": object{"groups": []string{group.ID}, "outsideNetworks": []string{"192.0.2.0/24"}}, "then": "block"}), 201)
 		boss = w.stepUp(t, admin, boss)
 		refused := func(what string) {
 			t.Helper()

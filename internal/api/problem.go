@@ -137,7 +137,7 @@ func problemFor(err error) *Problem {
 	case errors.Is(err, access.ErrConflict):
 		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):
-		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409}
+		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409, Detail: lastAdministrator}
 	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):
 		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "change the password or enrol a passcode first; /auth/v1/session says what is missing"}
 	case errors.Is(err, auth.ErrNotPermitted):
@@ -146,6 +146,10 @@ func problemFor(err error) *Problem {
 	e := scim.ErrorFor(err)
 	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
 }
+
+// lastAdministrator says who counts as usable.
+const lastAdministrator = "one has to be left who is active and has a password and a passcode app, and whom the conditional rules let in " +
+	"from where they have signed in before, or whose account is one for emergencies"
 
 func notPermitted(detail string) *Problem {
 	return &Problem{Type: TypeNotPermitted, Title: "You may not do this", Status: 403, Detail: detail}

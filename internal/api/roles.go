@@ -153,10 +153,11 @@ func (a *API) activate(w http.ResponseWriter, r *http.Request, by auth.Principal
 }
 
 func (a *API) deactivate(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if err := auth.Deactivate(r.Context(), a.Store, by, a.Now(), pathID(r)); err != nil {
+	holder, err := auth.Deactivate(r.Context(), a.Store, by, a.Now(), pathID(r))
+	if err != nil {
 		return err
 	}
-	a.Auth.InvalidateUser(by.ID)
+	a.Auth.InvalidateUser(holder)
 	return done(w)
 }
 

@@ -35,6 +35,8 @@ type SignedIn struct {
 	Level   string    `json:"level"`
 	Missing []string  `json:"missing"`
 	Ends    time.Time `json:"ends"`
+	// LastSignIn is when the user had signed in before, if that is known.
+	LastSignIn time.Time `json:"lastSignIn,omitzero"`
 }
 
 // Session is a session among others.
@@ -94,7 +96,7 @@ func (a *API) signedIn(w http.ResponseWriter, in *auth.SignInResult, cookie bool
 }
 
 func signedIn(in *auth.SignInResult, cookie bool) SignedIn {
-	out := SignedIn{Session: in.Session, User: in.User, Level: in.Level.String(), Missing: names(in.Missing), Ends: in.Ends.UTC()}
+	out := SignedIn{Session: in.Session, User: in.User, Level: in.Level.String(), Missing: names(in.Missing), Ends: in.Ends.UTC(), LastSignIn: in.Last.UTC()}
 	if !cookie {
 		out.Token = in.Token.Reveal()
 	}

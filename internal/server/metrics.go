@@ -100,30 +100,27 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 	counter := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"outcome"})
 	}
+	signIns := counter("roster_signin_total", "Attempts to sign in, by outcome.")
+	passcodes := counter("roster_passcode_total", "Passcodes and recovery codes given in a session, by outcome.")
+	stepUps := counter("roster_stepup_total", "Passcodes given again in a session, by outcome.")
+	lockouts := counter("roster_lockouts_total", "How often an account was locked for a while, or its passcodes disabled, after too many failures.")
 	counters := map[string]*prometheus.CounterVec{
-		"signin":   counter("roster_signin_total", "Attempts to sign in, by outcome."),
-		"passcode": counter("roster_passcode_total", "Passcodes and recovery codes given, by outcome."),
-		"stepup":   counter("roster_stepup_total", "Passcodes given again in a session, by outcome."),
+		"signin": signIns, "passcode": passcodes, "recovery": passcodes, "check": passcodes, "stepup": stepUps, "lockout": lockouts,
 	}
-	for _, c := range counters {
-		r.MustRegister(c)
+	r.MustRegister(signIns, passcodes, stepUps, lockouts)
+	for _, outcome := range []string{"locked", "disabled"} { // there from the start, so that alerts see the first one
+		lockouts.WithLabelValues(outcome)
 	}
-	lockouts := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "roster_lockouts_total", Help: "Accounts that were locked after too many failures.",
-	})
 	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "roster_emergency_signin_total", Help: "Sign-ins to accounts for emergencies.",
 	})
-	r.MustRegister(lockouts, emergencies)
+	r.MustRegister(emergencies)
 	return func(event, outcome string) {
 		if c, ok := counters[event]; ok {
 			c.WithLabelValues(outcome).Inc()
 			return
 		}
-		switch event {
-		case "lockout":
-			lockouts.Inc()
-		case "emergency":
+		if event == "emergency" {
 			emergencies.Inc()
 		}
 	}

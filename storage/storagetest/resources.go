@@ -463,6 +463,9 @@ func everything(d *directory, s *scene) func(storage.Tx) error {
 				return tx.CreateToken(&storage.Token{ID: "new", Client: "new", Hash: []byte{1}, Created: at, Expires: at.Add(time.Hour)})
 			},
 			func() error { return tx.ExpireToken(s.token.ID, at) },
+			func() error {
+				return tx.UpdateClient(s.client, &storage.Client{ID: s.client.ID, Name: "renamed", Scopes: []string{"groups"}})
+			},
 			func() error { return tx.RevokeClient(s.client.ID, at) },
 			func() error { return tx.Audit(storage.AuditEntry{At: at, Actor: "operator", Action: "new"}) },
 			func() error {
