@@ -33,8 +33,11 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 // RemoveFactor lets a user do without passcodes; the session by is in becomes one of
 // level Password, and the others end. Whoever calls it has made sure that a passcode
 // was given just now. The error is ErrFactorRequired for those who hold an
-// administrative role.
+// administrative role, and ErrMoved in a session that began in another tenant.
 func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignInResult, error) {
+	if by.Moved {
+		return nil, ErrMoved
+	}
 	defer a.InvalidateUser(by.ID)
 	var res *SignInResult
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {

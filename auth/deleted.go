@@ -42,6 +42,9 @@ func Forget(tx storage.Tx, user string) error {
 			return err
 		}
 	}
+	if err := forgetLinks(tx, user); err != nil {
+		return err
+	}
 	if _, err := deleteItems(tx, RequestKind, "user/"+user); err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ type usability uint8
 
 const (
 	unusable usability = iota
+	// byLink: with nothing of their own to sign in with, from an account in another
+	// tenant, which may be gone at any time.
+	byLink
 	// shut: conditional rules let the account in from nowhere that it is known to
 	// sign in from.
 	shut
@@ -34,10 +37,13 @@ const (
 // password, the passcode or the sign-in from somebody. The error is
 // ErrLastAdministrator if there was a usable Global Administrator before and there is
 // none after it, whoever asks: one who has the role at present, is active, and has a
-// password that did not come over SCIM, and a confirmed passcode. If there was one whom
-// conditional rules let in, there has to be one like that after it; so with one whose
-// role and password do not end by themselves. Of several such writes at the same time
-// each sees what those before it did.
+// password that did not come over SCIM, and a confirmed passcode. If there was one whom conditional rules let in,
+// there has to be one like that after it; so with one whose role and password do not end
+// by themselves. Of several such writes at the same time each sees what those before it
+// did.
+//
+// A Global Administrator whom a link from another tenant leads to, and who can sign in
+// by nothing else, is not usable, but cannot be removed as long as there is nobody better.
 func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 	if err := tx.Guard(adminGuard); err != nil {
 		return err
@@ -59,7 +65,7 @@ func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 // usableAdministrator reports whether there is one.
 func usableAdministrator(tx storage.Tx, now time.Time) (bool, error) {
 	best, err := bestAdministrator(tx, now)
-	return best > unusable, err
+	return best > byLink, err
 }
 
 // administrators looks for one, in a write.
@@ -105,7 +111,7 @@ func (s *administrators) best() (usability, error) {
 			return best, err
 		}
 	}
-	if best == forNow {
+	if best >= forNow {
 		return best, nil
 	}
 	active, err := activationsFrom(s.tx.Items(activationKind, "role/"+GlobalAdministrator))
@@ -209,7 +215,11 @@ func (s *administrators) usable(user string, most usability) (usability, error) 
 	case err != nil:
 		return unusable, err
 	case !c.passwordGood(s.now) || c.Pushed || c.TOTP == nil || c.Throttle.FactorDisabled:
-		return unusable, nil
+		links, err := linksTx(s.tx, linkIn+user)
+		if err != nil || len(links) == 0 {
+			return unusable, err
+		}
+		return byLink, nil
 	}
 	in, err := s.letIn(r, c)
 	switch {

@@ -70,6 +70,8 @@ type Principal struct {
 	Session    string    // the public id of the session
 	Level      Level     // of the session
 	PasscodeAt time.Time // when a passcode was last given in it, zero for never
+	// Moved says that the session began in another tenant; see Authenticator.Move.
+	Moved bool
 	// Roles are the ids of the roles that the user has at present, for people to
 	// see; what they let the user do is in Permissions.
 	Roles       []string

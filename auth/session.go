@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -127,7 +128,13 @@ type session struct {
 	Generation int64     `json:"generation,omitzero"` // see Credential
 	From       string    `json:"from,omitzero"`
 	Agent      string    `json:"agent,omitzero"`
+	// Family is the id of the first session, if this one took its place.
+	Family string `json:"family,omitzero"`
+	Via    *via   `json:"via,omitzero"` // nil if it began in this tenant
 }
+
+// family is the same for a session and those that it goes on as.
+func (s *storedSession) family() string { return cmp.Or(s.Family, s.item.ID) }
 
 // ends is when a session is over, whatever is done in it: its item expires no later.
 func (s *session) ends() time.Time { return s.Started.Add(SessionLength) }
@@ -141,6 +148,10 @@ func (s *storedSession) over(c *Credential, now time.Time) bool {
 func (s *session) level(c *Credential, administrator bool, now time.Time) (Level, []Lack) {
 	passcode := within(s.PasscodeAt, SessionLength, now)
 	switch {
+	case s.Via != nil && passcode:
+		return MFA, nil // what the account itself has to prove is not asked for
+	case s.Via != nil:
+		return Limited, []Lack{LacksPasscode}
 	case c.Temporary:
 		return Limited, []Lack{LacksPassword}
 	case c.Pushed && administrator:
@@ -214,6 +225,8 @@ type Session struct {
 	Level    Level
 	From     string
 	Agent    string
+	// Tenant is the one in which the session began, if that is another one.
+	Tenant storage.TenantID
 }
 
 var errUnproved = errors.New("a session of level mfa needs a passcode")
@@ -223,7 +236,7 @@ var errUnproved = errors.New("a session of level mfa needs a passcode")
 // item of the one it takes the place of, or nil. c has been saved already.
 func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, administrator bool, prev *storage.Item, now time.Time) (*SignInResult, error) {
 	level, missing := s.level(c, administrator, now)
-	if level == MFA && (c.TOTP == nil || s.PasscodeAt.IsZero()) {
+	if level == MFA && (c.TOTP == nil && s.Via == nil || s.PasscodeAt.IsZero()) {
 		return nil, errUnproved
 	}
 	s.Level, s.Generation = level, c.Generation
@@ -232,6 +245,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 		return nil, err
 	}
 	if prev != nil {
+		s.Family = cmp.Or(s.Family, prev.ID)
 		if err := tx.DeleteItem(prev); err != nil {
 			return nil, err
 		}
@@ -418,6 +432,11 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	if !u.active {
 		return nil, refuseRevoked
 	}
+	if s.Via != nil {
+		if err := a.stillThere(ctx, tenant, s, now); err != nil {
+			return nil, err
+		}
+	}
 	roles, err := EffectiveRoles(ctx, a.Store, tenant, s.User, now)
 	if err != nil {
 		return nil, fmt.Errorf("look up a session: %w", err)
@@ -426,7 +445,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	p := Principal{
 		Kind: User, Tenant: tenant, ID: s.User, Name: u.userName,
 		// A level that has become higher by itself is not given: nothing was proved.
-		Session: id, Level: min(level, s.Level),
+		Session: id, Level: min(level, s.Level), Moved: s.Via != nil,
 	}
 	p.Permissions, p.Roles = PermissionsOf(roles)
 	if p.Level == MFA {
@@ -461,7 +480,7 @@ func (a *Authenticator) Sessions(ctx context.Context, tenant storage.TenantID, u
 		}
 		list = append(list, Session{
 			ID: s.item.ID, Started: s.Started, LastUsed: later(s.item.Expires.Add(-SessionIdle), s.Started), Ends: s.ends(),
-			Level: s.Level, From: s.From, Agent: s.Agent,
+			Level: s.Level, From: s.From, Agent: s.Agent, Tenant: s.Via.tenant(),
 		})
 	}
 	return list, nil

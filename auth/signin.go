@@ -109,13 +109,14 @@ const (
 	eventConfirm   = "confirm"
 	eventPassword  = "password"
 	eventSetup     = "setup"
+	eventMove      = "move"      // into another tenant
 	eventEmergency = "emergency" // a sign-in to an account for emergencies
 	eventLockout   = "lockout"   // with the outcomes locked and disabled
 )
 
 // Events and Outcomes return all that Observe can be told.
 func Events() []string {
-	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventEmergency, eventLockout}
+	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventMove, eventEmergency, eventLockout}
 }
 
 // Outcomes is described at Events.
@@ -823,6 +824,9 @@ func (a *Authenticator) prove(ctx context.Context, by Principal, event string, c
 func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string, check *passwordCheck, fn func(*settlement, *storedSession) (outcome, error)) (outcome, error) {
 	if by.Kind != User || by.ID == "" || by.Session == "" {
 		return ended, refuseUnknown
+	}
+	if by.Moved {
+		return early, ErrMoved
 	}
 	var (
 		ticket, nextTicket *ticket

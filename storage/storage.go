@@ -188,6 +188,13 @@ type Tx interface {
 	// ExpireToken brings a token's expiry forward to at; it never extends it.
 	ExpireToken(id string, at time.Time) error
 
+	// CreateTenant makes the tenant of the write one that ListTenants returns. The
+	// error is a *UniqueError for "id" if it is one already.
+	CreateTenant(name string, at time.Time) error
+	// RenameTenant gives the tenant of the write another name, or fails with
+	// ErrNotFound if there is no such tenant.
+	RenameTenant(name string) error
+
 	// Audit appends to the audit trail, and so to the outbox if the entry is an
 	// event.
 	Audit(e AuditEntry) error

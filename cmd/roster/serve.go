@@ -25,6 +25,7 @@ import (
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -122,6 +123,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		people *auth.Authenticator
 		desk   *access.Desk
 		queue  *mail.Queue
+		keeper *domains.Keeper
 	)
 	if keys != nil {
 		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
@@ -131,12 +133,13 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), Log: log,
 		}
+		keeper = domains.New(store, provider, time.Now, log)
 		desk = &access.Desk{
 			Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log, Overdue: server.OverdueReviews(registry),
 			Tell: access.Post(queue, c.PublicURL, log),
 		}
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Invitations: provider, Schemas: set,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set,
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {
 				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 			},
@@ -169,6 +172,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	if keeper != nil {
+		g.Go(func() error { return keeper.Run(gctx) })
+	}
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
 	if desk != nil {

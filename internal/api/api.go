@@ -8,6 +8,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/access"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -28,6 +29,7 @@ type API struct {
 	Mail    *mail.Queue
 	// Directory makes accounts, of the types in Schemas, and brings back what was deleted.
 	Directory Directory
+	Domains   *domains.Keeper
 	Schemas   *schemas.Set
 	// Access is where roles are asked for and reviewed.
 	Access *access.Desk
@@ -75,6 +77,14 @@ func (a *API) authEndpoints() []endpoint {
 		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204, nil},
 		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204, nil},
+		{"POST", "/session/return", auth.AtLevel(auth.MFA), a.returnSession, nil, SignedIn{}, 200, nil},
+
+		{"GET", "/tenants", somebody, a.destinations, nil, DestinationList{}, 200, nil},
+		{"POST", "/tenants/{id}/session", auth.Fresh(), a.move, nil, SignedIn{}, 200, nil},
+		{"GET", "/account-links", somebody, a.ownLinks, nil, AccountLinkList{}, 200, nil},
+		{"POST", "/account-links", auth.Fresh(), a.acceptLink, CodeRequest{}, AccountLink{}, 201, nil},
+		{"POST", "/account-link-offers", auth.Fresh(), a.offerLink, nil, LinkOffer{}, 201, nil},
+		{"DELETE", "/account-links/{id}", auth.AtLevel(auth.MFA), a.cutLink, nil, nil, 204, nil},
 
 		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/totp", anyone, a.enrol, EnrolmentRequest{}, Enrolment{}, 200, nil},
@@ -103,6 +113,28 @@ func (a *API) adminEndpoints() []endpoint {
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
+
+		{"GET", "/users/{id}/account-links", auth.Admin(auth.PermissionUsersSessionsRead), a.userLinks, nil, AccountLinkList{}, 200, nil},
+		{"DELETE", "/users/{id}/account-links", auth.Admin(auth.PermissionUsersSessionsEnd), a.cutUserLinks, nil, nil, 204, nil},
+
+		{"GET", "/tenants", auth.Admin(auth.PermissionTenantsRead), a.tenants, nil, TenantList{}, 200, nil},
+		{"POST", "/tenants", auth.StepUp(auth.PermissionTenantsWrite), a.createTenant, TenantRequest{}, Tenant{}, 201, nil},
+		{"PUT", "/tenants/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.renameTenant, TenantName{}, Tenant{}, 200, nil},
+
+		{"GET", "/domains", auth.Admin(auth.PermissionTenantsRead), a.domains, nil, DomainList{}, 200, nil},
+		{"POST", "/domains", auth.StepUp(auth.PermissionTenantsWrite), a.addDomain, DomainRequest{}, Domain{}, 201, nil},
+		{"GET", "/domains/{id}", auth.Admin(auth.PermissionTenantsRead), a.domain, nil, Domain{}, 200, nil},
+		{"DELETE", "/domains/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.removeDomain, nil, nil, 204, nil},
+		{"POST", "/domains/{id}/verify", auth.StepUp(auth.PermissionTenantsWrite), a.verifyDomain, nil, Domain{}, 200, nil},
+		{"POST", "/domains/{id}/primary", auth.StepUp(auth.PermissionTenantsWrite), a.makePrimary, nil, Domain{}, 200, nil},
+
+		{"GET", "/domain-moves", auth.Admin(auth.PermissionTenantsRead), a.domainMoves, nil, DomainMoveList{}, 200, nil},
+		{"POST", "/domain-moves", auth.StepUp(auth.PermissionTenantsWrite), a.beginDomainMove, DomainMoveRequest{}, DomainMove{}, 201, nil},
+		{"POST", "/domain-move-previews", auth.Admin(auth.PermissionTenantsWrite), a.previewDomainMove, DomainMoveRequest{}, DomainMovePreview{}, 200, nil},
+		{"GET", "/domain-moves/{id}", auth.Admin(auth.PermissionTenantsRead), a.domainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/pause", auth.Admin(auth.PermissionTenantsWrite), a.pauseDomainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/resume", auth.StepUp(auth.PermissionTenantsWrite), a.resumeDomainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/cancel", auth.Admin(auth.PermissionTenantsWrite), a.cancelDomainMove, nil, DomainMove{}, 200, nil},
 
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/access"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
 )
@@ -102,6 +103,9 @@ func problemFor(err error) *Problem {
 	if e, ok := errors.AsType[*auth.InvalidError](err); ok {
 		return invalid(e.Error())
 	}
+	if e, ok := errors.AsType[*domains.ProofError](err); ok {
+		return &Problem{Type: TypeConflict, Title: "The domain is not proven", Status: 409, Detail: e.Error()}
+	}
 	switch {
 	case errors.Is(err, auth.ErrSignIn):
 		return &Problem{Type: TypeSignIn, Title: "The sign-in was not accepted", Status: 401}
@@ -117,6 +121,15 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
 	case errors.Is(err, auth.ErrAdministered):
 		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
+	case errors.Is(err, auth.ErrLinkCode), errors.Is(err, auth.ErrLinked), errors.Is(err, auth.ErrNotMoved):
+		return &Problem{Type: TypeConflict, Title: "The link cannot be used or made", Status: 409, Detail: err.Error()}
+	case errors.Is(err, domains.ErrTaken), errors.Is(err, domains.ErrUnproven), errors.Is(err, domains.ErrInUse), errors.Is(err, domains.ErrMany),
+		errors.Is(err, domains.ErrMoving), errors.Is(err, domains.ErrState):
+		return &Problem{Type: TypeConflict, Title: "The domain is not in a state for this", Status: 409, Detail: err.Error()}
+	case errors.Is(err, domains.ErrUnreachable):
+		return &Problem{Type: blank, Title: http.StatusText(503), Status: 503, Detail: err.Error(), retryAfter: 30}
+	case errors.Is(err, auth.ErrMoved), errors.Is(err, auth.ErrMove):
+		return notPermitted(err.Error())
 	case errors.Is(err, mail.ErrDisabled):
 		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):

@@ -49,6 +49,7 @@ type Session struct {
 	Ends     time.Time `json:"ends"`
 	From     string    `json:"from,omitempty"`
 	Agent    string    `json:"agent,omitempty"`
+	Tenant   string    `json:"tenant,omitempty"` // where it began, if that is another one
 }
 
 // SessionList is a list of sessions.
@@ -187,7 +188,7 @@ func (a *API) sessionsOf(w http.ResponseWriter, r *http.Request, by auth.Princip
 	for _, s := range all {
 		out.Sessions = append(out.Sessions, Session{
 			ID: s.ID, Level: s.Level.String(), Current: s.ID == by.Session,
-			Started: s.Started.UTC(), LastUsed: s.LastUsed.UTC(), Ends: s.Ends.UTC(), From: s.From, Agent: s.Agent,
+			Started: s.Started.UTC(), LastUsed: s.LastUsed.UTC(), Ends: s.Ends.UTC(), From: s.From, Agent: s.Agent, Tenant: string(s.Tenant),
 		})
 	}
 	return respond(w, http.StatusOK, out)

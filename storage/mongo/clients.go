@@ -95,24 +95,11 @@ func (s *Store) TokenUsed(ctx context.Context, tenant storage.TenantID, id strin
 	return explain(err)
 }
 
-// ListTenants implements storage.Tenants.
-func (s *Store) ListTenants(ctx context.Context) ([]*storage.Tenant, error) {
-	var list []*storage.Tenant
-	err := s.each(ctx, tenants, bson.D{}, func(raw bson.Raw) error {
-		list = append(list, &storage.Tenant{ID: storage.TenantID(text(raw, fID)), Name: text(raw, fName), Created: moment(raw, fCreated)})
-		return nil
-	}, look().sort(d(fID, 1)))
-	return list, explain(err)
-}
-
 // Clients are few and change rarely, so what concerns them is carried out at
 // once.
 
 func (t *tx) CreateClient(c *storage.Client) error {
-	if err := t.flush(); err != nil {
-		return err
-	}
-	if err := t.usable(); err != nil {
+	if err := t.settled(); err != nil {
 		return err
 	}
 	if err := t.takeName(c); err != nil {
@@ -219,10 +206,7 @@ func (t *tx) update(collection string, filter, update bson.D) (n int64, err erro
 }
 
 func (t *tx) RevokeClient(id string, at time.Time) error {
-	if err := t.flush(); err != nil {
-		return err
-	}
-	if err := t.usable(); err != nil {
+	if err := t.settled(); err != nil {
 		return err
 	}
 	var raw bson.Raw

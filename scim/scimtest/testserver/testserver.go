@@ -30,6 +30,7 @@ import (
 	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -55,6 +56,8 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Resolver, if set, is asked for the proofs of domains.
+	Resolver domains.Resolver
 	// Access, if set, changes how requests and reviews are set up.
 	Access func(*access.Desk)
 	// Sender, if set, takes mail in place of Server.Outbox.
@@ -80,6 +83,7 @@ type Server struct {
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
 	People   *auth.Authenticator
+	Domains  *domains.Keeper // which moves no user names by itself: see its Step
 	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
@@ -163,6 +167,10 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: *cmp.Or(opt.Policy, new(auth.DefaultPolicy())),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
 	}
+	s.Domains = domains.New(served, s.Provider, opt.Now, opt.Log)
+	if opt.Resolver != nil {
+		s.Domains.Resolver = opt.Resolver
+	}
 	var sender mail.Sender = &s.Outbox
 	if opt.Sender != nil {
 		sender = opt.Sender
@@ -177,7 +185,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		opt.Access(s.Access)
 	}
 	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Invitations: s.Provider, Schemas: set,
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set,
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
 			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 		},
