@@ -266,6 +266,9 @@ func (b *bulk) alone(o *bulkOperation, names map[string]bool) bool {
 	if err != nil {
 		return true
 	}
+	if _, ok := schemas.Field(tree, "password"); ok {
+		return true // a Hasher turns away what is too much at once, and others wait for it
+	}
 	for _, a := range o.t.Schema.Attributes {
 		if !storage.Unique(a) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -75,5 +76,21 @@ func TestBulkCircleErrors(t *testing.T) {
 	}
 	if len(a.Operations) != 2 || a.Operations[0].Status != "201" || a.Operations[1].Status != "400" {
 		t.Errorf("%d %s", r.Status, r.Body)
+	}
+}
+
+// TestBulkPasswords: more passwords than may wait to be hashed are none too many.
+func TestBulkPasswords(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{Hasher: auth.NewHasher()})
+	operations := make([]string, 64)
+	for i := range operations {
+		operations[i] = fmt.Sprintf(`{"method":"POST","path":"/Users","bulkId":"p%d","data":{"schemas":[%q],"userName":"pushed-%d","password":"correct horse battery staple"}}`, i, schemas.UserURI, i)
+	}
+	a, _ := bulk(t, s, s.Token, operations...)
+	for i, o := range a.Operations {
+		if o.Status != "201" {
+			t.Fatalf("operation %d: %+v", i, o)
+		}
 	}
 }
