@@ -148,9 +148,9 @@ type InviterError struct{ Reason string }
 func (e *InviterError) Error() string { return "the invitation is void: " + e.Reason }
 
 // FindInviter returns who an invitation acts for, with what they may do now: a client
-// by its scopes, a user by the roles that they have or can make active. The error is
-// an *InviterError for one who may do nothing any more, or what the store said. It
-// asks outside of a write: see ConfirmInviter.
+// by its scopes, a user by the roles that they have or can make active without anybody's
+// approval. The error is an *InviterError for one who may do nothing any more, or what
+// the store said. It asks outside of a write: see ConfirmInviter.
 func FindInviter(ctx context.Context, store storage.Store, tenant storage.TenantID, i *Invitation, now time.Time) (Principal, error) {
 	by := Principal{Tenant: tenant, Invitation: i.ID}
 	switch by.Kind, by.ID = actor(i.Inviter); by.Kind {
@@ -181,7 +181,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 				return grantFrom(item)
 			},
 		}
-		roles, err := f.roles(by.ID, now, func(g *Grant, now time.Time) bool { return g.begun(now) && !g.Ended(now) })
+		roles, err := f.roles(by.ID, now, func(g *Grant, now time.Time) bool { return g.begun(now) && !g.Ended(now) && !g.Approval })
 		by.Permissions, by.Roles = PermissionsOf(roles)
 		return by, err
 	case Client:

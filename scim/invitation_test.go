@@ -426,6 +426,14 @@ func TestInviterThen(t *testing.T) {
 			t.Errorf("of an inviter who is eligible: %v", err)
 		}
 
+		// Not if somebody else has to approve that.
+		if err := w.remove(operator(), "RoleAssignment", w.ids["bob may invite"]); err != nil {
+			t.Fatal(err)
+		}
+		w.assign("bob may ask", auth.GuestInviter, "bob", `,"kind":"eligible","approvalRequired":true`)
+		id, secret = w.invite(active, "approval@out.example", "")
+		void("to be approved", id, secret, auth.InviterEntitlement)
+
 		id, secret = w.invite(w.session("eve"), "deleted@out.example", "")
 		if err := w.remove(operator(), "User", w.ids["eve"]); err != nil {
 			t.Fatal(err)
