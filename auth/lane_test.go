@@ -27,7 +27,7 @@ func (d *directory) fromElsewhere(password, passcode string) error {
 func TestStrangersLockNobodyOut(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("ana", false)
-	dev, p := d.enrol("ana")
+	dev, _ := d.enrol("ana")
 	start, last := d.clock.now(), d.clock.now()
 	for d.clock.now().Sub(start) < 24*time.Hour {
 		d.clock.advance(30 * time.Second)
@@ -38,7 +38,7 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 			continue
 		}
 		last = d.clock.now()
-		if c := d.credential(id); !c.Throttle.Lane.Locked(d.clock.now()) {
+		if c := d.credential(id); !c.Throttle.Locked(d.clock.now()) {
 			t.Fatalf("the stranger is not locked out: %+v", c.Throttle)
 		}
 		res, err := d.give("ana", goodPassword)
@@ -49,11 +49,9 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 		if err != nil {
 			t.Fatalf("after %v the owner's passcode: %v", last.Sub(start), err)
 		}
-		p = d.who(up.Token)
-		if up, err = d.StepUp(t.Context(), p, Secret(dev.next())); err != nil {
+		if _, err = d.StepUp(t.Context(), d.who(up.Token), Secret(dev.next())); err != nil {
 			t.Fatalf("after %v the owner cannot step up: %v", last.Sub(start), err)
 		}
-		p = d.who(up.Token)
 		if err := d.fromElsewhere(goodPassword, dev.next()); !errors.Is(err, ErrSignIn) {
 			t.Fatalf("from a new device, while a stranger has it locked: %v; want ErrSignIn", err)
 		}

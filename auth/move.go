@@ -25,11 +25,11 @@ func (v *via) tenant() storage.TenantID {
 	return v.Tenant
 }
 
-// ErrMove: the other tenant does not let the account in. Which of its reasons it has is
+// ErrMove says: the other tenant does not let the account in. Which of its reasons it has is
 // recorded there.
 var ErrMove = errors.New("the account there cannot be entered now")
 
-// ErrNotMoved: the session did not begin in another tenant.
+// ErrNotMoved says: the session did not begin in another tenant.
 var ErrNotMoved = errors.New("the session began in this tenant")
 
 // Destination is an account in another tenant that somebody can move on to.

@@ -153,7 +153,7 @@ func TestUnknownTenant(t *testing.T) {
 	const strange = storage.TenantID("strange")
 	before := d.hashes
 	for _, tenant := range []storage.TenantID{strange, strange, ""} {
-		if res, err := d.SignIn(t.Context(), SignInRequest{Tenant: tenant, Name: "ana", Password: goodPassword}); res != nil || err != ErrSignIn {
+		if res, err := d.SignIn(t.Context(), SignInRequest{Tenant: tenant, Name: "ana", Password: goodPassword}); res != nil || !errors.Is(err, ErrSignIn) {
 			t.Errorf("SignIn in %q = %v, %v; want ErrSignIn", tenant, res, err)
 		}
 		entries, err := d.Store.AuditEntries(t.Context(), tenant, 0, 10)

@@ -36,7 +36,7 @@ type Acceptance struct {
 	From                             netip.Addr
 }
 
-// ErrAccountExists: an account has the address or the user name already. It does not
+// ErrAccountExists says: an account has the address or the user name already. It does not
 // say which: the invitee knows both.
 var ErrAccountExists = &Error{Status: 409, Type: Uniqueness, Detail: "there is an account with this user name or address already: choose another user name, or sign in if the account is yours"}
 

@@ -764,3 +764,35 @@ func TestAcceptanceOvertaken(t *testing.T) {
 		}
 	})
 }
+
+// TestInvitationIsPurged: the invitation that somebody came by says who that was, and goes
+// for good when they do.
+func TestInvitationIsPurged(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *invitations) {
+		id, secret := w.invite(w.session("gus"), "ada@out.example", "")
+		other, _ := w.invite(w.session("gus"), "bea@out.example", "")
+		user, err := w.p.Accept(t.Context(), secret, scim.Acceptance{UserName: "ada", PasswordHash: "$argon2id$x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		users, invitations := w.p.Schemas.Type("User"), w.p.Schemas.Type("Invitation")
+		if err := w.p.Delete(t.Context(), operator(), users, user.ID, scim.Precondition{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.p.Get(t.Context(), operator(), invitations, id); err != nil {
+			t.Fatalf("while the user can come back: %v", err)
+		}
+		if err := w.p.Purge(t.Context(), operator(), users, user.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.p.Get(t.Context(), operator(), invitations, id); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("the invitation afterwards: %v", err)
+		}
+		if n, err := w.store.CountDeleted(t.Context(), storage.DefaultTenant, "Invitation"); err != nil || n != 0 {
+			t.Errorf("deleted invitations afterwards: %d, %v", n, err)
+		}
+		if _, err := w.p.Get(t.Context(), operator(), invitations, other); err != nil {
+			t.Errorf("somebody else's: %v", err)
+		}
+	})
+}

@@ -32,7 +32,7 @@ type Desk struct {
 // maxReason bounds a reason, in bytes.
 const maxReason = 500
 
-// ErrConflict: what was asked for does not fit what there is.
+// ErrConflict says: what was asked for does not fit what there is.
 var ErrConflict = errors.New("this is not possible now")
 
 func conflict(detail string) error { return fmt.Errorf("%w: %s", ErrConflict, detail) }

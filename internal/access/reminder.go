@@ -104,7 +104,7 @@ func (d *Desk) remind(ctx context.Context, tenant storage.TenantID, r *Review) e
 			return err
 		}
 		left := slices.Contains(r.Reviewers, id) && slices.ContainsFunc(list, func(x *Reviewed) bool { return x.Decision == "" && !x.own(reviewer, groups) })
-		if !left && !(r.Overdue(now) && id == r.CreatedBy) {
+		if !left && (!r.Overdue(now) || id != r.CreatedBy) {
 			continue
 		}
 		p, err := d.person(ctx, tenant, id)

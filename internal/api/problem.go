@@ -127,7 +127,7 @@ func problemFor(err error) *Problem {
 		errors.Is(err, domains.ErrMoving), errors.Is(err, domains.ErrState):
 		return &Problem{Type: TypeConflict, Title: "The domain is not in a state for this", Status: 409, Detail: err.Error()}
 	case errors.Is(err, domains.ErrUnreachable):
-		return &Problem{Type: blank, Title: http.StatusText(503), Status: 503, Detail: err.Error(), retryAfter: 30}
+		return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: err.Error(), retryAfter: 30}
 	case errors.Is(err, auth.ErrMoved), errors.Is(err, auth.ErrMove):
 		return notPermitted(err.Error())
 	case errors.Is(err, mail.ErrDisabled):

@@ -60,7 +60,7 @@ func parse(t *testing.T, r io.Reader) parsed {
 	}
 	for parts := multipart.NewReader(m.Body, params["boundary"]); ; {
 		part, err := parts.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return p
 		}
 		if err != nil {
@@ -445,7 +445,7 @@ func TestAddressesBeyondASCII(t *testing.T) {
 	} {
 		before := len(r.sent())
 		if err := r.sender(StartTLS).Send(t.Context(), letter(t, to)); err != nil {
-			t.Errorf("%s: %v", to, err.(*SendError).Detail)
+			t.Errorf("%s: %v", to, err)
 			continue
 		}
 		if got := r.sent()[before]; got.to != want || parse(t, bytes.NewReader(got.raw)).header["Subject"] != "Åsa Öberg has invited you to Fartyg & Söner AB" {
