@@ -242,7 +242,7 @@ func greet(ctx context.Context, c config.Config, store storage.Store, people *au
 			return fmt.Errorf("make the demo client: %w", err)
 		}
 		_, err = fmt.Fprintf(out, `
-A demo client with all scopes is ready; its token is good for a day, or until the next start. Try:
+A demo client that may read and write users and groups is ready; its token is good for a day, or until the next start. Try:
 
   curl -s -H 'Authorization: Bearer %s' \
        -H 'Content-Type: application/scim+json' \

@@ -39,7 +39,7 @@ type Account struct {
 	UserName    string   `json:"userName"`
 	Location    string   `json:"location"`
 	Active      bool     `json:"active"`
-	SignInNames []string `json:"signInNames"`        // what its owner may sign in by
+	SignInNames []string `json:"signInNames"`        // what its owner may sign in by, the user name first
 	Password    string   `json:"password,omitempty"` // shown once, and good for choosing another one
 	// Expires is when the password does; absent if it does not.
 	Expires time.Time `json:"expires,omitzero"`
@@ -81,7 +81,12 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request, by auth.Prin
 	out := Account{ID: user.ID, Location: "/scim/v2/Users/" + user.ID, Password: temporary.Password.Reveal(), Expires: temporary.Expires.UTC()}
 	out.UserName, _ = attrs["userName"].(string)
 	out.Active, _ = attrs["active"].(bool)
-	out.SignInNames = append([]string{out.UserName}, schemas.SignInAddresses(attrs)...)
+	out.SignInNames = []string{out.UserName}
+	for _, address := range schemas.SignInAddresses(attrs) {
+		if schemas.Fold(address) != schemas.Fold(out.UserName) { // a user name may be one of the addresses
+			out.SignInNames = append(out.SignInNames, address)
+		}
+	}
 	w.Header().Set("Location", out.Location)
 	return respond(w, http.StatusCreated, out)
 }

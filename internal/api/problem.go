@@ -88,7 +88,7 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: blank, Title: http.StatusText(http.StatusUnauthorized), Status: http.StatusUnauthorized, Detail: "sign in first"}
 	}
 	if e, ok := errors.AsType[*auth.LevelError](asLevel(err)); ok {
-		p := &Problem{Type: TypeLevel, Title: "A passcode is required", Status: 401, Detail: "give a passcode in this session"}
+		p := &Problem{Type: TypeLevel, Title: "A passcode is required", Status: 401, Detail: "give a passcode in this session; who has no passcode app enrols one first"}
 		if e.MaxAge > 0 {
 			p.Detail = "give a passcode again: the last one was too long ago"
 		}
