@@ -7,7 +7,7 @@ GOLANGCI := v2.15.0
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences model suite conformance clean
+.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences model suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,15 @@ $(SCIM2)/bin/scim2:
 
 suite: $(SCIM2)/bin/scim2 ## install a public compliance suite (Python, into bin/scim2)
 
-conformance: suite ## run the public compliance suite against the server on both stores
+# scim-patch at an exact version, with the filters that it is made with.
+NPM := bin/npm/node_modules
+$(NPM)/scim-patch:
+	npm install --prefix bin/npm --no-audit --no-fund --ignore-scripts --save-exact scim-patch@0.8.3 scim2-parse-filter@0.2.10
+
+opinion: $(NPM)/scim-patch ## install another implementation of PATCH to compare with (JavaScript, into bin/npm)
+
+conformance: suite opinion ## run the public compliance suite against the server on both stores, and compare PATCH with scim-patch
+	ROSTER_TEST_NPM=$(CURDIR)/$(NPM) $(GO) test -count=1 -v -run TestScimPatch ./scim/patch
 	ROSTER_TEST_SCIM2=$(CURDIR)/$(SCIM2)/bin/scim2 $(GO) test -count=1 -v -run TestComplianceSuite ./cmd/roster
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
