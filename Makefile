@@ -7,7 +7,7 @@ GOLANGCI := v2.15.0
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences suite conformance clean
+.PHONY: help run build test race lint fuzz bench kill nodes timing mutants sequences model suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,9 +18,10 @@ build: ## build bin/roster, one static binary
 run: build ## start the server on ./roster-data with a demo client
 	$(BIN) serve --store roster-data/roster.db --log-format text --demo $(ARGS)
 
-test: ## vet and run the whole suite, with the race detector, in random order
+test: ## vet and run the whole suite, with the race detector, in random order, and the model without it, ten times as long
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on -timeout 20m ./...
+	$(GO) test -run 'TestModel$$' ./scim
 
 lint: ## golangci-lint at the pinned version
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run ./...
@@ -33,7 +34,15 @@ $(SCIM2)/bin/scim2:
 
 suite: $(SCIM2)/bin/scim2 ## install a public compliance suite (Python, into bin/scim2)
 
-conformance: suite ## run the public compliance suite against the server on both stores
+# scim-patch at an exact version, with the filters that it is made with.
+NPM := bin/npm/node_modules
+$(NPM)/scim-patch:
+	npm install --prefix bin/npm --no-audit --no-fund --ignore-scripts --save-exact scim-patch@0.8.3 scim2-parse-filter@0.2.10
+
+opinion: $(NPM)/scim-patch ## install another implementation of PATCH to compare with (JavaScript, into bin/npm)
+
+conformance: suite opinion ## run the public compliance suite against the server on both stores, and compare PATCH with scim-patch
+	ROSTER_TEST_NPM=$(CURDIR)/$(NPM) $(GO) test -count=1 -v -run TestScimPatch ./scim/patch
 	ROSTER_TEST_SCIM2=$(CURDIR)/$(SCIM2)/bin/scim2 $(GO) test -count=1 -v -run TestComplianceSuite ./cmd/roster
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
@@ -60,6 +69,9 @@ sequences: ## 10,000 random sequences of a client that tries to become an admini
 	ROSTER_TEST_SEQUENCES=10000 ROSTER_TEST_ROUNDS=1000 $(GO) test -count=1 -timeout 60m -run 'TestSequences|TestLastAdministrator' -v ./scim
 	ROSTER_TEST_STEPS=1 $(GO) test -count=1 -timeout 30m -run TestNoStepWithoutProof -v ./auth
 	ROSTER_TEST_TAMPERS=1 $(GO) test -count=1 -timeout 30m -run TestTampering -v ./internal/audit
+
+model: ## 10,000 random sequences of 50 requests on each store, against a model of users, groups, roles and memberships
+	ROSTER_TEST_MODEL=10000 $(GO) test -count=1 -timeout 120m -run 'TestModel$$' -v ./scim
 
 timing: ## does the time that a refused sign-in takes tell why? 2,000 of each kind; the machine should have nothing else to do
 	ROSTER_TEST_TIMING=2000 $(GO) test -count=1 -timeout 120m -run TestTimingOfRefusals -v ./auth

@@ -342,6 +342,9 @@ func (d *decision) restore(t *schemas.ResourceType, prev *storage.WholeResource,
 		back = append(back, r.Role)
 	}
 	d.effect.Subjects = append(d.effect.Subjects, auth.Subject{After: back, Changes: auth.AspectExistence})
+	if err := d.leftOut(prev, how, back); err != nil {
+		return err
+	}
 	d.advance = d.advance || c.watched
 	if err := d.ask(); err != nil {
 		return err
@@ -423,6 +426,24 @@ func (d *decision) reunite(group *storage.Resource) error {
 		}
 	}
 	return d.ask()
+}
+
+// leftOut notes the administrative roles that somebody had and is restored without: that
+// takes them, for good, as purging would.
+func (d *decision) leftOut(prev *storage.WholeResource, how Restoration, back []*auth.Role) error {
+	if !how.WithoutRoles && !how.WithoutGroups {
+		return nil
+	}
+	_, _, all, err := d.gather(prev, Restoration{})
+	if err != nil {
+		return err
+	}
+	for _, r := range all.roles() {
+		if r.Role.Administrative && !slices.ContainsFunc(back, func(b *auth.Role) bool { return b.ID == r.Role.ID }) {
+			d.loses([]*auth.Role{r.Role})
+		}
+	}
+	return nil
 }
 
 // gather reads what would come back with a deleted resource.

@@ -16,10 +16,14 @@ import (
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
-// TestScripts plays every script in testdata. Each has a server of its own.
+// TestScripts plays every script in testdata. Each has a server of its own. When all
+// were played, docs/conformance.md has to be what they show.
 func TestScripts(t *testing.T) {
+	played := played{passed: map[string]bool{}}
+	t.Cleanup(func() { played.check(t) })
 	scimtest.Run(t, os.DirFS("testdata"), func(t *testing.T) *scimtest.Runner {
 		t.Parallel()
+		played.watch(t)
 		r := testserver.Start(t, testserver.Options{}).Runner(t)
 		r.Check = wellFormed
 		return r

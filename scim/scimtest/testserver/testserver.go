@@ -90,6 +90,7 @@ type Server struct {
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
+	Handler  http.Handler // what answers on Root, for tests that need no network
 
 	now  func() time.Time
 	stop func() error
@@ -212,6 +213,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	if srv, err = server.New(o); err != nil {
 		t.Fatal(err)
 	}
+	s.Handler = srv.Handler()
 	s.Root = srv.Scheme() + "://" + srv.Addr().String()
 	s.URL = s.Root + Base
 	s.Ops = "http://" + srv.OpsAddr().String()

@@ -1,0 +1,272 @@
+package scim_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
+)
+
+const compatibilityPage = "../docs/compatibility.md"
+
+// habit is a row of docs/compatibility.md: something that clients send, what becomes of it
+// by default and for a client with the strict profile, and requests that show both.
+type habit struct {
+	sent, who, byDefault, strict string
+	proofs                       []proof
+}
+
+// proof is a request, and the two answers to it. In path and body {user} and {group} are
+// resources of its own, which nobody has changed, {bo} is another user, and {n} a text
+// that no other request has.
+type proof struct {
+	method, path, body string
+	byDefault, strict  answer
+}
+
+// answer is a status and, in words separated by spaces, what the body has. A word after "!"
+// is what it has not.
+type answer struct {
+	status int
+	body   string
+}
+
+var (
+	refusedSyntax     = answer{400, `"scimType":"invalidSyntax"`}
+	refusedValue      = answer{400, `"scimType":"invalidValue"`}
+	refusedPath       = answer{400, `"scimType":"invalidPath"`}
+	refusedTarget     = answer{400, `"scimType":"noTarget"`}
+	refusedMutability = answer{400, `"scimType":"mutability"`}
+	refusedFilter     = answer{400, `"scimType":"invalidFilter"`}
+)
+
+func ok(body string) answer     { return answer{200, body} }
+func stored(body string) answer { return answer{201, body} }
+
+// patchUser is a PATCH of {user} with these operations.
+func patchUser(operations string, byDefault, strict answer) proof {
+	return proof{"PATCH", "/Users/{user}", patchStart + operations + `]}`, byDefault, strict}
+}
+
+func patchGroup(operations string, byDefault, strict answer) proof {
+	return proof{"PATCH", "/Groups/{group}", patchStart + operations + `]}`, byDefault, strict}
+}
+
+// postUser is a POST of a user with these attributes.
+func postUser(attributes string, byDefault, strict answer) proof {
+	return proof{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"{n}",` + attributes + `}`, byDefault, strict}
+}
+
+// habits is what is tolerated, row by row.
+var habits = []habit{
+	{"`op` capitalised", "Entra", "understood", "400 `invalidSyntax`", []proof{
+		patchUser(`{"op":"Replace","path":"title","value":"x"}`, ok(`"title":"x"`), refusedSyntax),
+	}},
+	{"booleans as strings, in any case", "Entra", "become booleans", "400 `invalidValue`", []proof{
+		postUser(`"active":"False"`, stored(`"active":false`), refusedValue),
+		patchUser(`{"op":"replace","path":"active","value":"fAlse"}`, ok(`"active":false`), refusedValue),
+	}},
+	{"`\"\"` for an attribute", "Entra, Okta, HR files", "clears it, as `null` and `[]` do", "400 `invalidValue`", []proof{
+		postUser(`"title":""`, stored(`!"title"`), refusedValue),
+		patchUser(`{"op":"replace","path":"title","value":""}`, ok(`!"title"`), refusedValue),
+		patchUser(`{"op":"replace","path":"title","value":null}`, ok(`!"title"`), ok(`!"title"`)),
+	}},
+	{"one object where a list belongs; a list of one where a single value belongs", "OneLogin, Entra", "understood", "400 `invalidValue`", []proof{
+		postUser(`"emails":{"value":"{n}@x.example"}`, stored(`"emails":[{"value":"{n}@x.example"}]`), refusedValue),
+		postUser(`"title":["x"]`, stored(`"title":"x"`), refusedValue),
+		patchUser(`{"op":"replace","path":"title","value":[{"value":"x"}]}`, ok(`"title":"x"`), refusedValue),
+	}},
+	{"`manager` as a bare string", "Entra", "`{\"value\": …}`", "400 `invalidValue`", []proof{
+		patchUser(`{"op":"add","path":"manager","value":"{bo}"}`, ok(`"manager":{"value":"{bo}"`), refusedValue),
+	}},
+	{"add or replace on `emails[type eq \"work\"].value` without such an element", "Entra and its validator", "creates it", "400 `noTarget`", []proof{
+		patchUser(`{"op":"replace","path":"emails[type eq \"work\"].value","value":"{n}@x.example"}`, ok(`"value":"{n}@x.example"`), refusedTarget),
+		patchUser(`{"op":"add","path":"emails[type eq \"work\"].value","value":"{n}@x.example"}`, ok(`"type":"work"`), refusedTarget),
+	}},
+	{"keys of a path-less value that are paths: `name.givenName`, `urn:…:User:department`", "Entra with flag, Okta", "read as paths", "400 `invalidPath`: keys are names of attributes and URNs of extensions", []proof{
+		patchUser(`{"op":"add","value":{"name.givenName":"x"}}`, ok(`"name":{"givenName":"x"}`), refusedPath),
+		patchUser(`{"op":"add","value":{"`+schemas.EnterpriseUserURI+`:department":"x"}}`, ok(`"department":"x"`), refusedPath),
+		patchUser(`{"op":"add","value":{"`+schemas.EnterpriseUserURI+`":{"department":"x"}}}`, ok(`"department":"x"`), ok(`"department":"x"`)),
+	}},
+	{"the URN of the core schema as a path", "who treats it as an extension", "its attributes", "400 `invalidPath`", []proof{
+		patchUser(`{"op":"add","path":"`+schemas.UserURI+`","value":{"title":"x"}}`, ok(`"title":"x"`), refusedPath),
+	}},
+	{"unknown attributes in a body or a path-less value", "many", "ignored", "400 `invalidSyntax`; in a path-less value `invalidPath`", []proof{
+		postUser(`"shoeSize":44`, stored(`!shoeSize`), refusedSyntax),
+		postUser(`"name":{"shoeSize":44,"givenName":"x"}`, stored(`!shoeSize "givenName":"x"`), refusedSyntax),
+		patchUser(`{"op":"add","value":{"shoeSize":44,"title":"x"}}`, ok(`!shoeSize "title":"x"`), refusedPath),
+		patchUser(`{"op":"add","path":"shoeSize","value":44}`, refusedPath, refusedPath),
+	}},
+	{"`id`, `meta`, `groups` in a body or a path-less value", "Okta, authentik, SailPoint", "ignored", "ignored in a body (RFC 7644 §3.3), 400 `mutability` in PATCH", []proof{
+		postUser(`"id":"x","meta":{"version":"x"},"groups":[]`, stored(`!"id":"x"`), stored(`!"id":"x"`)),
+		patchUser(`{"op":"replace","value":{"id":"{user}","title":"x"}}`, ok(`"title":"x"`), refusedMutability),
+		patchUser(`{"op":"add","value":{"groups":[{"value":"{bo}"}]}}`, ok(`!{bo}`), refusedMutability),
+	}},
+	{"`schemas` in a path-less value", "authentik", "ignored", "ignored when they are schemas of the type, else 400 `invalidValue`", []proof{
+		patchUser(`{"op":"add","value":{"schemas":["`+schemas.UserURI+`"],"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),
+		patchUser(`{"op":"add","value":{"schemas":["urn:example:other"],"title":"x"}}`, ok(`"title":"x"`), refusedValue),
+	}},
+	{"`remove` with path `members` and a list", "Entra, JumpCloud, ssosync", "removes exactly those", "400 `invalidValue`", []proof{
+		patchGroup(`{"op":"remove","path":"members","value":[{"value":"{bo}"}]}`, ok(`{user} !{bo}`), refusedValue),
+	}},
+	{"`remove` on a filter that matches nothing", "", "changes nothing", "400 `noTarget`", []proof{
+		patchUser(`{"op":"remove","path":"emails[type eq \"work\"]"}`, ok(`"version":"W/\"1`), refusedTarget),
+		patchGroup(`{"op":"remove","path":"members[value eq \"nobody\"]"}`, ok(`"version":"W/\"1`), refusedTarget),
+	}},
+	{"two primary values in one request", "Ping", "the first keeps it; when a PATCH adds to a list, one that was not primary before goes before one that was", "400 `invalidValue`", []proof{
+		postUser(`"emails":[{"value":"a@x.example","primary":true},{"value":"b@x.example","primary":true}]`, stored(`{"value":"a@x.example","primary":true}`), refusedValue),
+	}},
+	{"a filter for an attribute with one value: `manager[value eq \"…\"]`", "", "the value, if it matches", "400 `invalidPath`", []proof{
+		patchUser(`{"op":"add","path":"manager","value":{"value":"{bo}"}},{"op":"remove","path":"manager[value eq \"{bo}\"]"}`, ok(`!"manager"`), refusedPath),
+	}},
+	{"several values for a sub-attribute: `emails.value` with a list", "older servers' clients", "one element for each", "400 `invalidValue`", []proof{
+		patchUser(`{"op":"add","path":"emails.value","value":["a@x.example","b@x.example"]}`, ok(`"a@x.example" "b@x.example"`), refusedValue),
+	}},
+	{"an empty list of operations", "Entra's validator", "200, nothing changes", "400 `invalidSyntax`", []proof{
+		patchUser(``, ok(`"version":"W/\"1`), refusedSyntax),
+	}},
+	{"`operations` in small letters; one operation that is no list; a list of operations without the message", "who serialises its own classes, HR loaders", "understood", "400 `invalidSyntax`", []proof{
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"operations":[{"Op":"add","Path":"title","Value":"x"}]}`, ok(`"title":"x"`), refusedSyntax},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":{"op":"add","path":"title","value":"x"}}`, ok(`"title":"x"`), refusedSyntax},
+		{"PATCH", "/Users/{user}", `[{"op":"add","path":"title","value":"x"}]`, ok(`"title":"x"`), refusedSyntax},
+	}},
+	{"unknown schema URIs", "Entra", "ignored", "400 `invalidValue`", []proof{
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue},
+	}},
+	{"no `schemas` in a body", "", "understood", "400 `invalidValue`; in PATCH `invalidSyntax`", []proof{
+		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue},
+		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax},
+	}},
+	{"a POST in Bulk without `bulkId`", "HR loaders", "done", "400 of that operation", []proof{
+		{"POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","data":{"schemas":["` + schemas.UserURI + `"],"userName":"{n}"}}]}`,
+			ok(`"status":"201"`), ok(`"status":"400"`)},
+	}},
+}
+
+// interop are the rules of draft-zollner-scim-interop-profile about requests, and what a
+// client with the strict profile gets. The answer to others is in the proofs, too.
+var interop = []habit{
+	{"`eq` and `and` in filters", "", "", "yes", []proof{
+		{"GET", `/Users?filter=userName%20eq%20%22{n}%22%20and%20active%20eq%20true`, "", ok(`"totalResults":0`), ok(`"totalResults":0`)},
+	}},
+	{"an unknown attribute in a body is 400 `invalidSyntax`", "", "", "yes", []proof{
+		postUser(`"shoeSize":44`, stored(``), refusedSyntax),
+	}},
+	{"an unknown attribute in a filter is 400 `invalidFilter`", "", "", "yes, for every client", []proof{
+		{"GET", `/Users?filter=shoeSize%20eq%2044`, "", refusedFilter, refusedFilter},
+	}},
+	{"every operation of a PATCH has a path", "", "", "no: RFC 7644 §3.5.2.1 and §3.5.2.3 let add and replace be without one; remove is 400 `noTarget`", []proof{
+		patchUser(`{"op":"add","value":{"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),
+		patchUser(`{"op":"remove"}`, refusedTarget, refusedTarget),
+	}},
+	{"`id` and `externalId` are exact, `userName` is not", "", "", "yes, for every client", []proof{
+		{"GET", `/Users?filter=externalId%20eq%20%22ext-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`)},
+		{"GET", `/Users?filter=externalId%20eq%20%22EXT-{n}%22`, "", ok(`"totalResults":0`), ok(`"totalResults":0`)},
+		{"GET", `/Users?filter=userName%20eq%20%22FIX-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`)},
+	}},
+	{"a page may have 100 resources at least", "", "", "yes, up to 1,000", []proof{
+		{"GET", `/ServiceProviderConfig`, "", ok(`"maxPageSize":1000`), ok(`"maxPageSize":1000`)},
+	}},
+	{"DELETE is followed by 404; a duplicate is 409 `uniqueness`", "", "", "yes, for every client", []proof{
+		{"DELETE", "/Users/{user}", "", answer{204, ""}, answer{204, ""}},
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"FIX-{n}"}`, answer{409, `"scimType":"uniqueness"`}, answer{409, `"scimType":"uniqueness"`}},
+	}},
+	{"`interopProfileConformant` in the configuration", "", "", "no: the draft's rule on paths is not kept", []proof{
+		{"GET", `/ServiceProviderConfig`, "", ok(`!interopProfile`), ok(`!interopProfile`)},
+	}},
+}
+
+// TestCompatibility sends what docs/compatibility.md speaks of, as a client without a
+// profile and as a strict one, and holds the tables of the page to what was sent.
+func TestCompatibility(t *testing.T) {
+	s := testserver.Start(t, testserver.Options{})
+	tokens := map[string]string{"default": s.Token, "strict": s.Client(t, "strict one", auth.ProfileStrict)}
+	n := 0
+	for _, h := range append(append([]habit{}, habits...), interop...) {
+		if len(h.proofs) == 0 {
+			t.Errorf("%s: nothing shows that", h.sent)
+		}
+		for _, p := range h.proofs {
+			for profile, want := range map[string]answer{"default": p.byDefault, "strict": p.strict} {
+				n++
+				fill := fixtures(t, s, n)
+				r := s.Do(t, p.method, fill(p.path), fill(p.body), "Authorization", "Bearer "+tokens[profile], "Content-Type", "application/scim+json")
+				if r.Status != want.status {
+					t.Errorf("%s, %s: %s %s %s\n%d %s, want %d", h.sent, profile, p.method, p.path, p.body, r.Status, r.Body, want.status)
+				}
+				for _, word := range strings.Fields(fill(want.body)) {
+					if word, not := strings.CutPrefix(word, "!"); strings.Contains(r.Body, word) == not {
+						t.Errorf("%s, %s: %s %s %s\n%s\nhas %s: %v", h.sent, profile, p.method, p.path, p.body, r.Body, word, not)
+					}
+				}
+			}
+		}
+	}
+	if t.Failed() {
+		return
+	}
+	old, err := os.ReadFile(compatibilityPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(old)
+	for name, table := range map[string]string{"habits": habitTable(), "interop": interopTable()} {
+		begin, end := "<!-- "+name+": made by go test ./scim -run TestCompatibility -update -->\n", "<!-- end of "+name+" -->\n"
+		before, rest, found := strings.Cut(page, begin)
+		_, after, closed := strings.Cut(rest, end)
+		if !found || !closed {
+			t.Fatalf("%s has no place for %s", compatibilityPage, name)
+		}
+		page = before + begin + "\n" + table + "\n" + end + after
+	}
+	if *update {
+		if err := os.WriteFile(compatibilityPage, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if diff := cmp.Diff(page, string(old)); diff != "" {
+		t.Errorf("%s is not what the tables say (go test ./scim -run TestCompatibility -update):\n%s", compatibilityPage, diff)
+	}
+}
+
+// fixtures makes what a proof finds, and returns what fills its braces.
+func fixtures(t *testing.T, s *testserver.Server, n int) func(string) string {
+	t.Helper()
+	id := func(path, body string) string {
+		r := s.Do(t, "POST", path, body)
+		if r.Status != 201 {
+			t.Fatalf("POST %s: %d %s", path, r.Status, r.Body)
+		}
+		_, rest, _ := strings.Cut(r.Body, `"id":"`)
+		id, _, _ := strings.Cut(rest, `"`)
+		return id
+	}
+	name := fmt.Sprint("n", n)
+	user := id("/Users", fmt.Sprintf(`{"schemas":[%q],"userName":"fix-%s","externalId":"ext-%s","title":"old"}`, schemas.UserURI, name, name))
+	bo := id("/Users", fmt.Sprintf(`{"schemas":[%q],"userName":"bo-%s"}`, schemas.UserURI, name))
+	group := id("/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":"fix-%s","members":[{"value":%q},{"value":%q}]}`, schemas.GroupURI, name, user, bo))
+	return strings.NewReplacer("{n}", name, "{user}", user, "{bo}", bo, "{group}", group).Replace
+}
+
+func habitTable() string {
+	var b strings.Builder
+	b.WriteString("| what a client sends | who | by default | strict |\n|---|---|---|---|\n")
+	for _, h := range habits {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", h.sent, h.who, h.byDefault, h.strict)
+	}
+	return b.String()
+}
+
+func interopTable() string {
+	var b strings.Builder
+	b.WriteString("| rule | for a strict client |\n|---|---|\n")
+	for _, h := range interop {
+		fmt.Fprintf(&b, "| %s | %s |\n", h.sent, h.strict)
+	}
+	return b.String()
+}
