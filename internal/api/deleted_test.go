@@ -256,9 +256,12 @@ func TestRestoreWhom(t *testing.T) {
 		must[any](t, restore(w.fresh(t, priv), helper), 403)
 		low = w.fresh(t, uma)
 		must[any](t, restore(low, plain), 200)
-		must[any](t, restore(low, helper, "roles"), 200)
-		must[any](t, restore(low, joiner, "groups"), 200)
+		// Leaving an administrative role out takes it for good, as purging does.
+		must[any](t, restore(low, helper, "roles"), 403)
+		must[any](t, restore(low, joiner, "groups"), 403)
 		boss = w.fresh(t, admin)
+		must[any](t, restore(boss, helper, "roles"), 200)
+		must[any](t, restore(boss, joiner, "groups"), 200)
 		for p, want := range map[*person]int{plain: 1, helper: 0, joiner: 0} {
 			held := must[struct{ Holdings []holding }](t, w.get(t, "/admin/v1/users/"+p.id+"/roles", boss), 200)
 			if len(held.Holdings) != want {
@@ -282,7 +285,10 @@ func TestRestoreWhom(t *testing.T) {
 		if r := w.delete(t, path(second), boss); r.Status != 401 {
 			t.Errorf("purged without a fresh passcode: %d %s", r.Status, r.Body)
 		}
-		must[any](t, restore(boss, second, "roles", "groups"), 200)
+		if r := restore(boss, second, "roles", "groups"); r.Status != 401 {
+			t.Errorf("restored without the role, and without a fresh passcode: %d %s", r.Status, r.Body)
+		}
+		must[any](t, restore(w.fresh(t, admin), second, "roles", "groups"), 200)
 		boss = w.fresh(t, admin)
 		must[any](t, restore(boss, eligible), 200)
 		// Every decision sees them at once.
