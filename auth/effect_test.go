@@ -213,3 +213,39 @@ func TestDeniedSaysNoValue(t *testing.T) {
 		}
 	}
 }
+
+// TestAdministrative: giving, taking and changing administrative roles, and making or
+// removing who holds one, asks for a fresh passcode; nothing else does.
+func TestAdministrative(t *testing.T) {
+	business, admin, other := &Role{ID: "r-business"}, &Role{ID: "r-admin", Administrative: true}, &Role{ID: "r-other", Administrative: true}
+	list := func(r ...*Role) []*Role { return r }
+	for _, test := range []struct {
+		name   string
+		effect Effect
+		want   bool
+	}{
+		{"nothing", Effect{}, false},
+		{"given", Effect{Subjects: []Subject{{After: list(admin)}}}, true},
+		{"taken", Effect{Subjects: []Subject{{Before: list(admin)}}}, true},
+		{"one more", Effect{Subjects: []Subject{{Before: list(admin), After: list(admin, other)}}}, true},
+		{"one less", Effect{Subjects: []Subject{{Before: list(admin, other), After: list(admin)}}}, true},
+		{"held as before", Effect{Subjects: []Subject{{Before: list(admin), After: list(admin)}}}, false},
+		{"held otherwise", Effect{Subjects: []Subject{{Before: list(admin), After: list(admin), Changes: AspectRoles}}}, true},
+		{"who holds it comes or goes", Effect{Subjects: []Subject{{Before: list(admin), After: list(admin), Changes: AspectExistence}}}, true},
+		{"who holds it gets another address", Effect{Subjects: []Subject{{Before: list(admin), After: list(admin), Changes: AspectEmail | AspectCredentials}}}, false},
+		{"a business role given", Effect{Subjects: []Subject{{After: list(business)}}}, false},
+		{"a business role taken", Effect{Subjects: []Subject{{Before: list(business)}}}, false},
+		{"a business role held otherwise", Effect{Subjects: []Subject{{Before: list(business), After: list(business), Changes: AspectRoles | AspectExistence}}}, false},
+		{"the second of two", Effect{Subjects: []Subject{{After: list(business)}, {After: list(admin)}}}, true},
+		{"a role made", Effect{Roles: []RoleChange{{After: admin}}}, true},
+		{"a role removed", Effect{Roles: []RoleChange{{Before: admin}}}, true},
+		{"a role changed", Effect{Roles: []RoleChange{{Before: admin, After: admin}}}, true},
+		{"a business role made", Effect{Roles: []RoleChange{{After: business}}}, false},
+		{"a business role removed", Effect{Roles: []RoleChange{{Before: business}}}, false},
+		{"a business role becomes administrative", Effect{Roles: []RoleChange{{Before: business, After: admin}}}, true},
+	} {
+		if got := test.effect.Administrative(); got != test.want {
+			t.Errorf("%s: %t, want %t", test.name, got, test.want)
+		}
+	}
+}
