@@ -65,8 +65,8 @@ nodes: ## three servers on one MongoDB database under a load 20 times that of th
 mutants: ## flip each condition of the decision about who may do what, and see a test fail
 	ROSTER_TEST_MUTANTS=1 $(GO) test -count=1 -timeout 30m -run TestMutants -v ./auth
 
-sequences: ## 10,000 random sequences of a client that tries to become an administrator, 200 races for the last one, 100 thieves, 1,000 tampers
-	ROSTER_TEST_SEQUENCES=10000 ROSTER_TEST_ROUNDS=200 $(GO) test -count=1 -timeout 60m -run 'TestSequences|TestLastAdministrator' -v ./scim
+sequences: ## 10,000 random sequences of a client that tries to become an administrator, 1,000 races for the last one, 100 thieves, 1,000 tampers
+	ROSTER_TEST_SEQUENCES=10000 ROSTER_TEST_ROUNDS=1000 $(GO) test -count=1 -timeout 60m -run 'TestSequences|TestLastAdministrator' -v ./scim
 	ROSTER_TEST_STEPS=1 $(GO) test -count=1 -timeout 30m -run TestNoStepWithoutProof -v ./auth
 	ROSTER_TEST_TAMPERS=1 $(GO) test -count=1 -timeout 30m -run TestTampering -v ./internal/audit
 

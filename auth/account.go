@@ -27,14 +27,17 @@ func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResul
 		return nil, err
 	}
 	_, missing := s.level(c, administrator, a.Now())
-	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends()}, nil
+	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }
 
 // RemoveFactor lets a user do without passcodes; the session by is in becomes one of
 // level Password, and the others end. Whoever calls it has made sure that a passcode
 // was given just now. The error is ErrFactorRequired for those who hold an
-// administrative role.
+// administrative role, and ErrMoved in a session that began in another tenant.
 func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignInResult, error) {
+	if by.Moved {
+		return nil, ErrMoved
+	}
 	defer a.InvalidateUser(by.ID)
 	var res *SignInResult
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
@@ -79,9 +82,13 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 }
 
 // Activations returns the activations of a user that are in force or wait to be
-// approved.
+// approved; those of everybody if user is empty.
 func Activations(ctx context.Context, items storage.Items, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
-	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, "principal/"+user))
+	key := ""
+	if user != "" {
+		key = "principal/" + user
+	}
+	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, key))
 	if err != nil {
 		return nil, err
 	}

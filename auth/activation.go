@@ -152,17 +152,18 @@ func Approve(ctx context.Context, store storage.Store, by Principal, now time.Ti
 	return a, nil
 }
 
-// Deactivate ends an activation, or refuses one that waits to be approved: its holder
-// may, and who could give the role.
-func Deactivate(ctx context.Context, store storage.Store, by Principal, now time.Time, activation string) error {
+// Deactivate ends an activation, or refuses one that waits to be approved, and returns
+// whose it was: its holder may, and who could give the role.
+func Deactivate(ctx context.Context, store storage.Store, by Principal, now time.Time, activation string) (holder string, err error) {
 	if !known(by) {
-		return errDeniedNobody
+		return "", errDeniedNobody
 	}
-	return store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err = store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		a, err := readActivation(tx, activation)
 		if err != nil {
 			return err
 		}
+		holder = a.Principal
 		if by.Kind != User || a.Principal != by.ID {
 			if err := mayGive(tx, by, a.Role); err != nil {
 				return err
@@ -179,6 +180,7 @@ func Deactivate(ctx context.Context, store storage.Store, by Principal, now time
 		}
 		return auditActivation(ctx, tx, by, now, "role.deactivate", a)
 	})
+	return holder, err
 }
 
 // fresh reports whether by is a person who gave a passcode a moment ago.
@@ -197,7 +199,7 @@ func mayGive(tx storage.Tx, by Principal, role string) error {
 	if err != nil {
 		return err
 	}
-	return Effect{Subjects: []Subject{{After: []*Role{r}}}}.Permitted(by)
+	return by.MayGive(r)
 }
 
 // eligible returns the grant that makes a user eligible for its role at this time,

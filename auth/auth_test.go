@@ -126,6 +126,8 @@ func (d *directory) add(name string, administrator bool) string {
 		"schemas": []any{schemas.UserURI}, "id": id, "userName": name, "active": true,
 		"emails": []any{map[string]any{"value": name + "@mail.example"}},
 		"name":   map[string]any{"givenName": "Anastasia", "familyName": "Lindqvist"},
+
+		schemas.RosterUserURI: map[string]any{"signInBy": "email"},
 	}
 	now := milli(d.clock.now())
 	r := &storage.Resource{Type: "User", ID: id, Version: 1, Created: now, LastModified: now, Name: name, Doc: users.Document(attrs), Index: d.Store.NewIndex(storage.DefaultTenant, users, attrs)}
@@ -145,6 +147,27 @@ func (d *directory) add(name string, administrator bool) string {
 		d.promote(id)
 	}
 	return id
+}
+
+// edit changes the attributes of a user.
+func (d *directory) edit(id string, change func(attrs map[string]any)) {
+	d.t.Helper()
+	users := d.Schemas.Type("User")
+	d.write(func(tx storage.Tx) error {
+		prev, err := tx.Get("User", id)
+		if err != nil {
+			return err
+		}
+		attrs, err := users.Parse(prev.Doc)
+		if err != nil {
+			return err
+		}
+		change(attrs)
+		next := *prev
+		next.Version++
+		next.Doc, next.Index = users.Document(attrs), d.Store.NewIndex(storage.DefaultTenant, users, attrs)
+		return tx.Update(prev, &next)
+	})
 }
 
 // promote makes a user a Global Administrator, and demote takes that back.
@@ -184,22 +207,7 @@ func (d *directory) write(fn func(storage.Tx) error) {
 // setActive blocks or unblocks a user and leaves sessions alone.
 func (d *directory) setActive(id string, active bool) {
 	d.t.Helper()
-	users := d.Schemas.Type("User")
-	d.write(func(tx storage.Tx) error {
-		prev, err := tx.Get("User", id)
-		if err != nil {
-			return err
-		}
-		attrs, err := users.Parse(prev.Doc)
-		if err != nil {
-			return err
-		}
-		attrs["active"] = active
-		next := *prev
-		next.Version++
-		next.Doc, next.Index = users.Document(attrs), d.Store.NewIndex(storage.DefaultTenant, users, attrs)
-		return tx.Update(prev, &next)
-	})
+	d.edit(id, func(attrs map[string]any) { attrs["active"] = active })
 }
 
 func (d *directory) credential(user string) *Credential {

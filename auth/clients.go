@@ -85,11 +85,14 @@ func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Cli
 	if err != nil {
 		return nil, err
 	}
-	err = m.write(ctx, by, "client.create", c.ID, func(tx storage.Tx) error {
+	err = m.write(ctx, by, "client.create", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
 		if err := tx.CreateClient(c); err != nil {
 			return err
 		}
-		return tx.CreateToken(token)
+		if err := tx.CreateToken(token); err != nil {
+			return err
+		}
+		return told(e, nil, recordOf(c, []*storage.Token{token}, now))
 	})
 	if err != nil {
 		return nil, err
@@ -122,7 +125,7 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 		return nil, err
 	}
 	var ends []TokenEnd
-	err = m.write(ctx, by, "client.rotate", c.ID, func(tx storage.Tx) error {
+	err = m.write(ctx, by, "client.rotate", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
 		// Read in the write: somebody else may be giving the client a token too.
 		tokens, err := tx.Tokens(c.ID)
 		if err != nil {
@@ -134,7 +137,10 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 				return err
 			}
 		}
-		return tx.CreateToken(token)
+		if err := tx.CreateToken(token); err != nil {
+			return err
+		}
+		return told(e, recordOf(c, tokens, now), recordOf(c, append(withEnds(tokens, ends), token), now))
 	})
 	if err != nil {
 		return nil, err
@@ -147,15 +153,124 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 	return &NewClient{Client: c, Text: text, Token: token, Ends: ends}, nil
 }
 
+// ClientChange is what is to become of a client; what is nil stays as it is.
+type ClientChange struct {
+	Name     *string
+	Scopes   *[]string
+	Profile  *string
+	Networks *[]string
+	// Expires is when its tokens end that would end later. None ends later by it: that
+	// takes a new token.
+	Expires *time.Time
+}
+
+// Update changes a client. It holds for every process within a second. The error is
+// storage.ErrNotFound, ErrRevoked, one or more *ClientError, a *storage.UniqueError, or is
+// ErrNotPermitted when the client may do more than by, before or afterwards.
+func (m *ClientManager) Update(ctx context.Context, by Principal, id string, change ClientChange) (*storage.Client, error) {
+	var next *storage.Client
+	err := again(func() (err error) {
+		next, err = m.update(ctx, by, id, change)
+		return err
+	})
+	return next, err
+}
+
+func (m *ClientManager) update(ctx context.Context, by Principal, id string, change ClientChange) (*storage.Client, error) {
+	c, err := m.Find(ctx, by, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case !c.Revoked.IsZero():
+		return nil, ErrRevoked
+	}
+	now, lifetime := m.Now(), DefaultTokenLifetime
+	next := *c
+	set(&next.Name, change.Name)
+	set(&next.Profile, change.Profile)
+	set(&next.Scopes, change.Scopes)
+	set(&next.Networks, change.Networks)
+	if change.Expires != nil {
+		lifetime = change.Expires.Sub(now)
+	}
+	if err := CheckClient(&next, lifetime); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(noMoreThan(by, c.Scopes), noMoreThan(by, next.Scopes)); err != nil {
+		return nil, err
+	}
+	err = m.write(ctx, by, "client.update", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+		if err := tx.UpdateClient(c, &next); err != nil {
+			return err
+		}
+		tokens, err := tx.Tokens(c.ID)
+		if err != nil {
+			return err
+		}
+		next.Tokens = tokens
+		if change.Expires != nil {
+			var ends []TokenEnd
+			for _, t := range tokens {
+				if t.Expires.After(*change.Expires) {
+					ends = append(ends, TokenEnd{t.ID, *change.Expires})
+				}
+			}
+			for _, end := range ends {
+				if err := tx.ExpireToken(end.Token, end.At); err != nil {
+					return err
+				}
+			}
+			next.Tokens = withEnds(tokens, ends)
+		}
+		return told(e, recordOf(c, tokens, now), recordOf(&next, next.Tokens, now))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.Ended != nil {
+		m.Ended.InvalidateClient(c.ID)
+	}
+	return &next, nil
+}
+
+func set[T any](dst, v *T) {
+	if v != nil {
+		*dst = *v
+	}
+}
+
+// again tries what fails because somebody else was first, a few times.
+func again(try func() error) error {
+	for range 4 {
+		if err := try(); !errors.Is(err, storage.ErrConflict) {
+			return err
+		}
+	}
+	return try()
+}
+
 // Revoke ends a client and all its tokens. Doing so twice is no mistake. The error
 // is storage.ErrNotFound.
 func (m *ClientManager) Revoke(ctx context.Context, by Principal, id string) error {
+	return again(func() error { return m.revoke(ctx, by, id) })
+}
+
+func (m *ClientManager) revoke(ctx context.Context, by Principal, id string) error {
 	c, err := m.Find(ctx, by, id)
 	if err != nil || !c.Revoked.IsZero() {
 		return err
 	}
 	now := m.Now()
-	err = m.write(ctx, by, "client.revoke", c.ID, func(tx storage.Tx) error { return tx.RevokeClient(c.ID, now) })
+	err = m.write(ctx, by, "client.revoke", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+		// As it was found, or what is told of it would not be so.
+		if err := tx.UpdateClient(c, c); err != nil {
+			return err
+		}
+		if err := tx.RevokeClient(c.ID, now); err != nil {
+			return err
+		}
+		return told(e, recordOf(c, c.Tokens, now), nil)
+	})
 	if err == nil && m.Ended != nil {
 		m.Ended.InvalidateClient(c.ID)
 	}
@@ -176,14 +291,58 @@ func (m *ClientManager) Find(ctx context.Context, by Principal, id string) (*sto
 	return nil, storage.ErrNotFound
 }
 
-// write does something to a client together with its audit entry.
-func (m *ClientManager) write(ctx context.Context, by Principal, action, id string, fn func(storage.Tx) error) error {
+// write does something to a client together with its audit entry, in which fn says
+// what became of it.
+func (m *ClientManager) write(ctx context.Context, by Principal, action, id string, fn func(storage.Tx, *storage.AuditEntry) error) error {
 	return m.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		if err := fn(tx); err != nil {
+		e := by.Entry(ctx, m.Now(), action, "Client", id)
+		if err := fn(tx, &e); err != nil {
 			return err
 		}
-		return tx.Audit(by.Entry(ctx, m.Now(), action, "Client", id))
+		return tx.Audit(e)
 	})
+}
+
+// clientRecord is what the audit trail tells of a client.
+type clientRecord struct {
+	Name     string        `json:"name"`
+	Scopes   []string      `json:"scopes"`
+	Profile  string        `json:"profile,omitempty"`
+	Networks []string      `json:"networks,omitempty"`
+	Tokens   []tokenRecord `json:"tokens,omitempty"`
+}
+
+type tokenRecord struct {
+	ID      string    `json:"id"` // the public part
+	Expires time.Time `json:"expires"`
+}
+
+// recordOf returns a client with those of its tokens that are valid.
+func recordOf(c *storage.Client, tokens []*storage.Token, now time.Time) clientRecord {
+	r := clientRecord{Name: c.Name, Scopes: c.Scopes, Profile: c.Profile, Networks: c.Networks}
+	for _, t := range tokens {
+		if now.Before(t.Expires) {
+			r.Tokens = append(r.Tokens, tokenRecord{t.ID, t.Expires.UTC()})
+		}
+	}
+	return r
+}
+
+// withEnds returns tokens as they are when some have been given an end.
+func withEnds(tokens []*storage.Token, ends []TokenEnd) []*storage.Token {
+	at := map[string]time.Time{}
+	for _, e := range ends {
+		at[e.Token] = e.At
+	}
+	list := slices.Clone(tokens)
+	for i, t := range list {
+		if end, ok := at[t.ID]; ok {
+			short := *t
+			short.Expires = earlier(t.Expires, end)
+			list[i] = &short
+		}
+	}
+	return list
 }
 
 // noMoreThan returns nil if by may do itself all that these scopes allow: read and

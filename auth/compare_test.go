@@ -87,7 +87,7 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 			if left == nil || known(left) || known(right) {
 				return true
 			}
-			text := printed(files, n.(ast.Node))
+			text := printed(files, n)
 			if secretNames.MatchString(printed(files, left)) || secretNames.MatchString(printed(files, right)) {
 				seen[text] = true
 				if comparedOpenly[text] == "" {

@@ -27,6 +27,10 @@ type Credential struct {
 	// TemporaryUsed says that somebody has signed in with it, which works once.
 	TemporaryUsed bool `json:"temporaryUsed,omitzero"`
 
+	// Pushed says that the password came over SCIM, or from whoever knew one that did:
+	// it proves nothing of somebody who has become an administrator since.
+	Pushed bool `json:"pushed,omitzero"`
+
 	// TOTP is the factor that passcodes are made with, Pending one that has not been
 	// confirmed. Recovery are the hashes of the codes that stand in for a passcode
 	// once each.
@@ -39,11 +43,19 @@ type Credential struct {
 
 	Throttle Throttle `json:"throttle,omitzero"`
 
+	// Devices are what the user has signed in from in the last 30 days, the latest
+	// first.
+	Devices []Device `json:"devices,omitempty"`
+
 	// Generation changes with whatever ends sessions: one that began in another
 	// generation has ended.
 	Generation int64 `json:"generation,omitzero"`
 	// BreakGlass marks an account for emergencies.
 	BreakGlass bool `json:"breakGlass,omitzero"`
+
+	// LastSignIn is when the user's last session began. It is written with what each
+	// sign-in changes here in any case.
+	LastSignIn time.Time `json:"lastSignIn,omitzero"`
 
 	// Unknown is what a newer Roster has put there. It is kept.
 	Unknown jsontext.Value `json:",embed"`
@@ -54,11 +66,34 @@ type Credential struct {
 // SetPassword puts a password of the user's own, as a hash, in the place of what
 // was there. An empty hash is no password. The user's sessions end.
 func (c *Credential) SetPassword(hash string, at time.Time) {
-	c.PasswordHash, c.PasswordSet, c.Temporary, c.PasswordExpires, c.TemporaryUsed = hash, at, false, time.Time{}, false
+	c.PasswordHash, c.PasswordSet, c.Temporary, c.PasswordExpires, c.TemporaryUsed, c.Pushed = hash, at, false, time.Time{}, false, false
 	if hash == "" {
 		c.PasswordSet = time.Time{}
 	}
 	c.Generation++
+}
+
+// PushPassword puts a password that came over SCIM, as a hash, in the place of what was
+// there.
+func (c *Credential) PushPassword(hash string, at time.Time) {
+	c.SetPassword(hash, at)
+	c.Pushed = hash != ""
+}
+
+// changePassword puts a password in the place of one that was given just now. Whoever
+// knew that one knows this one.
+func (c *Credential) changePassword(hash string, at time.Time) {
+	pushed := c.Pushed
+	c.SetPassword(hash, at)
+	c.Pushed = pushed
+}
+
+// beginAnew removes the factors of an administrator that were enrolled with a password
+// that others knew.
+func (c *Credential) beginAnew(administrator bool) {
+	if administrator && c.Pushed {
+		c.resetMFA()
+	}
 }
 
 // setTemporary puts a temporary password, good until expires, or for ever if that is
@@ -66,6 +101,13 @@ func (c *Credential) SetPassword(hash string, at time.Time) {
 func (c *Credential) setTemporary(hash string, at, expires time.Time) {
 	c.SetPassword(hash, at)
 	c.Temporary, c.PasswordExpires = true, expires
+}
+
+// signedIn notes that a session began.
+func (c *Credential) signedIn(at time.Time) {
+	if at.After(c.LastSignIn) {
+		c.LastSignIn = at
+	}
 }
 
 // passwordGood reports whether the password is one that can be signed in with.

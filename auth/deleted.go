@@ -16,6 +16,10 @@ func Revive(tx storage.Tx, user string) error {
 	return endActivations(tx, "principal/"+user)
 }
 
+// RequestKind is the kind of the items that hold what users ask for, found by
+// "user/" and the id; see internal/access.
+const RequestKind = "role-request"
+
 // Forget is part of purging a deleted user: everything that this package keeps of them
 // goes, except what the audit trail says. What proves who somebody is cannot be had
 // back.
@@ -33,7 +37,15 @@ func Forget(tx storage.Tx, user string) error {
 	if _, err := dropSessions(tx, user); err != nil {
 		return err
 	}
-	if _, err := deleteItems(tx, SignInKind, user); err != nil {
+	for _, key := range []string{user, signInsOf(user)} {
+		if _, err := deleteItems(tx, SignInKind, key); err != nil {
+			return err
+		}
+	}
+	if err := forgetLinks(tx, user); err != nil {
+		return err
+	}
+	if _, err := deleteItems(tx, RequestKind, "user/"+user); err != nil {
 		return err
 	}
 	return endActivations(tx, "principal/"+user)

@@ -189,6 +189,12 @@ func (p Principal) assignable(r *Role) bool {
 	return false
 }
 
+// MayGive returns nil if the principal may give a role to somebody who holds none, or a
+// *DeniedError.
+func (p Principal) MayGive(r *Role) error {
+	return Effect{Subjects: []Subject{{After: []*Role{r}}}}.Permitted(p)
+}
+
 // manageable reports whether a known principal may change those who hold a role.
 func (p Principal) manageable(r *Role) bool {
 	return p.Kind == Operator || !privileged(r) || p.Kind == User && p.Permissions.Has(needOf(r))

@@ -52,9 +52,18 @@ func EffectiveRolesTx(tx storage.Tx, user *storage.Resource, now time.Time) ([]*
 
 // HeldRolesTx returns the roles that a user or group holds, inside a write: those
 // that are in force, eligible, or begin later. They are what an Effect has as
-// Before and After.
+// Before and After. Whoever a link leads from to another tenant counts as a Global
+// Administrator.
 func HeldRolesTx(tx storage.Tx, subject *storage.Resource, now time.Time) ([]*Role, error) {
-	return inside(tx, subject).roles(subject.ID, now, func(g *Grant, now time.Time) bool { return !g.Ended(now) })
+	roles, err := inside(tx, subject).roles(subject.ID, now, func(g *Grant, now time.Time) bool { return !g.Ended(now) })
+	if err != nil {
+		return nil, err
+	}
+	out, err := linksTx(tx, linkOut+subject.ID)
+	if global := BuiltInRole(GlobalAdministrator); len(out) > 0 && !holds(roles, global) {
+		roles = append(roles, global)
+	}
+	return roles, err
 }
 
 // PermissionsOf returns what roles let their holder do together, and their ids.

@@ -27,7 +27,7 @@ func (p Principal) Entry(ctx context.Context, at time.Time, action, typ, id stri
 	e := storage.AuditEntry{
 		At: milli(at), RequestID: RequestID(ctx), Actor: p.Actor(), From: address(p.From), Action: action, Type: typ, ID: id,
 	}
-	if p.Level != 0 {
+	if p.Level != 0 && p.Invitation == "" {
 		e.Level = p.Level.String()
 	}
 	return e

@@ -116,6 +116,11 @@ func GrantsOf(tx storage.ItemWriter, role string) ([]*Grant, error) {
 	return grantsFrom(tx.Items(grantKind, "role/"+role))
 }
 
+// FindGrantsOf is GrantsOf outside of a write.
+func FindGrantsOf(ctx context.Context, items storage.Items, tenant storage.TenantID, role string) ([]*Grant, error) {
+	return grantsFrom(items.Items(ctx, tenant, grantKind, "role/"+role))
+}
+
 func grantFrom(i *storage.Item) (*Grant, error) {
 	g := &Grant{ID: i.ID, item: i}
 	if err := json.Unmarshal(i.Data, g); err != nil || g.Role == "" || g.Principal == "" {

@@ -22,6 +22,13 @@ type Holding struct {
 	Start, End time.Time // zero: without a limit
 }
 
+func (h Holding) begun(now time.Time) bool { return h.Start.IsZero() || !now.Before(h.Start) }
+
+// InForce reports whether it gives the role at this time.
+func (h Holding) InForce(now time.Time) bool {
+	return h.begun(now) && (h.End.IsZero() || now.Before(h.End)) && (!h.Eligible || now.Before(h.ActiveTill))
+}
+
 // Holdings finds who holds what, for people to read. What it says is put together
 // from several reads, and may mix states that follow each other closely.
 type Holdings struct {
@@ -54,28 +61,39 @@ func (h Holdings) OfRole(ctx context.Context, tenant storage.TenantID, role stri
 		if g.PrincipalType != PrincipalGroup {
 			continue
 		}
-		seen := map[string]bool{g.Principal: true}
-		for level := []string{g.Principal}; len(level) > 0; {
-			group := level[0]
-			level = level[1:]
-			for m, err := range h.Store.Members(ctx, tenant, group, "") {
-				if err != nil {
-					return err
-				}
-				if seen[m.Value] {
-					continue
-				}
-				seen[m.Value] = true
-				if m.Type == PrincipalGroup {
-					level = append(level, m.Value)
-					continue
-				}
-				through := holdingOf(g)
-				through.Principal, through.Type, through.Through = m.Value, m.Type, g.Principal
-				through.ActiveTill = active[g.ID+"/"+m.Value]
-				if err := fn(through); err != nil {
-					return err
-				}
+		err := h.within(ctx, tenant, g.Principal, func(m storage.Member) error {
+			through := holdingOf(g)
+			through.Principal, through.Type, through.Through = m.Value, m.Type, g.Principal
+			through.ActiveTill = active[g.ID+"/"+m.Value]
+			return fn(through)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within calls fn for the users in a group, directly or through others, each once.
+func (h Holdings) within(ctx context.Context, tenant storage.TenantID, group string, fn func(storage.Member) error) error {
+	seen := map[string]bool{group: true}
+	for level := []string{group}; len(level) > 0; {
+		group := level[0]
+		level = level[1:]
+		for m, err := range h.Store.Members(ctx, tenant, group, "") {
+			if err != nil {
+				return err
+			}
+			if seen[m.Value] {
+				continue
+			}
+			seen[m.Value] = true
+			if m.Type == PrincipalGroup {
+				level = append(level, m.Value)
+				continue
+			}
+			if err := fn(m); err != nil {
+				return err
 			}
 		}
 	}
@@ -123,34 +141,71 @@ func (h Holdings) OfUser(ctx context.Context, tenant storage.TenantID, user stri
 	return list, nil
 }
 
-// Administrators returns the ways in which somebody holds an administrative role, in
-// the order of the roles' ids: the report on privileged accounts.
-func (h Holdings) Administrators(ctx context.Context, tenant storage.TenantID) ([]Holding, error) {
+// Administrators calls fn for each way in which somebody holds an administrative role,
+// role by role in the order of their ids.
+func (h Holdings) Administrators(ctx context.Context, tenant storage.TenantID, fn func(*Role, Holding) error) error {
+	roles, err := h.AdministrativeRoles(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for _, r := range roles {
+		if err := h.OfRole(ctx, tenant, r.ID, func(x Holding) error { return fn(r, x) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AdministrativeRoles returns the administrative roles that are given to anybody, in the
+// order of their ids.
+func (h Holdings) AdministrativeRoles(ctx context.Context, tenant storage.TenantID) ([]*Role, error) {
 	grants, err := grantsFrom(h.Store.Items(ctx, tenant, grantKind, watchedKey))
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
+	seen := map[string]bool{}
+	var roles []*Role
 	for _, g := range grants {
+		if seen[g.Role] {
+			continue
+		}
+		seen[g.Role] = true
 		r, err := FindRole(ctx, h.Store, tenant, g.Role)
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
 		case err != nil:
 			return nil, err
 		case privileged(r):
-			ids = append(ids, r.ID)
+			roles = append(roles, r)
 		}
 	}
-	slices.Sort(ids)
-	var list []Holding
-	for _, id := range slices.Compact(ids) {
-		err := h.OfRole(ctx, tenant, id, func(x Holding) error { list = append(list, x); return nil })
-		if err != nil {
-			return nil, err
+	slices.SortFunc(roles, func(a, b *Role) int { return strings.Compare(a.ID, b.ID) })
+	return roles, nil
+}
+
+// Approvers returns the users who could give a role to somebody, after activating
+// their own roles if they have to, in the order of their ids.
+func (h Holdings) Approvers(ctx context.Context, tenant storage.TenantID, role *Role) ([]string, error) {
+	now := h.Now()
+	may := map[string]Permissions{}
+	err := h.Administrators(ctx, tenant, func(r *Role, x Holding) error {
+		if x.Type == PrincipalUser && x.begun(now) {
+			may[x.Principal] |= r.Permissions
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	needs := permissionsFor["RoleAssignment"][Create] | NewPermissions(needOf(role))
+	var users []string
+	for user, has := range may {
+		if has.HasAll(needs) {
+			users = append(users, user)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Holding) int { return strings.Compare(a.Role, b.Role) })
-	return list, nil
+	slices.Sort(users)
+	return users, nil
 }
 
 // active returns until when roles are active that had to be activated, by

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/roster-id/roster/storage"
 )
 
@@ -14,6 +16,7 @@ type trial struct {
 	rules  []Rule
 	facts  SignInFacts
 	device string
+	older  []Device // beside those that the credential remembers
 }
 
 // judge gathers what rules look at. It does the same work whether or not there is
@@ -32,24 +35,34 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string)
 		return nil, err
 	}
 	_, ids := PermissionsOf(roles)
-	p, err := recall(ctx, a.Store, r.Tenant, user, shortened(r.Agent), r.From, a.Now())
+	older, err := recordedDevices(ctx, a.Store, r.Tenant, user)
 	if err != nil {
 		return nil, err
 	}
-	return &trial{rules: rules, device: p.device, facts: SignInFacts{
-		Administrative: slices.ContainsFunc(roles, privileged), Roles: ids, Groups: groups, From: r.From, NewDevice: p.newDevice, IdleDays: p.idleDays,
+	return &trial{rules: rules, device: deviceOf(r.Tenant, user, shortened(r.Agent), r.From), older: older, facts: SignInFacts{
+		Administrative: slices.ContainsFunc(roles, privileged), Roles: ids, Groups: groups, From: r.From,
 	}}, nil
 }
 
+// past returns what is remembered of an account's sign-ins.
+func (t *trial) past(c *Credential, now time.Time) past {
+	return remember(slices.Concat(c.Devices, t.older), t.device, now)
+}
+
 // verdict says what the rules come to for an account.
-func (t *trial) verdict(c *Credential) Judgement {
-	t.facts.BreakGlass = c.BreakGlass
+func (t *trial) verdict(c *Credential, now time.Time) Judgement {
+	p := t.past(c, now)
+	t.facts.BreakGlass, t.facts.NewDevice, t.facts.IdleDays = c.BreakGlass, p.newDevice, p.idleDays
 	return Judge(t.rules, t.facts)
 }
 
 // record writes down a sign-in that was accepted. No other is recorded: it would be
 // one write more for a password that was right, and so tell that it was.
 func (t *trial) record(w *settlement, verdict Judgement) error {
+	for _, d := range t.older {
+		w.c.saw(d)
+	}
+	w.c.saw(Device{ID: t.device, At: w.now, From: address(t.facts.From)})
 	return record(w.tx, RecordedSignIn{
 		User: w.id, At: w.now, Device: t.device, Rules: verdict.Applied, Reported: verdict.Reported, Facts: t.facts,
 	})
@@ -59,7 +72,8 @@ func (t *trial) record(w *settlement, verdict Judgement) error {
 var ErrTooManyRules = fmt.Errorf("a tenant has at most %d conditional rules", RulesKept)
 
 // PutRule stores a valid rule, as a new one or in the place of the one with its id;
-// the error is storage.ErrNotFound if there is none, *InvalidError, or ErrTooManyRules.
+// the error is storage.ErrNotFound if there is none, *InvalidError, ErrTooManyRules, or
+// ErrLastAdministrator if it would let in no Global Administrator any more.
 func (a *Authenticator) PutRule(ctx context.Context, by Principal, r Rule, isNew bool) error {
 	if err := r.Validate(); err != nil {
 		return err
@@ -72,51 +86,72 @@ func (a *Authenticator) DeleteRule(ctx context.Context, by Principal, id string)
 	return a.changeRule(ctx, by, id, false, nil)
 }
 
+// changeRule puts next, or nothing, in the place of a rule.
 func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string, isNew bool, next *Rule) error {
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		var prev *storage.Item
-		if isNew {
-			if err := tx.Guard(RuleKind); err != nil {
-				return err
-			}
-			all, err := tx.Items(RuleKind, "")
-			if err != nil {
-				return err
-			}
-			if len(all) >= RulesKept {
-				return ErrTooManyRules
-			}
-		} else {
-			var err error
-			if prev, err = tx.Item(RuleKind, id); err != nil {
-				return err
-			}
+		now := milli(a.Now())
+		prev, err := ruleToChange(tx, id, isNew)
+		if err != nil {
+			return err
 		}
-		action := "rule.create"
+		var before, after any
+		if prev != nil {
+			before = jsontext.Value(prev.Data)
+		}
 		if next == nil {
-			action = "rule.delete"
-			if err := tx.DeleteItem(prev); err != nil {
-				return err
-			}
+			err = tx.DeleteItem(prev)
 		} else {
-			if prev != nil {
-				action = "rule.replace"
-			}
-			data, err := next.data()
-			if err != nil {
+			var data []byte
+			if data, err = next.data(); err != nil {
 				return err
 			}
-			if err := tx.PutItem(prev, &storage.Item{Kind: RuleKind, ID: id, Data: data}); err != nil {
-				return err
-			}
+			after = jsontext.Value(data)
+			err = KeepAdministrator(tx, now, func() error {
+				return tx.PutItem(prev, &storage.Item{Kind: RuleKind, ID: id, Data: data})
+			})
 		}
-		return a.auditOf(ctx, tx, by, action, "Rule", id, milli(a.Now()))
+		if err != nil {
+			return err
+		}
+		action := "rule.replace"
+		switch {
+		case prev == nil:
+			action = "rule.create"
+		case next == nil:
+			action = "rule.delete"
+		}
+		e := by.Entry(ctx, now, action, "Rule", id)
+		if err := told(&e, before, after); err != nil {
+			return err
+		}
+		return tx.Audit(e)
 	})
 }
 
+// ruleToChange returns the item of a rule that there is, or nil for a new one if there
+// may be one more.
+func ruleToChange(tx storage.Tx, id string, isNew bool) (*storage.Item, error) {
+	if !isNew {
+		return tx.Item(RuleKind, id)
+	}
+	if err := tx.Guard(RuleKind); err != nil {
+		return nil, err
+	}
+	all, err := tx.Items(RuleKind, "")
+	if err == nil && len(all) >= RulesKept {
+		err = ErrTooManyRules
+	}
+	return nil, err
+}
+
 // MarkEmergency marks a user's account as one for emergencies, which conditional
-// rules do not apply to and whose use is reported, or takes the mark away. The error
-// is that of Permitted, or storage.ErrNotFound.
+// rules do not apply to and whose use is reported, or takes the mark away. The user's
+// sessions end. The error is ErrSelf, a *DeniedError, storage.ErrNotFound, or
+// ErrLastAdministrator if the rules would let in no Global Administrator without the mark.
 func (a *Authenticator) MarkEmergency(ctx context.Context, by Principal, user string, marked bool) error {
-	return a.change(ctx, by, user, PermissionRolesAssignGlobal, "credential.emergency", func(c *Credential, _ time.Time) { c.BreakGlass = marked })
+	defer a.InvalidateUser(user)
+	return a.change(ctx, by, user, PermissionRolesAssignGlobal, "credential.emergency", func(c *Credential, _ time.Time) {
+		c.BreakGlass = marked
+		c.Generation++
+	})
 }

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"errors"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -20,6 +22,12 @@ type usability uint8
 
 const (
 	unusable usability = iota
+	// byLink: with nothing of their own to sign in with, from an account in another
+	// tenant, which may be gone at any time.
+	byLink
+	// shut: conditional rules let the account in from nowhere that it is known to
+	// sign in from.
+	shut
 	// forNow: the role or the password ends, or the role had to be activated.
 	forNow
 	forGood
@@ -29,9 +37,13 @@ const (
 // password, the passcode or the sign-in from somebody. The error is
 // ErrLastAdministrator if there was a usable Global Administrator before and there is
 // none after it, whoever asks: one who has the role at present, is active, and has a
-// password and a confirmed passcode. If there was one whose role and password do not
-// end by themselves, there has to be one like that after it. Of several such writes at
-// the same time each sees what those before it did.
+// password that did not come over SCIM, and a confirmed passcode. If there was one whom conditional rules let in,
+// there has to be one like that after it; so with one whose role and password do not end
+// by themselves. Of several such writes at the same time each sees what those before it
+// did.
+//
+// A Global Administrator whom a link from another tenant leads to, and who can sign in
+// by nothing else, is not usable, but cannot be removed as long as there is nobody better.
 func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 	if err := tx.Guard(adminGuard); err != nil {
 		return err
@@ -53,19 +65,35 @@ func KeepAdministrator(tx storage.Tx, now time.Time, write func() error) error {
 // usableAdministrator reports whether there is one.
 func usableAdministrator(tx storage.Tx, now time.Time) (bool, error) {
 	best, err := bestAdministrator(tx, now)
-	return best > unusable, err
+	return best > byLink, err
+}
+
+// administrators looks for one, in a write.
+type administrators struct {
+	tx    storage.Tx
+	now   time.Time
+	rules []Rule               // those that block
+	seen  map[string]usability // of the groups, how long their members have the role
 }
 
 // bestAdministrator returns how long somebody can go on who can for longest.
 func bestAdministrator(tx storage.Tx, now time.Time) (usability, error) {
-	grants, err := GrantsOf(tx, GlobalAdministrator)
+	rules, err := rulesFrom(tx.Items(RuleKind, ""))
+	if err != nil {
+		return unusable, err
+	}
+	rules = slices.DeleteFunc(rules, func(r Rule) bool { return r.State != RuleOn || r.Then != Block })
+	return (&administrators{tx, now, rules, map[string]usability{}}).best()
+}
+
+func (s *administrators) best() (usability, error) {
+	grants, err := GrantsOf(s.tx, GlobalAdministrator)
 	if err != nil {
 		return unusable, err
 	}
 	best := unusable
-	seen := map[string]usability{} // of the groups, how long their members have the role
 	for _, g := range grants {
-		if !g.InForce(now) {
+		if !g.InForce(s.now) {
 			continue
 		}
 		most := forGood
@@ -75,37 +103,41 @@ func bestAdministrator(tx storage.Tx, now time.Time) (usability, error) {
 		u := unusable
 		switch g.PrincipalType {
 		case PrincipalUser:
-			u, err = usable(tx, g.Principal, most, now)
+			u, err = s.usable(g.Principal, most)
 		case PrincipalGroup:
-			u, err = usableIn(tx, g.Principal, most, now, seen)
+			u, err = s.usableIn(g.Principal, most)
 		}
 		if best = max(best, u); best == forGood || err != nil {
 			return best, err
 		}
 	}
-	if best == forNow {
+	if best >= forNow {
 		return best, nil
 	}
-	active, err := activationsFrom(tx.Items(activationKind, "role/"+GlobalAdministrator))
+	active, err := activationsFrom(s.tx.Items(activationKind, "role/"+GlobalAdministrator))
 	if err != nil {
 		return unusable, err
 	}
 	for _, a := range active {
-		if !a.InForce(now) {
+		if !a.InForce(s.now) {
 			continue
 		}
-		u, err := usable(tx, a.Principal, forNow, now)
+		u, err := s.usable(a.Principal, forNow)
 		if err != nil {
 			return unusable, err
 		}
-		if u == unusable {
+		if u <= best {
 			continue
 		}
-		if still, err := stillEligible(tx, a, now); still || err != nil {
-			return u, err
+		still, err := stillEligible(s.tx, a, s.now)
+		if err != nil {
+			return unusable, err
+		}
+		if still {
+			best = u
 		}
 	}
-	return unusable, nil
+	return best, nil
 }
 
 // stillEligible reports whether an activation of a user who is there gives its role.
@@ -123,12 +155,12 @@ func stillEligible(tx storage.Tx, a *Activation, now time.Time) (bool, error) {
 
 // usableIn returns how long somebody in a group can go on, directly in it or through
 // others, who has the role for most.
-func usableIn(tx storage.Tx, group string, most usability, now time.Time, seen map[string]usability) (usability, error) {
-	if seen[group] >= most {
+func (s *administrators) usableIn(group string, most usability) (usability, error) {
+	if s.seen[group] >= most {
 		return unusable, nil
 	}
-	seen[group] = most
-	g, err := tx.Get(PrincipalGroup, group)
+	s.seen[group] = most
+	g, err := s.tx.Get(PrincipalGroup, group)
 	if errors.Is(err, storage.ErrNotFound) {
 		return unusable, nil
 	}
@@ -138,7 +170,7 @@ func usableIn(tx storage.Tx, group string, most usability, now time.Time, seen m
 	// The members are read whole before anything else is asked: a store answers
 	// one question at a time.
 	var users, groups []string
-	err = tx.EachMember(g, func(m storage.Member) error {
+	err = s.tx.EachMember(g, func(m storage.Member) error {
 		if m.Type == PrincipalGroup {
 			groups = append(groups, m.Value)
 		} else {
@@ -151,13 +183,13 @@ func usableIn(tx storage.Tx, group string, most usability, now time.Time, seen m
 	}
 	best := unusable
 	for _, id := range users {
-		u, err := usable(tx, id, most, now)
+		u, err := s.usable(id, most)
 		if best = max(best, u); best == most || err != nil {
 			return best, err
 		}
 	}
 	for _, sub := range groups {
-		u, err := usableIn(tx, sub, most, now, seen)
+		u, err := s.usableIn(sub, most)
 		if best = max(best, u); best == most || err != nil {
 			return best, err
 		}
@@ -167,8 +199,8 @@ func usableIn(tx storage.Tx, group string, most usability, now time.Time, seen m
 
 // usable returns how long a user can sign in as an administrator who has the role for
 // most.
-func usable(tx storage.Tx, user string, most usability, now time.Time) (usability, error) {
-	r, err := tx.Get(PrincipalUser, user)
+func (s *administrators) usable(user string, most usability) (usability, error) {
+	r, err := s.tx.Get(PrincipalUser, user)
 	if errors.Is(err, storage.ErrNotFound) {
 		return unusable, nil
 	}
@@ -178,14 +210,56 @@ func usable(tx storage.Tx, user string, most usability, now time.Time) (usabilit
 	if !parseAccount(r).active {
 		return unusable, nil
 	}
-	c, err := ReadCredential(tx, user)
+	c, err := ReadCredential(s.tx, user)
 	switch {
 	case err != nil:
 		return unusable, err
-	case !c.passwordGood(now) || c.TOTP == nil || c.Throttle.FactorDisabled:
-		return unusable, nil
+	case !c.passwordGood(s.now) || c.Pushed || c.TOTP == nil || c.Throttle.FactorDisabled:
+		links, err := linksTx(s.tx, linkIn+user)
+		if err != nil || len(links) == 0 {
+			return unusable, err
+		}
+		return byLink, nil
+	}
+	in, err := s.letIn(r, c)
+	switch {
+	case err != nil:
+		return unusable, err
+	case !in:
+		return shut, nil
 	case !c.PasswordExpires.IsZero():
 		return forNow, nil
 	}
 	return most, nil
+}
+
+// letIn reports whether the rules would let an administrator in now, from one of the
+// devices that the account is known to sign in from. From elsewhere they might, but
+// nobody knows whether its owner can be there.
+func (s *administrators) letIn(r *storage.Resource, c *Credential) (bool, error) {
+	if len(s.rules) == 0 || c.BreakGlass {
+		return true, nil
+	}
+	groups, err := aboveTx(s.tx, r)
+	if err != nil {
+		return false, err
+	}
+	roles, err := EffectiveRolesTx(s.tx, r, s.now)
+	if err != nil {
+		return false, err
+	}
+	_, ids := PermissionsOf(roles)
+	devices := c.Devices
+	if len(devices) == 0 {
+		devices = []Device{{}} // unknown, and from nowhere
+	}
+	for _, d := range devices {
+		p := remember(c.Devices, d.ID, s.now)
+		from, _ := netip.ParseAddr(d.From) // the zero address if it is not known
+		facts := SignInFacts{Administrative: true, Roles: ids, Groups: groups, From: from, NewDevice: p.newDevice, IdleDays: p.idleDays}
+		if !Judge(s.rules, facts).Block {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -49,6 +49,7 @@ const passwordQueue = 32
 type Hasher struct {
 	admitted chan struct{} // at work or waiting
 	working  chan struct{}
+	memory   hashMemory
 	// What new hashes are made with.
 	others, administrators argon2id.Params
 
@@ -61,8 +62,18 @@ func NewHasher() *Hasher {
 	return &Hasher{
 		admitted: make(chan struct{}, cores+passwordQueue),
 		working:  make(chan struct{}, cores),
+		memory:   hashMemory{most: cores * int(administratorParams.Memory) << 10},
 		others:   passwordParams, administrators: administratorParams,
 	}
+}
+
+// NewWeakHasher makes a Hasher whose hashes cost next to nothing, for tests of what is
+// around passwords. No server uses it.
+func NewWeakHasher() *Hasher {
+	h := NewHasher()
+	h.others.Memory, h.others.Iterations = 8, 1
+	h.administrators.Memory, h.administrators.Iterations = 16, 1
+	return h
 }
 
 // Hash returns the hash of a password in PHC string format, with a new salt. The
@@ -124,8 +135,9 @@ func (h *Hasher) admit(password string) (*ticket, error) {
 func (t *ticket) release() { <-t.h.admitted }
 
 func (t *ticket) hash(ctx context.Context, administrator bool) (phc string, err error) {
-	err = t.work(ctx, func() error {
-		phc, err = argon2id.CreateHash(t.password, t.h.params(administrator))
+	p := t.h.params(administrator)
+	err = t.work(ctx, p, func() error {
+		phc, err = argon2id.CreateHash(t.password, p)
 		return err
 	})
 	return phc, err
@@ -135,15 +147,19 @@ func (t *ticket) verify(ctx context.Context, phc string) (ok bool, err error) {
 	if err := checkHash(phc); err != nil {
 		return false, err
 	}
-	err = t.work(ctx, func() error {
+	p, _, _, err := argon2id.DecodeHash(phc)
+	if err != nil {
+		return false, ErrPasswordHash
+	}
+	err = t.work(ctx, p, func() error {
 		ok, err = argon2id.ComparePasswordAndHash(t.password, phc)
 		return err
 	})
 	return ok, err
 }
 
-// work waits for a core and does something on it.
-func (t *ticket) work(ctx context.Context, fn func() error) error {
+// work waits for a core and hashes something on it, with these parameters.
+func (t *ticket) work(ctx context.Context, p *argon2id.Params, fn func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -153,6 +169,9 @@ func (t *ticket) work(ctx context.Context, fn func() error) error {
 		if t.h.worked != nil {
 			t.h.worked()
 		}
+		bytes := int(p.Memory) << 10
+		t.h.memory.take(bytes)
+		defer t.h.memory.give(bytes)
 		return fn()
 	case <-ctx.Done():
 		return ctx.Err()

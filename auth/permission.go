@@ -31,7 +31,7 @@ func (a Act) String() string {
 }
 
 // May reports whether the principal may do this to resources of the type with
-// this name ("User", "Group", "Role", "RoleAssignment") in its own tenant. A client
+// this name ("User", "Group", "Role", "RoleAssignment", "Invitation") in its own tenant. A client
 // may by its scopes; a user by their permissions, in a session of level MFA. It is
 // false for the zero Principal, for one without a tenant, and for whatever it
 // does not know. Whether the effect of a write is permitted is another question:
@@ -63,6 +63,7 @@ var permissionsFor = map[string][Delete + 1]Permissions{
 	"GroupMembership": acts(PermissionGroupsRead, PermissionGroupsUpdate, PermissionGroupsUpdate, PermissionGroupsUpdate),
 	"Role":            acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
 	"RoleAssignment":  acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
+	"Invitation":      acts(PermissionUsersRead, PermissionUsersInvite, PermissionUsersInvite, PermissionUsersInvite),
 }
 
 // acts makes a row of permissionsFor. As a write answers with what it wrote, it
@@ -155,7 +156,7 @@ var permissions = [...]PermissionInfo{
 	{PermissionRolesAssignAdministrative, "roles.assign.administrative", "Give and take administrative roles other than Global Administrator, and change who holds them."},
 	{PermissionRolesAssignGlobal, "roles.assign.global", "Give and take Global Administrator, and change who holds it."},
 	{PermissionClientsRead, "clients.read", "List provisioning clients and their tokens."},
-	{PermissionClientsWrite, "clients.write", "Create, rotate and revoke provisioning clients."},
+	{PermissionClientsWrite, "clients.write", "Create, change, rotate and revoke provisioning clients."},
 	{PermissionPoliciesRead, "policies.read", "Read the policies for passwords, sign-in and retention."},
 	{PermissionPoliciesWrite, "policies.write", "Change the policies for passwords, sign-in and retention."},
 	{PermissionReportsRead, "reports.read", "Read reports, that on privileged accounts among them."},
@@ -223,7 +224,7 @@ func (s Permissions) Strings() []string {
 // can be compared.
 //
 // A scope is the name of a kind of resource, "users", "groups", "memberships" (the
-// members of groups as resources of their own) or "roles" (which includes role assignments), alone or with ":read" or ":write". Alone it means
+// members of groups as resources of their own), "invitations" or "roles" (which includes role assignments), alone or with ":read" or ":write". Alone it means
 // both. As every write answers with the resource it wrote, ":write" includes
 // ":read", and "users:write" is another way to say "users".
 //
@@ -240,6 +241,7 @@ type scopeSet uint16
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
 	{"groups", []string{"Group"}, 1 << 0, 1 << 1},
+	{"invitations", []string{"Invitation"}, 1 << 8, 1 << 9},
 	{"memberships", []string{"GroupMembership"}, 1 << 6, 1 << 7},
 	{"roles", []string{"Role", "RoleAssignment"}, 1 << 4, 1 << 5},
 	{"users", []string{"User"}, 1 << 2, 1 << 3},

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -61,10 +62,16 @@ type Principal struct {
 	// proves nothing.
 	Token string
 
+	// Invitation is the id of the one by which the principal acts without being there:
+	// it invited somebody, who accepts now.
+	Invitation string
+
 	// Of a user.
 	Session    string    // the public id of the session
 	Level      Level     // of the session
 	PasscodeAt time.Time // when a passcode was last given in it, zero for never
+	// Moved says that the session began in another tenant; see Authenticator.Move.
+	Moved bool
 	// Roles are the ids of the roles that the user has at present, for people to
 	// see; what they let the user do is in Permissions.
 	Roles       []string
@@ -91,6 +98,20 @@ func (p Principal) Actor() string {
 		return "operator"
 	}
 	return "nobody"
+}
+
+// actor is Principal.Actor the other way round.
+func actor(s string) (Kind, string) {
+	kind, id, _ := strings.Cut(s, ":")
+	switch {
+	case s == "operator":
+		return Operator, ""
+	case kind == "client" && id != "":
+		return Client, id
+	case kind == "user" && id != "":
+		return User, id
+	}
+	return 0, ""
 }
 
 // The profiles of a client beside "", the usual tolerance.

@@ -16,7 +16,7 @@ import (
 )
 
 // SignInKind is the kind of the items that sign-ins are recorded in. They are
-// found by the user's id, and by the day.
+// found by the day, and by signInsOf.
 const SignInKind = "signin"
 
 // signInDays is for how many days a sign-in is recorded.
@@ -53,34 +53,22 @@ func deviceOf(tenant storage.TenantID, user, agent string, from netip.Addr) stri
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// past is what is recorded about the sign-ins of one account.
-type past struct {
-	device    string // of the sign-in under way
-	newDevice bool
-	idleDays  int
-}
-
-// recall returns what is recorded about a user, for a sign-in under way.
-func recall(ctx context.Context, s storage.Items, tenant storage.TenantID, user, agent string, from netip.Addr, now time.Time) (past, error) {
-	p := past{device: deviceOf(tenant, user, agent, from), newDevice: true, idleDays: -1}
+// recordedDevices returns the devices of the sign-ins that were recorded of a user
+// before credentials remembered them. There are none any more 30 days later.
+func recordedDevices(ctx context.Context, s storage.Items, tenant storage.TenantID, user string) ([]Device, error) {
 	items, err := s.Items(ctx, tenant, SignInKind, user)
 	if err != nil {
-		return past{}, fmt.Errorf("read recorded sign-ins: %w", err)
+		return nil, fmt.Errorf("read recorded sign-ins: %w", err)
 	}
+	var list []Device
 	for _, item := range items {
 		in, err := recordedFrom(item)
 		if err != nil {
-			return past{}, err
+			return nil, err
 		}
-		if now.Sub(in.At) >= signInDays*day {
-			continue
-		}
-		p.newDevice = p.newDevice && in.Device != p.device
-		if d := max(0, int(now.Sub(in.At)/day)); p.idleDays < 0 || d < p.idleDays {
-			p.idleDays = d
-		}
+		list = append(list, Device{ID: in.Device, At: in.At})
 	}
-	return p, nil
+	return list, nil
 }
 
 func recordedFrom(item *storage.Item) (in RecordedSignIn, err error) {
@@ -97,9 +85,13 @@ func record(tx storage.Tx, in RecordedSignIn) error {
 		return err
 	}
 	return tx.PutItem(nil, &storage.Item{
-		Kind: SignInKind, ID: rand.Text(), Keys: []string{in.User, dayKey(in.At)}, Expires: in.At.Add(signInDays * day), Data: data,
+		Kind: SignInKind, ID: rand.Text(), Keys: []string{dayKey(in.At), signInsOf(in.User)}, Expires: in.At.Add(signInDays * day), Data: data,
 	})
 }
+
+// signInsOf is the key of a user's sign-ins. Those that were recorded before credentials
+// remembered devices have the bare id instead: recordedDevices reads these alone.
+func signInsOf(user string) string { return "user/" + user }
 
 func dayKey(t time.Time) string { return "day/" + t.UTC().Format(time.DateOnly) }
 

@@ -207,7 +207,10 @@ func Judge(rules []Rule, f SignInFacts) Judgement {
 
 // Rules returns the conditional rules of a tenant by id.
 func Rules(ctx context.Context, s storage.Items, tenant storage.TenantID) ([]Rule, error) {
-	items, err := s.Items(ctx, tenant, RuleKind, "")
+	return rulesFrom(s.Items(ctx, tenant, RuleKind, ""))
+}
+
+func rulesFrom(items []*storage.Item, err error) ([]Rule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the conditional rules: %w", err)
 	}

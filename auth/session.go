@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -118,12 +119,22 @@ type session struct {
 	PasscodeAt time.Time `json:"passcodeAt,omitzero"`
 	RecoveryAt time.Time `json:"recoveryAt,omitzero"`
 	// Demand says that a conditional rule asks for a passcode.
-	Demand     bool   `json:"demand,omitzero"`
-	Level      Level  `json:"level"`
-	Generation int64  `json:"generation,omitzero"` // see Credential
-	From       string `json:"from,omitzero"`
-	Agent      string `json:"agent,omitzero"`
+	Demand bool `json:"demand,omitzero"`
+	// Known says that it began on a device that the account had signed in from, Last
+	// when it had signed in before, from wherever.
+	Known      bool      `json:"known,omitzero"`
+	Last       time.Time `json:"last,omitzero"`
+	Level      Level     `json:"level"`
+	Generation int64     `json:"generation,omitzero"` // see Credential
+	From       string    `json:"from,omitzero"`
+	Agent      string    `json:"agent,omitzero"`
+	// Family is the id of the first session, if this one took its place.
+	Family string `json:"family,omitzero"`
+	Via    *via   `json:"via,omitzero"` // nil if it began in this tenant
 }
+
+// family is the same for a session and those that it goes on as.
+func (s *storedSession) family() string { return cmp.Or(s.Family, s.item.ID) }
 
 // ends is when a session is over, whatever is done in it: its item expires no later.
 func (s *session) ends() time.Time { return s.Started.Add(SessionLength) }
@@ -137,8 +148,14 @@ func (s *storedSession) over(c *Credential, now time.Time) bool {
 func (s *session) level(c *Credential, administrator bool, now time.Time) (Level, []Lack) {
 	passcode := within(s.PasscodeAt, SessionLength, now)
 	switch {
+	case s.Via != nil && passcode:
+		return MFA, nil // what the account itself has to prove is not asked for
+	case s.Via != nil:
+		return Limited, []Lack{LacksPasscode}
 	case c.Temporary:
 		return Limited, []Lack{LacksPassword}
+	case c.Pushed && administrator:
+		return Limited, []Lack{LacksHandover}
 	case passcode && !c.Reenrol:
 		return MFA, nil
 	case passcode, c.Reenrol && within(s.RecoveryAt, SessionLength, now):
@@ -151,6 +168,18 @@ func (s *session) level(c *Credential, administrator bool, now time.Time) (Level
 		return Limited, []Lack{LacksEnrolment}
 	}
 	return Password, nil
+}
+
+// lane is where attempts in the session are counted.
+func (s *session) lane(now time.Time) laneName {
+	switch {
+	case within(s.PasscodeAt, SessionLength, now):
+		return laneInside
+	case s.Known:
+		return laneKnown
+	default:
+		return laneStrangers
+	}
 }
 
 // within reports whether something happened, and not longer ago than d.
@@ -170,6 +199,7 @@ type Lack string
 // What can be missing.
 const (
 	LacksPassword  Lack = "password"  // the temporary one has to be changed
+	LacksHandover  Lack = "handover"  // somebody entitled has to give a temporary password or a link
 	LacksEnrolment Lack = "enrolment" // a factor has to be enrolled
 	LacksPasscode  Lack = "passcode"  // one can be given
 )
@@ -182,6 +212,8 @@ type SignInResult struct {
 	Level   Level
 	Missing []Lack
 	Ends    time.Time // at the latest
+	// Last is when the user had signed in before, in the last 30 days, or zero.
+	Last time.Time
 }
 
 // Session is one as it is shown to its user, and to those who look after users.
@@ -193,6 +225,8 @@ type Session struct {
 	Level    Level
 	From     string
 	Agent    string
+	// Tenant is the one in which the session began, if that is another one.
+	Tenant storage.TenantID
 }
 
 var errUnproved = errors.New("a session of level mfa needs a passcode")
@@ -202,7 +236,7 @@ var errUnproved = errors.New("a session of level mfa needs a passcode")
 // item of the one it takes the place of, or nil. c has been saved already.
 func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, administrator bool, prev *storage.Item, now time.Time) (*SignInResult, error) {
 	level, missing := s.level(c, administrator, now)
-	if level == MFA && (c.TOTP == nil || s.PasscodeAt.IsZero()) {
+	if level == MFA && (c.TOTP == nil && s.Via == nil || s.PasscodeAt.IsZero()) {
 		return nil, errUnproved
 	}
 	s.Level, s.Generation = level, c.Generation
@@ -211,6 +245,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 		return nil, err
 	}
 	if prev != nil {
+		s.Family = cmp.Or(s.Family, prev.ID)
 		if err := tx.DeleteItem(prev); err != nil {
 			return nil, err
 		}
@@ -226,7 +261,7 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 	if err := tx.PutItem(nil, i); err != nil {
 		return nil, err
 	}
-	return &SignInResult{Token: text, Session: id, User: s.User, Level: level, Missing: missing, Ends: s.ends()}, nil
+	return &SignInResult{Token: text, Session: id, User: s.User, Level: level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }
 
 // makeRoom removes what has ended, and the oldest sessions if there are too many.
@@ -306,7 +341,7 @@ func DropSessions(tx storage.Tx, user string) (int, error) {
 	return dropSessions(tx, user)
 }
 
-// WritePassword stores a password that somebody else has given a user, as a hash, or
+// WritePassword stores a password that came over SCIM, as a hash, or
 // removes the password if that is empty; the user's sessions end as with
 // DropSessions.
 func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) {
@@ -314,7 +349,7 @@ func WritePassword(tx storage.Tx, user, hash string, at time.Time) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	c.SetPassword(hash, at)
+	c.PushPassword(hash, at)
 	if err := SaveCredential(tx, user, c); err != nil {
 		return 0, err
 	}
@@ -397,6 +432,11 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	if !u.active {
 		return nil, refuseRevoked
 	}
+	if s.Via != nil {
+		if err := a.stillThere(ctx, tenant, s, now); err != nil {
+			return nil, err
+		}
+	}
 	roles, err := EffectiveRoles(ctx, a.Store, tenant, s.User, now)
 	if err != nil {
 		return nil, fmt.Errorf("look up a session: %w", err)
@@ -405,7 +445,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 	p := Principal{
 		Kind: User, Tenant: tenant, ID: s.User, Name: u.userName,
 		// A level that has become higher by itself is not given: nothing was proved.
-		Session: id, Level: min(level, s.Level),
+		Session: id, Level: min(level, s.Level), Moved: s.Via != nil,
 	}
 	p.Permissions, p.Roles = PermissionsOf(roles)
 	if p.Level == MFA {
@@ -440,7 +480,7 @@ func (a *Authenticator) Sessions(ctx context.Context, tenant storage.TenantID, u
 		}
 		list = append(list, Session{
 			ID: s.item.ID, Started: s.Started, LastUsed: later(s.item.Expires.Add(-SessionIdle), s.Started), Ends: s.ends(),
-			Level: s.Level, From: s.From, Agent: s.Agent,
+			Level: s.Level, From: s.From, Agent: s.Agent, Tenant: s.Via.tenant(),
 		})
 	}
 	return list, nil

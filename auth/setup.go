@@ -241,7 +241,9 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 			return err
 		}
 		now := milli(a.Now())
+		c.beginAnew(administrator)
 		c.SetPassword(hash, now)
+		c.signedIn(now)
 		if link.Recover {
 			c.resetMFA()
 		}
@@ -256,7 +258,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if res, err = issue(tx, tenant, s, c, administrator, nil, now); err != nil {
 			return err
 		}
-		by := Principal{Kind: User, Tenant: tenant, ID: link.User, From: r.From}
+		by := Principal{Kind: User, Tenant: tenant, ID: link.User, From: r.From, Level: res.Level}
 		return a.audit(ctx, tx, by, "setup.use", link.User, now)
 	})
 	if err != nil {

@@ -36,6 +36,9 @@ var (
 	ErrPasscodeAge = errors.New("a passcode has to be given first")
 	// ErrPasswordChange: the temporary password has to be changed first.
 	ErrPasswordChange = errors.New("the temporary password has to be changed first")
+	// ErrPasswordPushed: the password of somebody who has become an administrator came
+	// over SCIM. Somebody entitled has to give a temporary one, or a link.
+	ErrPasswordPushed = errors.New("the password came from a provisioning client")
 	// ErrNoEnrolment: no enrolment has begun in this session, or too long ago.
 	ErrNoEnrolment = errors.New("no enrolment has begun")
 	// ErrFactorDisabled: too many passcodes were wrong; somebody entitled has to
@@ -106,13 +109,14 @@ const (
 	eventConfirm   = "confirm"
 	eventPassword  = "password"
 	eventSetup     = "setup"
+	eventMove      = "move"      // into another tenant
 	eventEmergency = "emergency" // a sign-in to an account for emergencies
 	eventLockout   = "lockout"   // with the outcomes locked and disabled
 )
 
 // Events and Outcomes return all that Observe can be told.
 func Events() []string {
-	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventEmergency, eventLockout}
+	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventMove, eventEmergency, eventLockout}
 }
 
 // Outcomes is described at Events.
@@ -147,7 +151,7 @@ func (a *Authenticator) log() *slog.Logger {
 // passcode or a recovery code.
 type SignInRequest struct {
 	Tenant       storage.TenantID
-	Name         string // the user name, or an address that only one user has
+	Name         string // the user name, or an address of a user who signs in by it
 	Password     Secret
 	Passcode     Secret
 	RecoveryCode Secret
@@ -191,7 +195,12 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		return nil, "", err
 	}
 	by := Principal{Tenant: r.Tenant, From: r.From}
-	try, err := a.begin(ctx, by, u.id, eventSignIn, func(storage.Tx, *Credential, time.Time) error { return nil })
+	try, err := a.begin(ctx, by, u.id, eventSignIn, func(_ storage.Tx, c *Credential, now time.Time) (laneName, error) {
+		if rules.past(c, now).newDevice {
+			return laneStrangers, nil
+		}
+		return laneKnown, nil
+	})
 	if err != nil {
 		return nil, "", err
 	}
@@ -221,11 +230,11 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		case !c.passwordGood(w.now):
 			return expired, nil
 		}
-		verdict := rules.verdict(c)
+		verdict := rules.verdict(c, w.now)
 		if verdict.Block {
 			return forbidden, nil
 		}
-		s := session{User: u.id, Started: w.now, PasswordAt: w.now, Demand: verdict.Passcode, From: address(r.From), Agent: shortened(r.Agent)}
+		s := session{User: u.id, Started: w.now, PasswordAt: w.now, Demand: verdict.Passcode, Known: try.lane == laneKnown, Last: rules.past(c, w.now).last, From: address(r.From), Agent: shortened(r.Agent)}
 		switch {
 		case r.Passcode != "":
 			if o, err := a.takePasscode(w, &s, r.Passcode); o != accepted {
@@ -243,6 +252,9 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
 		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
 		w.issue(&res, s, administrator, nil)
+		if c.BreakGlass {
+			w.also = append(w.also, "emergency.use")
+		}
 		return accepted, rules.record(w, verdict)
 	})
 	if err != nil {
@@ -376,7 +388,7 @@ func (a *Authenticator) SelfCheck(ctx context.Context, by Principal, code Secret
 // Enrol makes a TOTP secret, which counts from ConfirmEnrolment on, in the same
 // session. password may be empty if it was given in the session less than StepUpAge
 // ago. Who has a factor has to give a passcode, or a recovery code, as well. The
-// error is ErrPasswordChange, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
+// error is ErrPasswordChange, ErrPasswordPushed, ErrPasswordAge, ErrPasscodeAge or ErrFactorDisabled,
 // or one of those of Passcode.
 func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret) (*Enrolment, error) {
 	u, err := a.account(ctx, by.Tenant, by.ID)
@@ -399,6 +411,8 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 		switch {
 		case c.Temporary:
 			return early, ErrPasswordChange
+		case c.Pushed && w.administrator:
+			return early, ErrPasswordPushed
 		case password == "" && !within(s.PasswordAt, StepUpAge, w.now):
 			return early, ErrPasswordAge
 		case c.Throttle.FactorDisabled:
@@ -440,6 +454,8 @@ func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code
 		switch {
 		case c.Temporary:
 			return early, ErrPasswordChange
+		case c.Pushed && w.administrator:
+			return early, ErrPasswordPushed
 		case c.Throttle.FactorDisabled:
 			return disabled, ErrFactorDisabled
 		}
@@ -494,7 +510,7 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 			// Whoever knows the password alone could lock its owner out.
 			return early, ErrPasscodeAge
 		}
-		c.SetPassword(check.hashed, w.now)
+		c.changePassword(check.hashed, w.now)
 		s.PasswordAt = w.now
 		w.proved(c.TOTP == nil)
 		w.endOthers = true
@@ -511,27 +527,24 @@ func (a *Authenticator) ChangePassword(ctx context.Context, by Principal, curren
 // leaves the factors as they are. The error is ErrSelf, a *DeniedError,
 // storage.ErrNotFound, ErrBusy, or ErrLastAdministrator if the temporary password ends:
 // that one is helped with NewSetup.
-func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (Secret, error) {
+func (a *Authenticator) ResetPassword(ctx context.Context, by Principal, user string) (*Temporary, error) {
 	administrator, err := a.isAdministrator(ctx, by.Tenant, user)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	password, err := newTemporaryPassword(rand.Reader)
+	t, err := a.NewTemporary(ctx, administrator)
 	if err != nil {
-		return "", err
-	}
-	hash, err := a.Hasher.hash(ctx, password.Reveal(), administrator)
-	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer a.InvalidateUser(user)
-	return password, a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
-		var expires time.Time
-		if a.Policy.TemporaryFor > 0 {
-			expires = now.Add(a.Policy.TemporaryFor)
-		}
-		c.setTemporary(hash, now, expires)
+	err = a.change(ctx, by, user, PermissionUsersPasswordReset, "password.reset", func(c *Credential, now time.Time) {
+		c.beginAnew(administrator)
+		a.handOver(c, t, now)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // ResetMFA removes the factors of a user, who has to enrol again, and ends the
@@ -636,14 +649,15 @@ func takeRecovery(w *settlement, s *session, code Secret) outcome {
 // attempt is one that has been counted.
 type attempt struct {
 	at         time.Time
+	lane       laneName
 	admitted   bool
 	hash       string // of the password
 	generation int64  // of the credential: it must be the same when the attempt counts
 }
 
-// begin counts an attempt, in a write of its own. check may refuse it before it
-// counts.
-func (a *Authenticator) begin(ctx context.Context, by Principal, user, event string, check func(storage.Tx, *Credential, time.Time) error) (attempt, error) {
+// begin counts an attempt, in a write of its own. enter says in which lane, or refuses
+// it before it counts.
+func (a *Authenticator) begin(ctx context.Context, by Principal, user, event string, enter func(storage.Tx, *Credential, time.Time) (laneName, error)) (attempt, error) {
 	var t attempt
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		now := milli(a.Now())
@@ -651,10 +665,11 @@ func (a *Authenticator) begin(ctx context.Context, by Principal, user, event str
 		if err != nil {
 			return err
 		}
-		if err := check(tx, c, now); err != nil {
+		lane, err := enter(tx, c, now)
+		if err != nil {
 			return err
 		}
-		t = attempt{at: now, admitted: c.Throttle.begin(now), hash: c.PasswordHash, generation: c.Generation}
+		t = attempt{at: now, lane: lane, admitted: c.Throttle.lane(lane).begin(now), hash: c.PasswordHash, generation: c.Generation}
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}
@@ -677,6 +692,7 @@ type settlement struct {
 	actor     Principal // for the audit trail
 	changed   []string
 	lockout   []outcome
+	also      []string // actions that are recorded as well
 	endOthers bool
 	begun     *newSession
 }
@@ -694,13 +710,18 @@ func (w *settlement) issue(into *SignInResult, s session, administrator bool, pr
 	w.begun = &newSession{s, administrator, prev, into}
 }
 
-// proved uncounts the attempt: with all others, if nothing is left to be proved.
+// lane is where the attempt was counted.
+func (w *settlement) lane() *Lane { return w.c.Throttle.lane(w.try.lane) }
+
+// proved uncounts the attempt: with all others of its lane and all wrong passcodes, if
+// nothing is left to be proved. Those of other lanes are somebody else's.
 func (w *settlement) proved(all bool) {
 	if all {
-		w.c.Throttle = Throttle{}
+		*w.lane() = Lane{}
+		w.c.Throttle.FactorFailures = 0
 		return
 	}
-	w.c.Throttle.takeBack(w.try.at)
+	w.lane().takeBack(w.try.at)
 }
 
 func (w *settlement) factorFailed() {
@@ -731,18 +752,21 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 			return err
 		case o == early || o == disabled && err != nil:
 			// Nothing was tried.
-			c.Throttle.takeBack(try.at)
+			w.lane().takeBack(try.at)
 			refuse = err
 		case o != accepted:
 			if refuse = err; err == nil {
 				refuse = ErrSignIn
 			}
-			if c.Throttle.Locked(w.now) && o != locked && o != unknown {
+			if w.lane().Locked(w.now) && o != locked && o != unknown {
 				w.changed = append(w.changed, "throttle.lockedUntil")
 				w.lockout = append(w.lockout, locked)
 			}
 		case err != nil:
 			return err
+		}
+		if o == accepted && w.begun != nil {
+			c.signedIn(w.begun.Started)
 		}
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
@@ -759,6 +783,14 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 					return err
 				}
 				*n.into = *res
+				if w.actor.Level == 0 {
+					w.actor.Level = res.Level // a sign-in: there was no session before
+				}
+			}
+		}
+		for _, action := range w.also {
+			if err := a.audit(ctx, tx, w.actor, action, user, w.now); err != nil {
+				return err
 			}
 		}
 		return a.audit(ctx, tx, w.actor, event+"."+string(o), user, w.now, w.changed...)
@@ -793,6 +825,9 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 	if by.Kind != User || by.ID == "" || by.Session == "" {
 		return ended, refuseUnknown
 	}
+	if by.Moved {
+		return early, ErrMoved
+	}
 	var (
 		ticket, nextTicket *ticket
 		err                error
@@ -809,9 +844,12 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 		}
 		defer nextTicket.release()
 	}
-	try, err := a.begin(ctx, by, by.ID, event, func(tx storage.Tx, c *Credential, now time.Time) error {
-		_, err := resume(tx, by, c, now)
-		return err
+	try, err := a.begin(ctx, by, by.ID, event, func(tx storage.Tx, c *Credential, now time.Time) (laneName, error) {
+		s, err := resume(tx, by, c, now)
+		if err != nil {
+			return 0, err
+		}
+		return s.lane(now), nil
 	})
 	if err != nil {
 		if _, refused := errors.AsType[*RefusedError](err); refused {
@@ -881,6 +919,7 @@ func resume(tx storage.Tx, by Principal, c *Credential, now time.Time) (*storedS
 type account struct {
 	id            string
 	userName      string
+	displayName   string
 	active        bool
 	words         []string // see Policy.Check
 	found         bool
@@ -905,7 +944,7 @@ func parseAccount(r *storage.Resource) account {
 	if err := json.Unmarshal(r.Doc, &doc); err != nil {
 		return account{id: r.ID} // nobody signs in with a damaged record
 	}
-	p := account{id: r.ID, userName: doc.UserName, active: doc.Active == nil || *doc.Active, found: true,
+	p := account{id: r.ID, userName: doc.UserName, displayName: doc.DisplayName, active: doc.Active == nil || *doc.Active, found: true,
 		words: []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
 	for _, e := range doc.Emails {
 		p.words = append(p.words, e.Value)
@@ -938,8 +977,8 @@ func (a *Authenticator) UserNamed(ctx context.Context, tenant storage.TenantID, 
 	return p.id, nil
 }
 
-// find returns the user that a name stands for: the user name, or else an address
-// that one user has. Somebody who does not exist is a decoy.
+// find returns the user that a name stands for: the user name, or an address of a user
+// who signs in by it. Somebody who does not exist is a decoy.
 func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name string) (account, error) {
 	p, err := a.named(ctx, tenant, name)
 	if err != nil || p != nil {
@@ -948,36 +987,40 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 	return a.decoy(tenant, name), nil
 }
 
-// named returns the user that a name stands for, or nil.
+// named returns the user that a name stands for, or nil. There is one at most: see
+// schemas.SignInAddresses.
 func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name string) (*account, error) {
-	name = strings.TrimSpace(name)
-	users := a.Schemas.Type("User")
+	users, name := a.Schemas.Type("User"), strings.TrimSpace(name)
 	var hits []account
 	// Both are always asked, for how long it takes must not depend on the answer.
-	for _, path := range []string{"userName", "emails.value"} {
-		list, err := a.query(ctx, tenant, users, path, name)
+	for _, f := range []filter.Expr{
+		equals(users, "userName", name),
+		filter.And{equals(users, "emails.value", name), equals(users, schemas.RosterUserURI+":signInBy", schemas.SignInByEmail)},
+	} {
+		list, err := a.query(ctx, tenant, users, f)
 		if err != nil {
 			return nil, err
 		}
-		if len(hits) == 0 && len(list) == 1 {
-			hits = list
+		hits = append(hits, list...)
+	}
+	for _, u := range hits[min(1, len(hits)):] {
+		if u.id != hits[0].id {
+			return nil, nil
 		}
 	}
-	if len(hits) == 1 {
-		return &hits[0], nil
+	if len(hits) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	return &hits[0], nil
 }
 
-func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, path, value string) (list []account, err error) {
-	top, sub, _ := strings.Cut(path, ".")
-	attr := users.Top(top)
-	if sub != "" {
-		attr = attr.Sub(sub)
-	}
-	page, err := a.Store.Query(ctx, tenant, storage.Query{
-		Type: users.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 2,
-	})
+func equals(t *schemas.ResourceType, path, value string) filter.Compare {
+	attr := t.Lookup(path)
+	return filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}
+}
+
+func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, f filter.Expr) (list []account, err error) {
+	page, err := a.Store.Query(ctx, tenant, storage.Query{Type: users.Name, Filter: f, StartIndex: 1, Count: 2})
 	if err != nil {
 		return nil, fmt.Errorf("find a user: %w", err)
 	}

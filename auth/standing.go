@@ -13,7 +13,8 @@ import (
 )
 
 // Standing is who must not be changed by just anybody, as of one epoch of a tenant:
-// who holds an administrative role, and which groups carry roles. Every write that
+// who holds an administrative role, which groups carry roles, and from whom links lead
+// to other tenants. Every write that
 // changes it calls Tx.Advance, so that a write which reads the same epoch again,
 // with the resource it changes, knows that the Standing holds.
 //
@@ -26,6 +27,8 @@ type Standing struct {
 	// members are the users and groups in groups that are given administrative
 	// roles, with those groups, directly or through others.
 	members map[string][]string
+	// linked are the users from whom links lead to other tenants.
+	linked map[string]bool
 	// inside are the groups that somebody who is privileged is a direct member of.
 	inside map[string]bool
 }
@@ -90,7 +93,7 @@ func (s *Standings) Refresh(ctx context.Context, store storage.Store, tenant sto
 }
 
 func loadStanding(ctx context.Context, store storage.Store, tenant storage.TenantID, epoch int64) (*Standing, error) {
-	s := &Standing{Epoch: epoch, roles: map[string]*Role{}, grants: map[string][]*Grant{}, members: map[string][]string{}, inside: map[string]bool{}}
+	s := &Standing{Epoch: epoch, roles: map[string]*Role{}, grants: map[string][]*Grant{}, members: map[string][]string{}, inside: map[string]bool{}, linked: map[string]bool{}}
 	list, err := grantsFrom(store.Items(ctx, tenant, grantKind, watchedKey))
 	if err != nil {
 		return nil, err
@@ -118,6 +121,17 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 			if err := s.descend(ctx, store, tenant, id); err != nil {
 				return nil, err
 			}
+		}
+	}
+	items, err := store.Items(ctx, tenant, linkKind, linksOut)
+	links, err := readItems(items, err, linkFrom)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		s.linked[l.User] = true
+		if !slices.Contains(top, l.User) {
+			top = append(top, l.User)
 		}
 	}
 	for id := range s.members {
@@ -173,12 +187,16 @@ func (s *Standing) privilegedGrants(principal string) bool {
 }
 
 // Empty reports whether there is nobody that the Standing says anything about.
-func (s *Standing) Empty() bool { return len(s.grants) == 0 }
+func (s *Standing) Empty() bool { return len(s.grants) == 0 && len(s.linked) == 0 }
 
 // Held returns the administrative roles that a user or group holds, directly or
-// through groups, at present, eligible or later.
+// through groups, at present, eligible or later. Whoever a link leads from to another
+// tenant counts as a Global Administrator.
 func (s *Standing) Held(id string, now time.Time) []*Role {
 	var roles []*Role
+	if s.linked[id] {
+		roles = append(roles, BuiltInRole(GlobalAdministrator))
+	}
 	roles = s.add(roles, id, now, privileged)
 	for _, g := range s.members[id] {
 		roles = s.add(roles, g, now, privileged)

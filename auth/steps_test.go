@@ -213,5 +213,5 @@ func (m *scene) resetPassword() {
 	if err != nil {
 		m.rt.Fatal(err)
 	}
-	m.password = temporary.Reveal()
+	m.password = temporary.Password.Reveal()
 }

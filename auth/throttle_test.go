@@ -102,7 +102,7 @@ var entries = map[string]func(d *directory, p Principal, dev *device) error{
 		return err
 	},
 	"password and recovery code": func(d *directory, _ Principal, _ *device) error {
-		_, err := d.SignIn(d.t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, RecoveryCode: "wrong"})
+		_, err := d.SignIn(d.t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, RecoveryCode: "wrong", From: here, Agent: "test"})
 		return err
 	},
 	"passcode": func(d *directory, p Principal, dev *device) error {
@@ -135,68 +135,81 @@ var entries = map[string]func(d *directory, p Principal, dev *device) error{
 }
 
 // TestOneCounter: M06. After four failures of one kind and one of another nothing is
-// accepted, by any way in.
+// accepted, by any way in from the same lane: when signing in up to the passcode, and in
+// a session with one.
 func TestOneCounter(t *testing.T) {
-	for first, try := range entries {
-		t.Run(first, func(t *testing.T) {
-			d := newDirectory(t)
-			id := d.add("ana", false)
-			dev, p := d.enrol("ana")
-			e, err := d.Enrol(t.Context(), p, "") // for confirm
+	for lane, ways := range map[laneName][]string{
+		laneKnown:  {"password", "password and passcode", "password and recovery code", "passcode", "recovery code", "self-check"},
+		laneInside: {"passcode", "recovery code", "step up", "self-check", "enrol", "confirm", "change password"},
+	} {
+		for _, first := range ways {
+			t.Run(fmt.Sprintf("lane %d, %s", lane, first), func(t *testing.T) { testOneCounter(t, lane, first, ways) })
+		}
+	}
+}
+
+func testOneCounter(t *testing.T, lane laneName, first string, ways []string) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	dev, p := d.enrol("ana")
+	e, err := d.Enrol(t.Context(), p, "") // for confirm
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.clock.advance(time.Minute)
+	if lane != laneInside {
+		p = d.enter("ana")
+	}
+	for range freeFailures - 1 {
+		if err := entries[first](d, p, dev); !errors.Is(err, ErrSignIn) {
+			t.Fatalf("%s: %v; want ErrSignIn", first, err)
+		}
+	}
+	if got := d.credential(id).Throttle; got.lane(lane).Failures != freeFailures-1 {
+		t.Fatalf("%+v counted, want %d in lane %d", got, freeFailures-1, lane)
+	}
+	for _, name := range ways {
+		// From four failures on, each time.
+		d.write(func(tx storage.Tx) error {
+			c, err := ReadCredential(tx, id)
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
-			d.clock.advance(time.Minute)
-			for range freeFailures - 1 {
-				if err := try(d, p, dev); !errors.Is(err, ErrSignIn) {
-					t.Fatalf("%s: %v; want ErrSignIn", first, err)
-				}
-			}
-			if got := d.credential(id).Throttle.Failures; got != freeFailures-1 {
-				t.Fatalf("%d failures counted, want %d", got, freeFailures-1)
-			}
-			for name, other := range entries {
-				// From four failures on, each time.
-				d.write(func(tx storage.Tx) error {
-					c, err := ReadCredential(tx, id)
-					if err != nil {
-						return err
-					}
-					c.Throttle = Throttle{Failures: freeFailures - 1}
-					return SaveCredential(tx, id, c)
-				})
-				if err := other(d, p, dev); !errors.Is(err, ErrSignIn) {
-					t.Errorf("%s: %v; want ErrSignIn", name, err)
-				}
-				if c := d.credential(id); !c.Throttle.Locked(d.clock.now()) {
-					t.Errorf("four times %s, then %s: not locked: %+v", first, name, c.Throttle)
-				}
-			}
-			good := map[string]func() error{
-				"sign in": func() error { _, err := d.give("ana", goodPassword, dev.code()); return err },
-				"step up": func() error { _, err := d.StepUp(t.Context(), p, Secret(dev.code())); return err },
-				"recovery": func() error {
-					_, err := d.RecoveryCode(t.Context(), p, dev.codes[0])
-					return err
-				},
-				"check": func() error { return d.SelfCheck(t.Context(), p, Secret(dev.code())) },
-				"enrol": func() error { _, err := d.Enrol(t.Context(), p, goodPassword); return err },
-				"confirm": func() error {
-					next := &device{d: d, secret: e.Secret.Reveal()}
-					_, err := d.ConfirmEnrolment(t.Context(), p, Secret(next.code()))
-					return err
-				},
-				"change": func() error {
-					_, err := d.ChangePassword(t.Context(), p, goodPassword, "a password for tomorrow")
-					return err
-				},
-			}
-			for name, do := range good {
-				if err := do(); !errors.Is(err, ErrSignIn) {
-					t.Errorf("%s with all that is right, while locked: %v; want ErrSignIn", name, err)
-				}
-			}
+			c.Throttle = Throttle{}
+			c.Throttle.lane(lane).Failures = freeFailures - 1
+			return SaveCredential(tx, id, c)
 		})
+		if err := entries[name](d, p, dev); !errors.Is(err, ErrSignIn) {
+			t.Errorf("%s: %v; want ErrSignIn", name, err)
+		}
+		if c := d.credential(id); !c.Throttle.lane(lane).Locked(d.clock.now()) {
+			t.Errorf("four times %s, then %s: not locked: %+v", first, name, c.Throttle)
+		}
+	}
+	good := map[string]func() error{
+		"recovery": func() error { _, err := d.RecoveryCode(t.Context(), p, dev.codes[0]); return err },
+		"check":    func() error { return d.SelfCheck(t.Context(), p, Secret(dev.code())) },
+		"passcode": func() error { _, err := d.Passcode(t.Context(), p, Secret(dev.code())); return err },
+	}
+	if lane == laneInside {
+		good["step up"] = func() error { _, err := d.StepUp(t.Context(), p, Secret(dev.code())); return err }
+		good["enrol"] = func() error { _, err := d.Enrol(t.Context(), p, goodPassword); return err }
+		good["confirm"] = func() error {
+			next := &device{d: d, secret: e.Secret.Reveal()}
+			_, err := d.ConfirmEnrolment(t.Context(), p, Secret(next.code()))
+			return err
+		}
+		good["change"] = func() error {
+			_, err := d.ChangePassword(t.Context(), p, goodPassword, "a password for tomorrow")
+			return err
+		}
+	} else {
+		good["sign in"] = func() error { _, err := d.give("ana", goodPassword, dev.code()); return err }
+	}
+	for name, do := range good {
+		if err := do(); !errors.Is(err, ErrSignIn) {
+			t.Errorf("%s with all that is right, while locked: %v; want ErrSignIn", name, err)
+		}
 	}
 }
 
@@ -283,7 +296,7 @@ func TestFactorCap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res, err = d.give("ana", temporary.Reveal()); err != nil {
+	if res, err = d.give("ana", temporary.Password.Reveal()); err != nil {
 		t.Fatal(err)
 	}
 	if res, err = d.ChangePassword(t.Context(), d.who(res.Token), "", goodPassword+" 2"); err != nil {
@@ -380,7 +393,7 @@ func TestSameCodeAtOnce(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				c.Throttle = Throttle{Failures: -1000, FactorFailures: -1000}
+				c.Throttle = Throttle{Lane: Lane{Failures: -1000}, Known: Lane{Failures: -1000}, FactorFailures: -1000}
 				return SaveCredential(tx, id, c)
 			})
 			p = d.enter("ana")
@@ -466,7 +479,7 @@ func TestRecoveryCodeAtOnce(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			c.Throttle = Throttle{Failures: -1000, FactorFailures: -1000}
+			c.Throttle = Throttle{Lane: Lane{Failures: -1000}, Known: Lane{Failures: -1000}, FactorFailures: -1000}
 			return SaveCredential(tx, id, c)
 		})
 		var (
@@ -558,8 +571,8 @@ func TestNothingReadable(t *testing.T) {
 	}
 	secrets := map[string]string{
 		"password": goodPassword, "TOTP secret": string(dev.raw()), "pending TOTP secret": string((&device{d: d, secret: pending.Secret.Reveal()}).raw()),
-		"session": res.Token.Reveal(), "temporary password": temporary.Reveal(), "link": link.Reveal(),
-		"temporary password, canonical": canonicalReadable(temporary.Reveal()), "key file": string(d.keyRoot()),
+		"session": res.Token.Reveal(), "temporary password": temporary.Password.Reveal(), "link": link.Reveal(),
+		"temporary password, canonical": canonicalReadable(temporary.Password.Reveal()), "key file": string(d.keyRoot()),
 		"session secret": strings.Split(res.Token.Reveal(), "_")[2],
 	}
 	for n, c := range dev.codes {

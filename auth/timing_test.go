@@ -53,7 +53,7 @@ func TestTimingOfRefusals(t *testing.T) {
 				}
 				credential.Throttle = Throttle{}
 				if c.name == "locked" {
-					credential.Throttle = Throttle{Failures: freeFailures, LockedUntil: d.clock.now().Add(time.Minute)}
+					credential.Throttle = Throttle{Lane: Lane{Failures: freeFailures, LockedUntil: d.clock.now().Add(time.Minute)}}
 				}
 				return SaveCredential(tx, c.id, credential)
 			})

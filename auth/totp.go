@@ -43,6 +43,12 @@ type Factor struct {
 	Session string `json:"session,omitzero"`
 }
 
+// LastUsed is when a passcode of the factor was last accepted, to half a minute, as the
+// clock of its app had it.
+func (f *Factor) LastUsed() time.Time {
+	return time.Unix(f.LastStep*totpPeriod, 0).UTC()
+}
+
 // factorAAD binds a sealed secret to its owner.
 func factorAAD(tenant storage.TenantID, user string) []string {
 	return []string{string(tenant), "totp", user}

@@ -24,11 +24,12 @@ func ExampleLoad() {
 		}
 	}
 	// Output:
-	// User /Users 26
+	// User /Users 27
 	// Group /Groups 6
 	// Role /Roles 7
 	// RoleAssignment /RoleAssignments 12
 	// GroupMembership /GroupMemberships 6
+	// Invitation /Invitations 22
 	// userName string readWrite server
 	// emails.value string readWrite none
 	// urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager complex readWrite none

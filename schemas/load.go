@@ -8,15 +8,16 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json role.json roster_role.json role_assignment.json group_membership.json
+//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
-// extension, Group, Role with Roster's extension, RoleAssignment and GroupMembership. It fails only
-// when a file was edited into something RFC 7643 does not allow.
+// extension and Roster's, Group, Role with Roster's extension, RoleAssignment,
+// GroupMembership, and Invitation, which has the extensions that the User it becomes
+// will have. It fails only when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [7]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json"} {
+	var s [9]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json", "roster_user.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -25,7 +26,7 @@ func Load() (*Set, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	user, err := NewResourceType("User", "/Users", "User account", s[0], Extension{Schema: s[2]})
+	user, err := NewResourceType("User", "/Users", "User account", s[0], Extension{Schema: s[2]}, Extension{Schema: s[8]})
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,11 @@ func Load() (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewSet(user, group, role, assignment, membership), nil
+	invitation, err := NewResourceType("Invitation", "/Invitations", "Invitation", s[7], Extension{Schema: s[2]}, Extension{Schema: s[8]})
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(user, group, role, assignment, membership, invitation), nil
 }
 
 // definition is an attribute as RFC 7643 §7 writes it in JSON.
@@ -249,10 +254,12 @@ func NewResourceType(name, endpoint, description string, core *Schema, extension
 			}
 		}
 	}
-	for _, name := range []string{"members", "groups"} {
-		if a := t.byName[name]; a != nil && a.Type == Complex && a.MultiValued {
-			a.Detached = true
-		}
+	if a := t.byName["members"]; a != nil && a.Type == Complex && a.MultiValued {
+		a.Detached = true
+	}
+	// Groups that a client writes are values as any other.
+	if a := t.byName["groups"]; a != nil && a.Type == Complex && a.MultiValued && a.Mutability == ReadOnly {
+		a.Detached = true
 	}
 	return t, nil
 }

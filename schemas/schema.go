@@ -13,10 +13,12 @@ const (
 	GroupURI          = "urn:ietf:params:scim:schemas:core:2.0:Group"
 	EnterpriseUserURI = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
+	RosterUserURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:User"
 	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
 	// GroupMembershipURI is of draft-zollner-scim-group-members.
 	GroupMembershipURI = "urn:ietf:params:scim:schemas:core:2.0:GroupMembership"
 	RoleAssignmentURI  = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
+	InvitationURI      = "urn:ietf:params:scim:schemas:extension:roster:2.0:Invitation"
 )
 
 // Schema is one schema of RFC 7643 §7, as /Schemas describes it.

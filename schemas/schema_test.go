@@ -154,7 +154,7 @@ func TestAttributesAreInTheOrderOfAResource(t *testing.T) {
 	set, _ := schemas.Load()
 	for _, c := range []struct{ name, want string }{
 		{"User", "schemas id externalId userName name displayName nickName profileUrl title userType preferredLanguage locale timezone " +
-			"active password emails phoneNumbers ims photos addresses groups entitlements roles x509Certificates " + enterpriseURI + " meta"},
+			"active password emails phoneNumbers ims photos addresses groups entitlements roles x509Certificates " + enterpriseURI + " " + schemas.RosterUserURI + " meta"},
 		{"Group", "schemas id externalId displayName members meta"},
 	} {
 		var names []string
@@ -260,10 +260,10 @@ func TestSet(t *testing.T) {
 	for _, s := range set.Schemas() {
 		uris = append(uris, s.ID)
 	}
-	if diff := cmp.Diff([]string{"User /Users", "Group /Groups", "Role /Roles", "RoleAssignment /RoleAssignments", "GroupMembership /GroupMemberships"}, types); diff != "" {
+	if diff := cmp.Diff([]string{"User /Users", "Group /Groups", "Role /Roles", "RoleAssignment /RoleAssignments", "GroupMembership /GroupMemberships", "Invitation /Invitations"}, types); diff != "" {
 		t.Errorf("Types (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{schemas.GroupURI, schemas.GroupMembershipURI, schemas.RoleURI, userURI, enterpriseURI, schemas.RosterRoleURI, schemas.RoleAssignmentURI}, uris); diff != "" {
+	if diff := cmp.Diff([]string{schemas.GroupURI, schemas.GroupMembershipURI, schemas.RoleURI, userURI, enterpriseURI, schemas.InvitationURI, schemas.RosterRoleURI, schemas.RoleAssignmentURI, schemas.RosterUserURI}, uris); diff != "" {
 		t.Errorf("Schemas (-want +got):\n%s", diff)
 	}
 	if set.Type("User") == nil || set.Type("user") != nil || set.Type("") != nil {
@@ -277,7 +277,7 @@ func TestSet(t *testing.T) {
 	}
 	// A schema behind two types is listed once.
 	user := set.Type("User")
-	if got := schemas.NewSet(user, user).Schemas(); len(got) != 2 {
+	if got := schemas.NewSet(user, user).Schemas(); len(got) != 3 {
 		t.Errorf("%d schemas behind one type given twice", len(got))
 	}
 }

@@ -80,7 +80,7 @@ func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Accou
 			if err := d.ask(); err != nil {
 				return err
 			}
-			if err := p.putNew(tx, user, secret); err != nil {
+			if err := p.putNew(tx, user, secret, (*auth.Credential).PushPassword); err != nil {
 				return err
 			}
 			if err := p.record(ctx, tx, by, "create", user, nil, told); err != nil {
@@ -140,7 +140,8 @@ func (p *Provider) allowAccount(by auth.Principal, a Account) error {
 
 func groupPath(i int) string { return fmt.Sprintf("groups[%d]", i) }
 
-func rolePath(i int) string { return fmt.Sprintf("roles[%d]", i) }
+// RolePath is how errors name a role of an Account.
+func RolePath(i int) string { return fmt.Sprintf("roles[%d]", i) }
 
 // givenRole is a role assignment of an account that is not there yet.
 type givenRole struct {
@@ -207,12 +208,12 @@ func inRole(i int, err error) error {
 		if in.Path = strings.TrimPrefix(e.Path, "role."); in.Path == "role" { // without an id
 			in.Path = "value"
 		}
-		in.Path = rolePath(i) + "." + in.Path
+		in.Path = RolePath(i) + "." + in.Path
 		return &in
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		in := *e
-		in.Detail = rolePath(i) + ": " + e.Detail
+		in.Detail = RolePath(i) + ": " + e.Detail
 		return &in
 	}
 	return err

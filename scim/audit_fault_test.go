@@ -145,7 +145,7 @@ func noChangeWithoutEntry(t *testing.T, store auditStore) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hasher := auth.NewHasher()
+	hasher := auth.NewWeakHasher()
 	provider := func(s storage.Store) *scim.Provider {
 		return &scim.Provider{Store: s, Schemas: set, Hasher: hasher, Now: time.Now}
 	}

@@ -16,10 +16,13 @@ import (
 
 // query selects a page, built-in roles among it.
 func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
-	if t.Name == membershipType {
+	switch t.Name {
+	case invitationType:
+		return p.queryInvitations(ctx, by, t, q)
+	case membershipType:
 		return p.queryMemberships(ctx, by, t, q)
-	}
-	if t.Name != roleType {
+	case roleType:
+	default:
 		return p.Store.Query(ctx, by.Tenant, q)
 	}
 	own := builtInMatches(t, q)

@@ -34,7 +34,7 @@ const (
 
 // bulk is a bulk request under way. Operations are carried out in the order in which
 // they stand, but one that refers to a create comes after it; where that goes round
-// in a circle, a resource is created without the reference and linked in the end.
+// in a circle, a resource is created without the reference and linked when the circle is there.
 // Each is decided about when its turn comes, with the ids that it has then.
 type bulk struct {
 	h    *Handler
@@ -46,7 +46,9 @@ type bulk struct {
 	failOnErrors int
 	// creates are the operations that bulkIds stand for; nil for one that several have.
 	creates map[string]*bulkOperation
-	failed  int
+	// unlinked are those that were created without something they refer to.
+	unlinked []*bulkOperation
+	failed   int
 }
 
 // bulkOperation is one operation of a bulk request.
@@ -170,7 +172,13 @@ func (b *bulk) operation(raw jsontext.Value) *bulkOperation {
 	if o.err == nil && strings.Contains(string(o.data), bulkPrefix) {
 		var tree any
 		if tree, o.err = b.tree(o); o.err == nil {
-			references(tree, func(id string) { o.needs = append(o.needs, id) })
+			known := map[string]bool{}
+			references(tree, func(id string) {
+				if !known[id] {
+					known[id] = true
+					o.needs = append(o.needs, id)
+				}
+			})
 		}
 	}
 	return o
@@ -240,14 +248,12 @@ func (b *bulk) run() {
 		if b.alone(o, names) {
 			flush()
 			b.do(o)
+			b.link()
 			continue
 		}
 		together = append(together, o)
 	}
 	flush()
-	for _, o := range b.ops {
-		b.link(o)
-	}
 }
 
 // alone reports whether an operation has to wait for those before it. names are unique
@@ -259,6 +265,9 @@ func (b *bulk) alone(o *bulkOperation, names map[string]bool) bool {
 	tree, err := b.tree(o)
 	if err != nil {
 		return true
+	}
+	if _, ok := schemas.Field(tree, "password"); ok {
+		return true // a Hasher turns away what is too much at once, and others wait for it
 	}
 	for _, a := range o.t.Schema.Attributes {
 		if !storage.Unique(a) {
@@ -303,8 +312,14 @@ func (b *bulk) do(o *bulkOperation) {
 			b.do(c)
 		}
 	}
+	if o.method != http.MethodPost {
+		b.link() // or it would take back what this one changes
+	}
 	b.carryOut(o)
 	b.finish(o)
+	if o.err == nil && len(o.cut) > 0 {
+		b.unlinked = append(b.unlinked, o)
+	}
 }
 
 func (b *bulk) finish(o *bulkOperation) {
@@ -362,29 +377,36 @@ func (o *bulkOperation) precondition() Precondition {
 	return PreconditionFrom(header)
 }
 
-// link gives a resource what it was created without.
-func (b *bulk) link(o *bulkOperation) {
-	if !o.done || o.err != nil || len(o.cut) == 0 {
-		return
+// link gives resources what they were created without, once all of it is there.
+func (b *bulk) link() {
+	for _, o := range b.unlinked {
+		if err := b.linkOne(o); err != nil {
+			e := *ErrorFor(err)
+			e.Detail = "it was created, without what it refers to by bulkId: " + e.Detail
+			o.err = &e
+			b.failed++
+		}
 	}
+	b.unlinked = nil
+}
+
+func (b *bulk) linkOne(o *bulkOperation) error {
 	tree, err := b.resolved(o, nil)
-	if err == nil {
-		if m, ok := tree.(map[string]any); ok {
-			for name := range m {
-				if strings.EqualFold(name, "password") {
-					delete(m, name) // it has that
-				}
+	if err != nil {
+		return err
+	}
+	if m, ok := tree.(map[string]any); ok {
+		for name := range m {
+			if strings.EqualFold(name, "password") {
+				delete(m, name) // it has that
 			}
 		}
-		var res *storage.Resource
-		if res, err = b.h.provider.Replace(b.ctx, b.by, o.t, o.id, Precondition{}, tree); err == nil {
-			o.res = res
-			return
-		}
 	}
-	e := *ErrorFor(err)
-	e.Detail = "it was created, without what it refers to by bulkId: " + e.Detail
-	o.err = &e
+	res, err := b.h.provider.Replace(b.ctx, b.by, o.t, o.id, Precondition{}, tree)
+	if err == nil {
+		o.res = res
+	}
+	return err
 }
 
 // bulkPrefix begins a reference to a resource that is created in the same request

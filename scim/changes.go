@@ -13,12 +13,8 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// How much of what changed an audit entry tells. What is longer is replaced by
-// how many bytes it has.
 const (
-	maxChangeValue  = 4 << 10
-	maxChangeValues = 15 << 10 // of one entry; with what stands in the place of others it stays below 16 KiB
-	maxChangeIDs    = 50       // of members
+	maxChangeIDs = 50 // of members
 	// maxDiffMembers is from how many members on a group whose members are set is
 	// not read first, to tell who came and who went.
 	maxDiffMembers = 1000
@@ -26,8 +22,7 @@ const (
 
 // changes are the values before and after of an audit entry.
 type changes struct {
-	list       []storage.Change
-	size       int
+	storage.Changes
 	came, gone moved
 }
 
@@ -36,19 +31,6 @@ type moved struct {
 	ids   []string // the first of those that were given
 	given int
 	total int // how many of those it made a difference for
-}
-
-// add notes a change; an empty value is none.
-func (c *changes) add(path string, before, after []byte) {
-	c.list = append(c.list, storage.Change{Path: path, Before: c.bound(before), After: c.bound(after)})
-}
-
-func (c *changes) bound(v []byte) []byte {
-	if len(v) > maxChangeValue || c.size+len(v) > maxChangeValues {
-		return append(strconv.AppendInt([]byte(`{"$bytes":`), int64(len(v)), 10), '}')
-	}
-	c.size += len(v)
-	return v
 }
 
 // members notes members who came or went.
@@ -66,12 +48,12 @@ func (c *changes) members(came bool, given []string, n int) {
 // whole returns all changes.
 func (c changes) whole() []storage.Change {
 	if v := c.gone.json("removed"); v != nil {
-		c.add("members", v, nil)
+		c.Add("members", v, nil)
 	}
 	if v := c.came.json("added"); v != nil {
-		c.add("members", nil, v)
+		c.Add("members", nil, v)
 	}
-	return c.list
+	return c.List
 }
 
 // json tells of members. When some made no difference, because they were members
@@ -106,7 +88,7 @@ func differences(t *schemas.ResourceType, prev, next map[string]any) (paths []st
 	note := func(a *schemas.Attribute, x, y any) {
 		if !reflect.DeepEqual(x, y) {
 			paths = append(paths, a.Path)
-			c.add(a.Path, a.ReadableJSON(x), a.ReadableJSON(y))
+			c.Add(a.Path, a.ReadableJSON(x), a.ReadableJSON(y))
 		}
 	}
 	for _, a := range t.Attributes() {
@@ -127,16 +109,18 @@ func differences(t *schemas.ResourceType, prev, next map[string]any) (paths []st
 }
 
 // telling are the attributes that tell people which resource was created or
-// deleted; of a role and an assignment, what it gives to whom.
+// deleted; of a role, an assignment and an invitation, what it gives to whom.
 var telling = []string{
-	"userName", "displayName", "externalId", "active", "value", "permissions", "role", "principal", "kind", "startDate", "endDate", "reason",
+	"userName", "email", "groups", "roles", "displayName", "externalId", "active", "value", "permissions", "role", "principal", "kind", "startDate", "endDate", "reason",
 }
 
 // created returns what the entry of a new resource tells.
 func created(t *schemas.ResourceType, attrs map[string]any) (c changes) {
 	for _, name := range telling {
-		if a := t.Top(name); a != nil && attrs[name] != nil {
-			c.add(a.Path, nil, a.ReadableJSON(attrs[name]))
+		if v := attrs[name]; v != nil {
+			if a := t.Top(name); a != nil {
+				c.Add(a.Path, nil, a.ReadableJSON(v))
+			}
 		}
 	}
 	return c
@@ -170,7 +154,7 @@ func deleted(doc []byte) (c changes, err error) {
 	}
 	for _, name := range telling {
 		if v := values[name]; v != nil {
-			c.add(name, v, nil)
+			c.Add(name, v, nil)
 		}
 	}
 	return c, nil
@@ -200,7 +184,7 @@ func (c *changes) set(before []string, few bool, after []string, n int) {
 	if !few {
 		v := append(appendIDs([]byte{'{'}, "set", after), `,"total":`...)
 		v = append(strconv.AppendInt(v, int64(len(after)), 10), `,"changed":`...)
-		c.add("members", nil, append(strconv.AppendInt(v, int64(n), 10), '}'))
+		c.Add("members", nil, append(strconv.AppendInt(v, int64(n), 10), '}'))
 		return
 	}
 	without := func(list, others []string) []string {

@@ -75,7 +75,8 @@ func (d *decision) ask() error {
 	if err := d.effect.Permitted(d.by); err != nil {
 		return err
 	}
-	if d.by.Kind == auth.User && d.effect.Administrative() && !d.by.PasscodeWithin(auth.StepUpAge, d.now) {
+	// Who acts by an invitation gave a passcode when that was sent.
+	if d.by.Kind == auth.User && d.by.Invitation == "" && d.effect.Administrative() && !d.by.PasscodeWithin(auth.StepUpAge, d.now) {
 		return &auth.LevelError{MaxAge: auth.StepUpAge}
 	}
 	if d.advance {
@@ -108,7 +109,7 @@ func (d *decision) keep(could bool, rest func() error) error {
 func aspects(t *schemas.ResourceType, changed []string) (set auth.Aspects) {
 	for _, path := range changed {
 		switch path {
-		case "userName":
+		case "userName", signInBy:
 			set |= auth.AspectUserName
 		case "emails":
 			set |= auth.AspectEmail

@@ -473,8 +473,8 @@ func differing(t *schemas.ResourceType, prev *storage.WholeResource, next *stora
 	if err != nil {
 		return c, err
 	}
-	for _, x := range after.list {
-		c.add(x.Path, nil, x.Before)
+	for _, x := range after.List {
+		c.Add(x.Path, nil, x.Before)
 	}
 	before, err := deleted(prev.Doc)
 	if err != nil {
@@ -482,9 +482,9 @@ func differing(t *schemas.ResourceType, prev *storage.WholeResource, next *stora
 	}
 	name := nameOf(t)
 	is := func(x storage.Change) bool { return x.Path == name }
-	was, now := slices.IndexFunc(before.list, is), slices.IndexFunc(c.list, is)
-	if was >= 0 && now >= 0 && string(before.list[was].Before) != string(c.list[now].After) {
-		c.list[now].Before = before.list[was].Before
+	was, now := slices.IndexFunc(before.List, is), slices.IndexFunc(c.List, is)
+	if was >= 0 && now >= 0 && string(before.List[was].Before) != string(c.List[now].After) {
+		c.List[now].Before = before.List[was].Before
 	}
 	return c, nil
 }
@@ -505,6 +505,10 @@ func (p *Provider) purge(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if !ours(id) {
 		return storage.ErrNotFound
 	}
+	invitations, err := p.acceptedAs(ctx, by.Tenant, t, id)
+	if err != nil {
+		return err
+	}
 	for more := true; more; {
 		err := p.withStanding(ctx, by, func(s *auth.Standing) error {
 			return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
@@ -512,11 +516,64 @@ func (p *Provider) purge(ctx context.Context, by auth.Principal, t *schemas.Reso
 				if err != nil {
 					return err
 				}
-				more, err = p.decide(ctx, tx, by, s, p.now()).purge(t, prev)
-				return err
+				d := p.decide(ctx, tx, by, s, p.now())
+				if more, err = d.purge(t, prev); err != nil || more {
+					return err
+				}
+				return d.purgeInvitations(invitations)
 			})
 		})
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// acceptedAs finds the invitations that a user came by: they say who that was.
+func (p *Provider) acceptedAs(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, user string) (ids []string, err error) {
+	if t.Name != auth.PrincipalUser {
+		return nil, nil
+	}
+	of := p.Schemas.Type(invitationType).Lookup("user.value")
+	page, err := p.Store.Query(ctx, tenant, storage.Query{Type: invitationType, StartIndex: 1, Count: MaxCount,
+		Filter: filter.Compare{Attr: of, Op: filter.Equal, Value: of.Key(user), Text: user}})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		portion, err := page.Next(ctx)
+		if err != nil || len(portion) == 0 {
+			return ids, err
+		}
+		for _, r := range portion {
+			ids = append(ids, r.ID)
+		}
+	}
+}
+
+// purgeInvitations removes invitations for good that are not even deleted.
+func (d *decision) purgeInvitations(ids []string) error {
+	for _, id := range ids {
+		r, err := d.tx.Get(invitationType, id)
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.LastModified = d.now
+		if err := d.erase(r); err != nil {
+			return err
+		}
+		w, err := d.tx.GetDeleted(invitationType, id)
+		if err != nil {
+			return err
+		}
+		if _, err := d.tx.Purge(w); err != nil {
+			return err
+		}
+		if err := d.purged(w); err != nil {
 			return err
 		}
 	}

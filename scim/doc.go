@@ -11,6 +11,7 @@
 //   - decision.go: what a write would do to whom; roles.go: roles and their
 //     assignments; builtin.go: those that are not stored
 //   - account.go: a user with groups and roles in one write
+//   - user.go: what the schemas alone do not say of a user
 //   - body.go: bodies within their limits; limits.go: those of what is stored
 //   - search.go: what a list was asked for (§3.4.2, §3.4.3)
 //   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)

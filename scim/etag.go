@@ -11,7 +11,7 @@ import (
 
 // A version is a weak entity tag (RFC 7644 §3.14): W/"7" for the seventh state
 // of a resource's own attributes, W/"7.1c9d20ef" when groups it belongs to or the
-// address of its manager are shown with it. Preconditions of a write look at the first
+// address of its manager are shown with it, or that it has expired. Preconditions of a write look at the first
 // part only, since a change of these is no change of the user.
 
 // version returns the entity tag of a resource.
@@ -23,11 +23,14 @@ func version(r *storage.Resource, with around) string {
 // appendVersion appends what stands between the quotes of the entity tag.
 func appendVersion(dst []byte, r *storage.Resource, with around) []byte {
 	dst = strconv.AppendInt(dst, r.Version, 10)
-	if len(with.groups) == 0 && with.manager.id == "" {
+	if len(with.groups) == 0 && with.manager.id == "" && !with.expired {
 		return dst
 	}
 	h := fnv.New32a()
 	h.Write([]byte(with.manager.id))
+	if with.expired {
+		h.Write([]byte(statusExpired))
+	}
 	for _, g := range with.groups {
 		h.Write([]byte(g.Group))
 		h.Write([]byte(g.Display))

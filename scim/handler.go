@@ -236,11 +236,16 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if t.Name == assignmentType {
 		return h.assignments(ctx, by, t, resources)
 	}
-	if groups == nil && managers == nil {
+	if groups == nil && managers == nil && t.Name != invitationType {
 		return nil, nil
 	}
 	list := make([]around, len(resources))
 	for i, r := range resources {
+		if t.Name == invitationType {
+			if list[i].expired, err = h.provider.expired(t, r); err != nil {
+				return nil, err
+			}
+		}
 		list[i].groups = groups[r.ID]
 		if managers != nil {
 			list[i].manager = managers[i]
@@ -251,7 +256,7 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 
 // groups finds the groups of those among resources that are in any.
 func (h *Handler) groups(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources []*storage.Resource) (map[string][]storage.Membership, error) {
-	if t.Top("groups") == nil {
+	if a := t.Top("groups"); a == nil || !a.Detached {
 		return nil, nil
 	}
 	var ids []string

@@ -61,7 +61,7 @@ func (h *Handler) managers(ctx context.Context, by auth.Principal, t *schemas.Re
 	if list == nil {
 		return nil, nil
 	}
-	names, err := h.provider.Store.Names(ctx, by.Tenant, t.Name, ids...)
+	names, err := h.provider.Store.Names(ctx, by.Tenant, auth.PrincipalUser, ids...)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (v view) manager(dst []byte, m manager) []byte {
 	dst = append(dst, `{"value":"`...)
 	dst = append(dst, m.id...)
 	dst = append(dst, `","$ref":"`...)
-	dst = append(append(dst, v.prefix...), m.id...)
+	dst = append(append(dst, v.users...), m.id...)
 	return append(dst, `"}`...)
 }
 
@@ -164,7 +164,7 @@ func (v view) manager(dst []byte, m manager) []byte {
 func (v view) showManager(attrs map[string]any, m manager) {
 	ext, _ := attrs[schemas.EnterpriseUserURI].(map[string]any)
 	if shown, ok := ext["manager"].(map[string]any); ok {
-		shown["$ref"] = v.location(m.id)
+		shown["$ref"] = v.base + "/Users/" + m.id
 	}
 }
 

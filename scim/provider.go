@@ -32,6 +32,13 @@ type Provider struct {
 	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
 	Observe func(resourceType, operation, outcome string)
+	// InvitationLifetime is how long the link of an invitation is good;
+	// auth.DefaultInvitationLifetime if it is zero.
+	InvitationLifetime time.Duration
+	// SendInvitation queues the mail to an invitee in the write that makes its link.
+	// It is nil where no mail is set up: then Invite and SendAgain return the secret
+	// of the link, and a client cannot invite.
+	SendInvitation func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error
 
 	standings auth.Standings
 }
@@ -71,15 +78,35 @@ func mode(by auth.Principal) schemas.Mode {
 // Create stores a new resource from a decoded body (RFC 7644 §3.3) and returns
 // it. The server gives the id; a user without active is active.
 func (p *Provider) Create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
-	r, err := p.create(ctx, by, t, body)
+	return p.CreateWith(ctx, by, t, body, nil)
+}
+
+// errWhole: nothing else can be written with a membership.
+var errWhole = errors.New("a membership is written by itself")
+
+// CreateWith is Create with a part of its own in the same write: also runs when the
+// resource has been decided about and created. Its error undoes both, and it may run
+// more than once, as storage.Store.Write says. It is not for memberships, which are
+// changes of their groups.
+func (p *Provider) CreateWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, also func(storage.Tx, *storage.Resource) error) (*storage.Resource, error) {
+	r, err := p.create(ctx, by, t, body, extra{also: also})
 	return r, p.observe(t, "create", err)
 }
 
-func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any) (*storage.Resource, error) {
+// extra is what the creating of a resource may come with.
+type extra struct {
+	also   func(storage.Tx, *storage.Resource) error // see CreateWith
+	handed *auth.Secret                              // see prepareInvitation
+}
+
+func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, x extra) (*storage.Resource, error) {
 	if err := p.allow(by, auth.Create, t); err != nil {
 		return nil, err
 	}
 	if t.Name == membershipType {
+		if x.also != nil {
+			return nil, errWhole
+		}
 		attrs, err := t.Bind(body, mode(by))
 		if err != nil {
 			return nil, err
@@ -94,7 +121,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
-	then, err := p.prepare(ctx, by, t, r.ID, attrs)
+	then, err := p.prepare(ctx, by, t, r.ID, attrs, x.handed)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +130,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	told := created(t, attrs)
 	write := func(tx storage.Tx, d *decision) error {
-		if err := p.putNew(tx, r, secret); err != nil {
+		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
 		told := told // the function may run again
@@ -125,7 +152,10 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 		}
-		return p.record(ctx, tx, by, "create", r, nil, told)
+		if err := p.record(ctx, tx, by, "create", r, nil, told); err != nil || x.also == nil {
+			return err
+		}
+		return x.also(tx, r)
 	}
 	if len(members) == 0 && then == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
@@ -175,23 +205,30 @@ func (p *Provider) newResource(t *schemas.ResourceType) (*storage.Resource, erro
 	return &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}, nil
 }
 
-// putNew writes a new resource, with the hash of a password if it has one.
-func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string) error {
+// putNew writes a new resource, with the hash of a password if it has one, which set
+// takes down as what it is.
+func (p *Provider) putNew(tx storage.Tx, r *storage.Resource, secret string, set func(*auth.Credential, string, time.Time)) error {
 	if err := tx.Create(r); err != nil || secret == "" {
 		return err
 	}
 	var c auth.Credential
-	c.SetPassword(secret, r.Created)
+	set(&c, secret, r.Created)
 	return auth.SaveCredential(tx, r.ID, &c)
 }
 
 // now is in whole milliseconds, as stored.
 func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
 
-// fill derives from the attribute tree what is stored, unless that is too much.
+// fill derives from the attribute tree what is stored, unless that is too much, or says
+// what the schema alone does not refuse.
 func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
 	if err := checkSize(t, attrs); err != nil {
 		return err
+	}
+	if t.Top(schemas.RosterUserURI) != nil {
+		if err := completeUser(attrs); err != nil {
+			return err
+		}
 	}
 	attrs["id"] = r.ID
 	r.Name = storage.NameOf(attrs)
@@ -351,14 +388,22 @@ func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.Reso
 // Delete removes a resource (RFC 7644 §3.6): it is gone for everyone at once,
 // its names are free, and it waits out of sight until it is purged.
 func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
-	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre))
+	return p.DeleteWith(ctx, by, t, id, pre, nil)
 }
 
-func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
+// DeleteWith is Delete with a part of its own in the same write, as in CreateWith.
+func (p *Provider) DeleteWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
+	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre, also))
+}
+
+func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
 	if err := p.allow(by, auth.Delete, t); err != nil {
 		return err
 	}
 	if t.Name == membershipType {
+		if also != nil {
+			return errWhole
+		}
 		return p.deleteMembership(ctx, by, id)
 	}
 	if !ours(id) {
@@ -385,7 +430,12 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			if err != nil {
 				return err
 			}
-			return d.keep(costs, func() error { return d.delete(r) })
+			return d.keep(costs, func() error {
+				if err := d.delete(r); err != nil || also == nil {
+					return err
+				}
+				return also(tx)
+			})
 		})
 	})
 }
@@ -496,7 +546,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := u.prepare(read); err != nil {
+	if err := u.prepare(ctx, read); err != nil {
 		return nil, err
 	}
 	heavy := max(len(read.Doc), len(u.next.Doc)) > heavyDocument
@@ -547,14 +597,14 @@ func (u *update) inside(ctx context.Context, tx storage.Tx, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := u.prepare(prev); err != nil {
+	if err := u.prepare(ctx, prev); err != nil {
 		return err
 	}
 	return u.write(ctx, tx)
 }
 
 // prepare computes the next state from prev.
-func (u *update) prepare(prev *storage.Resource) error {
+func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	if err := u.pre.check(prev); err != nil {
 		return err
 	}
@@ -568,7 +618,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
 	dropManagerRef(u.t, u.change.attrs)
-	if u.then, err = reprepare(u.t, attrs, u.change.attrs, prev.ID); err != nil {
+	if u.then, err = u.p.reprepare(ctx, u.by, u.t, attrs, u.change.attrs, prev.ID); err != nil {
 		return err
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
@@ -577,7 +627,7 @@ func (u *update) prepare(prev *storage.Resource) error {
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
 		u.changed = append(u.changed, "password")
-		u.values.add("password", nil, nil)
+		u.values.Add("password", nil, nil)
 	}
 	u.prev, u.next = prev, next
 	return nil
@@ -658,6 +708,9 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		}
 	} else if u.endsSessions() {
 		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
+			return err
+		}
+		if err := u.d.endInvitations(u.prev.ID, auth.InviterBlocked, u.next.LastModified); err != nil {
 			return err
 		}
 	}

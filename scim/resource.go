@@ -111,13 +111,17 @@ type view struct {
 	projection
 	fast   bool   // documents go out as stored
 	prefix []byte // of every location, as it stands inside a JSON string
+	users  []byte // the same of users
 }
 
 func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 	v := view{t: t, base: base, projection: p.projection(t)}
-	v.fast = v.full(t) && t.Name != assignmentType && t.Name != membershipType
-	v.prefix = schemas.AppendString(nil, base+t.Endpoint+"/")
-	v.prefix = v.prefix[1 : len(v.prefix)-1]
+	v.fast = v.full(t) && t.Name != assignmentType && t.Name != membershipType && t.Name != invitationType
+	inside := func(address string) []byte {
+		s := schemas.AppendString(nil, address)
+		return s[1 : len(s)-1]
+	}
+	v.prefix, v.users = inside(base+t.Endpoint+"/"), inside(base+"/Users/")
 	return v
 }
 
@@ -129,6 +133,7 @@ type around struct {
 	manager manager
 	// role and principal are the names of those of a role assignment that exist.
 	role, principal string
+	expired         bool // of an invitation that nobody has accepted
 }
 
 // open appends everything of a resource except its members and the closing
@@ -153,6 +158,9 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 			v.showAssignment(attrs, with)
 		case membershipType:
 			v.showMembership(attrs)
+		}
+		if with.expired {
+			attrs["status"] = statusExpired
 		}
 		v.schemas(v.t, attrs)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)

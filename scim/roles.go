@@ -210,9 +210,11 @@ var (
 	errNoRole      = &schemas.ValueError{Path: "role.value", Msg: "no role has this id"}
 )
 
-// prepare readies a new resource of the types that say who may do what.
-func (p *Provider) prepare(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, attrs map[string]any) (func(*decision) error, error) {
+// prepare readies a new resource of the types that say who may do what, or will.
+func (p *Provider) prepare(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, attrs map[string]any, handed *auth.Secret) (func(*decision) error, error) {
 	switch t.Name {
+	case invitationType:
+		return p.prepareInvitation(ctx, by, id, attrs, handed)
 	case roleType:
 		r, err := roleOf(id, attrs)
 		if err != nil {
@@ -241,8 +243,10 @@ func completeAssignment(by auth.Principal, attrs map[string]any, g *auth.Grant) 
 }
 
 // reprepare does so for a resource that is changed.
-func reprepare(t *schemas.ResourceType, prev, next map[string]any, id string) (func(*decision) error, error) {
+func (p *Provider) reprepare(ctx context.Context, by auth.Principal, t *schemas.ResourceType, prev, next map[string]any, id string) (func(*decision) error, error) {
 	switch t.Name {
+	case invitationType:
+		return p.reprepareInvitation(ctx, by, prev, next)
 	case roleType:
 		r, err := roleOf(id, next)
 		if err != nil {
@@ -392,6 +396,8 @@ func (d *decision) withdraw(grants []*auth.Grant, at time.Time) error {
 // remove does what goes with deleting a resource, before it is deleted.
 func (d *decision) remove(r *storage.Resource) error {
 	switch r.Type {
+	case invitationType:
+		return d.removeInvitation(r)
 	case roleType:
 		role, err := auth.ReadRole(d.tx, r.ID)
 		if err != nil {
@@ -421,8 +427,13 @@ func (d *decision) remove(r *storage.Resource) error {
 			if err := d.disband(r); err != nil {
 				return err
 			}
-		} else if err := d.endSessions(r.ID, r.LastModified); err != nil {
-			return err
+		} else {
+			if err := d.endSessions(r.ID, r.LastModified); err != nil {
+				return err
+			}
+			if err := d.endInvitations(r.ID, auth.InviterDeleted, r.LastModified); err != nil {
+				return err
+			}
 		}
 		grants, err := auth.GrantsTo(d.tx, r.ID)
 		if err != nil {

@@ -73,7 +73,7 @@ func newWorld(t testing.TB, store storage.Store) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, store: store, ids: map[string]string{}, now: time.Now}
-	w.p = &scim.Provider{Store: store, Schemas: set, Hasher: auth.NewHasher(), Now: func() time.Time { return w.now() }}
+	w.p = &scim.Provider{Store: store, Schemas: set, Hasher: auth.NewWeakHasher(), Now: func() time.Time { return w.now() }}
 	for _, name := range []string{"gus", "gia", "eli", "uma", "adam", "nia", "bob", "eve"} {
 		w.create(name, "User", `{"userName":"`+name+`","emails":[{"type":"work","value":"`+name+`@x.example"}]}`)
 	}
@@ -102,7 +102,7 @@ func newWorld(t testing.TB, store storage.Store) *world {
 // hr is a client with every scope there is, and more.
 func hr(t testing.TB) auth.Principal {
 	t.Helper()
-	scopes, err := auth.ParseScopes([]string{"users", "groups", "roles", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
+	scopes, err := auth.ParseScopes([]string{"users", "groups", "roles", "invitations", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
 		"roles:assign:user-administrator", "roles:assign:" + auth.GlobalAdministrator})
 	if err != nil {
 		t.Fatal(err)

@@ -107,7 +107,8 @@ func parseSearchBody(body any) (SearchRequest, error) {
 		if v == nil {
 			continue
 		}
-		text, ok := "", false
+		var text string
+		var ok bool
 		switch p.kind {
 		case "a string":
 			text, ok = v.(string)

@@ -15,7 +15,7 @@ type AuditEntry struct {
 	Seq       int64     // given by the store, growing
 	At        time.Time // in whole milliseconds
 	RequestID string
-	Actor     string // "client:<id>", "user:<id>", "operator", "system"
+	Actor     string // "client:<id>", "user:<id>", "operator", "tenant:<id>", "system"
 	Action    string // "user.create", "client.revoke"
 	Type      string // the type of the record acted on
 	ID        string // its id

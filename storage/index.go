@@ -109,6 +109,11 @@ func (NoShadow) End() {}
 func Derive(t *schemas.ResourceType, attrs map[string]any, w ShadowWriter) (unique, equal []Key) {
 	d := derivation{ShadowWriter: w}
 	d.object(fieldsOf(t), attrs)
+	if name := t.Top("userName"); name != nil {
+		for _, address := range schemas.SignInAddresses(attrs) {
+			d.unique = append(d.unique, Key{name.Path, IndexValue(name.UniqueKey(address))})
+		}
+	}
 	// Two elements with one value are one key, and not in each other's way.
 	return distinct(d.unique), distinct(d.equal)
 }

@@ -41,6 +41,15 @@ func (i *Item) Prepare() error {
 	return nil
 }
 
+// ByID is for backends: it returns items, all of one kind, by their ids.
+func ByID(list []*Item) map[string]*Item {
+	by := make(map[string]*Item, len(list))
+	for _, i := range list {
+		by[i.ID] = i
+	}
+	return by
+}
+
 // Items reads items.
 type Items interface {
 	// Item returns an item, or ErrNotFound.
@@ -48,6 +57,9 @@ type Items interface {
 	// Items returns the items of a kind that have a key, in the order of their
 	// ids; all of the kind if key is empty.
 	Items(ctx context.Context, tenant TenantID, kind, key string) ([]*Item, error)
+	// ItemsByID returns those of the items of a kind with these ids that there are,
+	// by id. It is one question to the store: ask for a few hundred at a time.
+	ItemsByID(ctx context.Context, tenant TenantID, kind string, ids ...string) (map[string]*Item, error)
 	// ExtendItem moves the time at which an item expires to a later one. It does
 	// nothing to one that never expires or is not there, and brings nothing
 	// forward. It is no change in the sense of the audit trail, and leaves the

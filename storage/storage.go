@@ -172,6 +172,10 @@ type Tx interface {
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).
 	CreateClient(c *Client) error
+	// UpdateClient gives a client the name, scopes, profile and networks of next. It
+	// fails with ErrConflict unless they are those of prev and the client has not been
+	// revoked, and with a *UniqueError if the name is taken.
+	UpdateClient(prev, next *Client) error
 	// RevokeClient ends a client and all its tokens.
 	RevokeClient(id string, at time.Time) error
 	// Tokens returns the tokens of a client, those that have ended too, oldest
@@ -183,6 +187,13 @@ type Tx interface {
 	CreateToken(t *Token) error
 	// ExpireToken brings a token's expiry forward to at; it never extends it.
 	ExpireToken(id string, at time.Time) error
+
+	// CreateTenant makes the tenant of the write one that ListTenants returns. The
+	// error is a *UniqueError for "id" if it is one already.
+	CreateTenant(name string, at time.Time) error
+	// RenameTenant gives the tenant of the write another name, or fails with
+	// ErrNotFound if there is no such tenant.
+	RenameTenant(name string) error
 
 	// Audit appends to the audit trail, and so to the outbox if the entry is an
 	// event.

@@ -198,3 +198,44 @@ func TestSetup(t *testing.T) {
 	p.token = in.Token
 	p.ask(401, "GET", "/auth/v1/session", "", nil) // one from before
 }
+
+// TestInvitationPage: an invitee sees who invites them, chooses a password and, as an
+// administrator, enrols an authenticator app.
+func TestInvitationPage(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "roster.db")
+	s := serveStore(t, store)
+	base := strings.TrimSuffix(s.scim, basePath)
+	ctx := browser(t)
+	_, secret, _ := strings.Cut(strings.TrimSpace(roster(t, "setup", "--store", store, "--public-url", base)), "#")
+	p := &people{process: s, t: t}
+	const password = "nine small otters in a boat"
+	var in struct{ Token, Secret string }
+	p.ask(200, "POST", "/auth/v1/setup", fmt.Sprintf(`{"link":%q,"userName":"ana","password":%q}`, secret, password), &in)
+	p.token = in.Token
+	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
+	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
+	p.token = in.Token
+	var invited struct{ Link string }
+	p.ask(201, "POST", "/admin/v1/invitations",
+		`{"invitation":{"email":"bo@example.org","name":{"givenName":"Bo"},"roles":[{"value":"00000000-0000-7000-8000-00000000000a"}]}}`, &invited)
+	if !strings.HasPrefix(invited.Link, base+"/invitation#") {
+		t.Fatal("the link leads elsewhere")
+	}
+	see(t, ctx, "invitation", chromedp.Navigate(invited.Link), chromedp.WaitVisible(`#account`))
+	lead := read(t, ctx, chromedp.Text(`#lead`))
+	names := read(t, ctx, chromedp.Evaluate[[]string](`["userName", "givenName"].map(n => document.getElementById("account").elements[n].value)`))
+	if !strings.Contains(lead, "ana invites you") || !slices.Equal(names, []string{"bo@example.org", "Bo"}) {
+		t.Errorf("the page says %q, and %q", lead, names)
+	}
+	see(t, ctx, "invitation-enrol",
+		chromedp.SetValue(`[name=userName]`, "bo"),
+		chromedp.SendKeys(`[name=password]`, password), chromedp.SendKeys(`[name=repeat]`, password),
+		chromedp.Click(`#account button`), chromedp.WaitVisible(`#enrol`))
+	app := read(t, ctx, chromedp.Text(`#secret`))
+	see(t, ctx, "invitation-done",
+		chromedp.SendKeys(`[name=code]`, passcode(t, app, "")), chromedp.Click(`#enrol button`), chromedp.WaitVisible(`#done`))
+	see(t, ctx, "invitation-again", chromedp.Navigate("about:blank"), chromedp.Navigate(invited.Link), chromedp.WaitVisible(`#error`))
+	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not good") {
+		t.Errorf("the link used again: the page says %q", bad)
+	}
+}

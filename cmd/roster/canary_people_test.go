@@ -84,7 +84,7 @@ func TestCanariesOfPeople(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, series := range []string{`roster_signin_total{outcome="ok"} `, `roster_signin_total{outcome="wrong"} `, `roster_stepup_total{outcome="replayed"} `, "roster_lockouts_total "} {
+	for _, series := range []string{`roster_signin_total{outcome="ok"} `, `roster_signin_total{outcome="wrong"} `, `roster_stepup_total{outcome="replayed"} `, `roster_lockouts_total{outcome="locked"} `} {
 		if !strings.Contains(metrics, "\n"+series) {
 			t.Errorf("/metrics has no series %s", series)
 		}

@@ -76,6 +76,9 @@ func (t clientTx) CreateClient(c *storage.Client) error {
 	return nil
 }
 
+// UpdateClient is asked whether a client is still what it was.
+func (t clientTx) UpdateClient(_, _ *storage.Client) error { return nil }
+
 func (t clientTx) CreateToken(k *storage.Token) error {
 	for _, c := range t.s.clients {
 		if c.ID == k.Client {

@@ -762,18 +762,29 @@ func TestMetricsThatAreWatched(t *testing.T) {
 		}
 	}
 	decodeYAML(t, "alerts.yml", &alerts)
-	names := map[string]bool{}
+	names, exprs := map[string]bool{}, map[string]string{}
 	for _, g := range alerts.Groups {
 		for _, r := range g.Rules {
 			if names[r.Alert] || r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
 				t.Errorf("the alert %q lacks a name of its own, a severity or a summary", r.Alert)
 			}
-			names[r.Alert] = true
+			names[r.Alert], exprs[r.Alert] = true, r.Expr
 			w.check(t, r.Alert, r.Expr, r.Annotations["summary"])
 		}
 	}
 	if len(names) == 0 {
 		t.Error("there are no alerts")
+	}
+	// What somebody has to be told of, and when: at the first time, for which the
+	// counter has to be there before.
+	for name, want := range map[string]string{
+		"RosterEmergencySignIn": `sum(increase(roster_emergency_signin_total{job="roster"}[15m])) > 0`,
+		"RosterLockouts":        `sum(increase(roster_lockouts_total{job="roster"}[15m])) > 5`,
+		"RosterPasscodesEnded":  `sum(increase(roster_lockouts_total{job="roster",outcome="disabled"}[15m])) > 0`,
+	} {
+		if exprs[name] != want {
+			t.Errorf("the alert %s is %q, want %q", name, exprs[name], want)
+		}
 	}
 }
 
@@ -821,7 +832,7 @@ var (
 
 	// The words of PromQL that are in use.
 	promFunctions = []string{"rate", "increase", "histogram_quantile", "absent"}
-	promWords     = []string{"sum", "by", "or"}
+	promWords     = []string{"sum", "max", "by", "or"}
 )
 
 // check reads an expression word by word: each is a function, a metric, or a

@@ -91,7 +91,7 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 		}
 	}
 	log := slog.New(slog.NewTextHandler(say, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := openStore(ctx, p, log, nil)
+	store, err := openStore(ctx, p, log, nil, nil)
 	if err != nil {
 		return err
 	}

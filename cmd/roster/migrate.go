@@ -5,37 +5,57 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/internal/config"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
 )
 
 func newMigrateCommand() *cobra.Command {
 	var flags storeFlags
+	var indexed []string
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Prepare a store for this version of roster",
 		Long: "Prepare a store for this version of roster: create it if there is none, and bring its tables or\n" +
 			"collections and indexes up to date. `roster serve` does the same when it starts; on a large store it\n" +
 			"can be done ahead of time. A file must not be in use. Servers of an older version have to be stopped\n" +
-			"first when the schema version grows; docs/operations.md says when it does.",
+			"first when the schema version grows; docs/operations.md says when it does.\n\n" +
+			"With --index-attributes the indexes that this setting of the server asks for are built, and those it does\n" +
+			"not name are dropped; without, they stay as they are.",
 		Args: cobra.NoArgs,
 	}
 	flags.add(cmd)
+	cmd.Flags().StringSliceVar(&indexed, "index-attributes", nil, "`attributes` to index beyond the usual ones, such as User:title (ROSTER_INDEX_ATTRIBUTES)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		p, err := flags.place(cmd, os.Getenv)
 		if err != nil {
 			return err
 		}
-		return migrate(cmd.Context(), cmd, p)
+		if env := os.Getenv("ROSTER_INDEX_ATTRIBUTES"); env != "" && !cmd.Flags().Changed("index-attributes") {
+			indexed = strings.Split(env, ",")
+		} else if !cmd.Flags().Changed("index-attributes") {
+			return migrate(cmd.Context(), cmd, p, nil)
+		}
+		set, err := schemas.Load()
+		if err != nil {
+			return err
+		}
+		chosen, err := storage.ChooseIndexed(set, indexed)
+		if err != nil {
+			return fmt.Errorf("index-attributes: %w", err)
+		}
+		return migrate(cmd.Context(), cmd, p, chosen)
 	}
 	return cmd
 }
 
-func migrate(ctx context.Context, cmd *cobra.Command, p place) error {
+func migrate(ctx context.Context, cmd *cobra.Command, p place, indexed []*schemas.Attribute) error {
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	store, err := openStore(ctx, p, log, nil)
+	store, err := openStore(ctx, p, log, indexed, nil)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("use ! exec roster serve for a server that does not start")
 	}
 	env := []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), quickExit}
-	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT", "ROSTER_LISTN", "ROSTER_ALLOW_STANDALONE"} {
+	for _, name := range []string{"ROSTER_CONFIG", "ROSTER_STORE", "ROSTER_LOG_FORMAT", "ROSTER_LISTN", "ROSTER_ALLOW_STANDALONE", "ROSTER_INDEX_ATTRIBUTES"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

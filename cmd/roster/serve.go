@@ -20,10 +20,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -68,7 +70,15 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, p, log, server.NewStoreMetrics(registry, p.kind).Committed)
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	indexed, err := storage.ChooseIndexed(set, c.IndexAttributes)
+	if err != nil {
+		return fmt.Errorf("the configuration is not valid:\nindex-attributes: %w", err)
+	}
+	store, err := openStore(ctx, p, log, indexed, server.NewStoreMetrics(registry, p.kind).Committed)
 	if err != nil {
 		return fmt.Errorf("open the store %s: %w", c.Store, err)
 	}
@@ -82,15 +92,12 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	} else if mark != nil {
 		log.Warn("a dump has been loaded in part; no token is accepted before `roster load` has completed it", "tenant", storage.DefaultTenant, "records", mark.Records)
 	}
-	set, err := schemas.Load()
-	if err != nil {
-		return err
-	}
 	verifier := auth.NewVerifier(store, time.Now)
 	verifier.Log = log
 	hasher := auth.NewHasher()
 	provider := &scim.Provider{
 		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
+		InvitationLifetime: c.InvitationLifetime,
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
@@ -112,8 +119,12 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	case sender != nil && keys == nil:
 		return errors.New("mail-from: there is no key to seal mail with while it waits: set key-file")
 	}
-	var people *auth.Authenticator
-	var queue *mail.Queue
+	var (
+		people *auth.Authenticator
+		desk   *access.Desk
+		queue  *mail.Queue
+		keeper *domains.Keeper
+	)
 	if keys != nil {
 		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
@@ -122,10 +133,20 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), Log: log,
 		}
-		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Schemas: set,
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
+		keeper = domains.New(store, provider, time.Now, log)
+		desk = &access.Desk{
+			Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log, Overdue: server.OverdueReviews(registry),
+			Tell: access.Post(queue, c.PublicURL, log),
 		}
+		surface := &api.API{
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set,
+			InvitationLink: func(r *http.Request, secret auth.Secret) string {
+				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+			},
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
+			Access: desk,
+		}
+		provider.SendInvitation = api.SendInvitations(queue, func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) })
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
 			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
@@ -151,8 +172,14 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return srv.Run(gctx, hurry) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	if keeper != nil {
+		g.Go(func() error { return keeper.Run(gctx) })
+	}
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
+	if desk != nil {
+		g.Go(func() error { return desk.Run(gctx) })
+	}
 	if checkpointer != nil {
 		g.Go(func() error { return checkpointer.Run(gctx) })
 	}

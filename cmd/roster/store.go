@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/internal/config"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -52,13 +53,14 @@ func findPlace(location string, allowStandalone bool) (place, error) {
 // short command that uses it.
 const commandTime = 2 * time.Second
 
-// openStore opens the store of a server. onCommit is told of every commit.
-func openStore(ctx context.Context, p place, log *slog.Logger, onCommit func(int, time.Duration)) (storage.Store, error) {
+// openStore opens the store of a server. indexed are the attributes that are to have
+// an index by choice, nil for those that have one. onCommit is told of every commit.
+func openStore(ctx context.Context, p place, log *slog.Logger, indexed []*schemas.Attribute, onCommit func(int, time.Duration)) (storage.Store, error) {
 	if p.kind == mongodb {
-		return openMongo(ctx, p, mongo.Options{OnCommit: onCommit, Log: log})
+		return openMongo(ctx, p, mongo.Options{Indexed: indexed, OnCommit: onCommit, Log: log})
 	}
 	for deadline := time.Now().Add(commandTime); ; {
-		store, err := sqlite.Open(ctx, p.location, sqlite.Options{OnCommit: onCommit, Log: log})
+		store, err := sqlite.Open(ctx, p.location, sqlite.Options{Indexed: indexed, OnCommit: onCommit, Log: log})
 		if err == nil {
 			return store, nil
 		}

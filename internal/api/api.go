@@ -7,6 +7,8 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -25,11 +27,17 @@ type API struct {
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
 	Mail    *mail.Queue
-	// Directory makes the account of a first administrator, of the types in Schemas, and
-	// brings back what was deleted.
+	// Directory makes accounts, of the types in Schemas, and brings back what was deleted.
 	Directory Directory
+	Domains   *domains.Keeper
 	Schemas   *schemas.Set
-	Now       func() time.Time
+	// Access is where roles are asked for and reviewed.
+	Access *access.Desk
+	Now    func() time.Time
+	// InvitationLink is the address of the page on which an invitation is accepted, for
+	// an inviter who hands it over.
+	InvitationLink func(r *http.Request, secret auth.Secret) string
+	Invitations    Invitations
 
 	signIns rate
 }
@@ -58,6 +66,8 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/sign-in", auth.Public(), a.signIn, SignInRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/setup/link", auth.Public(), a.setupLink, LinkRequest{}, Link{}, 200, nil},
 		{"POST", "/setup", auth.Public(), a.setup, SetupRequest{}, SignedIn{}, 200, nil},
+		{"POST", "/invitations/look", auth.Public(), a.invitation, LinkRequest{}, Invitation{}, 200, nil},
+		{"POST", "/invitations/accept", auth.Public(), a.accept, AcceptanceRequest{}, Accepted{}, 200, nil},
 		{"POST", "/passcode", anyone, a.passcode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/recovery-code", anyone, a.recoveryCode, CodeRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/step-up", auth.AtLevel(auth.MFA), a.stepUp, CodeRequest{}, SignedIn{}, 200, nil},
@@ -67,6 +77,14 @@ func (a *API) authEndpoints() []endpoint {
 		{"GET", "/sessions", somebody, a.sessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/sessions", somebody, a.endSessions, nil, nil, 204, nil},
 		{"DELETE", "/sessions/{id}", somebody, a.endSession, nil, nil, 204, nil},
+		{"POST", "/session/return", auth.AtLevel(auth.MFA), a.returnSession, nil, SignedIn{}, 200, nil},
+
+		{"GET", "/tenants", somebody, a.destinations, nil, DestinationList{}, 200, nil},
+		{"POST", "/tenants/{id}/session", auth.Fresh(), a.move, nil, SignedIn{}, 200, nil},
+		{"GET", "/account-links", somebody, a.ownLinks, nil, AccountLinkList{}, 200, nil},
+		{"POST", "/account-links", auth.Fresh(), a.acceptLink, CodeRequest{}, AccountLink{}, 201, nil},
+		{"POST", "/account-link-offers", auth.Fresh(), a.offerLink, nil, LinkOffer{}, 201, nil},
+		{"DELETE", "/account-links/{id}", auth.AtLevel(auth.MFA), a.cutLink, nil, nil, 204, nil},
 
 		{"POST", "/password", anyone, a.changePassword, PasswordRequest{}, SignedIn{}, 200, nil},
 		{"POST", "/totp", anyone, a.enrol, EnrolmentRequest{}, Enrolment{}, 200, nil},
@@ -79,17 +97,50 @@ func (a *API) authEndpoints() []endpoint {
 		{"POST", "/roles/activations", auth.Fresh(), a.activate, ActivationRequest{}, Activation{}, 201, nil},
 		{"DELETE", "/roles/activations/{id}", auth.AtLevel(auth.MFA), a.deactivate, nil, nil, 204, nil},
 		{"POST", "/roles/activations/{id}/approval", auth.Fresh(), a.approve, nil, Activation{}, 200, nil},
+
+		{"GET", "/roles/catalogue", somebody, a.roleCatalogue, nil, RoleCatalogue{}, 200, nil},
+		{"GET", "/roles/requests", somebody, a.ownRequests, nil, RoleRequestList{}, 200, nil},
+		{"POST", "/roles/requests", somebody, a.requestRole, RoleRequestRequest{}, RoleRequest{}, 201, nil},
+		{"DELETE", "/roles/requests/{id}", somebody, a.withdrawRequest, nil, nil, 204, nil},
+		{"GET", "/roles/{id}/approvers", somebody, a.approvers, nil, ApproverList{}, 200, nil},
 	}
 }
 
 func (a *API) adminEndpoints() []endpoint {
 	return []endpoint{
-		{"POST", "/users/{id}/password-reset", auth.Admin(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
+		{"POST", "/users", auth.Admin(auth.PermissionUsersCreate), a.createAccount, AccountRequest{}, Account{}, 201, nil},
+		{"POST", "/users/{id}/password-reset", auth.StepUp(auth.PermissionUsersPasswordReset), a.resetPassword, nil, TemporaryPassword{}, 200, nil},
 		{"POST", "/users/{id}/mfa-reset", auth.StepUp(auth.PermissionUsersMFAReset), a.resetMFA, nil, nil, 204, nil},
 		{"GET", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsRead), a.userSessions, nil, SessionList{}, 200, nil},
 		{"DELETE", "/users/{id}/sessions", auth.Admin(auth.PermissionUsersSessionsEnd), a.endUserSessions, nil, nil, 204, nil},
 
+		{"GET", "/users/{id}/account-links", auth.Admin(auth.PermissionUsersSessionsRead), a.userLinks, nil, AccountLinkList{}, 200, nil},
+		{"DELETE", "/users/{id}/account-links", auth.Admin(auth.PermissionUsersSessionsEnd), a.cutUserLinks, nil, nil, 204, nil},
+
+		{"GET", "/tenants", auth.Admin(auth.PermissionTenantsRead), a.tenants, nil, TenantList{}, 200, nil},
+		{"POST", "/tenants", auth.StepUp(auth.PermissionTenantsWrite), a.createTenant, TenantRequest{}, Tenant{}, 201, nil},
+		{"PUT", "/tenants/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.renameTenant, TenantName{}, Tenant{}, 200, nil},
+
+		{"GET", "/domains", auth.Admin(auth.PermissionTenantsRead), a.domains, nil, DomainList{}, 200, nil},
+		{"POST", "/domains", auth.StepUp(auth.PermissionTenantsWrite), a.addDomain, DomainRequest{}, Domain{}, 201, nil},
+		{"GET", "/domains/{id}", auth.Admin(auth.PermissionTenantsRead), a.domain, nil, Domain{}, 200, nil},
+		{"DELETE", "/domains/{id}", auth.StepUp(auth.PermissionTenantsWrite), a.removeDomain, nil, nil, 204, nil},
+		{"POST", "/domains/{id}/verify", auth.StepUp(auth.PermissionTenantsWrite), a.verifyDomain, nil, Domain{}, 200, nil},
+		{"POST", "/domains/{id}/primary", auth.StepUp(auth.PermissionTenantsWrite), a.makePrimary, nil, Domain{}, 200, nil},
+
+		{"GET", "/domain-moves", auth.Admin(auth.PermissionTenantsRead), a.domainMoves, nil, DomainMoveList{}, 200, nil},
+		{"POST", "/domain-moves", auth.StepUp(auth.PermissionTenantsWrite), a.beginDomainMove, DomainMoveRequest{}, DomainMove{}, 201, nil},
+		{"POST", "/domain-move-previews", auth.Admin(auth.PermissionTenantsWrite), a.previewDomainMove, DomainMoveRequest{}, DomainMovePreview{}, 200, nil},
+		{"GET", "/domain-moves/{id}", auth.Admin(auth.PermissionTenantsRead), a.domainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/pause", auth.Admin(auth.PermissionTenantsWrite), a.pauseDomainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/resume", auth.StepUp(auth.PermissionTenantsWrite), a.resumeDomainMove, nil, DomainMove{}, 200, nil},
+		{"POST", "/domain-moves/{id}/cancel", auth.Admin(auth.PermissionTenantsWrite), a.cancelDomainMove, nil, DomainMove{}, 200, nil},
+
 		{"PUT", "/users/{id}/emergency", auth.StepUp(auth.PermissionRolesAssignGlobal), a.markEmergency, EmergencyRequest{}, nil, 204, nil},
+
+		{"POST", "/invitations", auth.Admin(auth.PermissionUsersInvite), a.invite, InvitationRequest{}, Invited{}, 201, nil},
+		{"POST", "/invitations/{id}/resend", auth.Admin(auth.PermissionUsersInvite), a.sendAgain, nil, Invited{}, 200, nil},
+		{"POST", "/invitations/{id}/revoke", auth.Admin(auth.PermissionUsersInvite), a.withdraw, nil, nil, 204, nil},
 
 		{"GET", "/deleted-users", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedList), nil, DeletedList{}, 200, deletedParameters},
 		{"GET", "/deleted-users/{id}", auth.Admin(auth.PermissionUsersRestore), a.ofType(auth.PrincipalUser, a.deletedDetail), nil, DeletedDetail{}, 200, nil},
@@ -112,7 +163,22 @@ func (a *API) adminEndpoints() []endpoint {
 
 		{"GET", "/users/{id}/roles", auth.Admin(auth.PermissionRolesRead), a.userRoles, nil, HoldingList{}, 200, nil},
 		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},
-		{"GET", "/reports/global-administrators", auth.Admin(auth.PermissionReportsRead), a.globalAdministrators, nil, AdministratorReport{}, 200, nil},
+		{"GET", "/permissions", auth.Admin(auth.PermissionRolesRead), a.permissions, nil, PermissionList{}, 200, nil},
+		{"GET", "/reports/role-holders", auth.Admin(auth.PermissionReportsRead), a.roleHolders, nil, RoleHolderReport{}, 200, holderParameters},
+		{"GET", "/reports/privileged-accounts", auth.Admin(auth.PermissionReportsRead), a.privilegedAccounts, nil, PrivilegedReport{}, 200, formatParameter},
+		{"GET", "/reports/mfa", auth.Admin(auth.PermissionReportsRead), a.mfaStatus, nil, MFAReport{}, 200, formatParameter},
+		{"GET", "/reports/stale-accounts", auth.Admin(auth.PermissionReportsRead), a.staleAccounts, nil, StaleReport{}, 200, staleParameters},
+		{"GET", "/reports/shared-accounts", auth.Admin(auth.PermissionReportsRead), a.sharedAccounts, nil, SharedReport{}, 200, sharedParameters},
+		{"GET", "/reports/activations", auth.Admin(auth.PermissionReportsRead), a.activationReport, nil, ActivationReport{}, 200, formatParameter},
+		{"GET", "/reviews", auth.Admin(auth.PermissionRolesRead), a.reviews, nil, ReviewList{}, 200, nil},
+		{"POST", "/reviews", auth.StepUp(auth.PermissionRolesAssign), a.beginReview, ReviewRequest{}, Review{}, 201, nil},
+		{"GET", "/reviews/{id}", auth.Admin(auth.PermissionRolesRead), a.review, nil, Review{}, 200, nil},
+		{"GET", "/reviews/{id}/assignments", auth.Admin(auth.PermissionRolesRead), a.reviewed, nil, ReviewResult{}, 200, formatParameter},
+		{"POST", "/reviews/{id}/decisions", auth.Admin(auth.PermissionRolesAssign), a.judge, ReviewDecision{}, ReviewedAssignment{}, 200, nil},
+		{"POST", "/reviews/{id}/close", auth.StepUp(auth.PermissionRolesAssign), a.closeReview, CloseRequest{}, Review{}, 200, nil},
+
+		{"GET", "/role-requests", auth.Admin(auth.PermissionRolesAssign), a.approvalQueue, nil, ApprovalQueue{}, 200, nil},
+		{"POST", "/role-requests/{id}/decision", auth.Admin(auth.PermissionRolesAssign), a.decideRequest, RequestDecision{}, RoleRequest{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
 
 		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},
@@ -122,6 +188,7 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},
 		{"GET", "/clients/{id}", auth.Admin(auth.PermissionClientsRead), a.client, nil, Client{}, 200, nil},
+		{"PATCH", "/clients/{id}", auth.StepUp(auth.PermissionClientsWrite), a.updateClient, ClientChange{}, Client{}, 200, nil},
 		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201, nil},
 		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204, nil},
 	}

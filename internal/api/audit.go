@@ -3,8 +3,6 @@ package api
 import (
 	"encoding/json"
 	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
@@ -50,7 +48,7 @@ type Change struct {
 var auditParameters = []string{"actor", "action", "type", "id", "since", "until", "after", "limit"}
 
 func (a *API) audit(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	q, err := auditQuery(r.URL.RawQuery)
+	q, err := auditQuery(r)
 	if err != nil {
 		return err
 	}
@@ -68,17 +66,10 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 	return respond(w, http.StatusOK, out)
 }
 
-// auditQuery reads the parameters of a search. One that does not exist, or is given
-// twice, is refused: who searches must not take everything for what was found.
-func auditQuery(raw string) (q audit.Query, err error) {
-	values, err := url.ParseQuery(raw)
+func auditQuery(r *http.Request) (q audit.Query, err error) {
+	values, err := parameters(r, auditParameters...)
 	if err != nil {
-		return q, invalid("the query is not well formed")
-	}
-	for name, v := range values {
-		if !slices.Contains(auditParameters, name) || len(v) != 1 {
-			return q, invalid("expected some of actor, action, type, id, since, until, after and limit, each once")
-		}
+		return q, err
 	}
 	q = audit.Query{Actor: values.Get("actor"), Action: values.Get("action"), Type: values.Get("type"), ID: values.Get("id")}
 	for name, at := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
@@ -93,12 +84,8 @@ func auditQuery(raw string) (q audit.Query, err error) {
 			return q, invalid("after: expected the next of a page")
 		}
 	}
-	if s := values.Get("limit"); s != "" {
-		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > 1000 {
-			return q, invalid("limit: expected a number from 1 to 1000")
-		}
-	}
-	return q, nil
+	q.Limit, err = number(values, "limit", 0, 1, 1000)
+	return q, err
 }
 
 func entry(e *storage.AuditEntry) Entry {

@@ -19,6 +19,15 @@ type ClientRequest struct {
 	Expires  *time.Time `json:"expires,omitempty"` // of the token
 }
 
+// ClientChange is the body of PATCH /clients/{id}. What is left out stays as it is.
+type ClientChange struct {
+	Name     *string    `json:"name,omitempty"`
+	Scopes   *[]string  `json:"scopes,omitempty"`
+	Profile  *string    `json:"profile,omitempty"`
+	Networks *[]string  `json:"networks,omitempty"`
+	Expires  *time.Time `json:"expires,omitempty"` // of the tokens that would end later
+}
+
 // RotationRequest is the body of POST /clients/{id}/rotate.
 type RotationRequest struct {
 	Expires *time.Time `json:"expires,omitempty"` // of the new token
@@ -100,6 +109,18 @@ func (a *API) createClient(w http.ResponseWriter, r *http.Request, by auth.Princ
 	}
 	w.Header().Set("Location", AdminBase+"/clients/"+made.Client.ID)
 	return respond(w, http.StatusCreated, NewToken{Client: client(made.Client), Token: made.Text.Reveal()})
+}
+
+func (a *API) updateClient(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	var body ClientChange
+	if err := read(r, &body); err != nil {
+		return err
+	}
+	c, err := a.Clients.Update(r.Context(), by, pathID(r), auth.ClientChange(body))
+	if err != nil {
+		return clientProblem(err)
+	}
+	return respond(w, http.StatusOK, client(c))
 }
 
 func (a *API) rotateClient(w http.ResponseWriter, r *http.Request, by auth.Principal) error {

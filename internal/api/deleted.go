@@ -120,7 +120,7 @@ func (a *API) deletedList(w http.ResponseWriter, r *http.Request, by auth.Princi
 func deletedResource(d *scim.Deleted, now time.Time) DeletedResource {
 	const day = 24 * time.Hour
 	return DeletedResource{
-		ID: d.ID, UserName: d.UserName, DisplayName: d.DisplayName, DeletedAt: d.WholeResource.Deleted.UTC(), DeletedBy: d.By, PurgeAt: d.Due.UTC(),
+		ID: d.ID, UserName: d.UserName, DisplayName: d.DisplayName, DeletedAt: d.Deleted.UTC(), DeletedBy: d.By, PurgeAt: d.Due.UTC(),
 		DaysLeft: max(0, int((d.Due.Sub(now)+day-1)/day)),
 	}
 }

@@ -19,17 +19,6 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// onStores runs a test on a server with each kind of store.
-func onStores(t *testing.T, test func(*testing.T, *world)) {
-	t.Helper()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
-}
-
 // assign gives somebody a role as people do, in a session with a fresh passcode, and
 // returns the id of the assignment.
 func (w *world) assign(t *testing.T, token, principal, role, more string) string {
@@ -94,7 +83,7 @@ func (w *world) fresh(t *testing.T, p *person) string {
 // they come back as they were, but for their sessions: groups, roles, password, passcode
 // app, and whose manager they are (B7, C4).
 func TestDeletedUser(t *testing.T) {
-	t.Parallel()
+	shows(t, "B7", "C4")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		report := must[user](t, w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q,%q],"userName":"cy",%q:{"manager":{"value":%q}}}`,
@@ -221,7 +210,6 @@ func TestDeletedUser(t *testing.T) {
 // TestRestoreWhom: who restores must be able to give what comes back. Otherwise the
 // role is named, and what to leave out.
 func TestRestoreWhom(t *testing.T) {
-	t.Parallel()
 	onStores(t, func(t *testing.T, w *world) {
 		admin, uma := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "uma", auth.UserAdministrator)
 		priv := w.person(t, "priv", auth.PrivilegedRoleAdministrator)
@@ -324,7 +312,7 @@ func TestRestoreWhom(t *testing.T) {
 // TestDeleteWhom: a Global Administrator deletes anyone but the last of its kind, a User
 // Administrator only those who hold no administrative role (B6).
 func TestDeleteWhom(t *testing.T) {
-	t.Parallel()
+	shows(t, "B6")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, second, uma := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "second", auth.GlobalAdministrator), w.person(t, "uma", auth.UserAdministrator)
 		helper, other, plain, another := w.person(t, "helper", auth.HelpdeskAdministrator), w.person(t, "other", auth.UserAdministrator), w.person(t, "plain"), w.person(t, "another")
@@ -351,7 +339,7 @@ func TestDeleteWhom(t *testing.T) {
 // TestPurge: what is removed for good is gone: for the list, for whoever wants it back,
 // and for whoever signs in; the id comes to nobody else.
 func TestPurge(t *testing.T) {
-	t.Parallel()
+	shows(t, "B7", "C4")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		staff := w.group(t, "Staff", bo.id)
@@ -412,7 +400,6 @@ func TestPurge(t *testing.T) {
 // TestDeletedGroups: a group comes back with its members and its roles; to whom, who
 // restores must be able to give.
 func TestDeletedGroups(t *testing.T) {
-	t.Parallel()
 	onStores(t, func(t *testing.T, w *world) {
 		admin, uma, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "uma", auth.UserAdministrator), w.person(t, "bo")
 		desk, crew, plain := w.group(t, "Desk", bo.id), w.group(t, "Crew", bo.id), w.group(t, "Plain", bo.id)
@@ -480,7 +467,6 @@ func TestDeletedGroups(t *testing.T) {
 
 // TestSweepOfALoad: a tenant that is being loaded is left alone.
 func TestSweepOfALoad(t *testing.T) {
-	t.Parallel()
 	onStores(t, func(t *testing.T, w *world) {
 		const tenant = "arriving"
 		types := w.Provider.Schemas.Type("User")
@@ -524,7 +510,7 @@ func TestSweepOfALoad(t *testing.T) {
 
 // TestDeletedList: page by page, each once, and by a part of a name.
 func TestDeletedList(t *testing.T) {
-	t.Parallel()
+	shows(t, "B7", "C4")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		boss := w.fresh(t, admin)
@@ -572,7 +558,6 @@ func TestDeletedList(t *testing.T) {
 // TestRetention: how long what is deleted is kept is for the tenant to say, within
 // bounds, and is recorded.
 func TestRetention(t *testing.T) {
-	t.Parallel()
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		boss := w.fresh(t, admin)
@@ -611,7 +596,7 @@ func TestRetention(t *testing.T) {
 // TestSweep: what is deleted for longer than is kept is purged, by however many at once,
 // each with one entry; what is not, is not.
 func TestSweep(t *testing.T) {
-	t.Parallel()
+	shows(t, "B7")
 	onStores(t, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		boss := w.fresh(t, admin)

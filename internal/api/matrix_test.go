@@ -38,8 +38,18 @@ var roleMatrix = map[string]string{
 	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
 	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
 
+	"GET /scim/v2/Invitations": everyRole, "POST /scim/v2/Invitations/.search": everyRole, "GET /scim/v2/Invitations/{id}": everyRole,
+	"POST /scim/v2/Invitations": "GUI", "PUT /scim/v2/Invitations/{id}": "GUI", "PATCH /scim/v2/Invitations/{id}": "GUI", "DELETE /scim/v2/Invitations/{id}": "GUI",
+	"POST /admin/v1/invitations": "GUI", "POST /admin/v1/invitations/{id}/resend": "GUI", "POST /admin/v1/invitations/{id}/revoke": "GUI",
+	"POST /admin/v1/users":                     "GU",
 	"POST /admin/v1/users/{id}/password-reset": "GUNH", "POST /admin/v1/users/{id}/mfa-reset": "GN", "PUT /admin/v1/users/{id}/emergency": "G",
 	"GET /admin/v1/users/{id}/sessions": "GUNHD", "DELETE /admin/v1/users/{id}/sessions": "GUNH",
+	"GET /admin/v1/users/{id}/account-links": "GUNHD", "DELETE /admin/v1/users/{id}/account-links": "GUNH",
+	"GET /admin/v1/tenants": "GD", "POST /admin/v1/tenants": "G", "PUT /admin/v1/tenants/{id}": "G",
+	"GET /admin/v1/domains": "GD", "GET /admin/v1/domains/{id}": "GD", "POST /admin/v1/domains": "G", "DELETE /admin/v1/domains/{id}": "G",
+	"POST /admin/v1/domains/{id}/verify": "G", "POST /admin/v1/domains/{id}/primary": "G",
+	"GET /admin/v1/domain-moves": "GD", "GET /admin/v1/domain-moves/{id}": "GD", "POST /admin/v1/domain-moves": "G", "POST /admin/v1/domain-move-previews": "G",
+	"POST /admin/v1/domain-moves/{id}/pause": "G", "POST /admin/v1/domain-moves/{id}/resume": "G", "POST /admin/v1/domain-moves/{id}/cancel": "G",
 	"GET /admin/v1/deleted-users": "GU", "GET /admin/v1/deleted-users/{id}": "GU", "POST /admin/v1/deleted-users/{id}/restore": "GU",
 	"DELETE /admin/v1/deleted-users/{id}": "G",
 	"GET /admin/v1/deleted-groups":        "GUR", "GET /admin/v1/deleted-groups/{id}": "GUR", "POST /admin/v1/deleted-groups/{id}/restore": "GUR",
@@ -48,10 +58,15 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
-	"GET /admin/v1/reports/global-administrators": "GPTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/reviews": "GPUANRTD", "GET /admin/v1/reviews/{id}": "GPUANRTD", "GET /admin/v1/reviews/{id}/assignments": "GPUANRTD",
+	"POST /admin/v1/reviews": "GPU", "POST /admin/v1/reviews/{id}/decisions": "GPU", "POST /admin/v1/reviews/{id}/close": "GPU",
+	"GET /admin/v1/role-requests": "GPU", "POST /admin/v1/role-requests/{id}/decision": "GPU",
+	"GET /admin/v1/permissions": "GPUANRTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/reports/role-holders": "GPTD", "GET /admin/v1/reports/privileged-accounts": "GPTD", "GET /admin/v1/reports/mfa": "GPTD",
+	"GET /admin/v1/reports/stale-accounts": "GPTD", "GET /admin/v1/reports/shared-accounts": "GPTD", "GET /admin/v1/reports/activations": "GPTD",
 	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
-	"POST /admin/v1/clients": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
+	"POST /admin/v1/clients": "GA", "PATCH /admin/v1/clients/{id}": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
 }
 
 // TestRoleMatrix walks every route with every built-in role, and with none.
@@ -123,17 +138,18 @@ func TestPublicRoutes(t *testing.T) {
 			public[route.Method+" "+route.Path] = true
 		}
 	}
-	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
+	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/invitations/accept", "POST /auth/v1/invitations/look", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
 	if got := slices.Sorted(maps.Keys(public)); !slices.Equal(got, want) {
 		t.Errorf("public are %q, want %q", got, want)
 	}
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
 	in := w.mfa(t, admin)
 	before := w.everything(t, "default")
-	for _, link := range []string{"", "x", "0", admin.id, in.Session, in.Token, w.Token, "setup", strings.Repeat("0", 64), strings.Replace(in.Token, "session", "setup", 1)} {
+	for _, link := range []string{"", "x", "0", admin.id, in.Session, in.Token, w.Token, "setup", strings.Repeat("0", 64), strings.Replace(in.Token, "session", "setup", 1), strings.Replace(in.Token, "session", "invitation", 1)} {
 		w.advance(6 * time.Second)
 		for path, body := range map[string]object{
 			"/auth/v1/setup/link": {"link": link}, "/auth/v1/setup": {"link": link, "userName": "mine", "password": goodPassword},
+			"/auth/v1/invitations/look": {"link": link}, "/auth/v1/invitations/accept": {"link": link, "userName": "mine", "password": goodPassword},
 		} {
 			if r := w.post(t, path, "", body); r.Status/100 != 4 || r.Status == 429 {
 				t.Errorf("POST %s with no link: %d %s", path, r.Status, r.Body)

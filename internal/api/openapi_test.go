@@ -257,6 +257,8 @@ func schemaOf(t reflect.Type) *schema {
 		return &schema{Type: "string", Format: "byte"}
 	}
 	switch t.Kind() {
+	case reflect.Map:
+		return &schema{Type: "object"}
 	case reflect.Pointer:
 		return schemaOf(t.Elem())
 	case reflect.Slice:

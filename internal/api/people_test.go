@@ -35,6 +35,11 @@ func begin(t *testing.T, opt testserver.Options) *world {
 	w.clock.Store(time.Now().Truncate(30 * time.Second).UnixMilli())
 	opt.Now = w.now
 	w.Server = testserver.Start(t, opt)
+	kind := "SQLite"
+	if _, ok := w.Store.(*mongo.Store); ok {
+		kind = "MongoDB"
+	}
+	ranOn(t, kind)
 	return w
 }
 
@@ -60,17 +65,45 @@ func (w *world) person(t *testing.T, name string, roles ...string) *person {
 // personOf is person for the tenant of a client with a token.
 func (w *world) personOf(t *testing.T, tenant storage.TenantID, token, name string, roles ...string) *person {
 	t.Helper()
-	p := &person{tenant: tenant, name: name, password: goodPassword}
+	p := w.pushed(t, token, name)
+	p.tenant = tenant
+	w.own(t, cmp.Or(tenant, storage.DefaultTenant), p.id)
+	for _, role := range roles {
+		w.grant(t, cmp.Or(tenant, storage.DefaultTenant), p.id, role)
+	}
+	return p
+}
+
+// pushed makes somebody whose password came over SCIM and is nobody's own.
+func (w *world) pushed(t *testing.T, token, name string) *person {
+	t.Helper()
+	p := &person{name: name, password: goodPassword}
 	r := w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q,"password":%q}`, schemas.UserURI, name, p.password), "Authorization", "Bearer "+token)
 	var created struct{ ID string }
 	if err := json.Unmarshal([]byte(r.Body), &created); err != nil || r.Status != 201 {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
 	p.id = created.ID
-	for _, role := range roles {
-		w.grant(t, cmp.Or(tenant, storage.DefaultTenant), p.id, role)
-	}
 	return p
+}
+
+// own makes the password of a user one that they chose themselves.
+func (w *world) own(t *testing.T, tenant storage.TenantID, user string) {
+	t.Helper()
+	err := w.Store.Write(t.Context(), tenant, func(tx storage.Tx) error {
+		c, err := auth.ReadCredential(tx, user)
+		if err != nil {
+			return err
+		}
+		c.Pushed = false
+		if err := auth.SaveCredential(tx, user, c); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: w.now(), Actor: "operator", Action: "password.own", Type: "User", ID: user})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // grant gives somebody a role, past all decisions.
@@ -213,5 +246,25 @@ func stores(t *testing.T) map[string]func(testing.TB) storage.Store {
 			}
 			return s
 		},
+	}
+}
+
+// onStores runs a test beside others, on a server with a new store of each kind.
+func onStores(t *testing.T, test func(*testing.T, *world)) {
+	t.Helper()
+	onStoresWith(t, testserver.Options{}, test)
+}
+
+// onStoresWith is onStores for a server that is set up in another way.
+func onStoresWith(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
+	t.Helper()
+	t.Parallel()
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opt := opt
+			opt.Open = open
+			test(t, begin(t, opt))
+		})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
 )
@@ -101,6 +103,9 @@ func problemFor(err error) *Problem {
 	if e, ok := errors.AsType[*auth.InvalidError](err); ok {
 		return invalid(e.Error())
 	}
+	if e, ok := errors.AsType[*domains.ProofError](err); ok {
+		return &Problem{Type: TypeConflict, Title: "The domain is not proven", Status: 409, Detail: e.Error()}
+	}
 	switch {
 	case errors.Is(err, auth.ErrSignIn):
 		return &Problem{Type: TypeSignIn, Title: "The sign-in was not accepted", Status: 401}
@@ -116,20 +121,46 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
 	case errors.Is(err, auth.ErrAdministered):
 		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
+	case errors.Is(err, auth.ErrLinkCode), errors.Is(err, auth.ErrLinked), errors.Is(err, auth.ErrNotMoved):
+		return &Problem{Type: TypeConflict, Title: "The link cannot be used or made", Status: 409, Detail: err.Error()}
+	case errors.Is(err, domains.ErrTaken), errors.Is(err, domains.ErrUnproven), errors.Is(err, domains.ErrInUse), errors.Is(err, domains.ErrMany),
+		errors.Is(err, domains.ErrMoving), errors.Is(err, domains.ErrState):
+		return &Problem{Type: TypeConflict, Title: "The domain is not in a state for this", Status: 409, Detail: err.Error()}
+	case errors.Is(err, domains.ErrUnreachable):
+		return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: err.Error(), retryAfter: 30}
+	case errors.Is(err, auth.ErrMoved), errors.Is(err, auth.ErrMove):
+		return notPermitted(err.Error())
 	case errors.Is(err, mail.ErrDisabled):
 		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
+	case errors.Is(err, access.ErrConflict):
+		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):
-		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409}
+		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409, Detail: lastAdministrator}
 	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):
 		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "change the password or enrol a passcode first; /auth/v1/session says what is missing"}
+	case errors.Is(err, auth.ErrPasswordPushed):
+		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "the password came from a provisioning client; somebody entitled has to give a temporary one, or a link"}
 	case errors.Is(err, auth.ErrNotPermitted):
 		return notPermitted("")
 	}
+	if errors.Is(err, scim.ErrForbidden) {
+		return notPermitted("")
+	}
 	e := scim.ErrorFor(err)
+	switch {
+	case e.Status == http.StatusBadRequest:
+		return invalid(e.Detail)
+	case e.Type == scim.Uniqueness:
+		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	}
 	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
 }
+
+// lastAdministrator says who counts as usable.
+const lastAdministrator = "one has to be left who is active and has a password and a passcode app, and whom the conditional rules let in " +
+	"from where they have signed in before, or whose account is one for emergencies"
 
 func notPermitted(detail string) *Problem {
 	return &Problem{Type: TypeNotPermitted, Title: "You may not do this", Status: 403, Detail: detail}

@@ -31,16 +31,6 @@ type HoldingList struct {
 // group that has one.
 const maxHoldings = 1000
 
-// AdministratorReport says who holds Global Administrator.
-type AdministratorReport struct {
-	Holdings []Holding `json:"holdings"`
-	Users    int       `json:"users"` // who hold it, eligible ones included
-	Warning  string    `json:"warning,omitempty"`
-}
-
-// manyAdministrators is how many Global Administrators there should be at most.
-const manyAdministrators = 2
-
 // ActivationRequest is the body of POST /roles/activations.
 type ActivationRequest struct {
 	Assignment      string `json:"assignment"`
@@ -120,16 +110,8 @@ func (a *API) holders(w http.ResponseWriter, r *http.Request, by auth.Principal)
 	if _, err := auth.FindRole(r.Context(), a.Store, by.Tenant, pathID(r)); err != nil {
 		return err
 	}
-	out, err := a.holdersOf(r, by, pathID(r))
-	if err != nil {
-		return err
-	}
-	return respond(w, http.StatusOK, out)
-}
-
-func (a *API) holdersOf(r *http.Request, by auth.Principal, role string) (HoldingList, error) {
 	out := HoldingList{Holdings: []Holding{}}
-	err := a.holdings().OfRole(r.Context(), by.Tenant, role, func(h auth.Holding) error {
+	err := a.holdings().OfRole(r.Context(), by.Tenant, pathID(r), func(h auth.Holding) error {
 		if len(out.Holdings) == maxHoldings {
 			out.More = true
 			return errEnough
@@ -137,26 +119,8 @@ func (a *API) holdersOf(r *http.Request, by auth.Principal, role string) (Holdin
 		out.Holdings = append(out.Holdings, holding(h))
 		return nil
 	})
-	if out.More {
-		err = nil
-	}
-	return out, err
-}
-
-func (a *API) globalAdministrators(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	list, err := a.holdersOf(r, by, auth.GlobalAdministrator)
-	if err != nil {
+	if err != nil && !out.More {
 		return err
-	}
-	users := map[string]bool{}
-	for _, h := range list.Holdings {
-		if h.Type == auth.PrincipalUser {
-			users[h.Principal] = true
-		}
-	}
-	out := AdministratorReport{Holdings: list.Holdings, Users: len(users)}
-	if len(users) > manyAdministrators {
-		out.Warning = "more than two people hold Global Administrator"
 	}
 	return respond(w, http.StatusOK, out)
 }
@@ -189,10 +153,11 @@ func (a *API) activate(w http.ResponseWriter, r *http.Request, by auth.Principal
 }
 
 func (a *API) deactivate(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if err := auth.Deactivate(r.Context(), a.Store, by, a.Now(), pathID(r)); err != nil {
+	holder, err := auth.Deactivate(r.Context(), a.Store, by, a.Now(), pathID(r))
+	if err != nil {
 		return err
 	}
-	a.Auth.InvalidateUser(by.ID)
+	a.Auth.InvalidateUser(holder)
 	return done(w)
 }
 

@@ -39,8 +39,11 @@ func (w *world) stepUp(t *testing.T, p *person, in signedIn) signedIn {
 // activated, with a fresh passcode, a reason and somebody else's approval, and again
 // nothing when its time is over. Who holds what, and the audit trail, say so.
 func TestActivation(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+	shows(t, "B10")
+	onStores(t, testActivation)
+}
+
+func testActivation(t *testing.T, w *world) {
 	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 	boss, in := w.mfa(t, admin), w.mfa(t, bo)
 	boss = w.stepUp(t, admin, boss)
@@ -148,33 +151,6 @@ func TestActivation(t *testing.T) {
 	}
 	if r := w.get(t, "/admin/v1/audit?limit=0&limit=5000", boss.Token); r.Status != 400 {
 		t.Errorf("a limit twice: %d", r.Status)
-	}
-}
-
-// TestAdministratorReport: more than two Global Administrators are worth a warning.
-func TestAdministratorReport(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
-	admin := w.person(t, "admin", auth.GlobalAdministrator)
-	in := w.mfa(t, admin)
-	report := func() (r struct {
-		Users   int
-		Warning string
-	}) {
-		t.Helper()
-		res := w.get(t, "/admin/v1/reports/global-administrators", in.Token)
-		if err := json.Unmarshal([]byte(res.Body), &r); err != nil || res.Status != 200 {
-			t.Fatalf("%d %s", res.Status, res.Body)
-		}
-		return r
-	}
-	w.person(t, "second", auth.GlobalAdministrator)
-	if r := report(); r.Users != 2 || r.Warning != "" {
-		t.Errorf("two: %+v", r)
-	}
-	w.person(t, "third", auth.GlobalAdministrator)
-	if r := report(); r.Users != 3 || r.Warning == "" {
-		t.Errorf("three: %+v", r)
 	}
 }
 

@@ -18,8 +18,11 @@ import (
 // applies to and nobody else; one that only reports does nothing; the account for
 // emergencies is exempt, and its use is counted.
 func TestRules(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{Server: trusting})
+	shows(t, "D4")
+	onStoresWith(t, testserver.Options{Server: trusting}, testRules)
+}
+
+func testRules(t *testing.T, w *world) {
 	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 	in := w.mfa(t, admin)
 	at := func(from string, p *person) testserver.Response {
@@ -46,6 +49,10 @@ func TestRules(t *testing.T) {
 		in = must[signedIn](t, w.post(t, "/auth/v1/step-up", in.Token, object{"code": w.code(t, admin)}), 200)
 		return in.Token
 	}
+	if r := w.post(t, "/admin/v1/rules", fresh(), abroad); r.Status != 409 || !strings.Contains(r.Body, "last-administrator") {
+		t.Errorf("a rule that lets in no Global Administrator from where one has been: %d %s", r.Status, r.Body)
+	}
+	must[signedIn](t, at(office, admin), 200)
 	abroad["state"] = "report"
 	rule := must[struct{ ID string }](t, w.post(t, "/admin/v1/rules", fresh(), abroad), 201)
 	must[signedIn](t, at(cafe, bo), 200)
@@ -179,4 +186,81 @@ func TestFirstAdministrator(t *testing.T) {
 	if r := use(102, "late", goodPassword); r.Status != 401 {
 		t.Errorf("the link used again: %d %s", r.Status, r.Body)
 	}
+}
+
+// TestRuleForAdministrators: no rule, new, changed or turned on, lets in no Global
+// Administrator any more; nor does taking the mark for emergencies from the only one
+// whom rules do not hold up, or that administrator away. Somebody for emergencies is
+// enough.
+func TestRuleForAdministrators(t *testing.T) {
+	t.Parallel()
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ruleForAdministrators(t, begin(t, testserver.Options{Open: open}))
+		})
+	}
+}
+
+func ruleForAdministrators(t *testing.T, w *world) {
+	admin, spare := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "spare", auth.GlobalAdministrator)
+	w.mfa(t, spare)
+	in := w.mfa(t, admin)
+	send := func(method, path string, body any) testserver.Response {
+		w.advance(time.Minute)
+		in = must[signedIn](t, w.post(t, "/auth/v1/step-up", in.Token, object{"code": w.code(t, admin)}), 200)
+		text := ""
+		if body != nil {
+			b, _ := json.Marshal(body)
+			text = string(b)
+		}
+		return w.send(t, method, path, text, "Content-Type", "application/json", "Authorization", "Bearer "+in.Token)
+	}
+	refused := func(what string, r testserver.Response) {
+		t.Helper()
+		if r.Status != 409 || !strings.Contains(r.Body, "last-administrator") && !strings.Contains(r.Body, "Global Administrator") {
+			t.Errorf("%s: %d %s, want 409", what, r.Status, r.Body)
+		}
+	}
+	rule := func(state, then string, when object) object {
+		return object{"name": "Nobody", "state": state, "when": when, "then": then}
+	}
+	administrators := object{"administrative": true}
+	for what, body := range map[string]object{
+		"administrators":         rule("on", "block", administrators),
+		"the role":               rule("on", "block", object{"roles": []string{auth.GlobalAdministrator}}),
+		"where both are":         rule("on", "block", object{"networks": []string{"127.0.0.0/8"}}),
+		"where neither has been": rule("on", "block", object{"outsideNetworks": []string{"192.0.2.0/24"}}),
+	} {
+		refused(what, send("POST", "/admin/v1/rules", body))
+	}
+	off := must[struct{ ID string }](t, send("POST", "/admin/v1/rules", rule("off", "block", administrators)), 201)
+	path := "/admin/v1/rules/" + off.ID
+	must[any](t, send("PUT", path, rule("report", "block", administrators)), 200)
+	must[any](t, send("PUT", path, rule("on", "passcode", administrators)), 200)
+	refused("turned on", send("PUT", path, rule("on", "block", administrators)))
+	must[any](t, send("PUT", path, rule("on", "block", object{"newDevice": true})), 200)
+
+	emergency := "/admin/v1/users/" + spare.id + "/emergency"
+	must[any](t, send("PUT", emergency, object{"emergency": true}), 204)
+	must[any](t, send("PUT", path, rule("on", "block", administrators)), 200)
+	if told := w.told(t, "rule.replace"); told["when"] != [2]string{`{"newDevice":true}`, `{"administrative":true}`} || len(told) != 1 {
+		t.Errorf("the audit entry of a changed rule: %v", told)
+	}
+	refused("the mark taken away", send("PUT", emergency, object{"emergency": false}))
+	refused("the account deleted", send("DELETE", "/scim/v2/Users/"+spare.id, nil))
+	refused("the passcodes reset", send("POST", "/admin/v1/users/"+spare.id+"/mfa-reset", nil))
+	w.advance(time.Minute)
+	if r := w.post(t, "/auth/v1/sign-in", "", object{"name": admin.name, "password": admin.password, "passcode": w.code(t, admin)}); r.Status != 401 {
+		t.Errorf("an administrator whom the rule blocks signs in: %d", r.Status)
+	}
+	w.mfa(t, spare)
+	must[any](t, send("DELETE", path, nil), 204)
+	if told := w.told(t, "rule.delete"); told["name"] != [2]string{`"Nobody"`, ""} || told["then"] != [2]string{`"block"`, ""} {
+		t.Errorf("the audit entry of a rule that is gone: %v", told)
+	}
+	if told := w.told(t, "rule.create"); told["state"] != [2]string{"", `"off"`} {
+		t.Errorf("the audit entry of a new rule: %v", told)
+	}
+	must[any](t, send("PUT", emergency, object{"emergency": false}), 204)
 }

@@ -13,6 +13,7 @@ import (
 
 // Directory is where accounts are made, and come back to; see scim.Provider.
 type Directory interface {
+	Found(ctx context.Context, by auth.Principal, f scim.Founding) error
 	CreateAccount(ctx context.Context, by auth.Principal, a scim.Account) (*storage.Resource, error)
 	ListDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q scim.DeletedQuery) (*scim.DeletedPage, error)
 	GetDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*scim.DeletedWhole, error)

@@ -35,6 +35,8 @@ type SignedIn struct {
 	Level   string    `json:"level"`
 	Missing []string  `json:"missing"`
 	Ends    time.Time `json:"ends"`
+	// LastSignIn is when the user had signed in before, if that is known.
+	LastSignIn time.Time `json:"lastSignIn,omitzero"`
 }
 
 // Session is a session among others.
@@ -47,6 +49,7 @@ type Session struct {
 	Ends     time.Time `json:"ends"`
 	From     string    `json:"from,omitempty"`
 	Agent    string    `json:"agent,omitempty"`
+	Tenant   string    `json:"tenant,omitempty"` // where it began, if that is another one
 }
 
 // SessionList is a list of sessions.
@@ -93,7 +96,7 @@ func (a *API) signedIn(w http.ResponseWriter, in *auth.SignInResult, cookie bool
 }
 
 func signedIn(in *auth.SignInResult, cookie bool) SignedIn {
-	out := SignedIn{Session: in.Session, User: in.User, Level: in.Level.String(), Missing: names(in.Missing), Ends: in.Ends.UTC()}
+	out := SignedIn{Session: in.Session, User: in.User, Level: in.Level.String(), Missing: names(in.Missing), Ends: in.Ends.UTC(), LastSignIn: in.Last.UTC()}
 	if !cookie {
 		out.Token = in.Token.Reveal()
 	}
@@ -185,7 +188,7 @@ func (a *API) sessionsOf(w http.ResponseWriter, r *http.Request, by auth.Princip
 	for _, s := range all {
 		out.Sessions = append(out.Sessions, Session{
 			ID: s.ID, Level: s.Level.String(), Current: s.ID == by.Session,
-			Started: s.Started.UTC(), LastUsed: s.LastUsed.UTC(), Ends: s.Ends.UTC(), From: s.From, Agent: s.Agent,
+			Started: s.Started.UTC(), LastUsed: s.LastUsed.UTC(), Ends: s.Ends.UTC(), From: s.From, Agent: s.Agent, Tenant: string(s.Tenant),
 		})
 	}
 	return respond(w, http.StatusOK, out)

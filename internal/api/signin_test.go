@@ -185,6 +185,7 @@ func TestCookie(t *testing.T) {
 // TestFirstDays is the story of somebody's account: a temporary password, another
 // one, a passcode app, sessions.
 func TestFirstDays(t *testing.T) {
+	shows(t, "B2", "B8", "D4")
 	t.Parallel()
 	for name, open := range stores(t) {
 		t.Run(name, func(t *testing.T) {
@@ -276,9 +277,9 @@ func firstDays(t *testing.T, w *world) {
 }
 
 // TestEndSessions: one's own sessions end one by one, or all at once.
-func TestEndSessions(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+func TestEndSessions(t *testing.T) { onStores(t, testEndSessions) }
+
+func testEndSessions(t *testing.T, w *world) {
 	p, q := w.person(t, "ana"), w.person(t, "bo")
 	a, b, c := w.signIn(t, p), w.signIn(t, p), w.signIn(t, p)
 	foreign := w.signIn(t, q)

@@ -2,7 +2,6 @@ package api_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -56,12 +55,20 @@ func bodyFor(method, path, role, user string) string {
 		return fmt.Sprintf(`{"schemas":[%q],"userName":"stolen"}`, schemas.UserURI)
 	case strings.Contains(path, "/scim/v2/Groups/"):
 		return fmt.Sprintf(`{"schemas":[%q],"displayName":"stolen"}`, schemas.GroupURI)
+	case strings.Contains(path, "/scim/v2/Invitations/"):
+		return `{"email":"stolen@x.example"}`
 	case strings.Contains(path, "/scim/v2/Roles/"):
 		return `{"value":"stolen"}`
 	case strings.HasSuffix(path, "/emergency"):
 		return `{"emergency":true}`
-	case strings.HasSuffix(path, "/rotate"):
+	case strings.HasSuffix(path, "/role-requests/{id}/decision"):
+		return `{"decision":"approve"}`
+	case strings.HasSuffix(path, "/rotate"), strings.HasSuffix(path, "/close"):
 		return `{}`
+	case strings.Contains(path, "/tenants/") && method == "PUT":
+		return `{"name":"stolen"}`
+	case strings.HasSuffix(path, "/reviews/{id}/decisions"):
+		return fmt.Sprintf(`{"assignment":%q,"decision":"confirm"}`, user)
 	case strings.Contains(path, "/rules/"):
 		return `{"name":"stolen","state":"off","when":{},"then":"passcode"}`
 	}
@@ -101,10 +108,24 @@ func TestTenantsApart(t *testing.T) {
 		"group": made("/scim/v2/Groups", w.Token, fmt.Sprintf(`{"schemas":[%q],"displayName":"zqxgroup","members":[{"value":%q}]}`, schemas.GroupURI, victim.id)),
 		"role":  made("/scim/v2/Roles", in.Token, `{"value":"zqxrole"}`),
 	}
+	theirs["invitation"] = made("/admin/v1/invitations", in.Token, fmt.Sprintf(`{"invitation":{"email":"zqxinvited@a.example","roles":[{"value":%q}]}}`, theirs["role"]))
 	theirs["assignment"] = made("/scim/v2/RoleAssignments", in.Token, fmt.Sprintf(`{"role":{"value":%q},"principal":{"value":%q},"kind":"eligible"}`, theirs["role"], admin.id))
 	theirs["client"] = made("/admin/v1/clients", in.Token, `{"name":"zqxclient","scopes":["users"]}`)
 	theirs["rule"] = made("/admin/v1/rules", in.Token, `{"name":"zqxrule","state":"off","when":{},"then":"passcode"}`)
 	theirs["activation"] = made("/auth/v1/roles/activations", in.Token, fmt.Sprintf(`{"assignment":%q,"durationSeconds":600,"reason":"a test"}`, theirs["assignment"]))
+	theirs["domain"] = "zqxdomain.example"
+	made("/admin/v1/domains", in.Token, `{"name":"zqxdomain.example"}`)
+	theirs["move"] = made("/admin/v1/domain-moves", in.Token, `{"from":"zqxdomain.example","to":"default.roster.invalid"}`)
+	theirs["link"] = "zqxlink"
+	err := w.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		return auth.PutLink(t.Context(), tx, auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant},
+			auth.Link{ID: "zqxlink", User: victim.id, Tenant: acme, Other: victim.id, Out: true, Since: w.now()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs["request"] = made("/auth/v1/roles/requests", w.signIn(t, victim).Token, fmt.Sprintf(`{"role":%q,"reason":"zqx"}`, theirs["role"]))
+	theirs["review"] = made("/admin/v1/reviews", w.stepUp(t, admin, w.mfa(t, admin)).Token, fmt.Sprintf(`{"title":"zqx","roles":[%q],"reviewers":[%q],"due":%q}`, theirs["role"], admin.id, w.now().Add(time.Hour).Format(time.RFC3339)))
 	w.queue(t, "no@example.com", w.now().Add(time.Hour))
 	settled(t, func() bool {
 		letters, _, err := w.Mail.List(t.Context(), storage.DefaultTenant)
@@ -117,19 +138,8 @@ func TestTenantsApart(t *testing.T) {
 	theirs["token"] = strings.Split(w.Token, "_")[1]
 
 	// And who comes from the other one.
-	mark := &storage.LoadMark{Dump: "d1", Digest: make([]byte, 32)}
-	for _, step := range []func(storage.Tx) error{
-		func(tx storage.Tx) error { return tx.SetLoad(nil, mark) },
-		func(tx storage.Tx) error {
-			return tx.Load(&storage.Record{Tenant: &storage.Tenant{ID: acme, Created: time.Now()}})
-		},
-		func(tx storage.Tx) error {
-			return errors.Join(tx.SetLoad(mark, nil), tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "tenant.load", Type: "Tenant"}))
-		},
-	} {
-		if err := w.Store.Write(t.Context(), acme, step); err != nil {
-			t.Fatal(err)
-		}
+	if err := auth.CreateTenant(t.Context(), w.Store, auth.Principal{Kind: auth.Operator, Tenant: acme}, "Acme", w.now()); err != nil {
+		t.Fatal(err)
 	}
 	client := w.Issue(t, &storage.Client{Tenant: acme, Name: "acme", Scopes: []string{"users", "groups", "roles"}})
 	own := w.personOf(t, acme, client, "own", auth.GlobalAdministrator)
@@ -155,8 +165,8 @@ func TestTenantsApart(t *testing.T) {
 	compare := func(what, token, method string, path, body func(id string) string) {
 		t.Helper()
 		want := ask(token, method, path(nobody), body(nobody))
-		// Nobody has no sessions either.
-		if (want.Status < 400 || want.Status == 401 || want.Status >= 500) && !strings.HasSuffix(path(nobody), nobody+"/sessions") {
+		// Nobody has no sessions and no links either.
+		if (want.Status < 400 || want.Status == 401 || want.Status >= 500) && !strings.HasSuffix(path(nobody), nobody+"/sessions") && !strings.HasSuffix(path(nobody), nobody+"/account-links") {
 			t.Errorf("%s with an id of nothing: %d %s", what, want.Status, want.Body)
 		}
 		for kind, id := range theirs {
@@ -206,8 +216,10 @@ func TestTenantsApart(t *testing.T) {
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/mail", "/admin/v1/rules", "/admin/v1/audit", "/admin/v1/reports/global-administrators",
+			"/admin/v1/clients", "/admin/v1/mail", "/admin/v1/rules", "/admin/v1/tenants", "/admin/v1/domains", "/admin/v1/domain-moves", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/role-holders", "/admin/v1/reports/privileged-accounts",
+			"/admin/v1/reports/mfa", "/admin/v1/reports/stale-accounts", "/admin/v1/reports/shared-accounts", "/admin/v1/reports/activations",
 			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
+			"/auth/v1/roles/catalogue", "/auth/v1/roles/requests", "/admin/v1/role-requests", "/admin/v1/reviews",
 		} {
 			r := ask(token, "GET", path, "")
 			if r.Status != 200 && (who != "a client" || r.Status != 403) {

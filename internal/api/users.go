@@ -14,15 +14,11 @@ type TemporaryPassword struct {
 }
 
 func (a *API) resetPassword(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	password, err := a.Auth.ResetPassword(r.Context(), by, pathID(r))
+	t, err := a.Auth.ResetPassword(r.Context(), by, pathID(r))
 	if err != nil {
 		return err
 	}
-	c, err := auth.FindCredential(r.Context(), a.Store, by.Tenant, pathID(r))
-	if err != nil {
-		return err
-	}
-	return respond(w, http.StatusOK, TemporaryPassword{Password: password.Reveal(), Expires: c.PasswordExpires.UTC()})
+	return respond(w, http.StatusOK, TemporaryPassword{Password: t.Password.Reveal(), Expires: t.Expires.UTC()})
 }
 
 func (a *API) resetMFA(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -33,6 +29,9 @@ func (a *API) resetMFA(w http.ResponseWriter, r *http.Request, by auth.Principal
 }
 
 func (a *API) userSessions(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if _, err := a.Store.Get(r.Context(), by.Tenant, auth.PrincipalUser, pathID(r)); err != nil {
+		return err
+	}
 	return a.sessionsOf(w, r, by, pathID(r))
 }
 

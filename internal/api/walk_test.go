@@ -128,8 +128,8 @@ func TestEveryRoute(t *testing.T) {
 	fresh := w.mfa(t, admin)
 	wrongScope := w.Client(t, "reader", "", "groups:read")
 
-	helpdesk := only("users.password.reset", "users.sessions.read", "users.sessions.end", "User:read", "Group:read", "GroupMembership:read")
-	reading := only("User:read", "Group:read", "GroupMembership:read", "Role:read", "RoleAssignment:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
+	helpdesk := only("users.password.reset", "users.sessions.read", "users.sessions.end", "User:read", "Group:read", "GroupMembership:read", "Invitation:read")
+	reading := only("User:read", "Group:read", "GroupMembership:read", "Invitation:read", "Role:read", "RoleAssignment:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
 		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read")
 	bearers := []bearer{
 		{"nothing", "", "+11111111", none},

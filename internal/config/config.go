@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Store               StoreURL
 	AllowStandalone     bool
+	IndexAttributes     []string // for storage.ChooseIndexed
 	KeyFile             string
 	Listen              string
 	OpsListen           string
@@ -32,6 +33,7 @@ type Config struct {
 	ShutdownDelay       time.Duration
 	// TemporaryPasswordLifetime is 0 for ever.
 	TemporaryPasswordLifetime time.Duration
+	InvitationLifetime        time.Duration
 	LogFormat                 string // "json" or "text"
 	LogLevel                  slog.Level
 	Demo                      bool
@@ -120,6 +122,9 @@ func (c *Config) problems() (list []*SettingError) {
 	}
 	if c.ShutdownDelay < 0 {
 		add("shutdown-delay", "is negative")
+	}
+	if c.InvitationLifetime <= 0 {
+		add("invitation-lifetime", "is not above zero")
 	}
 	if c.TemporaryPasswordLifetime < 0 {
 		add("temporary-password-lifetime", "is negative; 0 means for ever")

@@ -50,6 +50,12 @@ var settings = []Setting{
 	boolean("allow-standalone",
 		"accept a MongoDB server that belongs to no replica set, where writes are neither atomic nor replicated; for trying things out",
 		func(c *Config) *bool { return &c.AllowStandalone }),
+	setting("index-attributes", "list", "",
+		"`attributes` to index beyond the usual ones, such as User:title or User:urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber, separated by commas",
+		func(c *Config, s string) error {
+			c.IndexAttributes = items(s)
+			return nil
+		}),
 	text("key-file", "",
 		"`file` with the keys that secrets in the store are sealed with; unset, roster.keys beside an embedded store, and with MongoDB nobody can sign in",
 		func(c *Config) *string { return &c.KeyFile }),
@@ -92,6 +98,9 @@ var settings = []Setting{
 	duration("temporary-password-lifetime", "24h",
 		"how long a temporary password can be used; 0 means for ever",
 		func(c *Config) *time.Duration { return &c.TemporaryPasswordLifetime }),
+	duration("invitation-lifetime", "168h",
+		"how long the link of an invitation can be used",
+		func(c *Config) *time.Duration { return &c.InvitationLifetime }),
 	text("log-format", "json",
 		"`format` of the log: json or text",
 		func(c *Config) *string { return &c.LogFormat }),
@@ -192,10 +201,7 @@ func duration(name, value, help string, field func(*Config) *time.Duration) Sett
 func networks(s string) ([]netip.Prefix, error) {
 	var list []netip.Prefix
 	var wrong []string
-	for item := range strings.SplitSeq(s, ",") {
-		if item = strings.TrimSpace(item); item == "" {
-			continue
-		}
+	for _, item := range items(s) {
 		n, err := auth.ParseNetwork(item)
 		if err != nil {
 			wrong = append(wrong, err.Error())
@@ -207,6 +213,17 @@ func networks(s string) ([]netip.Prefix, error) {
 		return nil, errors.New(strings.Join(wrong, "; "))
 	}
 	return list, nil
+}
+
+// items are the parts of a list that are not empty.
+func items(s string) []string {
+	var list []string
+	for item := range strings.SplitSeq(s, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
 }
 
 const envPrefix = "ROSTER_"

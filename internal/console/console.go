@@ -1,6 +1,7 @@
 // Package console is what people see in a browser. So far that is one page: the
-// one behind a one-time link (see auth.NewSetup), on which the first administrator,
-// or somebody who lost everything, chooses a password and enrols passcodes.
+// one behind a one-time link (see auth.NewSetup) or that of an invitation, on which the
+// first administrator, somebody who lost everything, or an invitee chooses a password
+// and enrols passcodes.
 //
 // A page has no privileges of its own: it talks to the same API as every program.
 // Scripts and styles are files of their own, so that the policy that goes with each
@@ -36,11 +37,15 @@ var types = map[string]string{
 // it as a fragment.
 const SetupPath = "/setup"
 
+// InvitationPath is where an invitation is accepted; the same goes for its secret.
+const InvitationPath = "/invitation"
+
 // Routes is the route table of the console, from the root.
 func Routes() []scim.Route {
 	files := []struct{ path, name string }{
 		{SetupPath, "setup.html"},
 		{"/static/setup.js", "setup.js"},
+		{InvitationPath, "setup.html"}, // the script does what the path says
 		{"/static/roster.css", "roster.css"},
 	}
 	routes := make([]scim.Route, len(files))

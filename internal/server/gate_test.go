@@ -269,6 +269,9 @@ var scopeTable = map[string]string{
 	"GET /GroupMembers/" + nobody: "memberships:read", "DELETE /GroupMembers/" + nobody: "memberships:write",
 	"GET /Roles": "roles:read", "POST /Roles": "roles:write",
 	"GET /Roles/" + nobody: "roles:read", "PUT /Roles/" + nobody: "roles:write", "PATCH /Roles/" + nobody: "roles:write", "DELETE /Roles/" + nobody: "roles:write",
+	"POST /Invitations/.search": "invitations:read", "GET /Invitations": "invitations:read", "POST /Invitations": "invitations:write",
+	"GET /Invitations/" + nobody: "invitations:read", "PUT /Invitations/" + nobody: "invitations:write",
+	"PATCH /Invitations/" + nobody: "invitations:write", "DELETE /Invitations/" + nobody: "invitations:write",
 	"GET /RoleAssignments": "roles:read", "POST /RoleAssignments": "roles:write", "GET /RoleAssignments/" + nobody: "roles:read",
 	"PUT /RoleAssignments/" + nobody: "roles:write", "PATCH /RoleAssignments/" + nobody: "roles:write", "DELETE /RoleAssignments/" + nobody: "roles:write",
 }

@@ -84,36 +84,43 @@ func Operations(r prometheus.Registerer) func(resourceType, operation, outcome s
 	}
 }
 
+// OverdueReviews registers the gauge of reviews that should have been closed and returns
+// the function that sets it; see access.Desk.Overdue.
+func OverdueReviews(r prometheus.Registerer) func(reviews int) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "roster_reviews_overdue", Help: "Reviews past their due date that nobody has closed, in all tenants.",
+	})
+	r.MustRegister(g)
+	return func(reviews int) { g.Set(float64(reviews)) }
+}
+
 // SignIns registers the counters of what proves who somebody is and returns the
 // function that counts; see auth.Authenticator.Observe.
 func SignIns(r prometheus.Registerer) func(event, outcome string) {
 	counter := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"outcome"})
 	}
+	signIns := counter("roster_signin_total", "Attempts to sign in, by outcome.")
+	passcodes := counter("roster_passcode_total", "Passcodes and recovery codes given in a session, by outcome.")
+	stepUps := counter("roster_stepup_total", "Passcodes given again in a session, by outcome.")
+	lockouts := counter("roster_lockouts_total", "How often an account was locked for a while, or its passcodes disabled, after too many failures.")
 	counters := map[string]*prometheus.CounterVec{
-		"signin":   counter("roster_signin_total", "Attempts to sign in, by outcome."),
-		"passcode": counter("roster_passcode_total", "Passcodes and recovery codes given, by outcome."),
-		"stepup":   counter("roster_stepup_total", "Passcodes given again in a session, by outcome."),
+		"signin": signIns, "passcode": passcodes, "recovery": passcodes, "check": passcodes, "stepup": stepUps, "lockout": lockouts,
 	}
-	for _, c := range counters {
-		r.MustRegister(c)
+	r.MustRegister(signIns, passcodes, stepUps, lockouts)
+	for _, outcome := range []string{"locked", "disabled"} { // there from the start, so that alerts see the first one
+		lockouts.WithLabelValues(outcome)
 	}
-	lockouts := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "roster_lockouts_total", Help: "Accounts that were locked after too many failures.",
-	})
 	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "roster_emergency_signin_total", Help: "Sign-ins to accounts for emergencies.",
 	})
-	r.MustRegister(lockouts, emergencies)
+	r.MustRegister(emergencies)
 	return func(event, outcome string) {
 		if c, ok := counters[event]; ok {
 			c.WithLabelValues(outcome).Inc()
 			return
 		}
-		switch event {
-		case "lockout":
-			lockouts.Inc()
-		case "emergency":
+		if event == "emergency" {
 			emergencies.Inc()
 		}
 	}

@@ -95,26 +95,24 @@ func (s *Store) TokenUsed(ctx context.Context, tenant storage.TenantID, id strin
 	return explain(err)
 }
 
-// ListTenants implements storage.Tenants.
-func (s *Store) ListTenants(ctx context.Context) ([]*storage.Tenant, error) {
-	var list []*storage.Tenant
-	err := s.each(ctx, tenants, bson.D{}, func(raw bson.Raw) error {
-		list = append(list, &storage.Tenant{ID: storage.TenantID(text(raw, fID)), Name: text(raw, fName), Created: moment(raw, fCreated)})
-		return nil
-	}, look().sort(d(fID, 1)))
-	return list, explain(err)
-}
-
 // Clients are few and change rarely, so what concerns them is carried out at
 // once.
 
 func (t *tx) CreateClient(c *storage.Client) error {
-	if err := t.flush(); err != nil {
+	if err := t.settled(); err != nil {
 		return err
 	}
-	if err := t.usable(); err != nil {
+	if err := t.takeName(c); err != nil {
 		return err
 	}
+	return t.do(func(ctx context.Context) error {
+		_, err := t.store.db.Collection(clients).InsertOne(ctx, clientDocument(t.tenant, c))
+		return err
+	})
+}
+
+// takeName makes the name of a client its own.
+func (t *tx) takeName(c *storage.Client) error {
 	name := clientName(t.tenant, c.Name)
 	err := t.do(func(ctx context.Context) error {
 		return t.store.db.Collection(keys).FindOne(ctx, byID(t.tenant, name)).Err()
@@ -127,12 +125,44 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	}
 	t.changed = true
 	return t.do(func(ctx context.Context) error {
-		if _, err := t.store.db.Collection(keys).InsertOne(ctx, append(byID(t.tenant, name), bson.E{Key: fOwner, Value: c.ID})); err != nil {
-			return taken(err)
-		}
-		_, err := t.store.db.Collection(clients).InsertOne(ctx, clientDocument(t.tenant, c))
-		return err
+		_, err := t.store.db.Collection(keys).InsertOne(ctx, append(byID(t.tenant, name), bson.E{Key: fOwner, Value: c.ID}))
+		return taken(err)
 	})
+}
+
+func (t *tx) UpdateClient(prev, next *storage.Client) error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if err := t.usable(); err != nil {
+		return err
+	}
+	// Looked at first, for without transactions a name that was taken stays so.
+	filter := append(byID(t.tenant, key(t.tenant, prev.ID)), d(fRevoked, int64(0), fName, prev.Name, fScopes, notNull(prev.Scopes),
+		fProfile, prev.Profile, fNetworks, notNull(prev.Networks))...)
+	err := t.do(func(ctx context.Context) error { return t.store.db.Collection(clients).FindOne(ctx, filter).Err() })
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return storage.ErrConflict
+	}
+	if err != nil {
+		return err
+	}
+	renamed := next.Name != prev.Name
+	if renamed {
+		if err := t.takeName(&storage.Client{ID: prev.ID, Name: next.Name}); err != nil {
+			return err
+		}
+	}
+	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fNetworks, notNull(next.Networks))))
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return storage.ErrConflict
+	case renamed:
+		t.add(ofKeys, disown(t.tenant, clientName(t.tenant, prev.Name), prev.ID))
+	}
+	return nil
 }
 
 func clientDocument(tenant string, c *storage.Client) bson.D {
@@ -176,10 +206,7 @@ func (t *tx) update(collection string, filter, update bson.D) (n int64, err erro
 }
 
 func (t *tx) RevokeClient(id string, at time.Time) error {
-	if err := t.flush(); err != nil {
-		return err
-	}
-	if err := t.usable(); err != nil {
+	if err := t.settled(); err != nil {
 		return err
 	}
 	var raw bson.Raw

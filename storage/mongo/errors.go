@@ -21,6 +21,7 @@ const (
 // Error codes of MongoDB that mean something here.
 const (
 	codeUnauthorized        = 13
+	codeIndexNotFound       = 27
 	codeNamespaceExists     = 48
 	codeMaxTimeMSExpired    = 50
 	codeSnapshotTooOld      = 239

@@ -70,6 +70,19 @@ func (s *Store) Items(ctx context.Context, tenant storage.TenantID, kind, key st
 	return list, explain(err)
 }
 
+// ItemsByID implements storage.Items.
+func (s *Store) ItemsByID(ctx context.Context, tenant storage.TenantID, kind string, ids ...string) (map[string]*storage.Item, error) {
+	if len(ids) == 0 {
+		return map[string]*storage.Item{}, nil
+	}
+	keys := make(bson.A, len(ids))
+	for n, id := range ids {
+		keys[n] = key(string(tenant), kind, id)
+	}
+	list, err := s.items(ctx, byIDs(string(tenant), keys))
+	return storage.ByID(list), explain(err)
+}
+
 // ExtendItem implements storage.Items.
 func (s *Store) ExtendItem(ctx context.Context, tenant storage.TenantID, kind, id string, expires time.Time) error {
 	filter := append(itemByID(string(tenant), kind, id), bson.E{Key: fExpires, Value: d("$gt", int64(0))})

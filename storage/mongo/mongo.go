@@ -35,6 +35,10 @@ type Options struct {
 	// Types are those of the resources in the store, which are needed when an older
 	// program has written it; those of schemas.Load if nil.
 	Types *schemas.Set
+	// Indexed are the attributes to index beyond those that are anyway; see
+	// storage.ChooseIndexed. Other such indexes are dropped. If nil, whatever
+	// indexes there are stay.
+	Indexed []*schemas.Attribute
 	// Monitor sees every command; nil for none.
 	Monitor *event.CommandMonitor
 	// Log gets what callers cannot see; slog.Default() if nil.

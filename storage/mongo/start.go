@@ -128,6 +128,9 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return explain(err)
 	}
+	if err := s.choose(ctx); err != nil {
+		return explain(err)
+	}
 	return nil
 }
 

@@ -88,14 +88,3 @@ func (s *Store) TokenUsed(ctx context.Context, tenant storage.TenantID, id strin
 		return t.(*tx).exec(`UPDATE token SET last_used = max(coalesce(last_used, 0), ?) WHERE tenant = ? AND id = ?`, at, string(tenant), id)
 	})
 }
-
-// ListTenants implements storage.Tenants.
-func (s *Store) ListTenants(ctx context.Context) (list []*storage.Tenant, err error) {
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT id, name, created FROM tenant ORDER BY id`, func(st *sqlite.Stmt) error {
-			list = append(list, &storage.Tenant{ID: storage.TenantID(st.ColumnText(0)), Name: st.ColumnText(1), Created: columnTime(st, 2)})
-			return nil
-		})
-	})
-	return list, err
-}

@@ -15,8 +15,11 @@ const itemColumns = `i.id, i.version, i.expires, i.data,
 	(SELECT json_group_array(k.key) FROM item_key k WHERE k.tenant = i.tenant AND k.kind = i.kind AND k.id = i.id)`
 
 const (
-	oneItem   = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ? AND i.kind = ? AND i.id = ?`
-	allItems  = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ? AND i.kind = ? ORDER BY i.id`
+	oneItem  = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ? AND i.kind = ? AND i.id = ?`
+	allItems = `SELECT ` + itemColumns + ` FROM item i WHERE i.tenant = ? AND i.kind = ? ORDER BY i.id`
+	// CROSS JOIN keeps the order: each id is looked up by the key.
+	namedItems = `SELECT ` + itemColumns + ` FROM (SELECT DISTINCT value FROM json_each(?3)) f CROSS JOIN item i
+		WHERE i.tenant = ?1 AND i.kind = ?2 AND i.id = f.value`
 	someItems = `SELECT ` + itemColumns + ` FROM item_key f JOIN item i ON i.tenant = f.tenant AND i.kind = f.kind AND i.id = f.id
 		WHERE f.tenant = ? AND f.kind = ? AND f.key = ? ORDER BY f.id`
 )
@@ -72,6 +75,23 @@ func (s *Store) Items(ctx context.Context, tenant storage.TenantID, kind, key st
 		return err
 	})
 	return list, err
+}
+
+// ItemsByID implements storage.Items.
+func (s *Store) ItemsByID(ctx context.Context, tenant storage.TenantID, kind string, ids ...string) (map[string]*storage.Item, error) {
+	if len(ids) == 0 {
+		return map[string]*storage.Item{}, nil
+	}
+	wanted, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	var list []*storage.Item
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		list, err = items(c, kind, namedItems, string(tenant), kind, string(wanted))
+		return err
+	})
+	return storage.ByID(list), err
 }
 
 // ExtendItem implements storage.Items.

@@ -421,6 +421,7 @@ func TestClosedIsUnavailable(t *testing.T) {
 		"Groups":       func() error { _, err := s.Groups(ctx, tenant, "x"); return err },
 		"Item":         func() error { _, err := s.Item(ctx, tenant, "note", "x"); return err },
 		"Items":        func() error { _, err := s.Items(ctx, tenant, "note", ""); return err },
+		"ItemsByID":    func() error { _, err := s.ItemsByID(ctx, tenant, "note", "x"); return err },
 		"ExtendItem":   func() error { return s.ExtendItem(ctx, tenant, "note", "x", someday) },
 		"SweepItems":   func() error { _, err := s.SweepItems(ctx, someday); return err },
 		"Token":        func() error { _, _, err := s.Token(ctx, "x"); return err },

@@ -445,7 +445,7 @@ func (s selection) slow() bool { return s.wide || !s.common }
 func (s *Store) compile(tenant string, q storage.Query) selection {
 	c := &compiler{tenant: tenant, typ: q.Type}
 	if !s.guest {
-		c.recent = &s.recent
+		c.recent, c.chosen = &s.recent, s.chosen
 	}
 	if q.Filter == nil {
 		return selection{from: "resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", args: []any{tenant, q.Type}, wide: true}

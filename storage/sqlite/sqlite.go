@@ -37,6 +37,10 @@ type Options struct {
 	// Types are those of the resources in the store, which are needed when an older
 	// program has written it; those of schemas.Load if nil.
 	Types *schemas.Set
+	// Indexed are the attributes to index beyond those that are anyway; see
+	// storage.ChooseIndexed. Other such indexes are dropped. If nil, whatever
+	// indexes there are stay and are used. A guest takes no notice.
+	Indexed []*schemas.Attribute
 	// Log gets what callers cannot see; slog.Default() if nil.
 	Log *slog.Logger
 
@@ -51,9 +55,10 @@ type Store struct {
 	opt     Options
 	lock    *flock.Flock
 	readers chan *sqlite.Conn
-	size    int           // of readers
-	scans   chan struct{} // holds one for every scan under way
-	guest   bool          // a server runs on the store
+	size    int             // of readers
+	scans   chan struct{}   // holds one for every scan under way
+	guest   bool            // a server runs on the store
+	chosen  map[string]bool // paths of attributes that have an index by choice
 	recent  recent
 
 	jobs      chan *job
@@ -148,6 +153,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	s.guest = !locked
 	if !s.guest {
 		err := s.derive(ctx, w)
+		if err == nil {
+			err = s.choose(ctx, w)
+		}
 		if err == nil { // a guest knows no keys, and must not merge those of the server
 			err = s.recent.load(w)
 		}

@@ -221,6 +221,23 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	return err
 }
 
+func (t *tx) UpdateClient(prev, next *storage.Client) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	err := t.change(`UPDATE client SET name = ?, scopes = ?, profile = ?, networks = ?
+		WHERE tenant = ? AND id = ? AND revoked IS NULL AND name = ? AND scopes = ? AND profile = ? AND networks = ?`,
+		next.Name, strings.Join(next.Scopes, " "), next.Profile, strings.Join(next.Networks, " "),
+		t.tenant, prev.ID, prev.Name, strings.Join(prev.Scopes, " "), prev.Profile, strings.Join(prev.Networks, " "))
+	switch {
+	case sqlite.ErrCode(err) == sqlite.ResultConstraintUnique:
+		return &storage.UniqueError{Attr: "name"}
+	case err == nil && t.conn.Changes() == 0:
+		return storage.ErrConflict
+	}
+	return err
+}
+
 func (t *tx) RevokeClient(id string, at time.Time) error {
 	if err := t.usable(); err != nil {
 		return err

@@ -29,8 +29,9 @@ type compiler struct {
 	condition
 	tenant string
 	typ    string
-	recent *recent // nil when the keys in memory are not known
-	asked  bool    // the condition depends on those
+	recent *recent         // nil when the keys in memory are not known
+	chosen map[string]bool // see Store.chosen
+	asked  bool            // the condition depends on those
 }
 
 // scope is where the attributes of a comparison are found: in the row as a
@@ -315,6 +316,15 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 					f.add(" UNION ALL SELECT value FROM json_each(?)", jsonInts(rows))
 				}
 				f.add(") AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL", c.tenant, c.typ)
+			})
+		case cmp.Op == filter.Equal && c.chosen[path] && storage.OuterElement(cmp.Attr, nil) == nil:
+			consider(75, func(f *condition) {
+				v := cmp.Value
+				if t, ok := v.(time.Time); ok {
+					v = instant(cmp.Attr, t)
+				}
+				f.add("resource r INDEXED BY "+chosenIndex(path)+" WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL AND "+
+					c.column(cmp.Attr, row)+" = ?", c.tenant, c.typ, v)
 			})
 		case cmp.Op == filter.Equal && path == "members.value":
 			consider(fewRows, func(f *condition) {

@@ -206,9 +206,14 @@ func changes(d *directory, s *scene) map[string]func(storage.Tx) error {
 		"PutItem, new":       func(tx storage.Tx) error { return tx.PutItem(nil, newItem("note", "2", "both")) },
 		"DeleteItem":         func(tx storage.Tx) error { return tx.DeleteItem(note) },
 		"CreateClient":       func(tx storage.Tx) error { return tx.CreateClient(newClient(d, "new", "new")) },
-		"RevokeClient":       func(tx storage.Tx) error { return tx.RevokeClient(s.client.ID, at) },
-		"CreateToken":        func(tx storage.Tx) error { return tx.CreateToken(newToken(d, "new", s.client.ID)) },
-		"ExpireToken":        func(tx storage.Tx) error { return tx.ExpireToken(s.token.ID, at) },
+		"UpdateClient": func(tx storage.Tx) error {
+			next := *s.client
+			next.Name, next.Scopes = "renamed", []string{"groups"}
+			return tx.UpdateClient(s.client, &next)
+		},
+		"RevokeClient": func(tx storage.Tx) error { return tx.RevokeClient(s.client.ID, at) },
+		"CreateToken":  func(tx storage.Tx) error { return tx.CreateToken(newToken(d, "new", s.client.ID)) },
+		"ExpireToken":  func(tx storage.Tx) error { return tx.ExpireToken(s.token.ID, at) },
 	}
 }
 

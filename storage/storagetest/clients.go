@@ -2,6 +2,9 @@ package storagetest
 
 import (
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +19,9 @@ var clientPromises = []promise{
 	{"the name of a client is unique in its tenant", clientName},
 	{"ListClients returns clients by name, revoked ones too", listClients},
 	{"Token of an unknown id is ErrNotFound", unknownToken},
+	{"UpdateClient changes name, scopes, profile and networks and nothing else", updateClient},
+	{"UpdateClient fails when the client is not as it was, or its new name is taken", updateClientConflict},
+	{"of two that update a client at once one does", updateClientRace},
 	{"RevokeClient ends a client and all its tokens", revokeClient},
 	{"RevokeClient of an unknown or a revoked client is ErrNotFound", revokeTwice},
 	{"the name of a revoked client is free", revokedName},
@@ -128,6 +134,91 @@ func unknownToken(t *testing.T, d *directory) {
 		if !errors.Is(err, storage.ErrNotFound) || k != nil || c != nil {
 			t.Errorf("Token %q: got %v, %v, %v, want ErrNotFound", id, k, c, err)
 		}
+	}
+}
+
+func updateClient(t *testing.T, d *directory) {
+	prev, k := newClient(d, "c1", "Entra"), newToken(d, "k1", "c1")
+	other := newClient(d, "c2", "Okta")
+	d.store(prev, k)
+	d.store(other)
+	next := *prev
+	next.Name, next.Scopes, next.Profile, next.Networks = "Entra "+awkward, []string{"users:read"}, "", nil
+	d.do(func(tx storage.Tx) error { return tx.UpdateClient(prev, &next) })
+	_, got := d.token("k1", func(_ *storage.Token, c *storage.Client) bool { return c.Name == next.Name })
+	if diff := cmp.Diff(&next, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("Token's client (-want +got):\n%s", diff)
+	}
+	// Several in one write, and the names that this frees.
+	third := next
+	third.Name, third.Networks = "Third", []string{"192.0.2.0/24"}
+	otherNext := *other
+	otherNext.Name = next.Name
+	c3, c4 := newClient(d, "c3", "Entra"), newClient(d, "c4", "Okta")
+	d.do(func(tx storage.Tx) error {
+		return errors.Join(tx.UpdateClient(&next, &third), tx.UpdateClient(other, &otherNext), tx.CreateClient(c3), tx.CreateClient(c4))
+	})
+	third.Tokens = []*storage.Token{k}
+	d.wantClients(c3, &otherNext, c4, &third)
+}
+
+func updateClientConflict(t *testing.T, d *directory) {
+	prev, other, revoked := newClient(d, "c1", "Entra"), newClient(d, "c2", "Okta"), newClient(d, "c3", "Old")
+	for _, c := range []*storage.Client{prev, other, revoked} {
+		d.store(c)
+	}
+	at := d.now()
+	d.do(func(tx storage.Tx) error { return tx.RevokeClient("c3", at) })
+	revoked.Revoked = at
+	change := func(c *storage.Client, fn func(*storage.Client)) *storage.Client {
+		next := *c
+		fn(&next)
+		return &next
+	}
+	rename := func(c *storage.Client) { c.Name = "New" }
+	wantUnique(t, "UpdateClient", d.try(func(tx storage.Tx) error {
+		return tx.UpdateClient(prev, change(prev, func(c *storage.Client) { c.Name = "Okta" }))
+	}), "name")
+	for name, was := range map[string]*storage.Client{
+		"of another name":    change(prev, func(c *storage.Client) { c.Name = "Entre" }),
+		"of other scopes":    change(prev, func(c *storage.Client) { c.Scopes = []string{"groups:read", "users"} }),
+		"of another profile": change(prev, func(c *storage.Client) { c.Profile = "" }),
+		"of other networks":  change(prev, func(c *storage.Client) { c.Networks = c.Networks[:1] }),
+		"that was revoked":   revoked,
+		"that nobody has":    newClient(d, "c4", "Nobody"),
+		"of another tenant":  newClient(d.in(acme), "c9", "Theirs"),
+	} {
+		wantError(t, "UpdateClient of one "+name, d.try(func(tx storage.Tx) error { return tx.UpdateClient(was, change(was, rename)) }), storage.ErrConflict)
+	}
+	d.wantClients(prev, other, revoked)
+	d.store(newClient(d, "c5", "New")) // nothing of what failed has taken the name
+}
+
+func updateClientRace(t *testing.T, d *directory) {
+	prev := newClient(d, "c1", "Entra")
+	d.store(prev)
+	var (
+		done atomic.Int32
+		wait sync.WaitGroup
+	)
+	for n := range 8 {
+		wait.Go(func() {
+			next := *prev
+			next.Scopes = []string{fmt.Sprintf("roles:assign:r%d", n)}
+			err := d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
+				return errors.Join(tx.UpdateClient(prev, &next), tx.Audit(storage.AuditEntry{At: birth, Actor: "operator", Action: "test"}))
+			})
+			switch {
+			case err == nil:
+				done.Add(1)
+			case !errors.Is(err, storage.ErrConflict):
+				t.Errorf("UpdateClient: %v, want ErrConflict", err)
+			}
+		})
+	}
+	wait.Wait()
+	if n := done.Load(); n != 1 {
+		t.Errorf("%d of 8 updated the client, want 1", n)
 	}
 }
 

@@ -84,7 +84,7 @@ func (d *directory) purged(w *storage.WholeResource) {
 	d.t.Helper()
 	d.do(func(tx storage.Tx) error {
 		if more, err := tx.Purge(w); err != nil || more {
-			return fmt.Errorf("Purge: more %t, %w", more, err)
+			return fmt.Errorf("a purge: more %t, %w", more, err)
 		}
 		return nil
 	})
@@ -758,15 +758,14 @@ func raceRestorePurge(t *testing.T, d *directory) {
 	var there []*storage.Resource
 	for i, u := range users {
 		restored, purged := errs[2*i], errs[2*i+1]
-		switch {
-		case restored == nil:
+		if restored == nil {
 			there = append(there, u)
 			wantError(t, "purging what was restored", purged, storage.ErrConflict)
-		default:
-			wantError(t, "restoring what was purged", restored, storage.ErrConflict)
-			if purged != nil {
-				t.Errorf("neither: %v", purged)
-			}
+			continue
+		}
+		wantError(t, "restoring what was purged", restored, storage.ErrConflict)
+		if purged != nil {
+			t.Errorf("neither: %v", purged)
 		}
 	}
 	d.wantMembers(g, there...)

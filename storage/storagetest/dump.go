@@ -636,6 +636,8 @@ func loadingUnusable(t *testing.T, d *directory) {
 	for id := range clients {
 		wantError(t, "RevokeClient", other.try(func(tx storage.Tx) error { return tx.RevokeClient(id, at) }), storage.ErrLoading)
 		wantError(t, "CreateToken", other.try(func(tx storage.Tx) error { return tx.CreateToken(newToken(other, "new", id)) }), storage.ErrLoading)
+		c := &storage.Client{ID: id}
+		wantError(t, "UpdateClient", other.try(func(tx storage.Tx) error { return tx.UpdateClient(c, c) }), storage.ErrLoading)
 	}
 	wantError(t, "CreateClient", other.try(func(tx storage.Tx) error { return tx.CreateClient(newClient(other, "new", "new")) }), storage.ErrLoading)
 	note := other.item("note", "1")

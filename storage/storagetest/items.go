@@ -23,6 +23,7 @@ var itemPromises = []promise{
 	{"a PutItem or DeleteItem that fails changes nothing, even if the write goes on", itemStaleGoesOn},
 	{"DeleteItem removes an item with its keys, and makes room for a new one", deleteItem},
 	{"Items finds by key, in the order of ids, and all of a kind", itemsByKey},
+	{"ItemsByID finds those that there are of a few hundred", itemsByID},
 	{"PutItem replaces the keys", keysReplaced},
 	{"kinds, ids and keys are told apart whatever is in them", itemNames},
 	{"items of the same name in two tenants do not meet", itemTenants},
@@ -185,6 +186,37 @@ func itemComesBack(t *testing.T, d *directory) {
 	odd := &storage.Item{Kind: "note", ID: "2", Data: []byte(` { "b" : 1.0, "a":"\u0041"} `)}
 	d.put(nil, odd)
 	d.wantItem(odd, 1) // byte by byte
+}
+
+func itemsByID(t *testing.T, d *directory) {
+	find := func(ids ...string) map[string]*storage.Item {
+		t.Helper()
+		found, err := d.ItemsByID(t.Context(), d.tenant, "note", ids...)
+		if err != nil {
+			t.Fatalf("ItemsByID: %v", err)
+		}
+		return found
+	}
+	if found := find(); len(found) != 0 {
+		t.Errorf("of no ids: %v", found)
+	}
+	want := map[string]*storage.Item{}
+	ids := []string{"absent", "", `"`, "\x00"}
+	d.do(func(tx storage.Tx) error {
+		for n := range 300 {
+			i := newItem("note", strconv.Itoa(n)+` "é`, "a", strconv.Itoa(n))
+			want[i.ID] = i
+			ids = append(ids, i.ID, i.ID)
+			if err := tx.PutItem(nil, i); err != nil {
+				return err
+			}
+		}
+		return errors.Join(tx.PutItem(nil, newItem("note", "unasked")), tx.PutItem(nil, newItem("other", "absent")))
+	})
+	d.in(acme).put(nil, newItem("note", "absent"))
+	if diff := cmp.Diff(want, find(ids...), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("ItemsByID (-want +got):\n%s", diff)
+	}
 }
 
 func putItemThere(t *testing.T, d *directory) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -37,6 +38,7 @@ var resourcePromises = []promise{
 	{"unique values with caseExact are compared as they are, trimmed", uniqueExact},
 	{"unique values too long for an index are told apart by all of them", uniqueLong},
 	{"each element of a multi-valued attribute is a unique value", uniqueElements},
+	{"the addresses that a user signs in by are unique among user names", uniqueAddresses},
 	{"a resource is not in its own way", uniqueOwn},
 	{"an Update to a taken value is a UniqueError", uniqueUpdate},
 	{"an Update frees the old value at once", uniqueUpdateFrees},
@@ -333,6 +335,41 @@ func uniqueElements(t *testing.T, d *directory) {
 	}), "serials")
 }
 
+func uniqueAddresses(t *testing.T, d *directory) {
+	by := func(name, how string, addresses ...string) string {
+		list := ""
+		for i, a := range addresses {
+			list += map[bool]string{true: "", false: ","}[i == 0] + `{"value":` + quote(a) + `}`
+		}
+		return `{"userName":` + quote(name) + `,"emails":[` + list + `],` + quote(schemas.RosterUserURI) + `:{"signInBy":` + quote(how) + `}}`
+	}
+	taken := func(what, text string) {
+		t.Helper()
+		wantUnique(t, what, d.try(func(tx storage.Tx) error { return tx.Create(d.draft(d.user, text)) }), "userName")
+	}
+	ana := d.add(d.user, by("ana", "email", "ana@x", " Ana@Y ", "ana"))
+	bob := d.add(d.user, by("bob", "userName", "ana@x", "bob@x"))
+	taken("a user called what is signed in by", `{"userName":"ANA@X"}`)
+	taken("a user called the other address", `{"userName":"ana@y"}`)
+	taken("a user who signs in by it too", by("cid", "email", "cid@x", "ana@y"))
+	taken("a user who signs in by what another one is called", by("cid", "email", "bob"))
+	d.add(d.user, `{"userName":"bob@x"}`) // which bob does not sign in by
+	wantUnique(t, "Update to it", d.try(func(tx storage.Tx) error {
+		return tx.Update(d.hold(bob), d.revise(d.user, bob, by("bob", "email", "ana@x")))
+	}), "userName")
+	d.wantFound(d.user, `userName eq "ana@x"`)
+	d.wantFound(d.user, `userName eq "ana"`, ana)
+	d.wantFound(d.user, `emails.value eq "ana@x"`, ana, bob)
+
+	// What is given up is free.
+	ana = d.replace(ana, by("ana", "email", "ana@y"))
+	bob = d.replace(bob, by("bob", "email", "ana@x"))
+	d.replace(ana, by("ana", "userName", "ana@y"))
+	d.addUser("ana@y")
+	d.remove(bob)
+	d.addUser("ana@x")
+}
+
 func uniqueOwn(t *testing.T, d *directory) {
 	u := d.addUser("ana")
 	u = d.replace(u, `{"userName":"ana","title":"x"}`)
@@ -463,6 +500,9 @@ func everything(d *directory, s *scene) func(storage.Tx) error {
 				return tx.CreateToken(&storage.Token{ID: "new", Client: "new", Hash: []byte{1}, Created: at, Expires: at.Add(time.Hour)})
 			},
 			func() error { return tx.ExpireToken(s.token.ID, at) },
+			func() error {
+				return tx.UpdateClient(s.client, &storage.Client{ID: s.client.ID, Name: "renamed", Scopes: []string{"groups"}})
+			},
 			func() error { return tx.RevokeClient(s.client.ID, at) },
 			func() error { return tx.Audit(storage.AuditEntry{At: at, Actor: "operator", Action: "new"}) },
 			func() error {

@@ -2,6 +2,8 @@ package storagetest
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +17,106 @@ var tenantPromises = []promise{
 	{"no method shows one tenant to another", tenantsApart},
 	{"no write of one tenant changes another", tenantsWriteApart},
 	{"an index made for one tenant is refused in another", indexOfAnother},
+	{"CreateTenant and RenameTenant show in ListTenants", createTenant},
+	{"CreateTenant of a tenant that there is fails and undoes the write", createTenantTwice},
+	{"of writes that create a tenant at once, one does", createTenantRace},
+}
+
+// tenants returns what ListTenants does.
+func (d *directory) tenants() (list []storage.Tenant) {
+	d.t.Helper()
+	all, err := d.ListTenants(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, t := range all {
+		if t.ID != storage.DefaultTenant {
+			list = append(list, *t)
+		}
+	}
+	if len(list) != len(all)-1 {
+		d.t.Errorf("of %d tenants, %d are not the default one", len(all), len(list))
+	}
+	return list
+}
+
+func createTenant(t *testing.T, d *directory) {
+	at := d.now()
+	b := d.in(acme)
+	before := d.state()
+	b.do(func(tx storage.Tx) error {
+		return errors.Join(tx.CreateTenant("Acme", at), tx.PutItem(nil, newItem("note", "1")))
+	})
+	if diff := cmp.Diff([]storage.Tenant{{ID: acme, Name: "Acme", Created: at}}, d.tenants()); diff != "" {
+		t.Errorf("after CreateTenant (-want +got):\n%s", diff)
+	}
+	b.do(func(tx storage.Tx) error { return tx.RenameTenant("Acme & Sons") })
+	if diff := cmp.Diff([]storage.Tenant{{ID: acme, Name: "Acme & Sons", Created: at}}, d.tenants()); diff != "" {
+		t.Errorf("after RenameTenant (-want +got):\n%s", diff)
+	}
+	wantError(t, "RenameTenant of no tenant", d.in("nobody").try(func(tx storage.Tx) error { return tx.RenameTenant("x") }), storage.ErrNotFound)
+	for name, fn := range map[string]func(storage.Tx) error{
+		"CreateTenant": func(tx storage.Tx) error { return tx.CreateTenant("x", at) },
+		"RenameTenant": func(tx storage.Tx) error { return tx.RenameTenant("x") },
+	} {
+		tenant := acme
+		if name == "CreateTenant" {
+			tenant = "other"
+		}
+		wantError(t, name+" without an audit entry", d.Write(t.Context(), tenant, fn), storage.ErrUnaudited)
+	}
+	if diff := cmp.Diff(before, d.state()); diff != "" {
+		t.Errorf("the default tenant has changed:\n%s", diff)
+	}
+}
+
+func createTenantTwice(t *testing.T, d *directory) {
+	b, at := d.in(acme), d.now()
+	b.do(func(tx storage.Tx) error { return tx.CreateTenant("Acme", at) })
+	for _, tenant := range []storage.TenantID{acme, storage.DefaultTenant} {
+		err := d.in(tenant).try(func(tx storage.Tx) error {
+			return errors.Join(tx.PutItem(nil, newItem("note", "1")), tx.CreateTenant("Other", at))
+		})
+		if e, ok := errors.AsType[*storage.UniqueError](err); !ok || e.Attr != "id" {
+			t.Errorf("CreateTenant of %s again: got %v", tenant, err)
+		}
+		d.in(tenant).wantNoItem("note", "1")
+	}
+	if diff := cmp.Diff([]storage.Tenant{{ID: acme, Name: "Acme", Created: at}}, d.tenants()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func createTenantRace(t *testing.T, d *directory) {
+	b := d.in(acme)
+	errs := make([]error, 8)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			errs[i] = b.try(func(tx storage.Tx) error {
+				return errors.Join(tx.CreateTenant(fmt.Sprint("Acme ", i), d.now()), tx.PutItem(nil, newItem("note", fmt.Sprint(i))))
+			})
+		})
+	}
+	wg.Wait()
+	won := -1
+	for i, err := range errs {
+		if err == nil && won >= 0 {
+			t.Errorf("%d and %d created it", won, i)
+		}
+		if err == nil {
+			won = i
+		} else if _, ok := errors.AsType[*storage.UniqueError](err); !ok {
+			t.Errorf("%d: got %v", i, err)
+		}
+	}
+	if won < 0 {
+		t.Fatal("nobody created it")
+	}
+	b.wantItems("note", "", fmt.Sprint(won))
+	if list := d.tenants(); len(list) != 1 || list[0].Name != fmt.Sprint("Acme ", won) {
+		t.Errorf("%d created it; got %+v", won, list)
+	}
 }
 
 func indexOfAnother(t *testing.T, d *directory) {

@@ -1,5 +1,5 @@
-// The page behind a one-time link: a first administrator, or somebody who lost
-// everything, chooses a password and enrols passcodes. The link's secret is in the
+// The page behind a one-time link: a first administrator, somebody who lost
+// everything, or an invitee chooses a password and enrols passcodes. The link's secret is in the
 // fragment of the address, which browsers do not send, and goes on in the body of a
 // request. Nothing is kept: the session's token lives as long as the page.
 "use strict";
@@ -8,6 +8,9 @@ const texts = {
   en: {
     first: "Choose the user name and the password of the first administrator.",
     password: "Choose a new password. The passcodes you had before no longer count.",
+    invited: (who, where) => (who ? who + " invites you" : "You are invited") + " to " + where + ". Choose a password to accept.",
+    created: "Done. The account exists, and cannot be signed in to yet: ask whoever invited you.",
+    given: "First name", family: "Last name",
     userName: "User name", password_: "Password", repeat: "The same password again", continue: "Continue",
     differ: "The two passwords are different.", bad: "This link is not good, or no longer: ask for a new one.",
     enrol: "Scan the picture with an authenticator app, and enter the code that the app shows.",
@@ -19,6 +22,9 @@ const texts = {
   sv: {
     first: "Välj användarnamn och lösenord för den första administratören.",
     password: "Välj ett nytt lösenord. De engångskoder du hade gäller inte längre.",
+    invited: (who, where) => (who ? who + " bjuder in dig" : "Du är inbjuden") + " till " + where + ". Välj ett lösenord för att tacka ja.",
+    created: "Klart. Kontot finns, men det går inte att logga in än: fråga den som bjöd in dig.",
+    given: "Förnamn", family: "Efternamn",
     userName: "Användarnamn", password_: "Lösenord", repeat: "Samma lösenord igen", continue: "Fortsätt",
     differ: "Lösenorden är olika.", bad: "Länken gäller inte, eller inte längre: be om en ny.",
     enrol: "Skanna bilden med en autentiseringsapp och skriv koden som appen visar.",
@@ -80,17 +86,32 @@ async function start() {
     e.textContent = text[e.dataset.text === "password" ? "password_" : e.dataset.text];
   }
   const link = location.hash.slice(1);
-  let kind;
+  const fields = $("account").elements;
+  const show = (row, field, value) => {
+    $(row).hidden = false;
+    fields[field].value = value || "";
+  };
+  const invitation = location.pathname === "/invitation";
+  let choosesName;
   try {
-    kind = (await call("/setup/link", { link })).kind;
+    if (invitation) {
+      const i = await call("/invitations/look", { link });
+      say(text.invited(i.inviter, i.organisation));
+      show("name-row", "userName", i.userName || i.email);
+      show("given-row", "givenName", i.name.givenName);
+      show("family-row", "familyName", i.name.familyName);
+      choosesName = !i.userName;
+      fields.userName.readOnly = !choosesName;
+    } else {
+      choosesName = (await call("/setup/link", { link })).kind === "first";
+      say(choosesName ? text.first : text.password);
+      $("name-row").hidden = !choosesName;
+    }
   } catch (e) {
     complain(e.message);
     return;
   }
-  const first = kind === "first";
-  say(first ? text.first : text.password);
-  $("name-row").hidden = !first;
-  $("account").elements.userName.required = first;
+  fields.userName.required = choosesName;
   $("account").hidden = false;
 
   let password;
@@ -98,11 +119,21 @@ async function start() {
     password = form.get("password");
     if (password !== form.get("repeat")) throw new Error(text.differ);
     const body = { link, password };
-    if (first) body.userName = form.get("userName");
-    const session = await call("/setup", body);
-    token = session.token;
+    if (choosesName) body.userName = form.get("userName");
+    let session;
+    if (invitation) {
+      body.name = { givenName: form.get("givenName"), familyName: form.get("familyName") };
+      session = (await call("/invitations/accept", body)).session;
+    } else {
+      session = await call("/setup", body);
+    }
     history.replaceState(null, "", location.pathname);
     $("account").hidden = true;
+    if (!session) {
+      say(text.created);
+      return;
+    }
+    token = session.token;
     if (!session.missing.includes("enrolment")) {
       say(text.ready);
       return;

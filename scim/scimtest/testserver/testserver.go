@@ -10,6 +10,7 @@
 package testserver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -26,7 +27,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/internal/console"
+	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
@@ -52,11 +56,21 @@ type Options struct {
 	Store func(storage.Store) storage.Store
 	// Now, if set, is the clock of all parts.
 	Now func() time.Time
+	// Resolver, if set, is asked for the proofs of domains.
+	Resolver domains.Resolver
+	// Access, if set, changes how requests and reviews are set up.
+	Access func(*access.Desk)
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
+	// Hasher, if set, hashes passwords, which costs little otherwise.
+	Hasher *auth.Hasher
+	// Policy, if set, is that for passwords.
+	Policy *auth.Policy
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
+	// Provider, if set, changes how the provider is set up.
+	Provider func(*scim.Provider)
 }
 
 // Server is a server that is running.
@@ -69,6 +83,8 @@ type Server struct {
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
 	People   *auth.Authenticator
+	Domains  *domains.Keeper // which moves no user names by itself: see its Step
+	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
@@ -138,13 +154,23 @@ func (s *Server) run(t testing.TB, opt Options) {
 	}
 	verifier := auth.NewVerifier(served, opt.Now)
 	verifier.Log = opt.Log
-	hasher := auth.NewHasher()
+	hasher := opt.Hasher
+	if hasher == nil {
+		hasher = auth.NewWeakHasher()
+	}
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	if opt.Provider != nil {
+		opt.Provider(s.Provider)
+	}
 	s.People = &auth.Authenticator{
-		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: auth.DefaultPolicy(),
+		Store: served, Schemas: set, Hasher: hasher, Keys: keys, Now: opt.Now, Policy: *cmp.Or(opt.Policy, new(auth.DefaultPolicy())),
 		Observe: server.SignIns(s.Registry), Log: opt.Log,
+	}
+	s.Domains = domains.New(served, s.Provider, opt.Now, opt.Log)
+	if opt.Resolver != nil {
+		s.Domains.Resolver = opt.Resolver
 	}
 	var sender mail.Sender = &s.Outbox
 	if opt.Sender != nil {
@@ -154,11 +180,22 @@ func (s *Server) run(t testing.TB, opt Options) {
 		sender = nil
 	}
 	s.Mail = mail.New(mail.Options{Store: served, Keys: keys, Sender: sender, Now: opt.Now, Log: opt.Log, Registry: s.Registry})
-	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Schemas: set,
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
-	}
 	var srv *server.Server
+	s.Access = &access.Desk{Store: served, Provider: s.Provider, Schemas: set, Now: opt.Now, Log: opt.Log}
+	if opt.Access != nil {
+		opt.Access(s.Access)
+	}
+	surface := &api.API{
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set,
+		InvitationLink: func(r *http.Request, secret auth.Secret) string {
+			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
+		},
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
+		Access: s.Access,
+	}
+	if s.Provider.SendInvitation == nil {
+		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
+	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
 	o := server.Options{
 		Mounts: []server.Mount{
@@ -212,7 +249,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles", "memberships"}
+		scopes = []string{"users", "groups", "roles", "memberships", "invitations"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
@@ -253,7 +290,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
-		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "roles:assign:deckhand"),
+		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "invitations", "roles:assign:deckhand"),
 	}}
 }
 

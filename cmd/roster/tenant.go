@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/storage"
+)
+
+// newTenantCommand makes `roster tenant`, which makes and lists tenants.
+func newTenantCommand() *cobra.Command {
+	c := &tenantCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "tenant",
+		Short: "Manage tenants, the directories of a store",
+		Long: "Manage tenants. Each is a directory of its own: users, groups, roles, clients and audit trail of one are never\n" +
+			"visible in another. Other commands take --tenant.",
+		Args: cobra.NoArgs, // a mistyped subcommand is an argument
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("which of create and list? See roster help tenant")
+		},
+	}
+	c.store.add(cmd)
+	cmd.AddCommand(c.createCommand(), c.listCommand())
+	return cmd
+}
+
+type tenantCommand struct {
+	store  storeFlags
+	getenv func(string) string
+}
+
+func (c *tenantCommand) createCommand() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "create ID",
+		Short: "Make a tenant",
+		Long: "Make a tenant with nobody in it. The server may be running. Print a link for its first administrator with\n" +
+			"roster setup --tenant ID, and the token of a client with roster client create --tenant ID.",
+		Example: "  roster tenant create acme --name 'Acme Ltd'",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			by := auth.Principal{Kind: auth.Operator, Tenant: storage.TenantID(args[0])}
+			if name == "" {
+				name = args[0]
+			}
+			if err := errors.Join(auth.CheckTenantID(by.Tenant), auth.CheckTenantName(name)); err != nil {
+				return err // before a store is made
+			}
+			return c.store.use(cmd, c.getenv, openBeside, storage.DefaultTenant, func(ctx context.Context, store storage.Store) error {
+				err := auth.CreateTenant(ctx, store, by, name, time.Now())
+				if _, taken := errors.AsType[*storage.UniqueError](err); taken {
+					return fmt.Errorf("there is a tenant called %q already", by.Tenant)
+				}
+				if err != nil {
+					return fmt.Errorf("create tenant %q: %w", by.Tenant, err)
+				}
+				_, err = fmt.Fprintf(cmd.ErrOrStderr(), "Created tenant %q. For its first administrator: roster setup --tenant %s\n", by.Tenant, by.Tenant)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "what people call it; the id if not set")
+	return cmd
+}
+
+func (c *tenantCommand) listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List tenants",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.store.use(cmd, c.getenv, openExisting, storage.DefaultTenant, func(ctx context.Context, store storage.Store) error {
+				list, err := store.ListTenants(ctx)
+				if err != nil {
+					return err
+				}
+				table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+				_, _ = fmt.Fprintln(table, "ID\tNAME\tCREATED") // Flush tells
+				for _, t := range list {
+					name := t.Name
+					if !printable(name) { // nothing may play with the terminal
+						name = strconv.Quote(name)
+					}
+					_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", t.ID, name, formatTime(t.Created))
+				}
+				return table.Flush()
+			})
+		},
+	}
+}

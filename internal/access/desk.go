@@ -1,0 +1,134 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/storage"
+)
+
+// Desk is where roles are asked for and reviewed. Set the fields before the first call;
+// all methods are safe for concurrent use.
+type Desk struct {
+	Store    storage.Store
+	Provider *scim.Provider
+	Schemas  *schemas.Set
+	Now      func() time.Time
+	Log      *slog.Logger // nil for none
+	// Overdue is told how many reviews are overdue; it may be nil.
+	Overdue func(reviews int)
+	// Tell puts mail of a kind to an address into a write; nil if there is no mail.
+	Tell func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error
+}
+
+// maxReason bounds a reason, in bytes.
+const maxReason = 500
+
+// ErrConflict says: what was asked for does not fit what there is.
+var ErrConflict = errors.New("this is not possible now")
+
+func conflict(detail string) error { return fmt.Errorf("%w: %s", ErrConflict, detail) }
+
+// now is in whole milliseconds, as stored.
+func (d *Desk) now() time.Time { return d.Now().UTC().Truncate(time.Millisecond) }
+
+func (d *Desk) holdings() auth.Holdings { return auth.Holdings{Store: d.Store, Now: d.Now} }
+
+func reasonOf(s string, required bool) (string, error) {
+	s = strings.TrimSpace(s)
+	if s == "" && required || len(s) > maxReason {
+		return "", &auth.InvalidError{Member: "reason", Expected: fmt.Sprintf("a reason of at most %d bytes", maxReason)}
+	}
+	return s, nil
+}
+
+// change makes a change of an audit entry.
+func change(path string, before, after any) (storage.Change, error) {
+	c := storage.Change{Path: path}
+	for _, v := range []struct {
+		from any
+		to   *[]byte
+	}{{before, &c.Before}, {after, &c.After}} {
+		if v.from == nil {
+			continue
+		}
+		text, err := json.Marshal(v.from)
+		if err != nil {
+			return c, err
+		}
+		*v.to = text
+	}
+	return c, nil
+}
+
+// told is a value of an audit entry, before and after.
+type told struct {
+	path          string
+	before, after any // nil for none
+}
+
+// record writes the audit entry of what by did.
+func record(ctx context.Context, tx storage.Tx, by auth.Principal, now time.Time, action, typ, id string, values ...told) error {
+	return recordAs(tx, by.Entry(ctx, now, action, typ, id), values...)
+}
+
+// recordAs writes an audit entry with values.
+func recordAs(tx storage.Tx, e storage.AuditEntry, values ...told) error {
+	for _, v := range values {
+		c, err := change(v.path, v.before, v.after)
+		if err != nil {
+			return err
+		}
+		e.Changes = append(e.Changes, c)
+	}
+	return tx.Audit(e)
+}
+
+// put stores v as an item in the place of prev.
+func put(tx storage.ItemWriter, prev *storage.Item, kind, id string, v any, expires time.Time, keys ...string) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.PutItem(prev, &storage.Item{Kind: kind, ID: id, Keys: keys, Expires: expires, Data: data})
+}
+
+var errDamaged = errors.New("a stored request or review is damaged")
+
+// decode reads what an item holds.
+func decode(i *storage.Item, into any) error {
+	if json.Unmarshal(i.Data, into) != nil {
+		return errDamaged
+	}
+	return nil
+}
+
+// all reads what a store returned, each item by from.
+func all[T any](items []*storage.Item, err error, from func(*storage.Item) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	list := make([]T, len(items))
+	for n, i := range items {
+		if list[n], err = from(i); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// one is all for one item.
+func one[T any](i *storage.Item, err error, from func(*storage.Item) (T, error)) (v T, _ error) {
+	if err != nil {
+		return v, err
+	}
+	return from(i)
+}

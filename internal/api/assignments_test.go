@@ -1,0 +1,120 @@
+package api_test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/patch"
+)
+
+// TestAssignments: roles are given to users, groups and clients, for good or between two
+// dates, given otherwise, and taken.
+func TestAssignments(t *testing.T) {
+	shows(t, "B4")
+	onStores(t, assignments)
+}
+
+func assignments(t *testing.T, w *world) {
+	admin, bo, cy := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo"), w.person(t, "cy")
+	boss := w.mfa(t, admin)
+	fresh := func() string { boss = w.stepUp(t, admin, boss); return boss.Token }
+	assign := func(role, principal, more string) string {
+		t.Helper()
+		return must[struct{ ID string }](t, w.scim(t, fresh(), "POST", "/RoleAssignments", fmt.Sprintf(
+			`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}%s}`, schemas.RoleAssignmentURI, role, principal, more)), 201).ID
+	}
+	holds := func(p *person, role string) bool {
+		t.Helper()
+		held := must[struct {
+			Holdings []struct {
+				Role       string
+				Start, End time.Time
+			}
+		}](t, w.get(t, "/admin/v1/users/"+p.id+"/roles", boss.Token), 200)
+		for _, h := range held.Holdings {
+			if h.Role == role && !h.Start.After(w.now()) && (h.End.IsZero() || h.End.After(w.now())) {
+				return true
+			}
+		}
+		return false
+	}
+	check := func(what string, p *person, role string, want bool) {
+		t.Helper()
+		if holds(p, role) != want {
+			t.Errorf("%s: %s holds the role: %t, want %t", what, p.name, !want, want)
+		}
+	}
+
+	// A user, for good; then until a date, and the date passes.
+	id := assign(auth.HelpdeskAdministrator, bo.id, "")
+	check("for good", bo, auth.HelpdeskAdministrator, true)
+	end := w.now().Add(2 * time.Hour).Format(time.RFC3339)
+	must[object](t, w.scim(t, fresh(), "PATCH", "/RoleAssignments/"+id, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"replace","path":"endDate","value":%q}]}`, patch.MessageURI, end)), 200)
+	check("until a date", bo, auth.HelpdeskAdministrator, true)
+	w.advance(3 * time.Hour)
+	boss = w.mfa(t, admin)
+	check("after the date", bo, auth.HelpdeskAdministrator, false)
+
+	// From a date on.
+	start := w.now().Add(2 * time.Hour).Format(time.RFC3339)
+	id = assign(auth.ReportsReader, bo.id, fmt.Sprintf(`,"startDate":%q`, start))
+	check("before it begins", bo, auth.ReportsReader, false)
+	w.advance(3 * time.Hour)
+	boss = w.mfa(t, admin)
+	check("when it has begun", bo, auth.ReportsReader, true)
+	must[any](t, w.scim(t, fresh(), "DELETE", "/RoleAssignments/"+id, ""), 204)
+	check("taken", bo, auth.ReportsReader, false)
+
+	// A group, whose members hold it as long as they are members.
+	group := must[struct{ ID string }](t, w.scim(t, fresh(), "POST", "/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":"Desk","members":[{"value":%q}]}`, schemas.GroupURI, cy.id)), 201).ID
+	id = assign(auth.Auditor, group, "")
+	check("by a group", cy, auth.Auditor, true)
+	must[any](t, w.scim(t, fresh(), "PATCH", "/Groups/"+group, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"remove","path":"members[value eq \"%s\"]"}]}`, patch.MessageURI, cy.id)), 200)
+	check("out of the group", cy, auth.Auditor, false)
+	must[any](t, w.scim(t, fresh(), "DELETE", "/RoleAssignments/"+id, ""), 204)
+
+	// A client gets business roles, and no administrative one.
+	role := must[struct{ ID string }](t, w.scim(t, fresh(), "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)), 201).ID
+	made := must[struct{ Client struct{ ID string } }](t, w.post(t, "/admin/v1/clients", fresh(), object{"name": "hr", "scopes": []string{"users"}}), 201)
+	id = assign(role, made.Client.ID, "")
+	r := w.scim(t, fresh(), "POST", "/RoleAssignments", fmt.Sprintf(`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}}`, schemas.RoleAssignmentURI, auth.Auditor, made.Client.ID))
+	if r.Status != 400 {
+		t.Errorf("an administrative role for a client: %d %s", r.Status, r.Body)
+	}
+	must[any](t, w.scim(t, fresh(), "DELETE", "/RoleAssignments/"+id, ""), 204)
+}
+
+// TestAuditTrail: who did what to whom, when, from where and with what it changed, is
+// found by who did it and by what was done, in the order in which it happened.
+func TestAuditTrail(t *testing.T) {
+	shows(t, "D5")
+	onStores(t, auditTrail)
+}
+
+func auditTrail(t *testing.T, w *world) {
+	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+	boss := w.mfa(t, admin).Token
+	must[object](t, w.scim(t, boss, "PATCH", "/Users/"+bo.id, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"replace","path":"active","value":false}]}`, patch.MessageURI)), 200)
+	list := must[struct {
+		Entries []struct {
+			Actor, Action, Type, ID, From, Level string
+			At                                   time.Time
+			Attributes                           []string
+		}
+	}](t, w.get(t, "/admin/v1/audit?action=user.patch&actor="+url.QueryEscape("user:"+admin.id), boss), 200)
+	if len(list.Entries) != 1 {
+		t.Fatalf("found %+v", list)
+	}
+	e := list.Entries[0]
+	if e.ID != bo.id || e.Type != "User" || e.From == "" || e.Level != "mfa" || strings.Join(e.Attributes, " ") != "active" || !e.At.Equal(w.now()) {
+		t.Errorf("the entry is %+v", e)
+	}
+	if r := w.get(t, "/admin/v1/audit", w.signIn(t, w.person(t, "cy")).Token); r.Status != 401 {
+		t.Errorf("somebody without the role: %d %s", r.Status, r.Body)
+	}
+}

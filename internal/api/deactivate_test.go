@@ -1,0 +1,49 @@
+package api_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
+)
+
+// TestDeactivatedByAnother: whose activation somebody else ends is without the role in
+// the next request.
+func TestDeactivatedByAnother(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+	in, boss := w.mfa(t, bo), w.mfa(t, admin)
+	assignment := must[struct{ ID string }](t, w.scim(t, boss.Token, "POST", "/RoleAssignments", fmt.Sprintf(
+		`{"schemas":["urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"],"role":{"value":%q},"principal":{"value":%q},"kind":"eligible"}`,
+		auth.GroupsAdministrator, bo.id)), 201)
+	in = w.stepUp(t, bo, in)
+	active := must[struct{ ID string }](t, w.post(t, "/auth/v1/roles/activations", in.Token, object{"assignment": assignment.ID, "durationSeconds": 3600, "reason": "x"}), 201)
+	if r := w.scim(t, in.Token, "GET", "/Groups", ""); r.Status != 200 {
+		t.Fatalf("with the role: %d %s", r.Status, r.Body)
+	}
+	must[any](t, w.send(t, "DELETE", "/auth/v1/roles/activations/"+active.ID, "", "Authorization", "Bearer "+boss.Token), 204)
+	if r := w.scim(t, in.Token, "GET", "/Groups", ""); r.Status != 403 {
+		t.Errorf("the request after it was ended: %d %s, want 403", r.Status, r.Body)
+	}
+}
+
+// TestLastSignIn: a session says when its user had signed in before, so that who did
+// not can tell.
+func TestLastSignIn(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	p := w.person(t, "ana")
+	type answer struct{ Token, LastSignIn string }
+	body := object{"name": p.name, "password": p.password}
+	first := must[answer](t, w.post(t, "/auth/v1/sign-in", "", body), 200)
+	at := w.now()
+	w.advance(auth.SessionIdle / 2)
+	second := must[answer](t, w.post(t, "/auth/v1/sign-in", "", body), 200)
+	again := must[answer](t, w.get(t, "/auth/v1/session", second.Token), 200)
+	want := at.Format("2006-01-02T15:04:05Z")
+	if first.LastSignIn != "" || second.LastSignIn != want || again.LastSignIn != want {
+		t.Errorf("the first says %q, the second %q and later %q; want nothing and %s twice", first.LastSignIn, second.LastSignIn, again.LastSignIn, want)
+	}
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/domains"
+)
+
+// Domain is a domain of a tenant. The default one is there from the beginning, and needs
+// no proof.
+type Domain struct {
+	Name     string        `json:"name"`
+	Default  bool          `json:"default"`
+	Primary  bool          `json:"primary"`
+	Added    time.Time     `json:"added,omitzero"`
+	Verified time.Time     `json:"verified,omitzero"` // absent until it is proven
+	Missing  time.Time     `json:"missing,omitzero"`  // since when its record is gone
+	Record   *DomainRecord `json:"record,omitempty"`
+}
+
+// DomainRecord is the DNS record that proves a domain.
+type DomainRecord struct {
+	Type  string `json:"type"`
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// DomainList is the domains of a tenant.
+type DomainList struct {
+	Domains []Domain `json:"domains"`
+}
+
+// DomainRequest is the body of POST /domains.
+type DomainRequest struct {
+	Name string `json:"name"`
+}
+
+func domain(d *domains.Domain) Domain {
+	return Domain{Name: d.Name, Primary: d.Primary, Added: d.Added.UTC(), Verified: d.Verified.UTC(), Missing: d.Missing.UTC(),
+		Record: &DomainRecord{"TXT", d.Record(), d.Challenge}}
+}
+
+func (a *API) domains(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	list, err := a.Domains.List(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
+	primary := slices.ContainsFunc(list, func(d *domains.Domain) bool { return d.Primary })
+	out := DomainList{Domains: []Domain{{Name: domains.Default(by.Tenant), Default: true, Primary: !primary}}}
+	for _, d := range list {
+		out.Domains = append(out.Domains, domain(d))
+	}
+	return respond(w, http.StatusOK, out)
+}
+
+func (a *API) domain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	d, err := a.Domains.Find(r.Context(), by.Tenant, pathID(r))
+	return answerDomain(w, http.StatusOK, d, err)
+}
+
+func answerDomain(w http.ResponseWriter, status int, d *domains.Domain, err error) error {
+	if err != nil {
+		return err
+	}
+	return respond(w, status, domain(d))
+}
+
+func (a *API) addDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	var body DomainRequest
+	if err := read(r, &body); err != nil {
+		return err
+	}
+	d, err := a.Domains.Add(r.Context(), by, body.Name)
+	if err == nil {
+		w.Header().Set("Location", AdminBase+"/domains/"+d.Name)
+	}
+	return answerDomain(w, http.StatusCreated, d, err)
+}
+
+func (a *API) verifyDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	d, err := a.Domains.Verify(r.Context(), by, pathID(r))
+	return answerDomain(w, http.StatusOK, d, err)
+}
+
+func (a *API) makePrimary(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	d, err := a.Domains.SetPrimary(r.Context(), by, pathID(r))
+	return answerDomain(w, http.StatusOK, d, err)
+}
+
+func (a *API) removeDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if err := a.Domains.Remove(r.Context(), by, pathID(r)); err != nil {
+		return err
+	}
+	return done(w)
+}

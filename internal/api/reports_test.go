@@ -1,0 +1,347 @@
+package api_test
+
+import (
+	"encoding/csv"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
+)
+
+// create makes a resource in somebody's session, or as the client, and returns its id.
+func (w *world) create(t *testing.T, token, path, body string, args ...any) string {
+	t.Helper()
+	return must[struct{ ID string }](t, w.scim(t, token, "POST", path, fmt.Sprintf(body, args...)), 201).ID
+}
+
+type rows[T any] struct{ Rows []T }
+
+// table reads a report.
+func table[T any](t *testing.T, w *world, path, token string) []T {
+	t.Helper()
+	return must[rows[T]](t, w.get(t, "/admin/v1/reports/"+path, token), 200).Rows
+}
+
+// lines reads a report as CSV.
+func (w *world) lines(t *testing.T, path, token string, header ...string) [][]string {
+	t.Helper()
+	r := w.send(t, "GET", path, "", append(header, "Authorization", "Bearer "+token)...)
+	if media := r.Header.Get("Content-Type"); r.Status != 200 || !strings.HasPrefix(media, "text/csv") || !strings.HasPrefix(r.Header.Get("Content-Disposition"), "attachment") {
+		t.Fatalf("%s: %d %s %s", path, r.Status, media, r.Body)
+	}
+	if strings.Count(r.Body, "\n") != strings.Count(r.Body, "\r\n") {
+		t.Errorf("%s: lines do not end with CR LF: %q", path, r.Body)
+	}
+	list, err := csv.NewReader(strings.NewReader(r.Body)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+type holder struct {
+	RoleName, Principal, Type, Name, ThroughName, By, ByName, Reason string
+	Eligible, Active                                                 bool
+	Given, ActiveTill, End                                           time.Time
+}
+
+// TestRoleHolders: who holds what, directly or through which group, whether it is active
+// now, since when, until when, and who gave it (B5, B10).
+func TestRoleHolders(t *testing.T) {
+	shows(t, "B5")
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		eve := w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"eve","displayName":"=HYPERLINK(\"//x\",\"a,b\")"}`, schemas.UserURI)
+		inner := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"inner","members":[{"value":%q}]}`, schemas.GroupURI, eve)
+		outer := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"outer","members":[{"value":%q}]}`, schemas.GroupURI, inner)
+		given := w.now()
+		w.assign(t, boss.Token, outer, auth.Auditor, `,"reason":"year end"`)
+		own := w.assign(t, boss.Token, bo.id, auth.GroupsAdministrator, `,"kind":"eligible"`)
+		end := given.Add(240 * time.Hour)
+		w.assign(t, boss.Token, bo.id, auth.ReportsReader, `,"startDate":"`+given.Add(time.Hour).Format(time.RFC3339)+`","endDate":"`+end.Format(time.RFC3339)+`"`)
+		w.assign(t, boss.Token, bo.id, auth.GuestInviter, `,"endDate":"`+given.Add(time.Minute).Format(time.RFC3339)+`"`)
+
+		in := w.stepUp(t, bo, w.mfa(t, bo)) // and minutes go by: Guest Inviter ends
+		activation := must[struct{ Until time.Time }](t, w.post(t, "/auth/v1/roles/activations", in.Token, object{"assignment": own, "durationSeconds": 3600, "reason": "now"}), 201)
+		by := "user:" + admin.id
+		want := []holder{
+			{RoleName: "Auditor", Principal: outer, Type: "Group", Name: "outer", By: by, ByName: "admin", Reason: "year end", Active: true, Given: given},
+			{RoleName: "Auditor", Principal: eve, Type: "User", Name: `=HYPERLINK("//x","a,b")`, ThroughName: "outer", By: by, ByName: "admin", Reason: "year end", Active: true, Given: given},
+			{RoleName: "Groups Administrator", Principal: bo.id, Type: "User", Name: "bo", By: by, ByName: "admin", Eligible: true, Active: true, ActiveTill: activation.Until, Given: given},
+			{RoleName: "Reports Reader", Principal: bo.id, Type: "User", Name: "bo", By: by, ByName: "admin", Given: given, End: end.Truncate(time.Second)},
+		}
+		if diff := cmp.Diff(want, table[holder](t, w, "role-holders", boss.Token)); diff != "" {
+			t.Errorf("role holders (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want[2:3], table[holder](t, w, "role-holders?kind=eligible", boss.Token)); diff != "" {
+			t.Errorf("eligible (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want[:3], table[holder](t, w, "role-holders?kind=active", boss.Token)); diff != "" {
+			t.Errorf("active (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want[3:], table[holder](t, w, "role-holders?role="+auth.ReportsReader, boss.Token)); diff != "" {
+			t.Errorf("of one role (-want +got):\n%s", diff)
+		}
+		for _, wrong := range []string{"?kind=x", "?format=xml", "?role=a&role=b", "?page=2"} {
+			if r := w.get(t, "/admin/v1/reports/role-holders"+wrong, boss.Token); r.Status != 400 {
+				t.Errorf("%s: %d %s", wrong, r.Status, r.Body)
+			}
+		}
+		if r := w.get(t, "/admin/v1/reports/role-holders?role="+nobody, boss.Token); r.Status != 404 {
+			t.Errorf("a role that there is not: %d %s", r.Status, r.Body)
+		}
+
+		lines := w.lines(t, "/admin/v1/reports/role-holders?format=csv", boss.Token)
+		if len(lines) != 5 || lines[0][0] != "role" || !slices.Contains(lines[2], `'=HYPERLINK("//x","a,b")`) || slices.Contains(lines[2], `=HYPERLINK("//x","a,b")`) {
+			t.Errorf("as CSV: %q", lines)
+		}
+		for _, accept := range []string{"text/csv", "application/json;q=0.5, text/csv"} {
+			if diff := cmp.Diff(lines, w.lines(t, "/admin/v1/reports/role-holders", boss.Token, "Accept", accept)); diff != "" {
+				t.Errorf("with Accept: %s (-parameter +header):\n%s", accept, diff)
+			}
+		}
+		for _, accept := range []string{"*/*", "text/csv;q=0.5, application/json", "text/csv;q=0"} {
+			if r := w.send(t, "GET", "/admin/v1/reports/role-holders", "", "Accept", accept, "Authorization", "Bearer "+boss.Token); r.Header.Get("Content-Type") != "application/json" || r.Header.Get("Vary") != "Accept" {
+				t.Errorf("with Accept: %s: %v", accept, r.Header)
+			}
+		}
+	})
+}
+
+// TestFormulas: whatever people are called, a spreadsheet takes it for text.
+func TestFormulas(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	admin := w.person(t, "admin", auth.GlobalAdministrator)
+	boss := w.mfa(t, admin)
+	names := []string{"=1+1", "+1", "-1", "@x", " =1", "\u00a0=1", "＝1", "\t=1", "fine", "a=1", "O'Neil, \"Q\"\nx"}
+	for i, name := range names {
+		w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"f%d","displayName":%q}`, schemas.UserURI, i, name)
+	}
+	for i, line := range w.lines(t, "/admin/v1/reports/mfa?format=csv", boss.Token)[2:] {
+		want := names[i]
+		if i < len(names)-3 {
+			want = "'" + want
+		}
+		if line[2] != want {
+			t.Errorf("%q became %q, want %q", names[i], line[2], want)
+		}
+	}
+}
+
+// TestPrivilegedAccounts: who is privileged, how they are protected, and when they were
+// here; more than two Global Administrators are worth a warning (B5, B9).
+func TestPrivilegedAccounts(t *testing.T) {
+	shows(t, "B5", "B9")
+	onStores(t, func(t *testing.T, w *world) {
+		type account struct {
+			UserName                                                           string
+			Roles                                                              []string
+			GlobalAdministrator, Active, Blocked, Emergency, PasscodesDisabled bool
+			Enrolled, LastPasscode, LastSignIn                                 time.Time
+		}
+		type report struct {
+			GlobalAdministrators int
+			Warnings             []string
+			Rows                 []account
+		}
+		const many = "more than two people hold Global Administrator"
+		admin, second := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "second", auth.GlobalAdministrator)
+		w.person(t, "nobody special")
+		w.enrol(t, admin)
+		enrolled := w.now()
+		boss := w.mfa(t, admin)
+		signedIn := w.now()
+		boss = w.stepUp(t, admin, boss)
+		read := func() report {
+			t.Helper()
+			return must[report](t, w.get(t, "/admin/v1/reports/privileged-accounts", boss.Token), 200)
+		}
+		passcode := w.now().Truncate(30 * time.Second)
+		two := read()
+		if two.GlobalAdministrators != 2 || slices.Contains(two.Warnings, many) {
+			t.Errorf("two: %+v", two)
+		}
+		must[any](t, w.send(t, "PUT", "/admin/v1/users/"+second.id+"/emergency", `{"emergency":true}`, "Authorization", "Bearer "+boss.Token, "Content-Type", "application/json"), 204)
+		bo := w.person(t, "bo")
+		w.assign(t, boss.Token, bo.id, auth.GlobalAdministrator, `,"kind":"eligible"`)
+		w.assign(t, boss.Token, bo.id, auth.Auditor, `,"kind":"eligible"`)
+		three := read()
+		want := report{GlobalAdministrators: 3, Warnings: []string{many}, Rows: []account{
+			{UserName: "admin", Roles: []string{"Global Administrator"}, GlobalAdministrator: true, Active: true, Enrolled: enrolled, LastPasscode: passcode, LastSignIn: signedIn},
+			{UserName: "second", Roles: []string{"Global Administrator"}, GlobalAdministrator: true, Active: true, Emergency: true},
+			{UserName: "bo", Roles: []string{"Auditor", "Global Administrator"}, GlobalAdministrator: true},
+		}}
+		slices.SortFunc(three.Rows, func(a, b account) int { return strings.Compare(a.UserName, b.UserName) })
+		slices.SortFunc(want.Rows, func(a, b account) int { return strings.Compare(a.UserName, b.UserName) })
+		for _, a := range three.Rows {
+			slices.Sort(a.Roles)
+		}
+		if diff := cmp.Diff(want, three); diff != "" {
+			t.Errorf("three (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestMFAStatus: everybody is told of, with a passcode app or without, and what asks for
+// one (D4).
+func TestMFAStatus(t *testing.T) {
+	shows(t, "D4")
+	onStores(t, func(t *testing.T, w *world) {
+		type status struct {
+			UserName                         string
+			Enrolled, LastPasscode           time.Time
+			RecoveryCodes                    int
+			Blocked                          bool
+			RequiredByRoles, RequiredByRules []string
+		}
+		admin, bo, cy := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo"), w.person(t, "cy")
+		w.Users(t, 600) // more than are read at a time
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		w.enrol(t, cy)
+		enrolled := w.now()
+		in := w.signIn(t, cy)
+		must[any](t, w.post(t, "/auth/v1/recovery-code", in.Token, object{"code": cy.recovery[0]}), 200)
+		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
+		group := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"night","members":[{"value":%q}]}`, schemas.GroupURI, cy.id)
+		w.assign(t, boss.Token, bo.id, role, "")
+		for _, rule := range []object{
+			{"name": "crew", "state": "on", "when": object{"roles": []string{role}, "newDevice": true}, "then": "passcode"},
+			{"name": "night", "state": "on", "when": object{"groups": []string{group}}, "then": "passcode"},
+			{"name": "tried", "state": "report", "when": object{}, "then": "passcode"},
+			{"name": "blocked", "state": "on", "when": object{"groups": []string{group}, "newDevice": true}, "then": "block"},
+			{"name": "admins", "state": "on", "when": object{"administrative": true}, "then": "passcode"},
+		} {
+			must[any](t, w.post(t, "/admin/v1/rules", boss.Token, rule), 201)
+		}
+		all := table[status](t, w, "mfa", boss.Token)
+		if len(all) != 603 {
+			t.Fatalf("%d rows, want 603", len(all))
+		}
+		got := map[string]status{}
+		for _, s := range all {
+			got[s.UserName] = s
+		}
+		if len(got) != 603 || got["u599"].RequiredByRules != nil {
+			t.Errorf("%d people; u599 is %+v", len(got), got["u599"])
+		}
+		for _, want := range []status{
+			{UserName: "admin", Enrolled: got["admin"].Enrolled, LastPasscode: got["admin"].LastPasscode, RecoveryCodes: 10, RequiredByRoles: []string{"Global Administrator"}, RequiredByRules: []string{"admins"}},
+			{UserName: "bo", RequiredByRules: []string{"crew"}},
+			{UserName: "cy", Enrolled: enrolled, LastPasscode: enrolled.Truncate(30 * time.Second), RecoveryCodes: 9, RequiredByRules: []string{"night"}},
+		} {
+			if diff := cmp.Diff(want, got[want.UserName]); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", want.UserName, diff)
+			}
+		}
+		if lines := w.lines(t, "/admin/v1/reports/mfa?format=csv", boss.Token); len(lines) != 604 {
+			t.Errorf("%d lines", len(lines))
+		}
+	})
+}
+
+// TestStaleAccounts: accounts that nobody uses are found, those that nobody ever used
+// among them.
+func TestStaleAccounts(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin := w.person(t, "admin", auth.GlobalAdministrator)
+		once, never, blocked := w.person(t, "once"), w.person(t, "never"), w.person(t, "blocked")
+		in := w.signIn(t, once)
+		last := w.now()
+		w.scim(t, w.Token, "PATCH", "/Users/"+blocked.id, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"replace","path":"active","value":false}]}`, patchURI))
+		w.advance(20 * time.Minute)
+		w.get(t, "/auth/v1/session", in.Token) // is no sign-in
+		w.advance(40 * 24 * time.Hour)
+		w.person(t, "new")
+		boss := w.mfa(t, admin)
+		type stale struct {
+			User       string
+			LastSignIn time.Time
+			Password   bool
+		}
+		want := []stale{{once.id, last, true}, {never.id, time.Time{}, true}}
+		if diff := cmp.Diff(want, table[stale](t, w, "stale-accounts?days=30", boss.Token)); diff != "" {
+			t.Errorf("after 40 days (-want +got):\n%s", diff)
+		}
+		if got := table[stale](t, w, "stale-accounts", boss.Token); len(got) != 0 {
+			t.Errorf("of 90 days: %+v", got)
+		}
+		if r := w.get(t, "/admin/v1/reports/stale-accounts?days=0", boss.Token); r.Status != 400 {
+			t.Errorf("0 days: %d", r.Status)
+		}
+	})
+}
+
+// TestSharedAccounts: an account that is used from many places at once stands out, also
+// around midnight; one that travels does not (D6).
+func TestSharedAccounts(t *testing.T) {
+	shows(t, "D6")
+	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
+		admin, shared, traveller := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "desk"), w.person(t, "traveller")
+		midnight := w.now().Truncate(24 * time.Hour).Add(24 * time.Hour)
+		w.clock.Store(midnight.Add(-25 * time.Minute).UnixMilli())
+		from := func(p *person, address, agent string) {
+			t.Helper()
+			r := w.send(t, "POST", "/auth/v1/sign-in", fmt.Sprintf(`{"name":%q,"password":%q}`, p.name, p.password),
+				"Content-Type", "application/json", "X-Forwarded-For", address, "User-Agent", agent)
+			must[any](t, r, 200)
+		}
+		first := w.now()
+		for i := range 4 {
+			from(shared, fmt.Sprintf("192.0.2.%d", i), "a")
+			from(shared, fmt.Sprintf("192.0.2.%d", i), "b")
+			from(traveller, "198.51.100.1", "a")
+			w.advance(12 * time.Minute)
+		}
+		for i := range 4 {
+			from(traveller, fmt.Sprintf("203.0.113.%d", i), "a")
+			w.advance(time.Hour)
+		}
+		boss := w.mfa(t, admin)
+		type row struct {
+			User                        string
+			Since                       time.Time
+			SignIns, Addresses, Devices int
+		}
+		want := []row{{shared.id, first, 8, 4, 2}}
+		if diff := cmp.Diff(want, table[row](t, w, "shared-accounts", boss.Token)); diff != "" {
+			t.Errorf("shared (-want +got):\n%s", diff)
+		}
+		if got := table[row](t, w, "shared-accounts?least=5", boss.Token); len(got) != 0 {
+			t.Errorf("from five places: %+v", got)
+		}
+	})
+}
+
+// TestPermissionCatalogue: what roles permit can be read (D3).
+func TestPermissionCatalogue(t *testing.T) {
+	shows(t, "D3")
+	onStores(t, testPermissionCatalogue)
+}
+
+func testPermissionCatalogue(t *testing.T, w *world) {
+	boss := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
+	list := must[struct {
+		Permissions []struct {
+			Name, Description string
+			Custom            bool
+		}
+	}](t, w.get(t, "/admin/v1/permissions", boss.Token), http.StatusOK).Permissions
+	if len(list) != len(auth.AllPermissions()) {
+		t.Errorf("%d permissions, want %d", len(list), len(auth.AllPermissions()))
+	}
+	for _, p := range list {
+		if p.Description == "" || p.Custom == (p.Name == "roles.assign.global") {
+			t.Errorf("%+v", p)
+		}
+	}
+}

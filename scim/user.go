@@ -1,0 +1,28 @@
+package scim
+
+import "github.com/roster-id/roster/schemas"
+
+// signInBy is the attribute that says what a user signs in by.
+const signInBy = schemas.RosterUserURI + ":signInBy"
+
+// completeUser brings what Roster's extension says of a user, or of whom somebody invites
+// to be one, into the form in which it
+// is stored, and refuses what is none.
+func completeUser(attrs map[string]any) error {
+	ext, _ := attrs[schemas.RosterUserURI].(map[string]any)
+	if ext == nil {
+		return nil
+	}
+	if given, ok := ext["usageLocation"].(string); ok {
+		country, ok := schemas.Country(given)
+		if !ok {
+			return &schemas.ValueError{Path: schemas.RosterUserURI + ":usageLocation", Msg: "expected the two letters of a country (ISO 3166-1)"}
+		}
+		ext["usageLocation"] = country
+	}
+	if ext["signInBy"] == nil {
+		return nil
+	}
+	_, err := oneOf(ext, func(string) string { return signInBy }, "signInBy", "userName", schemas.SignInByEmail)
+	return err
+}

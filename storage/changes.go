@@ -1,0 +1,29 @@
+package storage
+
+import "strconv"
+
+// How much of what changed an audit entry tells. What is longer is replaced by
+// how many bytes it has.
+const (
+	maxChangeValue  = 4 << 10
+	maxChangeValues = 15 << 10 // of one entry; with what stands in the place of others it stays below 16 KiB
+)
+
+// Changes gathers the values before and after of an audit entry, within bounds.
+type Changes struct {
+	List []Change
+	size int
+}
+
+// Add notes a change; an empty value is none.
+func (c *Changes) Add(path string, before, after []byte) {
+	c.List = append(c.List, Change{Path: path, Before: c.bound(before), After: c.bound(after)})
+}
+
+func (c *Changes) bound(v []byte) []byte {
+	if len(v) > maxChangeValue || c.size+len(v) > maxChangeValues {
+		return append(strconv.AppendInt([]byte(`{"$bytes":`), int64(len(v)), 10), '}')
+	}
+	c.size += len(v)
+	return v
+}
