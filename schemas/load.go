@@ -26,6 +26,11 @@ func Load() (*Set, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	for _, a := range s[8].Attributes {
+		if a.Name == "usageLocation" {
+			a.CanonicalValues = strings.Fields(countries) // where Country looks, too
+		}
+	}
 	user, err := NewResourceType("User", "/Users", "User account", s[0], Extension{Schema: s[2]}, Extension{Schema: s[8]})
 	if err != nil {
 		return nil, err
