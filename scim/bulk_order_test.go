@@ -45,7 +45,7 @@ func blocked(t *testing.T, s *testserver.Server, a bulkAnswer, r testserver.Resp
 			Active  bool
 			Manager struct{ Manager struct{ Value string } } `json:"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"`
 		}
-		if err := json.Unmarshal([]byte(s.Do(t, "GET", o.Location[strings.Index(o.Location, "/Users"):], "").Body), &u); err != nil {
+		if err := json.Unmarshal([]byte(s.Do(t, "GET", strings.TrimPrefix(o.Location, s.URL), "").Body), &u); err != nil {
 			t.Fatal(err)
 		}
 		if u.Active || u.Manager.Manager.Value == "" {
