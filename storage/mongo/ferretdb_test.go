@@ -34,6 +34,8 @@ func TestFerretDB(t *testing.T) {
 		"a write whose entry was refused fails, and leaves nothing":                           undo,
 		"a Restore that closes a circle of groups is one that Ancestors tells of":             undo,
 		"a purge needs an audit entry":                                                        undo,
+		"CreateTenant of a tenant that there is fails and undoes the write":                   undo,
+		"of writes that create a tenant at once, one does":                                    undo,
 		"Purge of a group with many members takes several writes":                             many,
 		"Members of a group of 5,000 come once each and in the same order again":              many,
 		"Members that stay are there once while others come and go":                           many,
