@@ -347,18 +347,22 @@ type canary struct {
 // Check reports why a key ring cannot be used with a store: its keys are not those
 // that the secrets in the store were sealed with.
 func (k *KeyRing) Check(ctx context.Context, store storage.Store) error {
-	return eachCanary(ctx, store, k.checkCanary)
+	return eachCanary(ctx, store, k.CheckCanary)
 }
 
 // AnythingSealed reports whether a store holds secrets, which are lost without the
-// key file.
-func AnythingSealed(ctx context.Context, store storage.Store) (sealed bool, err error) {
-	err = eachCanary(ctx, store, func(storage.TenantID, *storage.Item) error {
-		sealed = true
+// key file. Those of a tenant that is named do not count.
+func AnythingSealed(ctx context.Context, store storage.Store, except ...storage.TenantID) (sealed bool, err error) {
+	err = eachCanary(ctx, store, func(t storage.TenantID, _ *storage.Item) error {
+		sealed = sealed || !slices.Contains(except, t)
 		return nil
 	})
 	return sealed, err
 }
+
+// IsCanary reports whether an item is the one by which KeyRing.CheckCanary finds out
+// with which keys the secrets of its tenant were sealed.
+func IsCanary(i *storage.Item) bool { return i.Kind == canaryKind && i.ID == canaryID }
 
 func eachCanary(ctx context.Context, store storage.Store, fn func(storage.TenantID, *storage.Item) error) error {
 	tenants, err := store.ListTenants(ctx)
@@ -380,7 +384,9 @@ func eachCanary(ctx context.Context, store storage.Store, fn func(storage.Tenant
 	return nil
 }
 
-func (k *KeyRing) checkCanary(tenant storage.TenantID, i *storage.Item) error {
+// CheckCanary reports why a key ring cannot open the secrets of a tenant that has this
+// canary.
+func (k *KeyRing) CheckCanary(tenant storage.TenantID, i *storage.Item) error {
 	var c canary
 	if err := json.Unmarshal(i.Data, &c); err != nil {
 		return errors.New("the record by which the key file is checked is damaged")
@@ -405,7 +411,7 @@ func (k *KeyRing) MeetCanary(tx storage.ItemWriter, tenant storage.TenantID) err
 	if err != nil {
 		return err
 	}
-	return k.checkCanary(tenant, i)
+	return k.CheckCanary(tenant, i)
 }
 
 func (k *KeyRing) putCanary(tx storage.ItemWriter, tenant storage.TenantID, prev *storage.Item) error {

@@ -18,6 +18,14 @@ import (
 	"github.com/roster-id/roster/storage/sqlite"
 )
 
+// keySetting returns what a command's flag key-file says, or else the environment.
+func keySetting(cmd *cobra.Command, getenv func(string) string, flag string) string {
+	if env := getenv("ROSTER_KEY_FILE"); env != "" && !cmd.Flags().Changed("key-file") {
+		return env
+	}
+	return flag
+}
+
 // keyFile returns where the key file of a store is: where the setting says, or
 // beside an embedded store; "" if there is none.
 func keyFile(p place, setting string) string {
@@ -116,11 +124,7 @@ func (k *keysCommand) place(cmd *cobra.Command) (place, string, error) {
 	if err != nil {
 		return place{}, "", err
 	}
-	setting := k.file
-	if env := k.getenv("ROSTER_KEY_FILE"); env != "" && !cmd.Flags().Changed("key-file") {
-		setting = env
-	}
-	path := keyFile(p, setting)
+	path := keyFile(p, keySetting(cmd, k.getenv, k.file))
 	if path == "" {
 		return place{}, "", errors.New("key-file is not set; a MongoDB database has no folder for it")
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -24,7 +27,9 @@ func newLoadCommand() *cobra.Command {
 		Short: "Load a tenant that was dumped",
 		Long: "Load what `roster dump` wrote into an empty tenant. A file is checked to its end before anything is\n" +
 			"loaded. A load that was interrupted goes on when the same dump is loaded again; until it is complete,\n" +
-			"nobody can use the tenant. No server may run on a store that is a file meanwhile.",
+			"nobody can use the tenant. No server may run on a store that is a file meanwhile.\n" +
+			"Secrets in the dump, such as those of passcode apps, are sealed with the key file of the server that it\n" +
+			"comes from, for the tenant that it is of: where these are other ones, nothing is loaded.",
 		Example: "  roster load --store /var/lib/roster/roster.db --in default.jsonl\n" +
 			"  gunzip < default.jsonl.gz | roster load --in -",
 		Args: cobra.NoArgs,
@@ -34,6 +39,7 @@ func newLoadCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&l.tenant, "tenant", "", "the tenant to load into; that of the dump, unless said otherwise")
 	f.StringVar(&l.in, "in", "", "the `file` to load; - for standard input")
+	f.StringVar(&l.keyFile, "key-file", "", "the key `file` of the store; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
 	f.BoolVar(&l.dryRun, "dry-run", false, "check the dump, and load nothing")
 	if err := cmd.MarkFlagRequired("in"); err != nil {
 		panic(err) // there is no such flag
@@ -45,8 +51,13 @@ func newLoadCommand() *cobra.Command {
 type loadCommand struct {
 	store      storeFlags
 	tenant, in string
+	keyFile    string
 	dryRun     bool
 	getenv     func(string) string
+
+	// Of the dump, once it has been met.
+	canary *storage.Item
+	dumped storage.TenantID
 }
 
 func (l *loadCommand) run(cmd *cobra.Command) error {
@@ -78,7 +89,7 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 	// What can be read twice is checked first, so that nothing of a bad dump is
 	// ever loaded.
 	if size >= 0 || l.dryRun {
-		result, err := watched(in, size, "checking", say, func(r io.Reader) (dump.Result, error) { return dump.Verify(ctx, r, set) })
+		result, err := watched(in, size, "checking", say, func(r io.Reader) (dump.Result, error) { return dump.Verify(ctx, r, set, l.meet) })
 		if err != nil {
 			return l.explain(err)
 		}
@@ -95,12 +106,56 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	err = l.load(ctx, store, set, in, size, say)
+	keys := keyFile(p, keySetting(cmd, l.getenv, l.keyFile))
+	if err = l.fits(ctx, store, keys); err == nil {
+		err = l.load(ctx, store, set, in, size, say, keys)
+	}
 	return errors.Join(err, store.Close())
 }
 
-func (l *loadCommand) load(ctx context.Context, store storage.Store, set *schemas.Set, in io.Reader, size int64, say io.Writer) error {
+// meet notes which keys the secrets of a dump were sealed with.
+func (l *loadCommand) meet(h dump.Header, r storage.Record) error {
+	if r.Item != nil && auth.IsCanary(r.Item) {
+		l.canary, l.dumped = r.Item, storage.TenantID(h.Tenant)
+	}
+	return nil
+}
+
+// fits reports why the secrets of the dump, if it is known to have any, could not be opened
+// in the store: they are sealed for their tenant, and one key file opens all of a store.
+func (l *loadCommand) fits(ctx context.Context, store storage.Store, keys string) error {
+	if l.canary == nil {
+		return nil
+	}
+	if into := cmp.Or(storage.TenantID(l.tenant), l.dumped); into != l.dumped {
+		return fmt.Errorf("the dump has secrets that are sealed for tenant %q, and cannot be opened in another one: load it without --tenant", l.dumped)
+	}
+	ring, err := auth.LoadKeyRing(keys)
+	if keys == "" || errors.Is(err, fs.ErrNotExist) {
+		sealed, err := auth.AnythingSealed(ctx, store, l.dumped)
+		if sealed {
+			err = errors.New("the dump has sealed secrets, and so has the store: name the key file of the store with --key-file, so that it can be seen whether it opens both")
+		}
+		return err
+	}
+	if err == nil {
+		err = ring.Check(ctx, store)
+	}
+	if err == nil && ring.CheckCanary(l.dumped, l.canary) != nil {
+		err = fmt.Errorf("the secrets in the dump were not sealed with the key file %s: put that of the server that was dumped in its place, or, "+
+			"if the store has secrets of its own, load into another store", keys)
+	}
+	return err
+}
+
+func (l *loadCommand) load(ctx context.Context, store storage.Store, set *schemas.Set, in io.Reader, size int64, say io.Writer, keys string) error {
 	loader := &dump.Loader{Store: store, Schemas: set, Tenant: storage.TenantID(l.tenant), Now: time.Now}
+	loader.Accept = func(h dump.Header, r storage.Record) error {
+		if l.canary != nil {
+			return nil // met, and found to fit
+		}
+		return errors.Join(l.meet(h, r), l.fits(ctx, store, keys))
+	}
 	result, err := watched(in, size, "loading", say, func(r io.Reader) (dump.Result, error) { return loader.Load(ctx, r) })
 	if result.Resumed > 0 {
 		_, _ = fmt.Fprintf(say, "Went on after %d records that had been loaded before.\n", result.Resumed)

@@ -125,7 +125,7 @@ func loader(s storage.Store, portion int) *Loader {
 func TestRoundTrip(t *testing.T) {
 	from := filled(t, 520)
 	dump := dumped(t, from)
-	result, err := Verify(t.Context(), bytes.NewReader(dump), set)
+	result, err := Verify(t.Context(), bytes.NewReader(dump), set, nil)
 	want := Counts{Tenants: 1, Clients: 1, Tokens: 1, Resources: 521, Deleted: 1, Memberships: 520, Items: 1, Audit: 521}
 	if err != nil || result.Counts != want || result.Tenant != "default" || result.Header.Product != "test" {
 		t.Errorf("Verify: got %+v, %v, want %+v", result, err, want)
@@ -167,13 +167,13 @@ func TestTwoPortionsOfAGroup(t *testing.T) {
 func TestCutOff(t *testing.T) {
 	dump := dumped(t, filled(t, 3))
 	for end := 0; end < len(dump); end += 2 {
-		_, err := Verify(t.Context(), bytes.NewReader(dump[:end]), set)
+		_, err := Verify(t.Context(), bytes.NewReader(dump[:end]), set, nil)
 		if _, ok := errors.AsType[*LineError](err); !ok || strings.Contains(err.Error(), secret) {
 			t.Fatalf("the first %d of %d bytes: got %v, want a LineError", end, len(dump), err)
 		}
 	}
 	for _, more := range []string{"\n", " ", string(dump)} {
-		if _, err := Verify(t.Context(), strings.NewReader(string(dump)+more), set); err == nil {
+		if _, err := Verify(t.Context(), strings.NewReader(string(dump)+more), set, nil); err == nil {
 			t.Errorf("a dump followed by %q was taken", more[:1])
 		}
 	}
@@ -190,7 +190,7 @@ func TestAltered(t *testing.T) {
 			}
 			altered := bytes.Clone(dump)
 			altered[at] = b
-			_, err := Verify(t.Context(), bytes.NewReader(altered), set)
+			_, err := Verify(t.Context(), bytes.NewReader(altered), set, nil)
 			if _, ok := errors.AsType[*LineError](err); !ok || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "argon2") {
 				t.Fatalf("byte %d %q as %q: got %v, want a LineError without values", at, dump[at], b, err)
 			}
@@ -227,7 +227,7 @@ var allCounts = Counts{Tenants: 1, Clients: 1, Tokens: 1, Resources: 2, Membersh
 
 // TestLines: a line that is not as it has to be is named, with what was expected.
 func TestLines(t *testing.T) {
-	if _, err := Verify(t.Context(), strings.NewReader(sealed(allCounts, allLines...)), set); err != nil {
+	if _, err := Verify(t.Context(), strings.NewReader(sealed(allCounts, allLines...)), set, nil); err != nil {
 		t.Fatalf("the dump that all others are made from: %v", err)
 	}
 	for _, c := range []struct {
@@ -280,7 +280,7 @@ func TestLines(t *testing.T) {
 	} {
 		lines := append([]string{}, allLines...)
 		lines[c.line-1] = strings.Replace(lines[c.line-1], c.from, c.to, 1)
-		_, err := Verify(t.Context(), strings.NewReader(sealed(allCounts, lines...)), set)
+		_, err := Verify(t.Context(), strings.NewReader(sealed(allCounts, lines...)), set, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(strings.ToLower(strings.TrimPrefix(err.Error(), c.want)), secret) {
 			t.Errorf("line %d with %q for %q: got %v, want %s", c.line, c.to, c.from, err, c.want)
 		}
@@ -291,7 +291,7 @@ func TestLines(t *testing.T) {
 		strings.Repeat("x", 20<<20):  "line 1: expected a line of up to",
 		sealed(Counts{}, headerLine): "line 2: expected one tenant",
 	} {
-		if _, err := Verify(t.Context(), strings.NewReader(text), set); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := Verify(t.Context(), strings.NewReader(text), set, nil); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%.20q: got %v, want %s", text, err, want)
 		}
 	}

@@ -26,6 +26,9 @@ type Loader struct {
 	// Tenant is what is loaded into; the tenant of the dump, if empty.
 	Tenant storage.TenantID
 	Now    func() time.Time
+	// Accept is asked about each record of a dump with this header before it is loaded, and
+	// its error ends the load; it may be nil.
+	Accept func(Header, storage.Record) error
 
 	portion int // in tests, in the place of portionRecords
 }
@@ -57,15 +60,20 @@ func (l *Loader) Load(ctx context.Context, in io.Reader) (Result, error) {
 	return Result{Header: r.Header, Tenant: r.tenant, Counts: r.Counts, Resumed: s.resumed}, err
 }
 
-// Verify reads a dump to its end, as Load would, and writes nothing.
-func Verify(ctx context.Context, in io.Reader, set *schemas.Set) (Result, error) {
+// Verify reads a dump to its end, as Load would, and writes nothing. accept is
+// Loader.Accept.
+func Verify(ctx context.Context, in io.Reader, set *schemas.Set, accept func(Header, storage.Record) error) (Result, error) {
 	r, err := NewReader(in, set, "")
 	if err != nil {
 		return Result{}, err
 	}
 	for err == nil {
-		if err = ctx.Err(); err == nil {
-			_, err = r.Next()
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		var rec storage.Record
+		if rec, err = r.Next(); err == nil && accept != nil {
+			err = accept(r.Header, rec)
 		}
 	}
 	if errors.Is(err, io.EOF) {
@@ -103,6 +111,11 @@ func (s *session) run(ctx context.Context) error {
 		}
 		if err != nil {
 			return err
+		}
+		if s.Accept != nil {
+			if err := s.Accept(s.reader.Header, rec); err != nil {
+				return err
+			}
 		}
 		s.take(rec)
 		if s.weight >= s.limit || s.bytes >= portionBytes {
