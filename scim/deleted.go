@@ -244,12 +244,20 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := allowDeleted(by, t, false); err != nil {
 		return nil, err
 	}
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	t = set.Type(t.Name) // with what the tenant adds to it
 	read, _, err := p.findDeleted(ctx, by, t, id)
 	if err != nil {
 		return nil, err
 	}
 	attrs, err := parseStored(t, &read.Resource)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
 		return nil, err
 	}
 	if how.Name != "" {
@@ -300,7 +308,7 @@ func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.Reso
 	out := &TakenError{UniqueError: *e}
 	attr := t.Top(e.Attr)
 	value, ok := attrs[e.Attr].(string)
-	if attr == nil || !ok || !by.May(auth.Read, t.Name) {
+	if attr == nil || !ok || !by.May(auth.Read, permitted(t)) {
 		return out
 	}
 	page, err := p.Store.Query(ctx, by.Tenant, storage.Query{
@@ -676,7 +684,11 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 	}
 	var failed error
 	// Users and groups come before the assignments that went with them.
-	types := slices.Clone(p.Schemas.Types())
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	types := slices.Clone(set.Types())
 	slices.SortStableFunc(types, func(a, b *schemas.ResourceType) int {
 		_, x := deletedNeeds[a.Name]
 		_, y := deletedNeeds[b.Name]

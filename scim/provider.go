@@ -24,10 +24,13 @@ import (
 // its event in one step. It knows no HTTP. Set the fields before the first
 // call; all methods are safe for concurrent use.
 type Provider struct {
-	Store   storage.Store
+	Store storage.Store
+	// Schemas are the built-in resource types.
 	Schemas *schemas.Set
-	Hasher  *auth.Hasher
-	Now     func() time.Time
+	// Custom is what tenants define beside them; nil where they cannot.
+	Custom *storage.Catalogue
+	Hasher *auth.Hasher
+	Now    func() time.Time
 	// Observe is told of every operation: the resource type, what was done
 	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
@@ -40,11 +43,15 @@ type Provider struct {
 	// of the link, and a client cannot invite.
 	SendInvitation func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error
 
+	// Settle is how long a change of what a tenant defines waits for other processes to
+	// know of it, DefaultSettle if it is zero.
+	Settle time.Duration
+
 	standings auth.Standings
 }
 
 func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType) error {
-	if !by.May(a, t.Name) {
+	if !by.May(a, permitted(t)) {
 		return ErrForbidden
 	}
 	return nil
@@ -62,7 +69,7 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 			outcome = outcomes[e.Status]
 		}
 	}
-	p.Observe(t.Name, operation, outcome)
+	p.Observe(permitted(t), operation, outcome)
 	return err
 }
 
@@ -123,6 +130,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	then, err := p.prepare(ctx, by, t, r.ID, attrs, x.handed)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
 		return nil, err
 	}
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
@@ -290,6 +300,9 @@ func ours(id string) bool {
 func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
 	err := p.allow(by, auth.Read, t)
 	var page *storage.Page
+	if err == nil {
+		err = p.searchable(ctx, by.Tenant, t, q)
+	}
 	if err == nil {
 		page, err = p.query(ctx, by, t, q)
 	}
@@ -612,7 +625,13 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	if err != nil {
 		return err
 	}
+	if u.t.Unknown(attrs) {
+		return errChanging
+	}
 	if u.change, err = u.compute(prev, attrs); err != nil {
+		return err
+	}
+	if err := u.p.settled(ctx, u.by.Tenant, u.t, attrs, u.change.attrs); err != nil {
 		return err
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
