@@ -289,6 +289,8 @@ func (s *Set) With(list []CustomSchema) (*Set, error) {
 				return nil, wrongDefinition("extends: a resource type is there twice")
 			case t == nil:
 				return nil, wrongDefinition("extends: there is no resource type %q", name)
+			case !t.Custom && c.Required:
+				return nil, wrongDefinition("required: Roster makes users and groups by itself, which cannot have what it does not know")
 			case !t.Custom && !slices.Contains(extensible, name):
 				return nil, wrongDefinition("extends: expected %s, or a resource type of the tenant's own", strings.Join(extensible, ", "))
 			}
