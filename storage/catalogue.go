@@ -174,7 +174,7 @@ func (c *Catalogue) edition(known *Edition, list []*Item, now time.Time) (*Editi
 		}
 		next.Definitions = append(next.Definitions, d)
 		live = append(live, d.CustomSchema)
-		if d.State == Deriving || d.State == Checking && now.Before(d.Until) {
+		if d.State != Settled {
 			next.changing = append(next.changing, d)
 		}
 	}
@@ -189,6 +189,9 @@ func (c *Catalogue) edition(known *Edition, list []*Item, now time.Time) (*Editi
 // these trees of a type would be about, and which have to wait for it.
 func (e *Edition) Changing(t *schemas.ResourceType, trees ...map[string]any) bool {
 	for _, d := range e.changing {
+		if d.State == Checking && !e.asked.Before(d.Until) {
+			continue // whoever began has come to an end
+		}
 		if d.ResourceType != nil && d.ResourceType.Name == t.Name {
 			return true
 		}
