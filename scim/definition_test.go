@@ -242,6 +242,7 @@ func TestDefinitionRace(t *testing.T) {
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		var made atomic.Int64
+		var announced atomic.Bool
 		for w := range 4 {
 			wg.Go(func() {
 				for i := 0; ; i++ {
@@ -250,8 +251,11 @@ func TestDefinitionRace(t *testing.T) {
 						return
 					default:
 					}
-					// Two of them want the same.
-					_, err := p.create(fmt.Sprintf("w%d-%d", w, i), map[string]any{"code": fmt.Sprintf("%d-%d", w/2, i)})
+					code := fmt.Sprintf("%d-%d", w, i)
+					if announced.Load() { // two of them want the same
+						code = fmt.Sprintf("%d-%d", w/2, made.Load()/8)
+					}
+					_, err := p.create(fmt.Sprintf("w%d-%d", w, i), map[string]any{"code": code})
 					switch {
 					case err == nil:
 						made.Add(1)
@@ -262,9 +266,20 @@ func TestDefinitionRace(t *testing.T) {
 				}
 			})
 		}
+		wg.Go(func() {
+			for !announced.Load() {
+				i, err := s.Store.Item(t.Context(), storage.DefaultTenant, storage.SchemaKind, tagURN)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				announced.Store(strings.Contains(string(i.Data), string(storage.Checking)))
+			}
+		})
 		time.Sleep(20 * time.Millisecond)
 		unique := tagged(schemas.AttributeDefinition{Name: "code", Uniqueness: "server"})
 		err := p.Redefine(t.Context(), operator(), unique)
+		time.Sleep(20 * time.Millisecond)
 		close(stop)
 		wg.Wait()
 		codes := map[string]int{}
@@ -301,6 +316,7 @@ func TestDefinitionRace(t *testing.T) {
 		if refused := errors.As(err, &found); refused != twice || err != nil && !refused {
 			t.Errorf("after %d users, some codes twice: %t; the change: %v", made.Load(), twice, err)
 		}
+		t.Logf("%d users; the change: %v", made.Load(), err)
 		if _, err := p.create("last", map[string]any{"code": "last"}); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}

@@ -176,6 +176,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		g.Go(func() error { return keeper.Run(gctx) })
 	}
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return (&finisher{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
 	if desk != nil {
 		g.Go(func() error { return desk.Run(gctx) })
