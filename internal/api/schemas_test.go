@@ -380,7 +380,6 @@ func TestRedefinition(t *testing.T) {
 // TestDefinitionRefused: what is no schema by RFC 7643, and what would take something from
 // others, is refused with the attribute and the rule.
 func TestDefinitionRefused(t *testing.T) {
-	shows(t, "A8")
 	t.Parallel()
 	w := begin(t, testserver.Options{})
 	d := newDefiner(t, w)
