@@ -58,6 +58,15 @@ func wireVersion(version string) int32 {
 	return 21 // MongoDB 7.0
 }
 
+// replSetInitiate has nothing left to do: a double is a replica set from the beginning,
+// or never.
+func replSetInitiate(r *request) (bson.D, error) {
+	if r.double.config.Standalone || r.double.config.Router {
+		return nil, errorf(commandNotFound, "no such command: 'replSetInitiate'")
+	}
+	return nil, errorf(alreadyInitialized, "already initialized")
+}
+
 func buildInfo(r *request) (bson.D, error) {
 	if err := r.done(); err != nil {
 		return nil, err
