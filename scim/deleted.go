@@ -295,31 +295,67 @@ func renamed(t *schemas.ResourceType, attrs map[string]any, name string) (map[st
 	return res.Attributes, nil
 }
 
-// taken finds out whose a value is.
+// taken finds out which value it is that somebody else has, and who. What users sign in by
+// is one namespace, which the store calls userName: it may be an address.
 func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.ResourceType, attrs map[string]any, e *storage.UniqueError) error {
 	out := &TakenError{UniqueError: *e}
 	attr := t.Top(e.Attr)
 	value, ok := attrs[e.Attr].(string)
-	if attr == nil || !ok || !by.May(auth.Read, t.Name) {
+	if attr == nil || !ok {
 		return out
 	}
-	page, err := p.Store.Query(ctx, by.Tenant, storage.Query{
-		Type: t.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 1,
-	})
-	if err != nil {
-		return err
+	values := []string{value}
+	if e.Attr == "userName" {
+		values = append(values, schemas.SignInAddresses(attrs)...)
 	}
-	list, err := page.Next(ctx)
-	if err != nil || len(list) == 0 { // given up meanwhile
-		return errors.Join(err, out)
+	for i, v := range values {
+		id, err := p.holder(ctx, by.Tenant, t, attr, v)
+		if err != nil {
+			return errors.Join(err, out)
+		}
+		if id == "" {
+			continue
+		}
+		if i > 0 {
+			out.Attr = "emails"
+		}
+		if !by.May(auth.Read, t.Name) {
+			return out
+		}
+		names, err := p.Store.Names(ctx, by.Tenant, t.Name, id)
+		if err != nil {
+			return err
+		}
+		out.ID, out.Name = id, names[id]
+		return out
 	}
-	out.ID = strings.Clone(list[0].ID)
-	names, err := p.Store.Names(ctx, by.Tenant, t.Name, out.ID)
-	if err != nil {
-		return err
+	return out // given up meanwhile
+}
+
+// holder returns the id of whoever has a value, as an address to sign in by too where attr
+// is userName, or "".
+func (p *Provider) holder(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, attr *schemas.Attribute, value string) (string, error) {
+	equal := func(a *schemas.Attribute, v string) filter.Expr {
+		return filter.Compare{Attr: a, Op: filter.Equal, Value: a.Key(v), Text: v}
 	}
-	out.Name = names[out.ID]
-	return out
+	looks := []filter.Expr{equal(attr, value)}
+	if by := t.Lookup(signInBy); by != nil && attr.Path == "userName" {
+		looks = append(looks, filter.And{equal(t.Lookup("emails.value"), value), equal(by, schemas.SignInByEmail)})
+	}
+	for _, look := range looks {
+		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: t.Name, Filter: look, StartIndex: 1, Count: 1})
+		if err != nil {
+			return "", err
+		}
+		list, err := page.Next(ctx)
+		if err != nil {
+			return "", err
+		}
+		if len(list) > 0 {
+			return strings.Clone(list[0].ID), nil
+		}
+	}
+	return "", nil
 }
 
 // restore decides about the return of a resource, and brings it back.

@@ -179,6 +179,9 @@ func restoreProblem(by auth.Principal, err error) error {
 			Type: TypeNameTaken, Title: "The name is somebody else's by now", Status: http.StatusConflict, Attribute: e.Attr,
 			Detail: e.Attr + " is in use: give another one to restore under, or rename whoever has it",
 		}
+		if e.Attr == "emails" {
+			p.Detail = "an address to sign in by, in emails, is what somebody else signs in by: change it there first"
+		}
 		if e.ID != "" {
 			p.Holder = &Holder{ID: e.ID, Display: e.Name}
 		}
