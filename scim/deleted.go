@@ -206,6 +206,8 @@ func (p *Provider) findDeleted(ctx context.Context, by auth.Principal, t *schema
 type Restoration struct {
 	// Name is another user name or name of the group, or empty for the one it had.
 	Name string
+	// ByUserName: a user signs in by the user name alone, and by no address any more.
+	ByUserName bool
 	// WithoutRoles leaves out the roles that were given to the user or group itself,
 	// WithoutGroups the groups it was in. What is left out is gone.
 	WithoutRoles, WithoutGroups bool
@@ -257,6 +259,11 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 			return nil, err
 		}
 	}
+	if how.ByUserName {
+		if attrs, err = byUserName(t, attrs); err != nil {
+			return nil, err
+		}
+	}
 	now := p.now()
 	next := &storage.Resource{Type: t.Name, ID: id, Version: read.Version + 1, Created: read.Created, LastModified: later(later(now, read.Deleted), read.LastModified)}
 	if err := p.fill(by.Tenant, t, next, attrs); err != nil {
@@ -289,6 +296,15 @@ func renamed(t *schemas.ResourceType, attrs map[string]any, name string) (map[st
 	if e, ok := errors.AsType[*patch.Error](err); ok {
 		return nil, &schemas.ValueError{Path: nameOf(t), Msg: e.Msg}
 	}
+	if err != nil {
+		return nil, err
+	}
+	return res.Attributes, nil
+}
+
+// byUserName returns the tree of a user who signs in by no address.
+func byUserName(t *schemas.ResourceType, attrs map[string]any) (map[string]any, error) {
+	res, err := patch.Apply(t, attrs, []patch.Operation{{Op: patch.Remove, Path: signInBy}}, schemas.Lenient)
 	if err != nil {
 		return nil, err
 	}

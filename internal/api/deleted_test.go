@@ -725,10 +725,19 @@ func TestRestoredWhole(t *testing.T) {
 		if problem.Type != api.TypeNameTaken || problem.Attribute != "emails" || problem.Holder == nil || *problem.Holder != (api.Holder{ID: other.ID, Display: "Kim the Second"}) {
 			t.Errorf("an address that is taken: %+v", problem)
 		}
-		if strings.Contains(problem.Detail, "userName") || strings.Contains(problem.Detail, "kim@") {
+		if !strings.Contains(problem.Detail, `"signIn": "userName"`) || strings.Contains(problem.Detail, "kim@") {
 			t.Errorf("what to do about it: %s", problem.Detail)
 		}
+		// Either they do without the address, or somebody changes it there.
+		must[any](t, w.post(t, restore, boss, object{"signIn": "phone"}), 400)
+		must[any](t, w.post(t, restore, boss, object{"userName": "kim2"}), 409)
+		must[any](t, w.post(t, restore, boss, object{"signIn": "userName"}), 200)
+		if r := w.Do(t, "GET", "/Users/"+made.ID, ""); strings.Contains(r.Body, "signInBy") || !strings.Contains(r.Body, "kim@shop.example") {
+			t.Errorf("restored to sign in by user name: %s", r.Body)
+		}
 		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+other.ID, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"replace","path":"userName","value":"second"}]}`), 200)
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+made.ID, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"add","path":"`+schemas.RosterUserURI+`:signInBy","value":"email"}]}`), 200)
+		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+made.ID, ""), 204)
 		must[any](t, w.post(t, restore, boss, object{}), 200)
 		if m := w.user(t, made.ID).Enterprise.Manager; m.Value != chief.id {
 			t.Errorf("the manager is %+v", m)
@@ -747,6 +756,6 @@ func TestRestoredWhole(t *testing.T) {
 		if problem.Attribute != "userName" || problem.Holder == nil || *problem.Holder != (api.Holder{ID: third.ID, Display: "third"}) {
 			t.Errorf("a name that is an address by now: %+v", problem)
 		}
-		must[any](t, w.post(t, restore, boss, object{"userName": "bo"}), 200)
+		must[any](t, w.post(t, restore, boss, object{"userName": "bo", "signIn": "userName"}), 200)
 	})
 }

@@ -23,7 +23,7 @@ var features = []struct {
 	{"B4", "Give, change and take roles, of users, groups and clients, for good or between two dates.", "a page"},
 	{"B5", "See who holds what and how; reports on privileged accounts; review who holds roles, confirm or revoke, with reminders when a review is due.", "a page; reviews that recur"},
 	{"B6", "Delete: a Global Administrator anyone but the last of its kind, a User Administrator those without administrative roles.", "a page"},
-	{"B7", "Deleted users are listed with the days left, restored with groups and roles, perhaps under another name, or removed for good.", "a page; restoring without an address to sign in by that is somebody else's by now"},
+	{"B7", "Deleted users are listed with the days left, restored with groups and roles, perhaps under another name, or removed for good.", "a page"},
 	{"B8", "Administrators need a passcode app, which they enrol by QR code, with recovery codes; it is reset by who is entitled to.", "a page but for the first administrator and the invited"},
 	{"B9", "Accounts for emergencies: marked, exempt from conditional rules, reported when used; more than two Global Administrators are warned of.", "a page"},
 	{"B10", "Make an eligible role active for some hours, with reason, passcode and perhaps approval; ask for a role, and find out whom to ask.", "a page"},
