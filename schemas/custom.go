@@ -133,7 +133,7 @@ var reservedNames = []string{
 
 // reservedAttributes mean something to Roster wherever they stand at the top of a
 // resource: what is secret, who belongs where, and what people sign in with.
-var reservedAttributes = []string{"password", "members", "manager", "userName"}
+var reservedAttributes = []string{"password", "members", "manager", "userName", "role", "principal"}
 
 // Compile checks a definition by itself against RFC 7643 §7 and what Roster takes, and
 // returns its schema. The error is a *DefinitionError.
@@ -186,6 +186,9 @@ func (c *CustomSchema) bounded(s *Schema) error {
 		switch foldName(a.Name) {
 		case "schemas", "id", "externalid", "meta":
 			return wrongDefinition("attribute %s: every resource has this attribute (RFC 7643 §3.1)", a.Name)
+		}
+		if c.ResourceType != nil && equalNames(a.Name, "groups") && a.Mutability != ReadOnly {
+			return wrongDefinition("attribute %s: the name is reserved for what is readOnly", a.Name)
 		}
 		if c.ResourceType != nil && slices.ContainsFunc(reservedAttributes, func(r string) bool { return equalNames(r, a.Name) }) {
 			return wrongDefinition("attribute %s: the name is reserved", a.Name)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/auth"
@@ -406,7 +407,7 @@ func (c *redefinition) check() error {
 		look := func(r *storage.Resource, deleted bool) error {
 			msg, err := c.misfit(r, deleted, taken)
 			if err == nil && msg != "" {
-				found.add(Offender{name, r.ID, deleted, msg})
+				found.add(Offender{name, strings.Clone(r.ID), deleted, msg})
 			}
 			return err
 		}
@@ -523,7 +524,7 @@ func (c *redefinition) misfit(r *storage.Resource, deleted bool, taken map[stora
 		if other, has := taken[k]; has {
 			return k.Path + ": has the value of " + other, nil
 		}
-		taken[k] = r.ID
+		taken[k] = strings.Clone(r.ID) // resources are valid for a while only
 	}
 	return "", nil
 }

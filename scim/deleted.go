@@ -719,7 +719,7 @@ func (d *decision) purge(t *schemas.ResourceType, prev *storage.WholeResource) (
 // purged records a purge. It is no event: to those who are told of changes the resource
 // has been gone for long.
 func (d *decision) purged(w *storage.WholeResource) error {
-	return d.tx.Audit(d.by.Entry(d.ctx, d.now, strings.ToLower(w.Type)+".purge", w.Type, w.ID))
+	return d.tx.Audit(d.by.Entry(d.ctx, d.now, d.p.action(w.Type, "purge"), w.Type, w.ID))
 }
 
 // Sweep purges what was deleted in a tenant longer ago than its Retention says, and

@@ -197,7 +197,7 @@ func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.R
 	if secret, err = p.takePassword(ctx, by, attrs); err != nil {
 		return nil, nil, "", err
 	}
-	if t.Top("active") != nil && attrs["active"] == nil {
+	if !t.Custom && t.Top("active") != nil && attrs["active"] == nil {
 		attrs["active"] = true // so that a filter for it finds everyone who is
 	}
 	dropManagerRef(t, attrs)
@@ -252,9 +252,18 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 
 // record writes the audit entry of a change, which is its event as well.
 func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string, c changes) error {
-	e := by.Entry(ctx, r.LastModified, strings.ToLower(r.Type)+"."+action, r.Type, r.ID)
+	e := by.Entry(ctx, r.LastModified, p.action(r.Type, action), r.Type, r.ID)
 	e.Version, e.Attributes, e.Changes = r.Version, attributes, c.whole()
 	return tx.Audit(e)
+}
+
+// action is what the audit trail calls something done to a resource: user.create. Those of
+// types that tenants define are all called resources, lest one of them is taken for something else.
+func (p *Provider) action(typ, what string) string {
+	if p.Schemas.Type(typ) == nil {
+		return "resource." + what
+	}
+	return strings.ToLower(typ) + "." + what
 }
 
 // Get returns a resource.
@@ -337,7 +346,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := maps.Clone(bound) // this may run again
-		if v, ok := attrs["active"]; ok && next["active"] == nil {
+		if v, ok := attrs["active"]; ok && next["active"] == nil && !t.Custom {
 			next["active"] = v
 		}
 		keepType(t, attrs, next)

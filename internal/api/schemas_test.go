@@ -373,6 +373,24 @@ func TestRedefinition(t *testing.T) {
 		// Another type of this name has nothing of it.
 		must[object](t, d.admin("POST", "/schemas", gadget(serial(object{"uniqueness": "server"}))), 201)
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "new", "serial": "X1"})
+		// Nothing is done with it that is done with users of the same attributes.
+		must[object](t, d.admin("POST", "/schemas", object{"resourceType": object{"name": "Gizmo", "endpoint": "/Gizmos"}, "schema": object{"id": "urn:example:gizmo", "attributes": []object{
+			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}}},
+		}}}), 201)
+		gizmo := d.scim(201, "POST", "/Gizmos", object{"displayName": 7, "emails": []object{{"value": "X"}}})
+		if gizmo["active"] != nil || gizmo["displayName"] != 7.0 {
+			t.Errorf("a gizmo: %v", gizmo)
+		}
+		if l := d.scim(200, "GET", "/Gizmos?filter="+url.QueryEscape(`emails.value eq "x" and displayName gt 6`), nil); l["totalResults"] != 1.0 {
+			t.Errorf("gizmos: %v", l)
+		}
+		entries, err := w.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := entries[len(entries)-1]; last.Action != "resource.create" || last.Type != "Gizmo" {
+			t.Errorf("the last entry is %s of a %s", last.Action, last.Type)
+		}
 		d.scim(404, "GET", "/Gadgets/"+five, nil)
 	})
 }
@@ -428,6 +446,7 @@ func TestDefinitionRefused(t *testing.T) {
 		"a reserved endpoint":         {typed("Myself", "/Me"), "reserved"},
 		"an endpoint with more":       {typed("Gadget", "/Gadgets/x"), "endpoint"},
 		"a reserved attribute":        {gadget(object{"name": "Password"}), "attribute Password: the name is reserved"},
+		"groups that are written":     {gadget(object{"name": "groups"}), "attribute groups: the name is reserved"},
 		"nothing to extend":           {object{"schema": object{"id": badgeURN, "attributes": []object{{"name": "a"}}}}, "either extends or resourceType"},
 		"an unknown type":             {object{"extends": []string{"Gizmo"}, "schema": object{"id": badgeURN, "attributes": []object{{"name": "a"}}}}, "extends"},
 		"roles":                       {object{"extends": []string{"Role"}, "schema": object{"id": badgeURN, "attributes": []object{{"name": "a"}}}}, "extends: expected User, Group"},
