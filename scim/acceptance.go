@@ -249,11 +249,11 @@ func (n *joining) prepare(ctx context.Context) error {
 	}
 	email, _ := from["email"].(string)
 	userName, _ := attrs["userName"].(string)
-	switch attr, err := p.hasAccount(ctx, n.by.Tenant, email, userName); {
-	case err != nil:
+	if err := p.hasNoAccount(ctx, n.by.Tenant, email, userName); err != nil {
+		if _, exists := errors.AsType[*storage.UniqueError](err); exists {
+			return ErrAccountExists
+		}
 		return err
-	case attr != "":
-		return ErrAccountExists
 	}
 	if err := p.fill(n.by.Tenant, users, user, attrs); err != nil {
 		return err
