@@ -82,7 +82,7 @@ func TestPermitted(t *testing.T) {
 				sign   string
 				effect Subject
 			}{
-				{"g", Subject{Before: nil, After: []*Role{r}}},
+				{"g", Subject{After: []*Role{r}}},
 				{"t", Subject{Before: []*Role{r}}},
 				{"c", Subject{Before: []*Role{r}, After: []*Role{r}, Changes: AspectEmail}},
 				{"p", Subject{Before: []*Role{r}, After: []*Role{r}, Changes: AspectProfile}},
@@ -170,13 +170,13 @@ func TestPermittedRoles(t *testing.T) {
 			sign    string
 			changes []RoleChange
 		}{
-			{"b", []RoleChange{{nil, sales}, {sales, sales}, {sales, nil}}},
-			{"a", []RoleChange{{nil, custom(PermissionRolesRead)}}},
-			{"m", []RoleChange{{custom(PermissionRolesRead), custom(PermissionRolesRead, PermissionAuditRead)}}},
-			{"k", []RoleChange{{custom(PermissionAuditRead), custom(PermissionAuditRead)}}},
-			{"l", []RoleChange{{custom(PermissionAuditRead, PermissionRolesRead), custom(PermissionRolesRead)}}},
-			{"d", []RoleChange{{custom(PermissionAuditRead), nil}}},
-			{"g", []RoleChange{{global, global}}},
+			{"b", []RoleChange{{After: sales}, {Before: sales, After: sales}, {Before: sales}}},
+			{"a", []RoleChange{{After: custom(PermissionRolesRead)}}},
+			{"m", []RoleChange{{Before: custom(PermissionRolesRead), After: custom(PermissionRolesRead, PermissionAuditRead)}}},
+			{"k", []RoleChange{{Before: custom(PermissionAuditRead), After: custom(PermissionAuditRead)}}},
+			{"l", []RoleChange{{Before: custom(PermissionAuditRead, PermissionRolesRead), After: custom(PermissionRolesRead)}}},
+			{"d", []RoleChange{{Before: custom(PermissionAuditRead)}}},
+			{"g", []RoleChange{{Before: global, After: global}}},
 		} {
 			permitted := true
 			for _, c := range do.changes {
@@ -193,7 +193,7 @@ func TestPermittedRoles(t *testing.T) {
 		}
 	}
 	// A business role that becomes an administrative one is one.
-	if err := (Effect{Roles: []RoleChange{{sales, custom(PermissionRolesRead)}}}).Permitted(client(t, "roles")); err == nil {
+	if err := (Effect{Roles: []RoleChange{{Before: sales, After: custom(PermissionRolesRead)}}}).Permitted(client(t, "roles")); err == nil {
 		t.Error("a client makes a business role an administrative one")
 	}
 }
@@ -205,7 +205,7 @@ func TestDeniedSaysNoValue(t *testing.T) {
 		{Subjects: []Subject{{After: []*Role{secret}}}},
 		{Subjects: []Subject{{Before: []*Role{secret}}}},
 		{Subjects: []Subject{{Before: []*Role{secret}, After: []*Role{secret}, Changes: AspectEmail}}},
-		{Roles: []RoleChange{{nil, secret}}},
+		{Roles: []RoleChange{{After: secret}}},
 	} {
 		err := e.Permitted(client(t, "users", "roles"))
 		if err == nil || strings.Contains(err.Error(), "canary") {
