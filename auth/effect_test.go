@@ -249,3 +249,54 @@ func TestAdministrative(t *testing.T) {
 		}
 	}
 }
+
+// TestPermittedContents: who may put a role into another. It takes what giving the role
+// would take, and nobody puts in an administrative one.
+func TestPermittedContents(t *testing.T) {
+	sales, crew := &Role{ID: "r-sales", Value: "sales"}, &Role{ID: "r-crew", Value: "crew"}
+	custom := &Role{ID: "r-custom", Value: "custom", Administrative: true, Permissions: NewPermissions(PermissionAuditRead)}
+	silent := &Role{ID: "r-silent", Value: "silent", Permissions: NewPermissions(PermissionAuditRead)}
+	for _, test := range []struct {
+		name string
+		by   Principal
+		want string // b a business role into a business role, a into an administrative one; x others
+	}{
+		{"nobody", Principal{}, ".."},
+		{"operator", Principal{Kind: Operator, Tenant: "t"}, "ba"},
+		{"client", client(t, "roles"), ".."},
+		{"client that names another", client(t, "roles", "roles:assign:crew", "roles:assign:custom"), ".."},
+		{"client that names it", client(t, "roles", "roles:assign:sales", "roles:assign:custom"), "b."},
+		{"User Administrator", userWith(BuiltInRole(UserAdministrator)), "b."},
+		{"Groups Administrator", userWith(BuiltInRole(GroupsAdministrator)), ".."},
+		{"Privileged Role Administrator", userWith(BuiltInRole(PrivilegedRoleAdministrator)), "ba"},
+		{"Global Administrator", userWith(BuiltInRole(GlobalAdministrator)), "ba"},
+	} {
+		got := ""
+		for _, into := range []struct {
+			sign string
+			role *Role
+		}{{"b", crew}, {"a", custom}} {
+			change := func(r *Role) Effect {
+				return Effect{Roles: []RoleChange{{Before: into.role, After: into.role, Gives: []*Role{r}}}}
+			}
+			if change(sales).Permitted(test.by) == nil {
+				got += into.sign
+			} else {
+				got += "."
+			}
+			for _, r := range []*Role{custom, silent, BuiltInRole(GlobalAdministrator), BuiltInRole(Auditor)} {
+				if e := change(r); e.Permitted(test.by) == nil {
+					t.Errorf("%s puts %s into %s", test.name, r.Value, into.role.Value)
+				} else if !e.Administrative() {
+					t.Errorf("%s in %s is no administrative effect", r.Value, into.role.Value)
+				}
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+	if (Effect{Roles: []RoleChange{{Before: crew, After: crew, Gives: []*Role{sales}}}}).Administrative() {
+		t.Error("a business role in a business role is an administrative effect")
+	}
+}
