@@ -30,7 +30,9 @@ func TestVocabulary(t *testing.T) {
 		}
 		buyer, seat := create("Role", `"value":"buyer"`), create("Entitlement", `"value":"seat.full"`)
 		must[any](t, w.scim(t, boss, "POST", "/Roles", `{"schemas":["`+schemas.RoleURI+`"],"value":"harbour","`+schemas.RosterRoleURI+`":{"kind":"administrative"}}`), 201)
-		list := must[struct{ Resources []struct{ DisplayName string } }](t, w.send(t, "GET", "/scim/v2/Roles", "", "Authorization", "Bearer "+w.Client(t, "okta", auth.ProfileOkta)), 200)
+		list := must[struct {
+			Resources []struct{ DisplayName string }
+		}](t, w.send(t, "GET", "/scim/v2/Roles", "", "Authorization", "Bearer "+w.Client(t, "okta", auth.ProfileOkta)), 200)
 		if len(list.Resources) != 1 || list.Resources[0].DisplayName != "buyer" {
 			t.Errorf("Okta chooses from %+v", list.Resources)
 		}
