@@ -46,6 +46,9 @@ func (p *Provider) word(ctx context.Context, tenant storage.TenantID, typ, text 
 // wellWorded refuses a user who gets a role or an entitlement that the tenant does not
 // have, if it says so. What the user had before stays good.
 func (p *Provider) wellWorded(ctx context.Context, tenant storage.TenantID, prev, next map[string]any) error {
+	if next["roles"] == nil && next["entitlements"] == nil {
+		return nil
+	}
 	fresh := map[string][]string{} // by attribute; "" for what was there before
 	some := false
 	for _, name := range []string{"roles", "entitlements"} {
