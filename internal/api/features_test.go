@@ -38,7 +38,7 @@ var features = []struct {
 	{"D2", "Domains: add, prove by DNS, make primary; move user names over with a preview, in steps that go on after an interruption.", "a page"},
 	{"D3", "Built-in roles with what each permits, roles of one's own, categories.", "a page"},
 	{"D4", "Conditional rules that ask for a passcode or block, and are tried out first; who has enrolled a passcode app and when it was last used; a check that it works.", "a page"},
-	{"D5", "An audit trail that says who did what to whom and when, to be searched, exported, and verified.", "a page"},
+	{"D5", "An audit trail that says who did what to whom and when, to be searched, exported, and verified.", "a page; verifying other than on the host"},
 	{"D6", "A warning where one account is used from many places.", "a page"},
 }
 

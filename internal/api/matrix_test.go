@@ -73,9 +73,9 @@ var roleMatrix = map[string]string{
 }
 
 // TestRoleMatrix walks every route with every built-in role, and with none.
-func TestRoleMatrix(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+func TestRoleMatrix(t *testing.T) { onStores(t, testRoleMatrix) }
+
+func testRoleMatrix(t *testing.T, w *world) {
 	people := map[byte]*person{'-': w.person(t, "nobody special")}
 	for letter, role := range roleLetters {
 		people[letter] = w.person(t, "person "+string(letter), role)

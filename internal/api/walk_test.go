@@ -96,9 +96,9 @@ func (b bearer) expects(need string) string {
 // TestEveryRoute walks every route with every kind of credential and compares what
 // happens with what the route declares. It counts, too: no route that is for
 // administrators lets in a session after the password alone.
-func TestEveryRoute(t *testing.T) {
-	t.Parallel()
-	w := begin(t, testserver.Options{})
+func TestEveryRoute(t *testing.T) { onStores(t, testEveryRoute) }
+
+func testEveryRoute(t *testing.T, w *world) {
 	all := func(string) bool { return true }
 	none := func(string) bool { return false }
 	only := func(list ...string) func(string) bool {
