@@ -46,6 +46,8 @@ type Role struct {
 	Administrative bool        `json:"administrative,omitzero"`
 	BuiltIn        bool        `json:"-"`
 	Permissions    Permissions `json:"-"`
+	// Contains are the ids of business roles that whoever holds the role holds too.
+	Contains []string `json:"-"`
 }
 
 // Name is what people call the role.

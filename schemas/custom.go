@@ -119,7 +119,7 @@ var reservedURNs = []string{
 	"urn:ietf:params:scim:api:",
 	"urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig", "urn:ietf:params:scim:schemas:core:2.0:ResourceType",
 	"urn:ietf:params:scim:schemas:core:2.0:Schema", "urn:ietf:params:scim:schemas:core:2.0:Entitlement",
-	"urn:ietf:params:scim:schemas:extension:roster:", "urn:roster:",
+	"urn:ietf:params:scim:schemas:extension:roster:", "urn:roster:", "urn:okta:",
 }
 
 // reservedNames are those that a resource type or its endpoint would take from

@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json pack_device.json
+//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json entitlement.json roster_entitlement.json okta_role.json okta_entitlement.json pack_device.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
 // extension and Roster's, Group, Role with Roster's extension, RoleAssignment,
-// GroupMembership, and Invitation, which has the extensions that the User it becomes
-// will have. It fails only when a file was edited into something RFC 7643 does not allow.
+// GroupMembership, Invitation, which has the extensions that the User it becomes
+// will have, and Entitlement with Roster's extension. It fails only when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [9]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json", "roster_user.json"} {
+	var s [11]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json", "roster_user.json", "entitlement.json", "roster_entitlement.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -55,7 +55,32 @@ func Load() (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewSet(user, group, role, assignment, membership, invitation), nil
+	entitlement, err := NewResourceType("Entitlement", "/Entitlements", "What people can have in applications", s[9], Extension{Schema: s[10]})
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(user, group, role, assignment, membership, invitation, entitlement), nil
+}
+
+// LoadOkta compiles Role and Entitlement as Okta has them.
+func LoadOkta() (*Set, error) {
+	var types []*ResourceType
+	for _, name := range []string{"Role", "Entitlement"} {
+		b, err := files.ReadFile("okta_" + strings.ToLower(name) + ".json")
+		if err != nil {
+			return nil, err
+		}
+		s, err := Parse(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s as Okta has it: %w", name, err)
+		}
+		t, err := NewResourceType(name, "/"+name+"s", s.Description, s)
+		if err != nil {
+			return nil, err
+		}
+		types = append(types, t)
+	}
+	return NewSet(types...), nil
 }
 
 // definition is an attribute as RFC 7643 §7 writes it in JSON.

@@ -16,6 +16,9 @@ const (
 	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
 	RosterUserURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:User"
 	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
+	EntitlementURI    = "urn:ietf:params:scim:schemas:core:2.0:Entitlement"
+
+	RosterEntitlementURI = "urn:ietf:params:scim:schemas:extension:roster:2.0:Entitlement"
 	// GroupMembershipURI is of draft-zollner-scim-group-members.
 	GroupMembershipURI = "urn:ietf:params:scim:schemas:core:2.0:GroupMembership"
 	RoleAssignmentURI  = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"

@@ -94,13 +94,17 @@ func (h *Handler) parts(r *http.Request, by auth.Principal, search SearchRequest
 		}
 	}
 	base := h.base(r)
+	visible := make([]*schemas.ResourceType, len(readable))
+	for i, t := range readable {
+		visible[i] = shown(by, t)
+	}
 	var parts []*part
-	for _, t := range readable {
-		q, err := search.query(t, base+t.Endpoint+"/", readable...)
+	for i, t := range readable {
+		q, err := search.query(visible[i], base+t.Endpoint+"/", visible...)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, &part{t: t, q: q, v: newView(t, base, search.Projection)})
+		parts = append(parts, &part{t: t, q: stored(q, visible[i], t), v: viewFor(by, t, base, search.Projection)})
 	}
 	return parts, nil
 }

@@ -139,7 +139,7 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -149,7 +149,7 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 201, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -159,7 +159,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
 // membersInPatchResponse is up to how many members a group is part of the
@@ -179,7 +179,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 	if err != nil {
 		return err
 	}
-	v := newView(t, h.base(r), p)
+	v := viewFor(by, t, h.base(r), p)
 	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.keep(members) {
 		short := by.Profile == auth.ProfileEntra
 		if !short {
@@ -255,11 +255,18 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if t.Name == assignmentType {
 		return h.assignments(ctx, by, t, resources)
 	}
-	if groups == nil && managers == nil && t.Name != invitationType {
+	var containers map[string][]string
+	if t.Name == roleType {
+		if containers, err = auth.Containers(ctx, h.provider.Store, by.Tenant); err != nil {
+			return nil, err
+		}
+	}
+	if groups == nil && managers == nil && t.Name != invitationType && len(containers) == 0 {
 		return nil, nil
 	}
 	list := make([]around, len(resources))
 	for i, r := range resources {
+		list[i].containedBy = containers[r.ID]
 		if t.Name == invitationType {
 			if list[i].expired, err = h.provider.expired(t, r); err != nil {
 				return nil, err
@@ -341,7 +348,7 @@ func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, by auth.
 	var list []object
 	for _, t := range set.Types() {
 		if tells(by, t) {
-			list = append(list, resourceType(h.base(r), t))
+			list = append(list, resourceType(h.base(r), shown(by, t)))
 		}
 	}
 	return h.discovery(w, r, discoveryList(list))
@@ -356,7 +363,7 @@ func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, by auth.P
 	if t == nil || !tells(by, t) {
 		return storage.ErrNotFound
 	}
-	return h.discovery(w, r, resourceType(h.base(r), t))
+	return h.discovery(w, r, resourceType(h.base(r), shown(by, t)))
 }
 
 func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -365,7 +372,7 @@ func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, by auth.Princi
 		return err
 	}
 	var list []object
-	for _, s := range set.Schemas() {
+	for _, s := range shownSchemas(by, set.Schemas()) {
 		list = append(list, schema(h.base(r), s))
 	}
 	return h.discovery(w, r, discoveryList(list))
@@ -378,7 +385,7 @@ func (h *Handler) schema(w http.ResponseWriter, r *http.Request, by auth.Princip
 	}
 	// The path is routed as it was sent, and some clients encode the colons.
 	id, err := url.PathUnescape(mux.Vars(r)["id"])
-	s := set.Schema(id)
+	s := findSchema(shownSchemas(by, set.Schemas()), id)
 	if err != nil || s == nil {
 		return storage.ErrNotFound
 	}

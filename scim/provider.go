@@ -54,6 +54,9 @@ func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType)
 	if !by.May(a, permitted(t)) {
 		return ErrForbidden
 	}
+	if a != auth.Read && inOkta(by, t) {
+		return errOktaReads
+	}
 	return nil
 }
 
@@ -201,6 +204,11 @@ func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.R
 		attrs["active"] = true // so that a filter for it finds everyone who is
 	}
 	dropManagerRef(t, attrs)
+	if t.Name == auth.PrincipalUser {
+		if err := p.wellWorded(ctx, by.Tenant, nil, attrs); err != nil {
+			return nil, nil, "", err
+		}
+	}
 	r, err = p.newResource(t)
 	return r, attrs, secret, err
 }
@@ -282,10 +290,17 @@ func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.Resour
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
-	if r := builtIn(t, id); r != nil {
+	if r := builtIn(t, id); r != nil && !inOkta(by, t) {
 		return builtInResource(t, r), nil
 	}
-	return p.Store.Get(ctx, by.Tenant, t.Name, id)
+	r, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
+	if err == nil && t.Name == roleType && inOkta(by, t) {
+		err = p.business(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // ours reports whether id has the form of the ids this server gives: what has

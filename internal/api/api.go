@@ -156,6 +156,9 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/policies/retention", auth.Admin(auth.PermissionPoliciesRead), a.retention, nil, auth.Retention{}, 200, nil},
 		{"PUT", "/policies/retention", auth.StepUp(auth.PermissionPoliciesWrite), a.setRetention, auth.Retention{}, auth.Retention{}, 200, nil},
 
+		{"GET", "/policies/vocabulary", auth.Admin(auth.PermissionPoliciesRead), a.vocabulary, nil, auth.Vocabulary{}, 200, nil},
+		{"PUT", "/policies/vocabulary", auth.StepUp(auth.PermissionPoliciesWrite), a.setVocabulary, auth.Vocabulary{}, auth.Vocabulary{}, 200, nil},
+
 		{"GET", "/rules", auth.Admin(auth.PermissionPoliciesRead), a.rules, nil, RuleList{}, 200, nil},
 		{"POST", "/rules", auth.StepUp(auth.PermissionPoliciesWrite), a.createRule, auth.Rule{}, auth.Rule{}, 201, nil},
 		{"POST", "/rule-trials", auth.Admin(auth.PermissionPoliciesRead), a.tryRule, auth.Rule{}, Trial{}, 200, nil},

@@ -35,6 +35,8 @@ var roleMatrix = map[string]string{
 	"GET /scim/v2/GroupMembers": "GPUANHRTD", "GET /scim/v2/GroupMembers/{id}": "GPUANHRTD", "POST /scim/v2/GroupMembers/.search": "GPUANHRTD", "POST /scim/v2/GroupMembers": "GUR", "DELETE /scim/v2/GroupMembers/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
 	"POST /scim/v2/Roles": "GP", "PUT /scim/v2/Roles/{id}": "GP", "PATCH /scim/v2/Roles/{id}": "GP", "DELETE /scim/v2/Roles/{id}": "GP",
+	"GET /scim/v2/Entitlements": "GPUANRTD", "POST /scim/v2/Entitlements/.search": "GPUANRTD", "GET /scim/v2/Entitlements/{id}": "GPUANRTD",
+	"POST /scim/v2/Entitlements": "GP", "PUT /scim/v2/Entitlements/{id}": "GP", "PATCH /scim/v2/Entitlements/{id}": "GP", "DELETE /scim/v2/Entitlements/{id}": "GP",
 	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
 	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
 
@@ -59,6 +61,7 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/deleted-groups":        "GUR", "GET /admin/v1/deleted-groups/{id}": "GUR", "POST /admin/v1/deleted-groups/{id}/restore": "GUR",
 	"DELETE /admin/v1/deleted-groups/{id}": "G",
 	"GET /admin/v1/policies/retention":     "GND", "PUT /admin/v1/policies/retention": "G",
+	"GET /admin/v1/policies/vocabulary": "GND", "PUT /admin/v1/policies/vocabulary": "G",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
