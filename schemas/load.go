@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json entitlement.json roster_entitlement.json okta_role.json okta_entitlement.json
+//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json entitlement.json roster_entitlement.json okta_role.json okta_entitlement.json pack_device.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
@@ -190,6 +190,9 @@ func compile(d definition, path string) (*Attribute, error) {
 	if (a.Type == Complex) != (len(d.SubAttributes) > 0) {
 		return nil, fmt.Errorf("attribute %s: subAttributes and the type complex go together", path)
 	}
+	if err := a.applies(path); err != nil {
+		return nil, err
+	}
 	for _, sd := range d.SubAttributes {
 		s, err := compile(sd, path+"."+sd.Name)
 		if err != nil {
@@ -204,6 +207,20 @@ func compile(d definition, path string) (*Attribute, error) {
 		return nil, fmt.Errorf("attribute %s.%s: two sub-attributes have this name", path, s.Name)
 	}
 	return a, nil
+}
+
+// applies refuses characteristics that say nothing about an attribute of its type
+// (RFC 7643 §7).
+func (a *Attribute) applies(path string) error {
+	switch {
+	case len(a.CanonicalValues) > 0 && a.Type != String && a.Type != Reference:
+		return fmt.Errorf("attribute %s: canonicalValues are for strings", path)
+	case len(a.ReferenceTypes) > 0 && a.Type != Reference:
+		return fmt.Errorf("attribute %s: referenceTypes and the type reference go together", path)
+	case a.Uniqueness != UniquenessNone && (a.Type == Boolean || a.Type == Complex):
+		return fmt.Errorf("attribute %s: uniqueness is not for the type %s", path, a.Type)
+	}
+	return nil
 }
 
 // isName reports whether s is an attribute name (RFC 7643 §2.1), which $ref is
@@ -244,8 +261,12 @@ func common() (head, tail []*Attribute) {
 // top of a resource have the same name. The schemas are copied, so that one can
 // serve several types.
 func NewResourceType(name, endpoint, description string, core *Schema, extensions ...Extension) (*ResourceType, error) {
+	return newResourceType(name, endpoint, description, false, core, extensions...)
+}
+
+func newResourceType(name, endpoint, description string, custom bool, core *Schema, extensions ...Extension) (*ResourceType, error) {
 	t := &ResourceType{
-		Name: name, Endpoint: endpoint, Description: description, Schema: core, Extensions: slices.Clone(extensions),
+		Name: name, Endpoint: endpoint, Description: description, Schema: core, Extensions: slices.Clone(extensions), Custom: custom,
 		byName: map[string]*Attribute{}, bare: map[string]*Attribute{},
 	}
 	head, tail := common()
@@ -283,6 +304,9 @@ func NewResourceType(name, endpoint, description string, core *Schema, extension
 				t.bare[folded] = a
 			}
 		}
+	}
+	if custom { // its resources are in no group, and have no members
+		return t, nil
 	}
 	if a := t.byName["members"]; a != nil && a.Type == Complex && a.MultiValued {
 		a.Detached = true

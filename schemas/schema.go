@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // The schema URIs that Roster serves: those of RFC 7643, that of
@@ -38,6 +39,8 @@ type Schema struct {
 type Extension struct {
 	Schema   *Schema
 	Required bool
+	// Custom is true for one that a tenant defines.
+	Custom bool
 	// Attribute stands for the extension in the tree of a resource.
 	Attribute *Attribute
 }
@@ -50,6 +53,10 @@ type ResourceType struct {
 	Description string
 	Schema      *Schema
 	Extensions  []Extension
+	Custom      bool // a tenant defines it
+	// Memo is for package storage: what it derives from the type, which is to live as
+	// long as that does.
+	Memo atomic.Value
 
 	// attributes are in the order in which a resource is written: schemas, id,
 	// externalId, those of Schema, the extensions, meta.

@@ -83,9 +83,13 @@ func (h *Handler) answerAll(w http.ResponseWriter, r *http.Request, by auth.Prin
 
 // parts binds a search to each type that the principal may read.
 func (h *Handler) parts(r *http.Request, by auth.Principal, search SearchRequest) ([]*part, error) {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return nil, err
+	}
 	var readable []*schemas.ResourceType
-	for _, t := range h.provider.Schemas.Types() {
-		if by.May(auth.Read, t.Name) && t.Name != membershipType { // which groups have
+	for _, t := range set.Types() {
+		if by.May(auth.Read, permitted(t)) && t.Name != membershipType { // which groups have
 			readable = append(readable, t)
 		}
 	}
