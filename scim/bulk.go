@@ -78,6 +78,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 			return err
 		}
 		b.run()
+		b.note()
 		return nil
 	})
 	if err != nil {

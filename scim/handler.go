@@ -66,6 +66,9 @@ func (h *Handler) Routes() []Route {
 	if h.provider.Custom != nil {
 		routes = append(routes, h.routesOf(auth.CustomResource, "/{type}")...)
 	}
+	for i, r := range routes {
+		routes[i].Serve = h.noted(r.Serve)
+	}
 	return routes
 }
 
@@ -87,6 +90,7 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 			if t == nil {
 				return errNoEndpoint
 			}
+			exchange(r.Context()).of(r, t)
 			return serve(r, w, by, t)
 		}
 	}
@@ -229,6 +233,9 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 			header.Del("ETag")
 			return ErrPreconditionFailed
 		}
+	}
+	if x := exchange(r.Context()); x != nil {
+		x.ResourceID = res.ID
 	}
 	location := v.location(res.ID)
 	header.Set("Location", location)
