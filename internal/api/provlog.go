@@ -26,7 +26,7 @@ type ProvisioningRequest struct {
 	Route        string          `json:"route"`
 	Status       int             `json:"status"`
 	Refused      bool            `json:"refused"`
-	Milliseconds float64         `json:"milliseconds"`
+	Milliseconds int64           `json:"milliseconds"`
 	ResourceType string          `json:"resourceType,omitempty"`
 	ResourceID   string          `json:"resourceId,omitempty"`
 	Query        string          `json:"query,omitempty"`

@@ -25,7 +25,7 @@ type Entry struct {
 	Status    int       `json:"status"`
 	// Refused says that the request was refused, or an operation of a bulk request.
 	Refused      bool           `json:"refused,omitzero"`
-	Milliseconds float64        `json:"ms"`
+	Milliseconds int64          `json:"ms"`
 	ResourceType string         `json:"resourceType,omitzero"`
 	ResourceID   string         `json:"resourceId,omitzero"`
 	Query        string         `json:"query,omitzero"`
@@ -56,7 +56,7 @@ func newEntry(x *scim.Exchange) (*Entry, error) {
 	}
 	e := &Entry{
 		ID: id.String(), RequestID: x.RequestID, At: x.Began.UTC().Truncate(time.Millisecond), Client: x.By.ID, Profile: x.By.Profile,
-		Method: x.Method, Route: x.Route, Status: x.Status, Milliseconds: float64(x.Took.Microseconds()) / 1000,
+		Method: x.Method, Route: x.Route, Status: x.Status, Milliseconds: x.Took.Milliseconds(),
 		ResourceType: x.ResourceType, ResourceID: x.ResourceID, Query: x.Query, Body: x.Body,
 		Operations: x.Operations, Failed: x.Failed, Failures: x.Failures,
 	}

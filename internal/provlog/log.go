@@ -2,8 +2,8 @@ package provlog
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -210,15 +210,7 @@ func (l *Log) write(ctx context.Context, tenant storage.TenantID, entries []entr
 		}
 		items = append(items, i)
 	}
-	err := l.opt.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		for _, i := range items {
-			if err := tx.PutItem(nil, i); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.opt.Store.NoteItems(ctx, tenant, items); err != nil {
 		l.dropped.WithLabelValues(droppedStore).Add(float64(len(items)))
 		l.opt.Log.Warn("entries of the provisioning log could not be written, and are lost", "entries", len(items), "error", err)
 		return
@@ -244,24 +236,14 @@ func (l *Log) trim(ctx context.Context, c clientOf) error {
 	if err != nil || len(items) <= l.opt.Size {
 		return err
 	}
-	old := items[:len(items)-l.opt.Size]
-	for len(old) > 0 {
-		n := min(len(old), batchLength)
-		err := l.opt.Store.Write(ctx, c.tenant, func(tx storage.Tx) error {
-			for _, i := range old[:n] {
-				if err := tx.DeleteItem(i); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if errors.Is(err, storage.ErrConflict) { // somebody else does it
-			return nil
-		}
-		if err != nil {
+	var old []string
+	for _, i := range items[:len(items)-l.opt.Size] {
+		old = append(old, i.ID)
+	}
+	for ids := range slices.Chunk(old, batchLength) {
+		if err := l.opt.Store.ForgetItems(ctx, c.tenant, kind, ids...); err != nil {
 			return err
 		}
-		old = old[n:]
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ type Options struct {
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
-	Policy *auth.Policy
+	Policy  *auth.Policy
 	LogSize int // of the provisioning log, which is written by Server.Requests.Flush only
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
