@@ -65,7 +65,8 @@ func diff(got, want any) string {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Store: "roster-data/roster.db", Listen: "127.0.0.1:8080", OpsListen: "127.0.0.1:9090",
-		MaxConnections: 1000, MaxConnectionsPerIP: 500, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, InvitationLifetime: 7 * 24 * time.Hour, LogFormat: "json",
+		MaxConnections: 1000, MaxConnectionsPerIP: 500, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, InvitationLifetime: 7 * 24 * time.Hour,
+		ProvisioningLogKeep: 7 * 24 * time.Hour, ProvisioningLogSize: 1000, LogFormat: "json",
 		Mail: Mail{Auth: "auto", Language: "en"},
 	}
 	got, err := load(t, nil, nil, "")
