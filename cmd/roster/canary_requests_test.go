@@ -53,7 +53,7 @@ func TestCanariesOfRefusals(t *testing.T) {
 		{"PATCH", ana, patch(`{"op":` + value("an op") + `,"path":"title","value":` + value("the value of no op") + `}`)},
 		{"PATCH", ana, patch(`{"op":"add","path":` + quote(`emails[value eq `+value("a value in a path")+` and `+name("a name in a path")+` pr].`+name("a sub-attribute in a path")) + `,"value":` + value("the value of no path") + `}`)},
 		{"PATCH", ana, patch(`{"op":"replace","value":{"password":` + value("a password without a path") + `,"active":` + value("no boolean without a path") + `,"` + name("a name without a path") + `":1}}`)},
-		{"PATCH", ana, patch(`{"op":"replace","path":"password","value":[` + value("a password in a list") + `]}`)},
+		{"PATCH", ana, patch(`{"op":"replace","path":"password","value":{"x":` + value("a password in an object of a PATCH") + `}}`)},
 		{"POST", "/Groups", `{"schemas":["` + schemas.GroupURI + `"],"displayName":` + value("a group") + `,"members":[{"value":` + value("a member") + `,"display":` + value("what a member is called") + `}]}`},
 		{"GET", "/Users?filter=" + url.QueryEscape(`title eq `+value("a value in a filter")+` and `+name("a name in a filter")+` pr`) + "&sortBy=" + name("what is sorted by") + "&" + name("a parameter") + "=1", ""},
 		{"POST", "/Users/.search", `{"schemas":["` + search + `"],"filter":` + quote(name("a name in a search")+` eq `+value("a value in a search")) + `,"attributes":["` + name("an attribute in a search") + `"]}`},
