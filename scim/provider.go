@@ -129,7 +129,11 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, err
 	}
 	told := created(t, attrs)
+	manager := managerToCheck(by, nil, attrs)
 	write := func(tx storage.Tx, d *decision) error {
+		if err := checkManager(tx, manager); err != nil {
+			return err
+		}
 		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
@@ -587,7 +591,8 @@ type update struct {
 	standing   *auth.Standing
 	then       func(*decision) error // what else follows from the change; may be nil
 	d          *decision
-	own        bool // of oneself, and needs no permission
+	own        bool   // of oneself, and needs no permission
+	manager    string // that is new, and has to be a user; "" for none
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -623,6 +628,9 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
 		return err
+	}
+	if u.manager = managerToCheck(u.by, attrs, u.change.attrs); u.manager == prev.ID {
+		u.manager = "" // their own: this write reads them anyway
 	}
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
@@ -688,6 +696,9 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		if err := u.d.ask(); err != nil {
 			return err
 		}
+	}
+	if err := checkManager(tx, u.manager); err != nil {
+		return err
 	}
 	next := u.next
 	if same {
