@@ -416,7 +416,14 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if builtIn(t, id) != nil {
 		return errBuiltIn
 	}
-	return p.withStanding(ctx, by, func(s *auth.Standing) error {
+	var leaving reassignment
+	if t.Name == auth.PrincipalUser {
+		var err error
+		if leaving, err = p.leaving(ctx, by.Tenant, id); err != nil {
+			return err
+		}
+	}
+	err := p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 			r, err := tx.Get(t.Name, id)
 			if err != nil {
@@ -435,6 +442,10 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 			return d.keep(costs, func() error {
+				var err error
+				if d.reports, err = d.reassign(leaving); err != nil {
+					return err
+				}
 				if err := d.delete(r); err != nil || also == nil {
 					return err
 				}
@@ -442,6 +453,10 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			})
 		})
 	})
+	if err == nil && t.Name == auth.PrincipalUser {
+		_ = p.left(ctx, by, id) // the user is deleted in any case, and purging does it again
+	}
+	return err
 }
 
 // delete removes a resource with all that goes with it, if that is permitted.

@@ -9,7 +9,10 @@ import (
 )
 
 // managerPath is the attribute in which a user refers to another one.
-const managerPath = schemas.EnterpriseUserURI + ":manager.value"
+const (
+	managerAttributePath = schemas.EnterpriseUserURI + ":manager"
+	managerPath          = managerAttributePath + ".value"
+)
 
 var errNoManager = &schemas.ValueError{Path: managerPath, Msg: "no user has this id"}
 
