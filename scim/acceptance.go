@@ -250,11 +250,11 @@ func (n *joining) prepare(ctx context.Context) error {
 	}
 	email, _ := from["email"].(string)
 	userName, _ := attrs["userName"].(string)
-	switch attr, err := p.hasAccount(ctx, n.by.Tenant, email, userName); {
-	case err != nil:
+	if err := p.hasNoAccount(ctx, n.by.Tenant, email, userName); err != nil {
+		if _, exists := errors.AsType[*storage.UniqueError](err); exists {
+			return ErrAccountExists
+		}
 		return err
-	case attr != "":
-		return ErrAccountExists
 	}
 	if n.manager = managerToCheck(n.by, nil, attrs); n.manager != "" {
 		names, err := p.Store.Names(ctx, n.by.Tenant, auth.PrincipalUser, n.manager)
@@ -341,15 +341,11 @@ func (n *joining) write(d *decision) error {
 	if err := d.mayPromise(in); err != nil {
 		return err
 	}
-	groups, err := d.groupsToJoin(n.user.ID, in.groups)
-	if err != nil {
-		return err
+	account := newAccount{
+		user: n.user, secret: n.acceptance.PasswordHash, set: (*auth.Credential).SetPassword, told: n.told,
+		groups: in.groups, given: given,
 	}
-	roles, err := d.rolesToGive(given)
-	if err != nil {
-		return err
-	}
-	if err := d.ask(); err != nil {
+	if err := d.putAccount(account); err != nil {
 		return err
 	}
 	switch err := checkManager(d.tx, n.manager); {
@@ -360,22 +356,6 @@ func (n *joining) write(d *decision) error {
 	}
 	if err := auth.DropInvitation(d.tx, link); err != nil {
 		return err
-	}
-	if err := d.p.putNew(d.tx, n.user, n.acceptance.PasswordHash, (*auth.Credential).SetPassword); err != nil {
-		return err
-	}
-	if err := d.p.record(d.ctx, d.tx, d.by, "create", n.user, nil, n.told); err != nil {
-		return err
-	}
-	for _, g := range groups {
-		if err := d.join(g, n.user.ID); err != nil {
-			return err
-		}
-	}
-	for i, g := range given {
-		if err := d.putGiven(g, roles[i]); err != nil {
-			return err
-		}
 	}
 	who := *d
 	who.by = auth.Principal{Kind: auth.User, Tenant: d.by.Tenant, ID: n.user.ID, From: d.by.From}

@@ -50,12 +50,19 @@ func (p *Provider) CreateAccount(ctx context.Context, by auth.Principal, a Accou
 }
 
 func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Account) (*storage.Resource, error) {
-	users := p.Schemas.Type(auth.PrincipalUser)
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	users := set.Type(auth.PrincipalUser)
 	if err := p.allowAccount(by, a); err != nil {
 		return nil, err
 	}
 	user, attrs, secret, err := p.newcomer(ctx, by, users, a.User)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, users, attrs); err != nil {
 		return nil, err
 	}
 	if err := p.fill(by.Tenant, users, user, attrs); err != nil {
@@ -69,32 +76,12 @@ func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Accou
 	err = p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 			d := p.decide(ctx, tx, by, s, user.Created)
-			groups, err := d.groupsToJoin(user.ID, a.Groups)
-			if err != nil {
+			account := newAccount{
+				user: user, secret: secret, set: (*auth.Credential).PushPassword, told: told,
+				groups: a.Groups, given: given,
+			}
+			if err := d.putAccount(account); err != nil {
 				return err
-			}
-			roles, err := d.rolesToGive(given)
-			if err != nil {
-				return err
-			}
-			if err := d.ask(); err != nil {
-				return err
-			}
-			if err := p.putNew(tx, user, secret, (*auth.Credential).PushPassword); err != nil {
-				return err
-			}
-			if err := p.record(ctx, tx, by, "create", user, nil, told); err != nil {
-				return err
-			}
-			for _, g := range groups {
-				if err := d.join(g, user.ID); err != nil {
-					return err
-				}
-			}
-			for i, g := range given {
-				if err := d.putGiven(g, roles[i]); err != nil {
-					return err
-				}
 			}
 			if a.Write == nil {
 				return nil
@@ -217,6 +204,48 @@ func inRole(i int, err error) error {
 		return &in
 	}
 	return err
+}
+
+// newAccount is what becomes of an Account, or of an accepted invitation.
+type newAccount struct {
+	user   *storage.Resource
+	secret string // hash of the password, empty for none, kept by set
+	set    func(*auth.Credential, string, time.Time)
+	told   changes
+	groups []string // ids
+	given  []givenRole
+}
+
+// putAccount decides about a new account and writes it.
+func (d *decision) putAccount(a newAccount) error {
+	groups, err := d.groupsToJoin(a.user.ID, a.groups)
+	if err != nil {
+		return err
+	}
+	roles, err := d.rolesToGive(a.given)
+	if err != nil {
+		return err
+	}
+	if err := d.ask(); err != nil {
+		return err
+	}
+	if err := d.p.putNew(d.tx, a.user, a.secret, a.set); err != nil {
+		return err
+	}
+	if err := d.p.record(d.ctx, d.tx, d.by, "create", a.user, nil, a.told); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := d.join(g, a.user.ID); err != nil {
+			return err
+		}
+	}
+	for i, g := range a.given {
+		if err := d.putGiven(g, roles[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // groupsToJoin reads the groups that a new user joins, and notes what that means.

@@ -41,6 +41,7 @@ type bulk struct {
 	ctx  context.Context //nolint:containedctx // of the request
 	by   auth.Principal
 	base string
+	set  *schemas.Set
 	ops  []*bulkOperation
 	// failOnErrors is after how many errors nothing more is done; 0 for never.
 	failOnErrors int
@@ -67,8 +68,12 @@ type bulkOperation struct {
 }
 
 func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	b := &bulk{h: h, ctx: r.Context(), by: by, base: h.base(r), creates: map[string]*bulkOperation{}}
-	err := h.withRaw(r, by, func(raw []byte) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
+	b := &bulk{h: h, ctx: r.Context(), by: by, base: h.base(r), set: set, creates: map[string]*bulkOperation{}}
+	err = h.withRaw(r, by, func(raw []byte) error {
 		if err := b.read(raw); err != nil {
 			return err
 		}
@@ -202,7 +207,7 @@ func (b *bulk) find(o *bulkOperation) error {
 		path = strings.TrimPrefix(path, at.Path)
 	}
 	path = "/" + strings.TrimPrefix(path, "/")
-	for _, t := range b.h.provider.Schemas.Types() {
+	for _, t := range b.set.Types() {
 		rest, ok := strings.CutPrefix(path, t.Endpoint)
 		if !ok || rest != "" && rest[0] != '/' {
 			continue

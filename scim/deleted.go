@@ -206,6 +206,8 @@ func (p *Provider) findDeleted(ctx context.Context, by auth.Principal, t *schema
 type Restoration struct {
 	// Name is another user name or name of the group, or empty for the one it had.
 	Name string
+	// ByUserName: a user signs in by the user name alone, and by no address any more.
+	ByUserName bool
 	// WithoutRoles leaves out the roles that were given to the user or group itself,
 	// WithoutGroups the groups it was in. What is left out is gone.
 	WithoutRoles, WithoutGroups bool
@@ -244,6 +246,11 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := allowDeleted(by, t, false); err != nil {
 		return nil, err
 	}
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	t = set.Type(t.Name) // with what the tenant adds to it
 	read, n, err := p.findDeleted(ctx, by, t, id)
 	if err != nil {
 		return nil, err
@@ -252,12 +259,23 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err != nil {
 		return nil, err
 	}
+	if err := back.settled(ctx, p, by.Tenant); err != nil {
+		return nil, err
+	}
 	attrs, err := parseStored(t, &read.Resource)
 	if err != nil {
 		return nil, err
 	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
+		return nil, err
+	}
 	if how.Name != "" {
 		if attrs, err = renamed(t, attrs, how.Name); err != nil {
+			return nil, err
+		}
+	}
+	if how.ByUserName {
+		if attrs, err = byUserName(t, attrs); err != nil {
 			return nil, err
 		}
 	}
@@ -319,31 +337,76 @@ func renamed(t *schemas.ResourceType, attrs map[string]any, name string) (map[st
 	return res.Attributes, nil
 }
 
-// taken finds out whose a value is.
+// byUserName returns the tree of a user who signs in by no address.
+func byUserName(t *schemas.ResourceType, attrs map[string]any) (map[string]any, error) {
+	res, err := patch.Apply(t, attrs, []patch.Operation{{Op: patch.Remove, Path: signInBy}}, schemas.Lenient)
+	if err != nil {
+		return nil, err
+	}
+	return res.Attributes, nil
+}
+
+// taken finds out which value it is that somebody else has, and who. What users sign in by
+// is one namespace, which the store calls userName: it may be an address.
 func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.ResourceType, attrs map[string]any, e *storage.UniqueError) error {
 	out := &TakenError{UniqueError: *e}
 	attr := t.Top(e.Attr)
 	value, ok := attrs[e.Attr].(string)
-	if attr == nil || !ok || !by.May(auth.Read, t.Name) {
+	if attr == nil || !ok {
 		return out
 	}
-	page, err := p.Store.Query(ctx, by.Tenant, storage.Query{
-		Type: t.Name, Filter: filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}, StartIndex: 1, Count: 1,
-	})
-	if err != nil {
-		return err
+	values := []string{value}
+	if e.Attr == "userName" {
+		values = append(values, schemas.SignInAddresses(attrs)...)
 	}
-	list, err := page.Next(ctx)
-	if err != nil || len(list) == 0 { // given up meanwhile
-		return errors.Join(err, out)
+	for i, v := range values {
+		id, err := p.holder(ctx, by.Tenant, t, attr, v)
+		if err != nil {
+			return errors.Join(err, out)
+		}
+		if id == "" {
+			continue
+		}
+		if i > 0 {
+			out.Attr = "emails"
+		}
+		if !by.May(auth.Read, permitted(t)) {
+			return out
+		}
+		names, err := p.Store.Names(ctx, by.Tenant, t.Name, id)
+		if err != nil {
+			return err
+		}
+		out.ID, out.Name = id, names[id]
+		return out
 	}
-	out.ID = strings.Clone(list[0].ID)
-	names, err := p.Store.Names(ctx, by.Tenant, t.Name, out.ID)
-	if err != nil {
-		return err
+	return out // given up meanwhile
+}
+
+// holder returns the id of whoever has a value, as an address to sign in by too where attr
+// is userName, or "".
+func (p *Provider) holder(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, attr *schemas.Attribute, value string) (string, error) {
+	equal := func(a *schemas.Attribute, v string) filter.Expr {
+		return filter.Compare{Attr: a, Op: filter.Equal, Value: a.Key(v), Text: v}
 	}
-	out.Name = names[out.ID]
-	return out
+	looks := []filter.Expr{equal(attr, value)}
+	if by := t.Lookup(signInBy); by != nil && attr.Path == "userName" {
+		looks = append(looks, filter.And{equal(t.Lookup("emails.value"), value), equal(by, schemas.SignInByEmail)})
+	}
+	for _, look := range looks {
+		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: t.Name, Filter: look, StartIndex: 1, Count: 1})
+		if err != nil {
+			return "", err
+		}
+		list, err := page.Next(ctx)
+		if err != nil {
+			return "", err
+		}
+		if len(list) > 0 {
+			return strings.Clone(list[0].ID), nil
+		}
+	}
+	return "", nil
 }
 
 // restore decides about the return of a resource, and brings it back.
@@ -688,7 +751,7 @@ func (d *decision) purge(t *schemas.ResourceType, prev *storage.WholeResource) (
 // purged records a purge. It is no event: to those who are told of changes the resource
 // has been gone for long.
 func (d *decision) purged(w *storage.WholeResource) error {
-	return d.tx.Audit(d.by.Entry(d.ctx, d.now, strings.ToLower(w.Type)+".purge", w.Type, w.ID))
+	return d.tx.Audit(d.by.Entry(d.ctx, d.now, d.p.action(w.Type, "purge"), w.Type, w.ID))
 }
 
 // Sweep purges what was deleted in a tenant longer ago than its Retention says, and
@@ -705,7 +768,11 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 	}
 	var failed error
 	// Users and groups come before the assignments that went with them.
-	types := slices.Clone(p.Schemas.Types())
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	types := slices.Clone(set.Types())
 	slices.SortStableFunc(types, func(a, b *schemas.ResourceType) int {
 		_, x := deletedNeeds[a.Name]
 		_, y := deletedNeeds[b.Name]

@@ -176,9 +176,9 @@ func (p *Provider) nameInvited(ctx context.Context, tenant storage.TenantID, att
 	return nil
 }
 
-// hasAccount returns the attribute by which an account exists already that an invitation
-// would make, or "".
-func (p *Provider) hasAccount(ctx context.Context, tenant storage.TenantID, email, userName string) (string, error) {
+// hasNoAccount returns a *storage.UniqueError when an account exists already that an
+// invitation would make, with the attribute of the invitation by which it does.
+func (p *Provider) hasNoAccount(ctx context.Context, tenant storage.TenantID, email, userName string) error {
 	users := p.Schemas.Type(auth.PrincipalUser)
 	equal := func(path, value string) filter.Expr {
 		a := users.Lookup(path)
@@ -196,13 +196,13 @@ func (p *Provider) hasAccount(ctx context.Context, tenant storage.TenantID, emai
 		}
 		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: users.Name, Filter: look.at, StartIndex: 1})
 		if err != nil {
-			return "", fmt.Errorf("look for the account of an invitee: %w", err)
+			return fmt.Errorf("look for the account of an invitee: %w", err)
 		}
 		if page.TotalResults > 0 {
-			return look.name, nil
+			return &storage.UniqueError{Attr: look.name}
 		}
 	}
-	return "", nil
+	return nil
 }
 
 // inviterOf is the inviter attribute for somebody.
@@ -251,11 +251,8 @@ func (p *Provider) prepareInvitation(ctx context.Context, by auth.Principal, id 
 	}
 	email, _ := attrs["email"].(string)
 	userName, _ := attrs["userName"].(string)
-	switch attr, err := p.hasAccount(ctx, by.Tenant, email, userName); {
-	case err != nil:
+	if err := p.hasNoAccount(ctx, by.Tenant, email, userName); err != nil {
 		return nil, err
-	case attr != "":
-		return nil, &storage.UniqueError{Attr: attr}
 	}
 	organisation, err := p.Organisation(ctx, by.Tenant)
 	if err != nil {

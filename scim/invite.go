@@ -47,11 +47,8 @@ func (p *Provider) sendAgain(ctx context.Context, by auth.Principal, id string, 
 	}
 	email, _ := attrs["email"].(string) // it cannot change
 	if attrs["status"] == statusPending {
-		switch attr, err := p.hasAccount(ctx, by.Tenant, email, ""); {
-		case err != nil:
+		if err := p.hasNoAccount(ctx, by.Tenant, email, ""); err != nil {
 			return nil, err
-		case attr != "":
-			return nil, &storage.UniqueError{Attr: attr}
 		}
 	}
 	organisation, err := p.Organisation(ctx, by.Tenant)

@@ -22,7 +22,8 @@ const MaxReports = 1000
 // reassignment gives users another manager, or none. What is written is made before
 // the write, where it holds up nobody.
 type reassignment struct {
-	from, to string // the manager before and after, or ""
+	t        *schemas.ResourceType // of users, with what the tenant adds to it
+	from, to string                // the manager before and after, or ""
 	users    []reassigned
 }
 
@@ -32,16 +33,40 @@ type reassigned struct {
 	next    *storage.Resource
 	told    changes
 	had     bool // the manager before is from
+	attrs   map[string]any
 }
 
-// reassigned makes the next version of a user.
-func (p *Provider) reassigned(tenant storage.TenantID, r *storage.Resource, from, to string, now time.Time) (u reassigned, err error) {
-	t := p.Schemas.Type(auth.PrincipalUser)
+// reassignment begins one.
+func (p *Provider) reassignment(ctx context.Context, tenant storage.TenantID, from, to string) (reassignment, error) {
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return reassignment{}, err
+	}
+	return reassignment{t: set.Type(auth.PrincipalUser), from: from, to: to}, nil
+}
+
+// settled is Provider.settled for all that is to be written.
+func (a reassignment) settled(ctx context.Context, p *Provider, tenant storage.TenantID) error {
+	var trees []map[string]any
+	for _, u := range a.users {
+		if u.had {
+			trees = append(trees, u.attrs)
+		}
+	}
+	if len(trees) == 0 {
+		return nil
+	}
+	return p.settled(ctx, tenant, a.t, trees...)
+}
+
+// next makes the next version of a user.
+func (a reassignment) next(p *Provider, tenant storage.TenantID, r *storage.Resource, now time.Time) (u reassigned, err error) {
+	t := a.t
 	prev, err := parseStored(t, r)
 	if err != nil {
 		return u, err
 	}
-	u = reassigned{id: strings.Clone(r.ID), version: r.Version, had: managerOf(prev) == from}
+	u = reassigned{id: strings.Clone(r.ID), version: r.Version, had: managerOf(prev) == a.from}
 	if !u.had {
 		return u, nil
 	}
@@ -49,11 +74,12 @@ func (p *Provider) reassigned(tenant storage.TenantID, r *storage.Resource, from
 	if err != nil {
 		return u, err
 	}
-	if to == "" {
+	if a.to == "" {
 		dropManager(t, attrs)
 	} else {
-		setManager(t, attrs, to)
+		setManager(t, attrs, a.to)
 	}
+	u.attrs = attrs
 	u.next = &storage.Resource{Type: t.Name, ID: u.id, Version: r.Version + 1, Created: r.Created, LastModified: later(now, r.LastModified), InGroups: r.InGroups}
 	if err := p.fill(tenant, t, u.next, attrs); err != nil {
 		return u, err
@@ -85,7 +111,7 @@ func (d *decision) reassign(a reassignment) (ids []string, err error) {
 			return nil, err
 		}
 		if r.Version != u.version {
-			if u, err = d.p.reassigned(d.by.Tenant, r, a.from, a.to, d.now); err != nil {
+			if u, err = a.next(d.p, d.by.Tenant, r, d.now); err != nil {
 				return nil, err
 			}
 		}
@@ -105,8 +131,10 @@ func (d *decision) reassign(a reassignment) (ids []string, err error) {
 
 // leaving readies that a user is nobody's manager any more: of up to MaxReports users.
 func (p *Provider) leaving(ctx context.Context, tenant storage.TenantID, user string) (a reassignment, err error) {
-	a.from = user
-	of := p.Schemas.Type(auth.PrincipalUser).Lookup(managerPath)
+	if a, err = p.reassignment(ctx, tenant, user, ""); err != nil {
+		return a, err
+	}
+	of := a.t.Lookup(managerPath)
 	page, err := p.Store.Query(ctx, tenant, storage.Query{Type: auth.PrincipalUser, StartIndex: 1, Count: MaxReports,
 		Filter: filter.Compare{Attr: of, Op: filter.Equal, Value: of.Key(user), Text: user}})
 	if err != nil {
@@ -123,7 +151,7 @@ func (p *Provider) leaving(ctx context.Context, tenant storage.TenantID, user st
 			}
 			own := *r
 			own.Doc = bytes.Clone(r.Doc) // the page uses it again
-			u, err := p.reassigned(tenant, &own, a.from, a.to, p.now())
+			u, err := a.next(p, tenant, &own, p.now())
 			if err != nil {
 				return a, err
 			}
@@ -140,6 +168,9 @@ func (p *Provider) left(ctx context.Context, by auth.Principal, user string) err
 		if err != nil || len(a.users) == 0 {
 			return err
 		}
+		if err := a.settled(ctx, p, by.Tenant); err != nil {
+			return err
+		}
 		var done []string
 		err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) (err error) {
 			done, err = p.decide(ctx, tx, by, nil, p.now()).reassign(a)
@@ -154,7 +185,12 @@ func (p *Provider) left(ctx context.Context, by auth.Principal, user string) err
 // returning readies that a user who is restored is again the manager of those who have
 // had none since.
 func (p *Provider) returning(ctx context.Context, tenant storage.TenantID, user string, reports []string) (a reassignment, err error) {
-	a.to = user
+	if len(reports) == 0 {
+		return a, nil
+	}
+	if a, err = p.reassignment(ctx, tenant, "", user); err != nil {
+		return a, err
+	}
 	for _, id := range reports {
 		r, err := p.Store.Get(ctx, tenant, auth.PrincipalUser, id)
 		if errors.Is(err, storage.ErrNotFound) {
@@ -163,7 +199,7 @@ func (p *Provider) returning(ctx context.Context, tenant storage.TenantID, user 
 		if err != nil {
 			return a, err
 		}
-		u, err := p.reassigned(tenant, r, a.from, a.to, p.now())
+		u, err := a.next(p, tenant, r, p.now())
 		if err != nil {
 			return a, err
 		}

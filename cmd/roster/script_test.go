@@ -26,7 +26,7 @@ import (
 // testscript they use:
 //
 //	serve [flag...]                              start a server in the background and wait until it is ready;
-//	                                             $SCIM and $OPS are where, server.out and server.err what it prints
+//	                                             $SCIM, $SERVER and $OPS are where, server.out and server.err what it prints
 //	signal INT|TERM|KILL                         send the server a signal and wait for a clean end (or a sudden one)
 //	http STATUS METHOD URL [TOKEN|-] [BODYFILE]  send a request, expect the status; stdout is the body
 //	headers STATUS URL TOKEN                     http GET; stdout is the entity tag and the body
@@ -76,6 +76,7 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(s.kill)
 	runningIn(ts).process = s
 	ts.Setenv("SCIM", s.scim)
+	ts.Setenv("SERVER", strings.TrimSuffix(s.scim, "/scim/v2"))
 	ts.Setenv("OPS", s.ops)
 }
 
@@ -100,7 +101,8 @@ func scriptHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 4 {
 		body = ts.ReadFile(args[4])
 	}
-	res, got, err := runningIn(ts).do(args[1], args[2], token, body)
+	// SCIM takes it too (RFC 7644 §3.1), and the other interfaces nothing else.
+	res, got, err := runningIn(ts).do(args[1], args[2], token, body, "Content-Type", "application/json")
 	ts.Check(err)
 	fmt.Fprintln(ts.Stdout(), got)
 	if res.StatusCode != status {

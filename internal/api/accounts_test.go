@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -51,7 +53,7 @@ func TestAdministratorsAccount(t *testing.T) {
 			t.Errorf("the answer (-want +got):\n%s", diff)
 		}
 		stored := w.get(t, made.Location, by.Token)
-		for _, text := range []string{`"Head of IT"`, `"usageLocation":"SE"`, `"IT"`, staff} {
+		for _, text := range []string{`"Head of IT"`, `"usageLocation":"SE"`, `"IT"`, staff, `"displayName":"Una Berg"`, `"givenName":"Una"`, `"familyName":"Berg"`} {
 			if !strings.Contains(stored.Body, text) {
 				t.Errorf("the user is %s, without %s", stored.Body, text)
 			}
@@ -62,6 +64,9 @@ func TestAdministratorsAccount(t *testing.T) {
 			}
 			if i := record.Item; i != nil && strings.Contains(string(i.Data), made.Password) {
 				t.Errorf("the password can be seen again: %s", i.Data)
+			}
+			if r := record.Resource; r != nil && strings.Contains(string(r.Doc), made.Password) {
+				t.Errorf("the password can be seen again: %s", r.Doc)
 			}
 		}
 		p := &person{id: made.ID, name: "una", password: made.Password}
@@ -86,6 +91,38 @@ func TestAdministratorsAccount(t *testing.T) {
 			t.Errorf("a User Administrator makes another one: %d %s", r.Status, r.Body)
 		}
 		must[account](t, w.account(t, in.Token, object{"user": object{"userName": "vic"}, "groups": []string{staff}}), 201)
+	})
+}
+
+// TestBlockedAdministrator: B1. An administrator can be made blocked, with little said;
+// the rest is said later, and then they sign in.
+func TestBlockedAdministrator(t *testing.T) {
+	shows(t, "B1")
+	onStores(t, func(t *testing.T, w *world) {
+		by := w.mfa(t, w.person(t, "gus", auth.GlobalAdministrator))
+		made := must[account](t, w.account(t, by.Token, object{"user": object{"userName": "una", "active": false}, "roles": []object{{"value": auth.Auditor}}}), 201)
+		sign := func() testserver.Response {
+			w.advance(time.Minute)
+			return w.post(t, "/auth/v1/sign-in", "", object{"name": "una", "password": made.Password})
+		}
+		if r := sign(); made.Active || r.Status != 401 {
+			t.Errorf("blocked: %+v, and signing in: %d %s", made, r.Status, r.Body)
+		}
+		later := fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"add","value":{"active":true,"title":"Head of IT","name":{"givenName":"Una","familyName":"Berg"},
+			%q:{"department":"IT"},%q:{"usageLocation":"se"}}}]}`, patchURI, schemas.EnterpriseUserURI, schemas.RosterUserURI)
+		r := w.scim(t, by.Token, "PATCH", "/Users/"+made.ID, later)
+		for _, text := range []string{`"Head of IT"`, `"usageLocation":"SE"`, `"department":"IT"`, `"familyName":"Berg"`, `"active":true`} {
+			if r.Status != 200 || !strings.Contains(r.Body, text) {
+				t.Errorf("later: %d %s, without %s", r.Status, r.Body, text)
+			}
+		}
+		group := w.create(t, by.Token, "/Groups", `{"schemas":[%q],"displayName":"staff","members":[{"value":%q}]}`, schemas.GroupURI, made.ID)
+		if got := w.user(t, made.ID).Groups; len(got) != 1 || got[0].Value != group {
+			t.Errorf("the groups are %+v", got)
+		}
+		if in := must[signedIn](t, sign(), 200); in.Level != "limited" {
+			t.Errorf("not blocked any more: %+v", in)
+		}
 	})
 }
 
@@ -156,6 +193,58 @@ func TestCustomersAccount(t *testing.T) {
 		if none.Password != "" || !none.Expires.IsZero() {
 			t.Errorf("an account without a password: %+v", none)
 		}
+	})
+}
+
+// TestCustomersFound: C4. Customers are found by what they are called, by address and by
+// whether they are blocked; several that were selected are deleted in one request, and
+// each comes back or is removed for good.
+func TestCustomersFound(t *testing.T) {
+	shows(t, "C4")
+	onStores(t, func(t *testing.T, w *world) {
+		by := w.mfa(t, w.person(t, "una", auth.UserAdministrator))
+		ids := map[string]string{}
+		for _, c := range []object{
+			{"userName": "kim", "displayName": "Kim Åkesson", "emails": []object{{"value": "kim@shop.example"}}},
+			{"userName": "lou", "displayName": "Lou Åkesson", "emails": []object{{"value": "lou@shop.example"}}, "active": false},
+			{"userName": "max", "displayName": "Max Berg", "emails": []object{{"value": "max@other.example"}}},
+		} {
+			made := must[account](t, w.account(t, by.Token, object{"user": c}), 201)
+			ids[made.UserName] = made.ID
+		}
+		found := func(filter string) (names []string) {
+			t.Helper()
+			for _, u := range must[struct{ Resources []user }](t, w.scim(t, by.Token, "GET", "/Users?sortBy=userName&filter="+url.QueryEscape(filter), ""), 200).Resources {
+				names = append(names, u.UserName)
+			}
+			return names
+		}
+		for filter, want := range map[string][]string{
+			`displayName co "ÅKESSON"`:                                {"kim", "lou"},
+			`emails.value ew "@shop.example" and active eq true`:      {"kim"},
+			`userName eq "max" or emails.value eq "kim@shop.example"`: {"kim", "max"},
+			`active eq false`:         {"lou"},
+			`displayName co "nobody"`: nil,
+		} {
+			if got := found(filter); !slices.Equal(got, want) {
+				t.Errorf("%s finds %q, want %q", filter, got, want)
+			}
+		}
+		bulk := fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"DELETE","path":"/Users/%s"},{"method":"DELETE","path":"/Users/%s"}]}`, ids["kim"], ids["lou"])
+		if r := w.scim(t, by.Token, "POST", "/Bulk", bulk); r.Status != 200 || strings.Count(r.Body, `"204"`) != 2 {
+			t.Errorf("two at once: %d %s", r.Status, r.Body)
+		}
+		if got := found(`emails.value pr`); !slices.Equal(got, []string{"max"}) {
+			t.Errorf("left: %q", got)
+		}
+		must[any](t, w.post(t, "/admin/v1/deleted-users/"+ids["kim"]+"/restore", by.Token, object{}), 200)
+		w.advance(time.Second)
+		boss := w.mfa(t, w.person(t, "gus", auth.GlobalAdministrator))
+		must[any](t, w.delete(t, "/admin/v1/deleted-users/"+ids["lou"], boss.Token), 204)
+		if got := found(`emails.value pr`); !slices.Equal(got, []string{"kim", "max"}) {
+			t.Errorf("in the end: %q", got)
+		}
+		must[any](t, w.get(t, "/admin/v1/deleted-users/"+ids["lou"], boss.Token), 404)
 	})
 }
 
@@ -240,6 +329,38 @@ func TestWhoHelpsWhom(t *testing.T) {
 					if want := slices.Contains(act.by[caller], target); ok != want || !ok && r.Status != 403 {
 						t.Errorf("%s %s of a %s by a %s: %d %s, want it: %t", act.method, act.path, target, caller, r.Status, r.Body, want)
 					}
+				}
+			}
+		}
+	})
+}
+
+// TestTemporaryForADay: C3. Unless the policy says otherwise a temporary password is good
+// for a day, whether it came with the account or of a reset, and not for a second longer.
+func TestTemporaryForADay(t *testing.T) {
+	shows(t, "C3")
+	onStores(t, func(t *testing.T, w *world) {
+		by := w.mfa(t, w.person(t, "gus", auth.GlobalAdministrator))
+		handed := map[string]string{}
+		begun := w.now()
+		for _, name := range []string{"new in time", "new but late"} {
+			handed[name] = must[account](t, w.account(t, by.Token, object{"user": object{"userName": name}}), 201).Password
+		}
+		for _, name := range []string{"reset in time", "reset but late"} {
+			handed[name] = must[account](t, w.post(t, "/admin/v1/users/"+w.person(t, name).id+"/password-reset", by.Token, nil), 200).Password
+		}
+		for _, c := range []struct {
+			after time.Duration
+			names []string
+			want  int
+		}{
+			{24*time.Hour - time.Second, []string{"new in time", "reset in time"}, 200},
+			{24 * time.Hour, []string{"new but late", "reset but late"}, 401},
+		} {
+			w.clock.Store(begun.Add(c.after).UnixMilli())
+			for _, name := range c.names {
+				if r := w.post(t, "/auth/v1/sign-in", "", object{"name": name, "password": handed[name]}); r.Status != c.want {
+					t.Errorf("%s, after %s: %d %s, want %d", name, c.after, r.Status, r.Body, c.want)
 				}
 			}
 		}

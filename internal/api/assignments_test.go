@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/patch"
+	"github.com/roster-id/roster/storage"
 )
 
 // TestAssignments: roles are given to users, groups and clients, for good or between two
@@ -82,6 +84,10 @@ func assignments(t *testing.T, w *world) {
 	role := must[struct{ ID string }](t, w.scim(t, fresh(), "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)), 201).ID
 	made := must[struct{ Client struct{ ID string } }](t, w.post(t, "/admin/v1/clients", fresh(), object{"name": "hr", "scopes": []string{"users"}}), 201)
 	id = assign(role, made.Client.ID, "")
+	holders := must[struct{ Holdings []holding }](t, w.get(t, "/admin/v1/roles/"+role+"/holders", boss.Token), 200).Holdings
+	if len(holders) != 1 || holders[0].Principal != made.Client.ID {
+		t.Errorf("who holds a role that a client was given: %+v", holders)
+	}
 	r := w.scim(t, fresh(), "POST", "/RoleAssignments", fmt.Sprintf(`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}}`, schemas.RoleAssignmentURI, auth.Auditor, made.Client.ID))
 	if r.Status != 400 {
 		t.Errorf("an administrative role for a client: %d %s", r.Status, r.Body)
@@ -90,10 +96,19 @@ func assignments(t *testing.T, w *world) {
 }
 
 // TestAuditTrail: who did what to whom, when, from where and with what it changed, is
-// found by who did it and by what was done, in the order in which it happened.
+// found by who did it, by what was done to what, and by when; it can be taken along, and
+// its chains hold. That they break when somebody edits it is for the tests of
+// internal/audit.
 func TestAuditTrail(t *testing.T) {
 	shows(t, "D5")
 	onStores(t, auditTrail)
+}
+
+// exported is where an entry of the audit trail stands.
+type exported struct {
+	Seq, N int64
+	Chain  string
+	Hash   []byte
 }
 
 func auditTrail(t *testing.T, w *world) {
@@ -113,6 +128,47 @@ func auditTrail(t *testing.T, w *world) {
 	e := list.Entries[0]
 	if e.ID != bo.id || e.Type != "User" || e.From == "" || e.Level != "mfa" || strings.Join(e.Attributes, " ") != "active" || !e.At.Equal(w.now()) {
 		t.Errorf("the entry is %+v", e)
+	}
+	// By what it was done to, and when.
+	began := w.now()
+	count := func(query string) int {
+		t.Helper()
+		return len(must[struct{ Entries []struct{ Action string } }](t, w.get(t, "/admin/v1/audit?"+query, boss), 200).Entries)
+	}
+	at := func(d time.Duration) string { return url.QueryEscape(began.Add(d).Format(time.RFC3339Nano)) }
+	w.advance(time.Second)
+	group := w.group(t, "staff")
+	for query, want := range map[string]int{
+		"type=Group": 1, "type=Group&id=" + group: 1, "type=User&id=" + group: 0, "id=" + bo.id + "&action=user.patch": 1,
+		"type=Group&since=" + at(time.Second): 1, "type=Group&until=" + at(time.Second): 0,
+		"type=User&action=user.patch&since=" + at(time.Second): 0, "type=User&action=user.patch&until=" + at(time.Second): 1,
+	} {
+		if got := count(query); got != want {
+			t.Errorf("%s finds %d, want %d", query, got, want)
+		}
+	}
+	// All of it can be taken along, page by page, each entry with its place in a chain of
+	// hashes, and the chains hold.
+	var whole []exported
+	for after := ""; ; {
+		page := must[struct {
+			Entries []exported
+			Next    string
+		}](t, w.get(t, "/admin/v1/audit?limit=5&after="+after, boss), 200)
+		whole = append(whole, page.Entries...)
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	links := map[string]int64{}
+	for i, e := range whole {
+		if links[e.Chain]++; e.Seq != whole[0].Seq+int64(i) || e.Chain == "" || e.N != links[e.Chain] || len(e.Hash) != 32 {
+			t.Errorf("entry %d: %+v", i, e)
+		}
+	}
+	report, err := audit.Verify(t.Context(), w.Store, storage.DefaultTenant, nil)
+	if err != nil || !report.OK() || report.Entries != int64(len(whole)) || report.Chains != len(links) || report.Unchained != 0 {
+		t.Errorf("verified: %+v, %v; %d were taken along, of %d chains", report, err, len(whole), len(links))
 	}
 	if r := w.get(t, "/admin/v1/audit", w.signIn(t, w.person(t, "cy")).Token); r.Status != 401 {
 		t.Errorf("somebody without the role: %d %s", r.Status, r.Body)

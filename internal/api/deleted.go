@@ -61,6 +61,7 @@ type RoleReference struct {
 // RestoreRequest is the body of POST /deleted-users/{id}/restore.
 type RestoreRequest struct {
 	UserName string   `json:"userName,omitempty"` // another one than before
+	SignIn   string   `json:"signIn,omitempty"`   // "userName": by that alone, whatever it was
 	Without  []string `json:"without,omitempty"`  // "roles", "groups"
 }
 
@@ -145,7 +146,10 @@ func (a *API) restoreUser(w http.ResponseWriter, r *http.Request, by auth.Princi
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	return a.restore(w, r, by, auth.PrincipalUser, body.UserName, body.Without)
+	if body.SignIn != "" && body.SignIn != "userName" {
+		return invalid("signIn: expected userName")
+	}
+	return a.restore(w, r, by, auth.PrincipalUser, body.Without, scim.Restoration{Name: body.UserName, ByUserName: body.SignIn != ""})
 }
 
 func (a *API) restoreGroup(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -153,18 +157,17 @@ func (a *API) restoreGroup(w http.ResponseWriter, r *http.Request, by auth.Princ
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	return a.restore(w, r, by, auth.PrincipalGroup, body.DisplayName, body.Without)
+	return a.restore(w, r, by, auth.PrincipalGroup, body.Without, scim.Restoration{Name: body.DisplayName})
 }
 
-func (a *API) restore(w http.ResponseWriter, r *http.Request, by auth.Principal, typ, name string, without []string) error {
+func (a *API) restore(w http.ResponseWriter, r *http.Request, by auth.Principal, typ string, without []string, how scim.Restoration) error {
 	for i, s := range without {
 		if s != "roles" && s != "groups" {
 			return invalid("without[" + strconv.Itoa(i) + "]: expected roles or groups")
 		}
 	}
-	res, err := a.Directory.Restore(r.Context(), by, a.Schemas.Type(typ), pathID(r), scim.Restoration{
-		Name: name, WithoutRoles: slices.Contains(without, "roles"), WithoutGroups: slices.Contains(without, "groups"),
-	})
+	how.WithoutRoles, how.WithoutGroups = slices.Contains(without, "roles"), slices.Contains(without, "groups")
+	res, err := a.Directory.Restore(r.Context(), by, a.Schemas.Type(typ), pathID(r), how)
 	if err != nil {
 		return restoreProblem(by, err)
 	}
@@ -178,6 +181,9 @@ func restoreProblem(by auth.Principal, err error) error {
 		p := &Problem{
 			Type: TypeNameTaken, Title: "The name is somebody else's by now", Status: http.StatusConflict, Attribute: e.Attr,
 			Detail: e.Attr + " is in use: give another one to restore under, or rename whoever has it",
+		}
+		if e.Attr == "emails" {
+			p.Detail = "an address to sign in by, in emails, is what somebody else signs in by: change it there, or restore with \"signIn\": \"userName\""
 		}
 		if e.ID != "" {
 			p.Holder = &Holder{ID: e.ID, Display: e.Name}

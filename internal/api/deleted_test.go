@@ -563,6 +563,7 @@ func TestDeletedList(t *testing.T) {
 // TestRetention: how long what is deleted is kept is for the tenant to say, within
 // bounds, and is recorded.
 func TestRetention(t *testing.T) {
+	shows(t, "B7")
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 		boss := w.fresh(t, admin)
@@ -595,6 +596,37 @@ func TestRetention(t *testing.T) {
 		}
 		w.advance(6 * time.Minute)
 		must[any](t, put(`{"deletedDays":8}`), 401)
+
+		// It is kept for as long as that and no longer, and another tenant keeps its own.
+		token := w.clientOf(t, "acme")
+		err := auth.CreateTenant(t.Context(), w.Store, auth.Principal{Kind: auth.Operator, Tenant: "acme"}, "Acme", w.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := w.pushed(t, token, "bo")
+		must[any](t, w.Do(t, "DELETE", "/Users/"+other.id, "", "Authorization", "Bearer "+token), 204)
+		left := func() (n int) {
+			t.Helper()
+			for _, tenant := range []storage.TenantID{storage.DefaultTenant, "acme"} {
+				if _, err := w.Provider.Sweep(t.Context(), tenant); err != nil {
+					t.Fatal(err)
+				}
+				count, err := w.Store.CountDeleted(t.Context(), tenant, auth.PrincipalUser)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += int(count)
+			}
+			return n
+		}
+		w.clock.Store(deleted.Add(7*24*time.Hour - time.Second).UnixMilli())
+		if n := left(); n != 2 {
+			t.Errorf("a second before the seven days are over: %d, want 2", n)
+		}
+		w.clock.Store(deleted.Add(7*24*time.Hour + time.Second).UnixMilli())
+		if n := left(); n != 1 {
+			t.Errorf("after seven days: %d, want that of the other tenant", n)
+		}
 	})
 }
 
@@ -673,5 +705,56 @@ func TestSweep(t *testing.T) {
 		if want := `roster_provisioning_operations_total{operation="purge",outcome="ok",resource_type="User"} 5`; !strings.Contains(metrics, want) {
 			t.Errorf("the metrics lack %s", want)
 		}
+	})
+}
+
+// TestRestoredWhole: who comes back has their own manager again, and what they sign in by;
+// an address that somebody else signs in by meanwhile is named, with whose it is (B7).
+func TestRestoredWhole(t *testing.T) {
+	shows(t, "B7")
+	onStores(t, func(t *testing.T, w *world) {
+		admin, chief := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "chief")
+		boss := w.fresh(t, admin)
+		made := must[account](t, w.account(t, boss, object{"signIn": "email", "user": object{"userName": "kim", "emails": []object{{"value": "kim@shop.example", "primary": true}},
+			schemas.EnterpriseUserURI: object{"manager": object{"value": chief.id}}}}), 201)
+		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+made.ID, ""), 204)
+		other := must[account](t, w.account(t, boss, object{"user": object{"userName": "kim@shop.example", "displayName": "Kim the Second"}}), 201)
+		restore := "/admin/v1/deleted-users/" + made.ID + "/restore"
+		problem := must[api.Problem](t, w.post(t, restore, boss, object{}), 409)
+		if problem.Type != api.TypeNameTaken || problem.Attribute != "emails" || problem.Holder == nil || *problem.Holder != (api.Holder{ID: other.ID, Display: "Kim the Second"}) {
+			t.Errorf("an address that is taken: %+v", problem)
+		}
+		if !strings.Contains(problem.Detail, `"signIn": "userName"`) || strings.Contains(problem.Detail, "kim@") {
+			t.Errorf("what to do about it: %s", problem.Detail)
+		}
+		// Either they do without the address, or somebody changes it there.
+		must[any](t, w.post(t, restore, boss, object{"signIn": "phone"}), 400)
+		must[any](t, w.post(t, restore, boss, object{"userName": "kim2"}), 409)
+		must[any](t, w.post(t, restore, boss, object{"signIn": "userName"}), 200)
+		if r := w.Do(t, "GET", "/Users/"+made.ID, ""); strings.Contains(r.Body, "signInBy") || !strings.Contains(r.Body, "kim@shop.example") {
+			t.Errorf("restored to sign in by user name: %s", r.Body)
+		}
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+other.ID, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"replace","path":"userName","value":"second"}]}`), 200)
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+made.ID, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"add","path":"`+schemas.RosterUserURI+`:signInBy","value":"email"}]}`), 200)
+		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+made.ID, ""), 204)
+		must[any](t, w.post(t, restore, boss, object{}), 200)
+		if m := w.user(t, made.ID).Enterprise.Manager; m.Value != chief.id {
+			t.Errorf("the manager is %+v", m)
+		}
+		w.advance(time.Minute)
+		if in := must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", object{"name": "KIM@shop.example", "password": made.Password}), 200); in.User != made.ID || in.Level != "limited" {
+			t.Errorf("signing in by the address, with the temporary password: %+v", in)
+		}
+
+		// And a user name that is somebody's address to sign in by.
+		bo := w.person(t, "bo@shop.example")
+		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+bo.id, ""), 204)
+		third := must[account](t, w.account(t, boss, object{"signIn": "email", "user": object{"userName": "third", "emails": []object{{"value": "bo@shop.example"}}}}), 201)
+		restore = "/admin/v1/deleted-users/" + bo.id + "/restore"
+		problem = must[api.Problem](t, w.post(t, restore, boss, object{}), 409)
+		if problem.Attribute != "userName" || problem.Holder == nil || *problem.Holder != (api.Holder{ID: third.ID, Display: "third"}) {
+			t.Errorf("a name that is an address by now: %+v", problem)
+		}
+		must[any](t, w.post(t, restore, boss, object{"userName": "bo", "signIn": "userName"}), 200)
 	})
 }

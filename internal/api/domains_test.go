@@ -2,14 +2,17 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/api"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 )
@@ -48,7 +51,7 @@ func proveAndMove(t *testing.T, w *world, dns *zone) {
 	if added.Name != "new.example" || added.Record == nil || added.Record.Type != "TXT" || !added.Verified.IsZero() {
 		t.Fatalf("added: %+v", added)
 	}
-	if r := w.post(t, "/admin/v1/domains/new.example/verify", fresh(), nil); r.Status != 409 {
+	if r := w.post(t, "/admin/v1/domains/new.example/verify", fresh(), nil); r.Status != 409 || !strings.Contains(r.Body, "record.value") {
 		t.Errorf("without the record: %d %s", r.Status, r.Body)
 	}
 	if r := w.post(t, "/admin/v1/domains/new.example/primary", fresh(), nil); r.Status != 409 {
@@ -89,4 +92,62 @@ func proveAndMove(t *testing.T, w *world, dns *zone) {
 	}
 	ana.name = "ana@new.example"
 	w.signIn(t, ana)
+}
+
+// TestDomainMoveGoesOn: a move is paused and resumed, goes on where it was when the process
+// that made it is gone.
+func TestDomainMoveGoesOn(t *testing.T) {
+	shows(t, "D2")
+	onStores(t, func(t *testing.T, w *world) {
+		admin := w.person(t, "admin", auth.GlobalAdministrator)
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		const users = 450 // more than two steps
+		var ops []object
+		for i := range users {
+			ops = append(ops, object{"method": "POST", "path": "/Users", "bulkId": fmt.Sprint(i), "data": object{"schemas": []string{schemas.UserURI}, "userName": fmt.Sprintf("u%d@old.example", i)}})
+		}
+		text, err := json.Marshal(object{"schemas": []string{"urn:ietf:params:scim:api:messages:2.0:BulkRequest"}, "Operations": ops})
+		if err != nil {
+			t.Fatal(err)
+		}
+		must[any](t, w.Do(t, "POST", "/Bulk", string(text)), 200)
+		move := must[api.DomainMove](t, w.post(t, "/admin/v1/domain-moves", boss.Token, object{"from": "old.example", "to": "default.roster.invalid"}), 201)
+		path := "/admin/v1/domain-moves/" + move.ID
+		step := func(process string) bool {
+			t.Helper()
+			more, err := w.Domains.Step(t.Context(), storage.DefaultTenant, move.ID, process)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return more
+		}
+		is := func(when, state string, least, most int) (moved int) {
+			t.Helper()
+			m := must[api.DomainMove](t, w.get(t, path, boss.Token), 200)
+			if moved = m.Moved; m.State != state || moved < least || moved > most || m.Total != users {
+				t.Errorf("%s: %+v, want it %s with %d to %d moved", when, m, state, least, most)
+			}
+			named := must[struct{ TotalResults int }](t, w.Do(t, "GET", "/Users?count=0&filter=userName+ew+%22@default.roster.invalid%22", ""), 200).TotalResults
+			if named != moved {
+				t.Errorf("%s: %d have their new names, want %d", when, named, moved)
+			}
+			return moved
+		}
+		step("first")
+		some := is("after a step", "running", 1, users-1)
+		must[any](t, w.post(t, path+"/pause", boss.Token, nil), 200)
+		if step("first") {
+			t.Error("a paused move goes on")
+		}
+		is("paused", "paused", some, some)
+		must[any](t, w.post(t, path+"/pause", boss.Token, nil), 409)
+		must[any](t, w.post(t, path+"/resume", boss.Token, nil), 200)
+		step("first")
+		is("resumed", "running", some+1, users-1)
+		w.advance(2 * time.Minute) // and the first process is not heard of any more
+		for step("second") {
+		}
+		is("taken over", "done", users, users)
+		must[any](t, w.post(t, path+"/resume", boss.Token, nil), 409)
+	})
 }

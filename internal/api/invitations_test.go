@@ -2,11 +2,15 @@ package api_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -93,8 +97,13 @@ func TestInvitation(t *testing.T) {
 				t.Errorf("the invitation is %v", s)
 			}
 
-			// An administrator: nothing but enrolment is open before that.
-			i = w.invite(t, admin, object{"email": "adm@out.example", "userName": "adm", "roles": []object{{"value": auth.UserAdministrator}}})
+			// An administrator, with all that the account is to have: nothing but enrolment is
+			// open before that.
+			staff := w.group(t, "staff")
+			i = w.invite(t, admin, object{"email": "adm@out.example", "userName": "adm", "title": "Head of IT",
+				schemas.EnterpriseUserURI: object{"department": "IT"}, schemas.RosterUserURI: object{"usageLocation": "se"},
+				"groups": []object{{"value": staff}},
+				"roles":  []object{{"value": auth.UserAdministrator, "endDate": w.now().Add(240 * time.Hour)}, {"value": auth.Auditor, "kind": "eligible"}}})
 			if r := try(linkSecret(t, i), object{"password": "elevenchars"}); r.Status != 400 {
 				t.Errorf("a password that is enough for others: %d %s", r.Status, r.Body)
 			}
@@ -106,8 +115,19 @@ func TestInvitation(t *testing.T) {
 				t.Errorf("before the enrolment: %d", r.Status)
 			}
 			adm := &person{id: a.User, name: "adm", password: goodPassword}
-			if r := w.get(t, "/scim/v2/Users", w.enrol(t, adm).Token); r.Status != 200 {
-				t.Errorf("after the enrolment: %d %s", r.Status, r.Body)
+			in := w.enrol(t, adm).Token
+			made := w.get(t, "/scim/v2/Users/"+a.User, in)
+			for _, text := range []string{`"title":"Head of IT"`, `"department":"IT"`, `"usageLocation":"SE"`, `"value":"` + staff + `"`} {
+				if made.Status != 200 || !strings.Contains(made.Body, text) {
+					t.Errorf("after the enrolment: %d %s, without %s", made.Status, made.Body, text)
+				}
+			}
+			kinds := map[string]bool{}
+			for _, h := range must[struct{ Holdings []holding }](t, w.get(t, "/auth/v1/roles", in), 200).Holdings {
+				kinds[h.Role] = h.Eligible
+			}
+			if diff := cmp.Diff(map[string]bool{auth.UserAdministrator: false, auth.Auditor: true}, kinds); diff != "" {
+				t.Errorf("the roles, and whether they are eligible (-want +got):\n%s", diff)
 			}
 
 			// Blocked until somebody unblocks it.
@@ -213,7 +233,12 @@ func TestInvitationByMail(t *testing.T) {
 					t.Fatalf("a letter without a link:\n%s", l.Text)
 				}
 				links[l.To] = append(links[l.To], m[1])
-				if l.To == "ada@out.example" && !strings.Contains(l.Text, "Välkommen ombord") {
+				switch {
+				case l.To == "bo@out.example" && (l.Language != "en" || !strings.Contains(l.Subject, "invited you")):
+					t.Errorf("the letter to somebody whose language is not known: %s, %s", l.Language, l.Subject)
+				case l.To == "ada@out.example" && (l.Language != "sv" || !strings.Contains(l.Subject, "har bjudit in dig") || !strings.Contains(l.HTML, `lang="sv"`)):
+					t.Errorf("the letter to somebody who reads Swedish: %s, %s\n%s", l.Language, l.Subject, l.HTML)
+				case l.To == "ada@out.example" && !strings.Contains(l.Text, "Välkommen ombord"):
 					t.Errorf("the letter:\n%s", l.Text)
 				}
 			}
@@ -232,4 +257,37 @@ func TestInvitationByMail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestInvitationRace: of 64 who accept at once one has an account and a session, and the
+// others have nothing.
+func TestInvitationRace(t *testing.T) {
+	shows(t, "B3")
+	onStoresWith(t, testserver.Options{NoMail: true, Server: trusting}, func(t *testing.T, w *world) {
+		admin := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator)).Token
+		link := linkSecret(t, w.invite(t, admin, object{"email": "race@out.example", "groups": []object{{"value": w.group(t, "staff")}}}))
+		var (
+			all      sync.WaitGroup
+			mu       sync.Mutex
+			statuses = map[int]int{}
+		)
+		for i := range 64 {
+			all.Go(func() {
+				body := fmt.Sprintf(`{"link":%q,"password":%q,"userName":"racer%d"}`, link, goodPassword, i)
+				r, err := w.Page(t.Context(), "POST", "/auth/v1/invitations/accept", body, "Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", i))
+				mu.Lock()
+				defer mu.Unlock()
+				if statuses[r.Status]++; err != nil || r.Status != 200 && strings.Contains(r.Body, "rostersession_") {
+					t.Errorf("%v, %d %s", err, r.Status, r.Body)
+				}
+			})
+		}
+		all.Wait()
+		if statuses[200] != 1 || statuses[401]+statuses[409]+statuses[503] != 63 {
+			t.Errorf("the answers were %v, want 200 once", statuses)
+		}
+		if r := w.Do(t, "GET", "/Users?count=0&filter="+url.QueryEscape(`userName sw "racer" or emails.value eq "race@out.example"`), ""); !strings.Contains(r.Body, `"totalResults":1,`) {
+			t.Errorf("accounts: %s", r.Body)
+		}
+	})
 }

@@ -1,11 +1,14 @@
 package api_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,11 +21,31 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// letters are the mails that were put into writes.
+// letters are the mails that were put into writes on one server, and what it counted.
 type letters struct {
-	mu   sync.Mutex
-	list []string
-	full error
+	mu      sync.Mutex
+	list    []string
+	full    error
+	overdue int // reviews
+}
+
+// onStoresTold is onStores for servers that tell letters of their own.
+func onStoresTold(t *testing.T, test func(*testing.T, *world, *letters)) {
+	t.Helper()
+	t.Parallel()
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			post := &letters{}
+			test(t, begin(t, testserver.Options{Open: open, Access: func(d *access.Desk) { d.Tell, d.Overdue = post.tell, post.count }}), post)
+		})
+	}
+}
+
+func (l *letters) count(overdue int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.overdue = overdue
 }
 
 // tell notes a mail beside the write, and in it as an item, so that a write that fails
@@ -72,8 +95,7 @@ func (w *world) reach(t *testing.T, p *person, name, language string) {
 // TestRequestLetters: who may give a role is told that it is asked for, and who asked is
 // told of the decision, if and only if it is written.
 func TestRequestLetters(t *testing.T) {
-	var post letters
-	onStoresWith(t, testserver.Options{Access: func(d *access.Desk) { d.Tell = post.tell }}, func(t *testing.T, w *world) {
+	onStoresTold(t, func(t *testing.T, w *world, post *letters) {
 		admin, helper, silent, bo := w.person(t, "admin"), w.person(t, "helper"), w.person(t, "silent"), w.person(t, "bo")
 		w.reach(t, admin, "Ada Min", "sv")
 		w.reach(t, helper, "Hal Per", "")
@@ -118,15 +140,7 @@ func TestRequestLetters(t *testing.T) {
 // closed; when it is overdue, who began it is told too, and the count says so.
 func TestReminders(t *testing.T) {
 	shows(t, "B5")
-	var (
-		post    letters
-		mu      sync.Mutex
-		overdue int
-	)
-	onStoresWith(t, testserver.Options{Access: func(d *access.Desk) {
-		d.Tell = post.tell
-		d.Overdue = func(n int) { mu.Lock(); defer mu.Unlock(); overdue = n }
-	}}, func(t *testing.T, w *world) {
+	onStoresTold(t, func(t *testing.T, w *world, post *letters) {
 		admin, ana, bo, cy := w.person(t, "admin"), w.person(t, "ana"), w.person(t, "bo"), w.person(t, "cy")
 		for _, p := range []*person{admin, ana, bo, cy} {
 			w.reach(t, p, p.name, "")
@@ -163,10 +177,10 @@ func TestReminders(t *testing.T) {
 			if diff := cmp.Diff(want, look()); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", when, diff)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			if overdue != count {
-				t.Errorf("%s: %d are overdue, want %d", when, overdue, count)
+			post.mu.Lock()
+			defer post.mu.Unlock()
+			if post.overdue != count {
+				t.Errorf("%s: %d are overdue, want %d", when, post.overdue, count)
 			}
 		}
 		expect("at once", 0, 0)
@@ -216,3 +230,55 @@ func TestRequestMail(t *testing.T) {
 		t.Error("without mail, or an address of the server, somebody is told")
 	}
 }
+
+// TestReminderMail: a reminder of a review, and what was decided about a request, arrive as
+// mail, each in the language of who reads it (B5).
+func TestReminderMail(t *testing.T) {
+	shows(t, "B5")
+	t.Parallel()
+	for name, open := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var post atomic.Pointer[letterWriter]
+			w := begin(t, testserver.Options{Open: open, Access: func(d *access.Desk) {
+				d.Tell = func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error {
+					return (*post.Load())(tx, tenant, to, language, kind, fields, now)
+				}
+			}})
+			write := letterWriter(access.Post(w.Mail, "https://roster.example", slog.New(slog.DiscardHandler)))
+			post.Store(&write)
+			admin, ana, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "ana"), w.person(t, "bo")
+			w.reach(t, ana, "Ana Ek", "sv-SE")
+			w.reach(t, bo, "Bo Ek", "en")
+			w.grant(t, storage.DefaultTenant, ana.id, auth.GlobalAdministrator)
+			boss := w.stepUp(t, admin, w.mfa(t, admin))
+			role := w.create(t, boss.Token, "/Roles", `{"value":"crew","display":"Crew"}`)
+			w.assign(t, boss.Token, w.Users(t, 1)[0], role, "")
+			w.review(t, boss.Token, object{"title": "Crew of June", "roles": []string{role}, "reviewers": []string{ana.id}, "due": w.now().Add(48 * time.Hour), "remindDays": 7})
+			if err := w.Access.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			asked := w.ask(t, w.signIn(t, bo).Token, object{"role": role, "reason": "summer"})
+			boss = w.stepUp(t, admin, boss)
+			must[any](t, w.decide(t, asked.ID, boss.Token, "approve", "welcome"), 200)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			got := map[string]bool{}
+			for _, l := range w.Outbox.Letters(ctx, 3) {
+				line := l.To + " " + l.Language
+				for _, text := range []string{"Crew of June", "summer", "welcome"} {
+					if strings.Contains(l.Text, text) && strings.Contains(l.HTML, text) {
+						line += " " + text
+					}
+				}
+				got[line] = true
+			}
+			want := map[string]bool{"ana@x.example sv Crew of June": true, "ana@x.example sv summer": true, "bo@x.example en welcome": true}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the letters (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+type letterWriter func(storage.ItemWriter, storage.TenantID, string, string, string, map[string]string, time.Time) error

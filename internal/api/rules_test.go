@@ -18,7 +18,7 @@ import (
 // applies to and nobody else; one that only reports does nothing; the account for
 // emergencies is exempt, and its use is counted.
 func TestRules(t *testing.T) {
-	shows(t, "D4")
+	shows(t, "B9", "D4")
 	onStoresWith(t, testserver.Options{Server: trusting}, testRules)
 }
 
@@ -119,6 +119,53 @@ func testRules(t *testing.T, w *world) {
 
 	must[any](t, w.send(t, "DELETE", "/admin/v1/rules/"+rule.ID, "", "Authorization", "Bearer "+fresh()), 204)
 	must[signedIn](t, at(cafe, admin), 200)
+}
+
+// TestRuleConditions: each thing that a rule may look at makes the difference at the
+// sign-in: a role, a group, a network, a program or place that is new, and how long ago the
+// last sign-in was (D4).
+func TestRuleConditions(t *testing.T) {
+	shows(t, "D4")
+	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
+		admin, bo, cy := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo"), w.person(t, "cy")
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
+		w.assign(t, boss.Token, bo.id, role, "")
+		group := w.group(t, "night", bo.id)
+		level := func(p *person, from, agent string) string {
+			t.Helper()
+			w.advance(time.Minute)
+			return must[signedIn](t, w.send(t, "POST", "/auth/v1/sign-in", fmt.Sprintf(`{"name":%q,"password":%q}`, p.name, p.password),
+				"Content-Type", "application/json", "X-Forwarded-For", from, "User-Agent", agent), 200).Level
+		}
+		const office, cafe = "192.0.2.1", "198.51.100.1"
+		level(bo, office, "a")
+		level(cy, office, "a")
+		for what, c := range map[string]struct {
+			when    object
+			applies func() string
+			not     func() string
+		}{
+			"role":    {object{"roles": []string{role}}, func() string { return level(bo, office, "a") }, func() string { return level(cy, office, "a") }},
+			"group":   {object{"groups": []string{group}}, func() string { return level(bo, office, "a") }, func() string { return level(cy, office, "a") }},
+			"network": {object{"networks": []string{"198.51.100.0/24"}}, func() string { return level(bo, cafe, "a") }, func() string { return level(bo, office, "a") }},
+			"program": {object{"newDevice": true}, func() string { return level(bo, office, "another") }, func() string { return level(bo, office, "a") }},
+			"age": {object{"idleDays": 5}, func() string { w.advance(5 * 24 * time.Hour); return level(bo, office, "a") },
+				func() string { w.advance(4 * 24 * time.Hour); return level(bo, office, "a") }},
+		} {
+			boss = w.mfa(t, admin)
+			rule := must[struct{ ID string }](t, w.post(t, "/admin/v1/rules", boss.Token, object{"name": what, "state": "on", "when": c.when, "then": "passcode"}), 201)
+			level(bo, office, "a") // not long ago, whatever went before
+			if got := c.not(); got != "password" {
+				t.Errorf("%s: where the rule does not apply the session is %s", what, got)
+			}
+			if got := c.applies(); got != "limited" {
+				t.Errorf("%s: where the rule applies the session is %s", what, got)
+			}
+			boss = w.mfa(t, admin)
+			must[any](t, w.delete(t, "/admin/v1/rules/"+rule.ID, boss.Token), 204)
+		}
+	})
 }
 
 // TestRuleErrors: what is wrong with a rule is named, its values are not.

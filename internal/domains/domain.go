@@ -208,11 +208,11 @@ func (k *Keeper) look(ctx context.Context, d *Domain) error {
 	found, err := k.Resolver.LookupTXT(ctx, d.Record()+".")
 	switch e, isDNS := errors.AsType[*net.DNSError](err); {
 	case isDNS && e.IsNotFound:
-		return &ProofError{"there is no TXT record at " + d.Record() + " yet: add one with the value of challenge, and wait until DNS has it"}
+		return &ProofError{"there is no TXT record at " + d.Record() + " yet: add one with the value in record.value, and wait until DNS has it"}
 	case err != nil:
 		return ErrUnreachable
 	case !slices.ContainsFunc(found, func(text string) bool { return strings.TrimSpace(text) == d.Challenge }):
-		return &ProofError{"none of the TXT records at " + d.Record() + " has the value of challenge: correct it, and wait until DNS has it"}
+		return &ProofError{"none of the TXT records at " + d.Record() + " has the value in record.value: correct it, and wait until DNS has it"}
 	}
 	return nil
 }

@@ -147,7 +147,7 @@ func TestVerify(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		refused("NXDOMAIN", "add one with the value of challenge")
+		refused("NXDOMAIN", "add one with the value in record.value")
 		d.dns.set("example.com", dom.Challenge)
 		refused("a record elsewhere", "add one")
 		d.dns.set(dom.Record(), "v=spf1 -all", "roster-challenge=somebody else's", dom.Challenge+"x", dom.Challenge[:20])

@@ -1,6 +1,7 @@
 package mongo
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,10 @@ func TestFerretDB(t *testing.T) {
 		slow = "FerretDB takes too long to make 400 large documents, which is all that is against it"
 	)
 	server := mongotest.StartFerretDB(t)
+	// Without the test's leave it is refused, whatever else is allowed.
+	if _, err := Open(t.Context(), server.URI("roster"), Options{AllowStandalone: true}); err == nil || !strings.Contains(err.Error(), "the server is FerretDB") {
+		t.Errorf("got %v, want FerretDB refused", err)
+	}
 	storagetest.RunSequential(t, func(t *testing.T) storage.Store {
 		return open(t, server.URI(server.NewDatabase(t)), Options{AllowStandalone: true, AllowLookalike: true, QueryTimeout: time.Minute})
 	}, map[string]string{

@@ -23,7 +23,7 @@ type resourceInfo struct{ typ, name string }
 // infos reads live users and groups by id.
 func (s *Store) infos(ctx context.Context, tenant string, types any, ids []string) (map[string]resourceInfo, error) {
 	found := make(map[string]resourceInfo, len(ids))
-	for portion := range slices.Chunk(ids, inPortion) {
+	for portion := range slices.Chunk(ids, inPortion+1) { // a portion of members, and their group
 		in := make(bson.A, len(portion))
 		for i, id := range portion {
 			in[i] = key(tenant, id)
@@ -31,7 +31,7 @@ func (s *Store) infos(ctx context.Context, tenant string, types any, ids []strin
 		err := s.each(ctx, resources, append(byIDs(tenant, in), bson.E{Key: fType, Value: types}), func(raw bson.Raw) error {
 			found[text(raw, fResource)] = resourceInfo{text(raw, fType), text(raw, fName)}
 			return nil
-		}, look().fields(only(fResource, fType, fName)).batch(inPortion+1))
+		}, look().fields(only(fResource, fType, fName)).batch(inPortion+2))
 		if err != nil {
 			return nil, err
 		}

@@ -81,6 +81,14 @@ func TestServersRefused(t *testing.T) {
 		"a weak default":              {mongotest.Config{DefaultWriteConcern: 1}, Options{}, "defaultWriteConcern"},
 		"a default with another rule": {mongotest.Config{DefaultWriteConcern: "dc1"}, Options{}, "defaultWriteConcern"},
 		"a default of majority":       {mongotest.Config{DefaultWriteConcern: "majority"}, Options{}, ""},
+		"a default outside journals":  {mongotest.Config{Unjournaled: true}, Options{}, "j: false"},
+		"reads that may be lost":      {mongotest.Config{DefaultReadConcern: "available"}, Options{}, "defaultReadConcern"},
+		"reads of a majority":         {mongotest.Config{DefaultReadConcern: "majority"}, Options{}, ""},
+		"a sharded cluster":           {mongotest.Config{Router: true}, Options{}, ""},
+		"… with a weak default":       {mongotest.Config{Router: true, DefaultWriteConcern: 1}, Options{}, "defaultWriteConcern"},
+		"MongoDB 5":                   {mongotest.Config{Version: "5.0.31"}, Options{}, "expected 6.0 or newer"},
+		"MongoDB 6":                   {mongotest.Config{Version: "6.0.0"}, Options{}, ""},
+		"MongoDB 8":                   {mongotest.Config{Version: "8.0.0"}, Options{}, ""},
 		"with a password":             {mongotest.Config{Username: "roster", Password: "swordfish"}, Options{}, ""},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -97,6 +105,23 @@ func TestServersRefused(t *testing.T) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestDefaultsUnread: a user who may not read the cluster's defaults is no reason not
+// to start; that they were not read is said. Any other failure is a reason.
+func TestDefaultsUnread(t *testing.T) {
+	server := mongotest.StartDouble(t, mongotest.Config{})
+	var log bytes.Buffer
+	opt := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	server.Fail(mongotest.Failure{Command: "getDefaultRWConcern", Code: codeUnauthorized})
+	open(t, server.URI("roster"), opt).Close()
+	if !strings.Contains(log.String(), "default write concern could not be read back") {
+		t.Errorf("the log says %q", &log)
+	}
+	server.Fail(mongotest.Failure{Command: "getDefaultRWConcern", Code: 8})
+	if s, err := Open(t.Context(), server.URI("roster"), opt); err == nil || !strings.Contains(err.Error(), "read the cluster's defaults back") {
+		t.Errorf("got %v, %v, want an error", s, err)
 	}
 }
 
@@ -158,16 +183,13 @@ func TestMigrationsRace(t *testing.T) {
 }
 
 // TestShardKeys: behind the router of a sharded cluster the collections that grow
-// get the index that sharding them needs, however often.
+// get the index that sharding them needs, however often, and writes are transactions.
 func TestShardKeys(t *testing.T) {
-	server := mongotest.Start(t)
-	s := open(t, server.URI(server.NewDatabase(t)), Options{})
+	server := mongotest.StartDouble(t, mongotest.Config{Router: true})
+	s := open(t, server.URI("roster"), Options{})
 	defer s.Close()
-	s.can.shards = true
-	for range 2 {
-		if err := s.migrate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+	if err := s.migrate(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	for _, c := range indexes {
 		specs, err := s.db.Collection(c.collection).Indexes().ListSpecifications(t.Context())
@@ -177,6 +199,37 @@ func TestShardKeys(t *testing.T) {
 		has := slices.ContainsFunc(specs, func(x mongo.IndexSpecification) bool { return x.Name == "t_1__id_1" })
 		if want := slices.Contains([]string{resources, keys, rows, items}, c.collection); has != want {
 			t.Errorf("%s has an index by shard key: %v, want %v", c.collection, has, want)
+		}
+	}
+	ana, failed := newUser(s, 1, "ana"), errors.New("failed")
+	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		if err := errors.Join(tx.Create(ana), tx.Audit(entryOf(ana, 1))); err != nil {
+			return err
+		}
+		if _, err := tx.Get("User", ana.ID); err != nil { // so that it is sent
+			return err
+		}
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Fatalf("got %v, want the error of fn", err)
+	}
+	if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", ana.ID); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Get of what was undone: got %v, want ErrNotFound", err)
+	}
+	if err := create(t.Context(), s, ana); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestIndexesBeginWithTenant: so that a request of one tenant asks one shard and reads
+// nothing of others. What expires is found for all tenants at once.
+func TestIndexesBeginWithTenant(t *testing.T) {
+	for _, c := range indexes {
+		for _, k := range append(slices.Clip(c.keys), shardKey) {
+			if k[0].Key != fTenant && (c.collection != items || k[0].Key != fExpires) {
+				t.Errorf("%s has an index that begins with %s", c.collection, k[0].Key)
+			}
 		}
 	}
 }

@@ -136,6 +136,9 @@ func (s *Store) deriveAnew(ctx context.Context, tenant storage.TenantID, t *sche
 		w := newShadow()
 		x := newIndex(string(tenant), t, attrs, w)
 		now, had := w.bytes(), texts(raw, fKeys)
+		if !storage.HasTimes(t) { // a tenant may have added to it, which only its own type knows
+			now = bson.Raw(raw.Lookup(fShadow).Value)
+		}
 		unique := min(int(number(raw, fUnique)), len(had))
 		keys := append(had[:unique:unique], x.keys[len(x.unique):]...)
 		if bytes.Equal(now, raw.Lookup(fShadow).Value) && slices.Equal(keys, had) {

@@ -136,7 +136,11 @@ func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
 			}
 		}
 	}
-	if now := j.bytes(); !bytes.Equal(now, shadow) || !slices.Equal(from.lookup, to.lookup) {
+	now := j.bytes()
+	if !storage.HasTimes(rt) { // a tenant may have added to it, which only its own type knows
+		now = shadow
+	}
+	if !bytes.Equal(now, shadow) || !slices.Equal(from.lookup, to.lookup) {
 		return exec(c, `UPDATE resource SET shadow = ?, keys = ? WHERE n = ?`, now, to.pack(), n)
 	}
 	return nil

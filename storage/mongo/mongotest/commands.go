@@ -36,6 +36,7 @@ func init() { // explain refers to it
 		"saslStart":           {run: saslStart, open: true},
 		"saslContinue":        {run: saslContinue, open: true},
 		"getDefaultRWConcern": {run: getDefaultRWConcern},
+		"replSetInitiate":     {run: replSetInitiate},
 
 		"create":          {run: createCollection, write: true, transactional: true},
 		"drop":            {run: dropCollection, write: true},

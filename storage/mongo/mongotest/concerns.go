@@ -1,6 +1,7 @@
 package mongotest
 
 import (
+	"cmp"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -110,9 +111,14 @@ func getDefaultRWConcern(r *request) (bson.D, error) {
 	if r.double.config.DefaultWriteConcern != nil {
 		w, source = r.double.config.DefaultWriteConcern, "global"
 	}
+	write := bson.D{{Key: "w", Value: w}, {Key: "wtimeout", Value: int32(0)}}
+	if r.double.config.Unjournaled {
+		write = append(write, bson.E{Key: "j", Value: false})
+		source = "global"
+	}
 	return bson.D{
-		{Key: "defaultReadConcern", Value: bson.D{{Key: "level", Value: "local"}}},
-		{Key: "defaultWriteConcern", Value: bson.D{{Key: "w", Value: w}, {Key: "wtimeout", Value: int32(0)}}},
+		{Key: "defaultReadConcern", Value: bson.D{{Key: "level", Value: cmp.Or(r.double.config.DefaultReadConcern, "local")}}},
+		{Key: "defaultWriteConcern", Value: write},
 		{Key: "defaultWriteConcernSource", Value: source},
 		{Key: "defaultReadConcernSource", Value: "implicit"},
 	}, nil

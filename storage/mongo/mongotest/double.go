@@ -20,13 +20,22 @@ type Config struct {
 	// Standalone makes the double a server that belongs to no replica set, and
 	// so knows neither transactions nor retryable writes.
 	Standalone bool
+	// Router makes the double say that it is a mongos, the router of a sharded
+	// cluster. It has no shards: it does all that a replica set of one does.
+	Router bool
 	// Username and Password are what clients have to authenticate with
 	// (SCRAM-SHA-256, against the admin database) when they are set.
 	Username, Password string
 	// DefaultWriteConcern is the w that the cluster's default write concern is
 	// said to have: a number or a string. Nil is "majority".
 	DefaultWriteConcern any
-	// Version is the server version that is reported; by default 7.0.0.
+	// Unjournaled makes the default write concern one with j: false.
+	Unjournaled bool
+	// DefaultReadConcern is the level of the cluster's default read concern; by
+	// default "local".
+	DefaultReadConcern string
+	// Version is the server version that is reported; by default 7.0.0. The wire
+	// version follows from it.
 	Version string
 	// TransactionIdle is how long a transaction may go without a command before
 	// it is aborted; by default 20 seconds, for a busy machine may take long
@@ -81,7 +90,7 @@ func StartDouble(tb testing.TB, c Config) *Double {
 	tb.Cleanup(d.Stop)
 	d.Server = Server{Kind: KindDouble, Version: c.Version, address: address{before: "mongodb://" + d.address}}
 	options := url.Values{}
-	if !c.Standalone {
+	if !c.Standalone && !c.Router {
 		options.Set("replicaSet", replicaSet)
 	}
 	if c.Username != "" {

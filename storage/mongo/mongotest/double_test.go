@@ -3,7 +3,10 @@ package mongotest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +36,63 @@ func TestNamedServer(t *testing.T) {
 	names, err := connect(t, d.URI("admin")).ListDatabaseNames(t.Context(), bson.D{})
 	if err != nil || slices.Contains(names, database) {
 		t.Errorf("after the test there are %q, %v", names, err)
+	}
+}
+
+// fakeMongod has the arguments of the program that TestFakeMongod is.
+const fakeMongod = "ROSTER_TEST_FAKE_MONGOD"
+
+// TestFakeMongod is the mongod of TestMongodOnThePath, in a process of its own.
+func TestFakeMongod(t *testing.T) {
+	args := strings.Fields(os.Getenv(fakeMongod))
+	if len(args) == 0 {
+		return // nobody is to be it
+	}
+	i := slices.Index(args, "--port")
+	if i < 0 || !slices.Contains(args, "--replSet") || !slices.Contains(args, "--dbpath") {
+		t.Fatalf("mongod was started with %q", args)
+	}
+	mongotest.StartDouble(t, mongotest.Config{Addr: "127.0.0.1:" + args[i+1], Version: "8.0.4"})
+	select {} // it ends by a signal
+}
+
+// TestMongodOnThePath: a mongod on the PATH is started as a replica set and is what
+// tests run on, unless the environment names a server; it ends with the test.
+func TestMongodOnThePath(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\n%s=\"$*\" exec '%s' -test.run='^TestFakeMongod$'\n", fakeMongod, self)
+	if err := os.WriteFile(filepath.Join(bin, "mongod"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin)
+	t.Setenv(mongotest.EnvURI, "")
+	var uri string
+	t.Run("test", func(t *testing.T) {
+		s := mongotest.Start(t)
+		if s.Kind != mongotest.KindMongod || s.Version != "8.0.4" || s.String() != "mongod 8.0.4 from the PATH" {
+			t.Errorf("started %s", s)
+		}
+		if got := ids(t, collection(t, s, `{"_id": "a"}`), `{}`); got != "a" {
+			t.Errorf("found %q", got)
+		}
+		uri = s.URI("admin")
+	})
+	c, err := mongo.Connect(options.Client().ApplyURI(uri).SetServerSelectionTimeout(200 * time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Disconnect(context.Background()) }()
+	if err := c.Ping(t.Context(), nil); err == nil {
+		t.Error("mongod goes on after the test")
+	}
+	d := mongotest.StartDouble(t, mongotest.Config{})
+	t.Setenv(mongotest.EnvURI, d.URI(""))
+	if s := mongotest.Start(t); s.Kind != mongotest.KindURI {
+		t.Errorf("with a server named by the environment: started %s", s)
 	}
 }
 

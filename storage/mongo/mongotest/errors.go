@@ -18,6 +18,7 @@ const (
 	typeMismatch                 = 14
 	authenticationFailed         = 18
 	illegalOperation             = 20
+	alreadyInitialized           = 23
 	namespaceNotFound            = 26
 	indexNotFound                = 27
 	conflictingUpdateOperators   = 40
@@ -58,6 +59,7 @@ const (
 
 var codeNames = map[int32]string{
 	internalError:              "InternalError",
+	alreadyInitialized:         "AlreadyInitialized",
 	badValue:                   "BadValue",
 	failedToParse:              "FailedToParse",
 	unauthorized:               "Unauthorized",

@@ -22,7 +22,11 @@ func hello(r *request) (bson.D, error) {
 		return nil, err
 	}
 	reply := bson.D{{Key: "isWritablePrimary", Value: true}, {Key: "ismaster", Value: true}, {Key: "helloOk", Value: true}}
-	if addr := r.double.address; !r.double.config.Standalone {
+	switch addr := r.double.address; {
+	case r.double.config.Standalone:
+	case r.double.config.Router:
+		reply = append(reply, bson.E{Key: "msg", Value: "isdbgrid"}, bson.E{Key: "logicalSessionTimeoutMinutes", Value: int32(30)})
+	default:
 		reply = append(reply,
 			bson.E{Key: "setName", Value: replicaSet},
 			bson.E{Key: "setVersion", Value: int32(1)},
@@ -41,8 +45,26 @@ func hello(r *request) (bson.D, error) {
 		bson.E{Key: "maxWriteBatchSize", Value: int32(maxBatch)},
 		bson.E{Key: "localTime", Value: bson.NewDateTimeFromTime(time.Now())},
 		bson.E{Key: "minWireVersion", Value: int32(0)},
-		bson.E{Key: "maxWireVersion", Value: int32(21)}, // MongoDB 7.0
+		bson.E{Key: "maxWireVersion", Value: wireVersion(r.double.config.Version)},
 		bson.E{Key: "readOnly", Value: false}), nil
+}
+
+// wireVersion is what the first release of a major version reports.
+func wireVersion(version string) int32 {
+	major, _, _ := strings.Cut(version, ".")
+	if wire, ok := map[string]int32{"5": 13, "6": 17, "8": 25}[major]; ok {
+		return wire
+	}
+	return 21 // MongoDB 7.0
+}
+
+// replSetInitiate has nothing left to do: a double is a replica set from the beginning,
+// or never.
+func replSetInitiate(r *request) (bson.D, error) {
+	if r.double.config.Standalone || r.double.config.Router {
+		return nil, errorf(commandNotFound, "no such command: 'replSetInitiate'")
+	}
+	return nil, errorf(alreadyInitialized, "already initialized")
 }
 
 func buildInfo(r *request) (bson.D, error) {

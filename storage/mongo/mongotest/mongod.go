@@ -3,6 +3,7 @@ package mongotest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -81,7 +82,8 @@ func initiate(addr string, ended <-chan struct{}) error {
 	admin := c.Database("admin")
 	members := bson.A{bson.D{{Key: "_id", Value: 0}, {Key: "host", Value: addr}}}
 	set := bson.D{{Key: "_id", Value: replicaSet}, {Key: "members", Value: members}}
-	if err := admin.RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: set}}).Err(); err != nil {
+	err = admin.RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: set}}).Err()
+	if e, ok := errors.AsType[mongo.CommandError](err); err != nil && (!ok || e.Code != alreadyInitialized) {
 		return err
 	}
 	for {
