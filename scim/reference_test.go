@@ -12,6 +12,7 @@ import (
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -201,4 +202,42 @@ func (w *world) entriesOf(id string) (list []storage.AuditEntry) {
 		}
 	}
 	return list
+}
+
+// TestReportsKeepWhatTheTenantAdds: what an extension of the tenant's own says of users is
+// theirs when their manager goes and comes back.
+func TestReportsKeepWhatTheTenantAdds(t *testing.T) {
+	s := testserver.Start(t, testserver.Options{})
+	p := newProcess(t, s)
+	if err := p.Define(t.Context(), operator(), tagged(schemas.AttributeDefinition{Name: "colour"})); err != nil {
+		t.Fatal(err)
+	}
+	boss, err := p.create("boss", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hand, err := p.Create(t.Context(), operator(), p.user(), map[string]any{"userName": "hand", tagURN: map[string]any{"colour": "red"},
+		schemas.EnterpriseUserURI: map[string]any{"manager": map[string]any{"value": boss.ID}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, manager bool) {
+		t.Helper()
+		r, err := p.Get(t.Context(), operator(), p.user(), hand.ID)
+		if err != nil || !strings.Contains(string(r.Doc), `"colour":"red"`) || strings.Contains(string(r.Doc), boss.ID) != manager {
+			t.Errorf("%s: %s, %v", when, r.Doc, err)
+		}
+		if n, err := p.count(tagURN + `:colour eq "red"`); n != 1 || err != nil {
+			t.Errorf("%s %d users are red, %v", when, n, err)
+		}
+	}
+	check("at first", true)
+	if err := p.Delete(t.Context(), operator(), p.Schemas.Type("User"), boss.ID, scim.Precondition{}); err != nil {
+		t.Fatal(err)
+	}
+	check("without a manager", false)
+	if _, err := p.Restore(t.Context(), operator(), p.Schemas.Type("User"), boss.ID, scim.Restoration{}); err != nil {
+		t.Fatal(err)
+	}
+	check("with the manager", true)
 }
