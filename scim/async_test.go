@@ -152,6 +152,7 @@ func mixed(n int) []string {
 		patch("/Groups/bulkId:g", `{"op":"add","path":"members","value":[{"value":"bulkId:x"}]}`), // is one
 		patch("/Groups/bulkId:g", `{"op":"remove","path":"members[value eq \"bulkId:x\"]"}`),
 		user("d", ""), user("e", ""),
+		strings.ReplaceAll(managed("p", "q"), "circle-", name), strings.ReplaceAll(managed("q", "p"), "circle-", name),
 	}
 }
 
@@ -170,7 +171,7 @@ func TestAsyncInterrupted(t *testing.T) {
 			for i, s := range want {
 				short[i] = s[:3]
 			}
-			if got := strings.Join(short, " "); got != "201 201 201 201 201 201 200 200 409 204 201 201 200 200 201 201" {
+			if got := strings.Join(short, " "); got != "201 201 201 201 201 201 200 200 409 204 201 201 200 200 201 201 201 201" {
 				t.Fatal(got)
 			}
 			for n := 2; ; n++ {
@@ -213,7 +214,7 @@ func TestAsyncInterrupted(t *testing.T) {
 					_, name, _ := strings.Cut(u.UserName, "-")
 					state = append(state, fmt.Sprintf("%s%v%d", name, u.Active, len(u.Groups)))
 				}
-				if got := strings.Join(state, " "); got != "afalse0 ctrue1 dtrue0 etrue0 secrettrue0 xtrue0 ytrue0" {
+				if got := strings.Join(state, " "); got != "afalse0 ctrue1 dtrue0 etrue0 ptrue0 qtrue0 secrettrue0 xtrue0 ytrue0" {
 					t.Errorf("interrupted at write %d (made: %v): %s", n/2, l.store.made, got)
 				}
 				if t.Failed() {

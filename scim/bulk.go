@@ -274,7 +274,6 @@ func (b *bulk) run() {
 		together = nil
 		clear(names)
 	}
-	b.closeCircles()
 	for _, o := range b.ops {
 		if b.stop != nil {
 			return
@@ -297,7 +296,9 @@ func (b *bulk) run() {
 			flush()
 		}
 	}
-	flush()
+	if flush(); b.stop == nil {
+		b.link() // what an earlier process created
+	}
 }
 
 // alone reports whether an operation has to wait for those before it. names are unique

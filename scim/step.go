@@ -306,17 +306,3 @@ func (o *bulkOperation) resume(n outcome) {
 		o.res = &storage.Resource{Type: o.t.Name, ID: n.ID, Version: n.Version}
 	}
 }
-
-// closeCircles links what an earlier process has created without all it refers to.
-func (b *bulk) closeCircles() {
-	for _, o := range slices.Clone(b.unlinked) {
-		for _, ref := range o.cut {
-			if c := b.creates[ref]; c != nil && !c.done && b.stop == nil {
-				b.do(c)
-			}
-		}
-	}
-	if b.stop == nil {
-		b.link()
-	}
-}
