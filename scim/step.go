@@ -28,10 +28,10 @@ type outcome struct {
 	ID      string `json:"id,omitzero"` // of the resource
 	Version int64  `json:"version,omitzero"`
 	Error   *Error `json:"error,omitzero"`
-	// Cut are the bulkIds that it was created without, Linked that it has been given
+	// Cut are the bulkIds that it was created without, Second that it has been given
 	// what they refer to, or could not be.
 	Cut    []string `json:"cut,omitzero"`
-	Linked bool     `json:"linked,omitzero"`
+	Second bool     `json:"second,omitzero"`
 }
 
 // stepKind is that of the items in which outcomes stand; their key is the request's id.
@@ -56,7 +56,7 @@ type steps struct {
 type step struct {
 	*steps
 	o       *bulkOperation
-	linked  bool
+	second  bool
 	id      string    // of the resource, if it is known before
 	with    []outcome // what is written down too
 	written bool
@@ -103,7 +103,7 @@ type witness struct {
 
 func (w *witness) Audit(e storage.AuditEntry) error {
 	w.changed = true
-	if o := w.step.o; e.Version > 0 && e.Type == o.t.Name && (o.method == http.MethodPost && !w.step.linked || e.ID == o.id) {
+	if o := w.step.o; e.Version > 0 && e.Type == o.t.Name && (o.method == http.MethodPost && !w.step.second || e.ID == o.id) {
 		w.own.ID, w.own.Version = e.ID, e.Version
 	}
 	return w.Tx.Audit(e)
@@ -111,12 +111,12 @@ func (w *witness) Audit(e storage.AuditEntry) error {
 
 // put writes the step down.
 func (s *step) put(tx storage.Tx, own outcome) error {
-	own.Index, own.Linked = s.o.index, s.linked
-	if !s.linked {
+	own.Index, own.Second = s.o.index, s.second
+	if !s.second {
 		own.Cut = s.o.cut
 	}
 	name := strconv.Itoa(own.Index)
-	if s.linked {
+	if s.second {
 		name += "/link"
 	}
 	return s.save(tx, name, append(slices.Clone(s.with), own))
@@ -140,11 +140,11 @@ func (s *steps) save(tx storage.Tx, name string, list []outcome) error {
 }
 
 // context is that in which an operation is carried out.
-func (b *bulk) context(o *bulkOperation, linked bool) context.Context {
+func (b *bulk) context(o *bulkOperation, second bool) context.Context {
 	if b.steps == nil {
 		return b.ctx
 	}
-	o.step = &step{steps: b.steps, o: o, linked: linked, with: b.steps.unsaved}
+	o.step = &step{steps: b.steps, o: o, second: second, with: b.steps.unsaved}
 	return context.WithValue(auth.WithRequestID(b.ctx, fmt.Sprintf("%s:%d", b.steps.txn, o.index)), stepKey{}, o.step)
 }
 
@@ -165,7 +165,7 @@ func (o *bulkOperation) expect(tree any) {
 
 // note takes down what became of an operation, and returns false if that is not known,
 // or to be tried again.
-func (b *bulk) note(o *bulkOperation, linked bool) bool {
+func (b *bulk) note(o *bulkOperation, second bool) bool {
 	s := b.steps
 	if s == nil {
 		return true
@@ -179,14 +179,14 @@ func (b *bulk) note(o *bulkOperation, linked bool) bool {
 		}
 		return true
 	}
-	n := outcome{Index: o.index, ID: o.id, Linked: linked}
+	n := outcome{Index: o.index, ID: o.id, Second: second}
 	if o.res != nil {
 		n.Version = o.res.Version
 	}
 	if o.err != nil {
 		n.Error = ErrorFor(o.err)
 	}
-	if !linked {
+	if !second {
 		n.Cut = o.cut
 	}
 	s.unsaved = append(s.unsaved, n)
@@ -273,14 +273,14 @@ func (b *bulk) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, linked := range []bool{false, true} {
+	for _, second := range []bool{false, true} {
 		for _, i := range items {
 			var list []outcome
 			if err := json.Unmarshal(i.Data, &list); err != nil {
 				return fmt.Errorf("the step %s is damaged", i.ID)
 			}
 			for _, n := range list {
-				if n.Linked == linked && n.Index < len(b.ops) {
+				if n.Second == second && n.Index < len(b.ops) {
 					b.ops[n.Index].resume(n)
 				}
 			}
