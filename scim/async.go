@@ -486,7 +486,10 @@ func (a *Async) attempt(ctx, stopping context.Context, p asyncPlace, r asyncReco
 	if err != nil {
 		return err
 	}
-	b := newBulk(ctx, a.Provider, auth.Principal{Kind: auth.Client, Tenant: p.tenant, ID: r.Client, From: r.From}, r.Base)
+	b, err := newBulk(ctx, a.Provider, auth.Principal{Kind: auth.Client, Tenant: p.tenant, ID: r.Client, From: r.From}, r.Base)
+	if err != nil {
+		return err
+	}
 	b.steps = &steps{
 		a: a, tenant: p.tenant, txn: p.txn, lease: r.Lease, expires: r.Accepted.Add(keptWaiting), last: r.Attempts == asyncAttempts,
 		stopping: stopping, renewed: a.now(),
@@ -573,7 +576,11 @@ func (h *Handler) bulkLater(w http.ResponseWriter, r *http.Request, by auth.Prin
 	h.Async.init()
 	var txn string
 	err := h.withRaw(r, by, func(raw []byte) (err error) {
-		if err = newBulk(r.Context(), h.provider, by, h.base(r)).read(raw); err != nil {
+		b, err := newBulk(r.Context(), h.provider, by, h.base(r))
+		if err != nil {
+			return err
+		}
+		if err := b.read(raw); err != nil {
 			return err
 		}
 		txn, err = h.Async.accept(r.Context(), by, h.base(r), raw)

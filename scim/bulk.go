@@ -46,6 +46,7 @@ type bulk struct {
 	ctx  context.Context //nolint:containedctx // of the request
 	by   auth.Principal
 	base string
+	set  *schemas.Set
 	ops  []*bulkOperation
 	// failOnErrors is after how many errors nothing more is done; 0 for never.
 	failOnErrors int
@@ -83,8 +84,11 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 	if wait, ok := h.prefersLater(r, by); ok {
 		return h.bulkLater(w, r, by, wait)
 	}
-	b := newBulk(r.Context(), h.provider, by, h.base(r))
-	err := h.withRaw(r, by, func(raw []byte) error {
+	b, err := newBulk(r.Context(), h.provider, by, h.base(r))
+	if err != nil {
+		return err
+	}
+	err = h.withRaw(r, by, func(raw []byte) error {
 		if err := b.read(raw); err != nil {
 			return err
 		}
@@ -105,8 +109,9 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 	return s.close()
 }
 
-func newBulk(ctx context.Context, p *Provider, by auth.Principal, base string) *bulk {
-	return &bulk{p: p, ctx: ctx, by: by, base: base, creates: map[string]*bulkOperation{}}
+func newBulk(ctx context.Context, p *Provider, by auth.Principal, base string) (*bulk, error) {
+	set, err := p.types(ctx, by.Tenant)
+	return &bulk{p: p, ctx: ctx, by: by, base: base, set: set, creates: map[string]*bulkOperation{}}, err
 }
 
 // response returns the parts of the BulkResponse, each good until the next.
@@ -236,7 +241,7 @@ func (b *bulk) find(o *bulkOperation) error {
 		path = strings.TrimPrefix(path, at.Path)
 	}
 	path = "/" + strings.TrimPrefix(path, "/")
-	for _, t := range b.p.Schemas.Types() {
+	for _, t := range b.set.Types() {
 		rest, ok := strings.CutPrefix(path, t.Endpoint)
 		if !ok || rest != "" && rest[0] != '/' {
 			continue

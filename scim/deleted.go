@@ -246,12 +246,20 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := allowDeleted(by, t, false); err != nil {
 		return nil, err
 	}
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	t = set.Type(t.Name) // with what the tenant adds to it
 	read, _, err := p.findDeleted(ctx, by, t, id)
 	if err != nil {
 		return nil, err
 	}
 	attrs, err := parseStored(t, &read.Resource)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
 		return nil, err
 	}
 	if how.Name != "" {
@@ -335,7 +343,7 @@ func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.Reso
 		if i > 0 {
 			out.Attr = "emails"
 		}
-		if !by.May(auth.Read, t.Name) {
+		if !by.May(auth.Read, permitted(t)) {
 			return out
 		}
 		names, err := p.Store.Names(ctx, by.Tenant, t.Name, id)
@@ -711,7 +719,7 @@ func (d *decision) purge(t *schemas.ResourceType, prev *storage.WholeResource) (
 // purged records a purge. It is no event: to those who are told of changes the resource
 // has been gone for long.
 func (d *decision) purged(w *storage.WholeResource) error {
-	return d.tx.Audit(d.by.Entry(d.ctx, d.now, strings.ToLower(w.Type)+".purge", w.Type, w.ID))
+	return d.tx.Audit(d.by.Entry(d.ctx, d.now, d.p.action(w.Type, "purge"), w.Type, w.ID))
 }
 
 // Sweep purges what was deleted in a tenant longer ago than its Retention says, and
@@ -728,7 +736,11 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 	}
 	var failed error
 	// Users and groups come before the assignments that went with them.
-	types := slices.Clone(p.Schemas.Types())
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	types := slices.Clone(set.Types())
 	slices.SortStableFunc(types, func(a, b *schemas.ResourceType) int {
 		_, x := deletedNeeds[a.Name]
 		_, y := deletedNeeds[b.Name]

@@ -39,6 +39,11 @@ func serviceProviderConfig(base string) object {
 			"description": "A bearer token (RFC 6750) made with \"roster client create\"",
 			"specUri":     "https://www.rfc-editor.org/info/rfc6750",
 		}},
+		// draft-ietf-scim-roles-entitlements. types is left out: any text is one.
+		"RolesAndEntitlements": object{
+			"roles":        object{"supported": true, "multipleRolesSupported": true, "primarySupported": true, "typeSupported": true},
+			"entitlements": object{"supported": true, "multipleEntitlementsSupported": true, "primarySupported": true, "typeSupported": true},
+		},
 		"meta": metaOf(base, "ServiceProviderConfig", "/ServiceProviderConfig"),
 	}
 }

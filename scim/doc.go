@@ -10,6 +10,8 @@
 //   - provider.go: create, get, query, replace, patch, delete
 //   - decision.go: what a write would do to whom; roles.go: roles and their
 //     assignments; builtin.go: those that are not stored
+//   - contains.go: roles in roles; vocabulary.go: entitlements, and which words users may
+//     have; okta.go: both as Okta has them
 //   - account.go: a user with groups and roles in one write
 //   - user.go: what the schemas alone do not say of a user
 //   - bulk.go: many operations in a request (§3.7); async.go: those that are carried

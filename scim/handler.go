@@ -63,20 +63,39 @@ func (h *Handler) Routes() []Route {
 		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
 	}
 	for _, t := range h.provider.Schemas.Types() {
-		routes = append(routes, h.routesOf(t, t.Endpoint)...)
+		routes = append(routes, h.routesOf(t.Name, t.Endpoint)...)
 		if t.Name == membershipType { // as earlier versions of the draft call it
-			routes = append(routes, h.routesOf(t, "/GroupMembers")...)
+			routes = append(routes, h.routesOf(t.Name, "/GroupMembers")...)
 		}
+	}
+	if h.provider.Custom != nil {
+		routes = append(routes, h.routesOf(auth.CustomResource, "/{type}")...)
 	}
 	return routes
 }
 
-// routesOf are the routes for the resources of a type.
-func (h *Handler) routesOf(t *schemas.ResourceType, endpoint string) []Route {
+// routesOf are the routes for the resources of a type, as the tenant of whoever asks has
+// it, or for those of all types that tenants define, by their endpoints.
+func (h *Handler) routesOf(name, endpoint string) []Route {
 	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
-		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+			set, err := h.provider.types(r.Context(), by.Tenant)
+			if err != nil {
+				return err
+			}
+			var t *schemas.ResourceType
+			if name == auth.CustomResource {
+				t = customAt(set, mux.Vars(r)["type"])
+			} else {
+				t = set.Type(name)
+			}
+			if t == nil {
+				return errNoEndpoint
+			}
+			return serve(r, w, by, t)
+		}
 	}
-	to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
+	to := func(a auth.Act) auth.Need { return auth.Scope(a, name) }
 	routes := []Route{
 		{"GET", endpoint, to(auth.Read), on(h.list)},
 		{"POST", endpoint, to(auth.Create), on(h.create)},
@@ -84,7 +103,7 @@ func (h *Handler) routesOf(t *schemas.ResourceType, endpoint string) []Route {
 		{"GET", endpoint + "/{id}", to(auth.Read), on(h.get)},
 		{"DELETE", endpoint + "/{id}", to(auth.Delete), on(h.delete)},
 	}
-	if t.Name != membershipType {
+	if name != membershipType {
 		routes = append(routes,
 			Route{"PUT", endpoint + "/{id}", to(auth.Update), on(h.replace)},
 			Route{"PATCH", endpoint + "/{id}", to(auth.Update), on(h.patch)})
@@ -125,7 +144,7 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -135,7 +154,7 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 201, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -145,7 +164,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
 // membersInPatchResponse is up to how many members a group is part of the
@@ -165,7 +184,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 	if err != nil {
 		return err
 	}
-	v := newView(t, h.base(r), p)
+	v := viewFor(by, t, h.base(r), p)
 	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.keep(members) {
 		short := by.Profile == auth.ProfileEntra
 		if !short {
@@ -241,11 +260,18 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if t.Name == assignmentType {
 		return h.assignments(ctx, by, t, resources)
 	}
-	if groups == nil && managers == nil && t.Name != invitationType {
+	var containers map[string][]string
+	if t.Name == roleType {
+		if containers, err = auth.Containers(ctx, h.provider.Store, by.Tenant); err != nil {
+			return nil, err
+		}
+	}
+	if groups == nil && managers == nil && t.Name != invitationType && len(containers) == 0 {
 		return nil, nil
 	}
 	list := make([]around, len(resources))
 	for i, r := range resources {
+		list[i].containedBy = containers[r.ID]
 		if t.Name == invitationType {
 			if list[i].expired, err = h.provider.expired(t, r); err != nil {
 				return nil, err
@@ -316,39 +342,55 @@ func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, 
 // tells reports whether a resource type is among those that discovery tells somebody of:
 // clients learn of those that they may read.
 func tells(by auth.Principal, t *schemas.ResourceType) bool {
-	return by.Kind != auth.Client || by.May(auth.Read, t.Name)
+	return by.Kind != auth.Client || by.May(auth.Read, permitted(t))
 }
 
 func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
 	var list []object
-	for _, t := range h.provider.Schemas.Types() {
+	for _, t := range set.Types() {
 		if tells(by, t) {
-			list = append(list, resourceType(h.base(r), t))
+			list = append(list, resourceType(h.base(r), shown(by, t)))
 		}
 	}
 	return h.discovery(w, r, discoveryList(list))
 }
 
 func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	t := h.provider.Schemas.Type(mux.Vars(r)["id"])
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
+	t := set.Type(mux.Vars(r)["id"])
 	if t == nil || !tells(by, t) {
 		return storage.ErrNotFound
 	}
-	return h.discovery(w, r, resourceType(h.base(r), t))
+	return h.discovery(w, r, resourceType(h.base(r), shown(by, t)))
 }
 
-func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
 	var list []object
-	for _, s := range h.provider.Schemas.Schemas() {
+	for _, s := range shownSchemas(by, set.Schemas()) {
 		list = append(list, schema(h.base(r), s))
 	}
 	return h.discovery(w, r, discoveryList(list))
 }
 
-func (h *Handler) schema(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+func (h *Handler) schema(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
 	// The path is routed as it was sent, and some clients encode the colons.
 	id, err := url.PathUnescape(mux.Vars(r)["id"])
-	s := h.provider.Schemas.Schema(id)
+	s := findSchema(shownSchemas(by, set.Schemas()), id)
 	if err != nil || s == nil {
 		return storage.ErrNotFound
 	}

@@ -531,14 +531,19 @@ func (m *model) precondition(id string, version int) (header []string, holds boo
 func (m *model) putUser() {
 	id := m.one("user", m.people())
 	u, body := m.userBody()
+	m.changeUser("PUT", id, body, u)
+}
+
+// changeUser asks for a change of a user into u, whose active is empty if it stays.
+func (m *model) changeUser(method, id, body string, u *modelUser) {
 	old := m.users[id]
 	if old == nil {
-		status, _, w := m.do("PUT", "/Users/"+id, body)
+		status, _, w := m.do(method, "/Users/"+id, body)
 		m.want(status, w, notFound)
 		return
 	}
 	header, holds := m.precondition(id, old.version)
-	status, got, w := m.do("PUT", "/Users/"+id, body, header...)
+	status, got, w := m.do(method, "/Users/"+id, body, header...)
 	switch {
 	case !holds:
 		m.want(status, w, staleVersion)
@@ -610,24 +615,7 @@ func (m *model) patchUser() {
 		}
 	}
 	body := patchStart + strings.Join(ops, ",") + `]}`
-	if old == nil {
-		status, _, w := m.do("PATCH", "/Users/"+id, body)
-		m.want(status, w, notFound)
-		return
-	}
-	header, holds := m.precondition(id, old.version)
-	status, got, w := m.do("PATCH", "/Users/"+id, body, header...)
-	switch {
-	case !holds:
-		m.want(status, w, staleVersion)
-		return
-	case m.userNameTaken(u.userName, id):
-		m.want(status, w, conflict)
-		return
-	}
-	m.setUser(id, u)
-	m.want(status, w, verdict{200, ""})
-	m.same(id, got.Get("ETag"), w)
+	m.changeUser("PATCH", id, body, u)
 }
 
 func (m *model) putGroup() {

@@ -24,10 +24,13 @@ import (
 // its event in one step. It knows no HTTP. Set the fields before the first
 // call; all methods are safe for concurrent use.
 type Provider struct {
-	Store   storage.Store
+	Store storage.Store
+	// Schemas are the built-in resource types.
 	Schemas *schemas.Set
-	Hasher  *auth.Hasher
-	Now     func() time.Time
+	// Custom is what tenants define beside them; nil where they cannot.
+	Custom *storage.Catalogue
+	Hasher *auth.Hasher
+	Now    func() time.Time
 	// Observe is told of every operation: the resource type, what was done
 	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
@@ -40,12 +43,19 @@ type Provider struct {
 	// of the link, and a client cannot invite.
 	SendInvitation func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error
 
+	// Settle is how long a change of what a tenant defines waits for other processes to
+	// know of it, DefaultSettle if it is zero.
+	Settle time.Duration
+
 	standings auth.Standings
 }
 
 func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType) error {
-	if !by.May(a, t.Name) {
+	if !by.May(a, permitted(t)) {
 		return ErrForbidden
+	}
+	if a != auth.Read && inOkta(by, t) {
+		return errOktaReads
 	}
 	return nil
 }
@@ -62,7 +72,7 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 			outcome = outcomes[e.Status]
 		}
 	}
-	p.Observe(t.Name, operation, outcome)
+	p.Observe(permitted(t), operation, outcome)
 	return err
 }
 
@@ -123,6 +133,9 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	then, err := p.prepare(ctx, by, t, r.ID, attrs, x.handed)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
 		return nil, err
 	}
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
@@ -187,10 +200,15 @@ func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.R
 	if secret, err = p.takePassword(ctx, by, attrs); err != nil {
 		return nil, nil, "", err
 	}
-	if t.Top("active") != nil && attrs["active"] == nil {
+	if !t.Custom && t.Top("active") != nil && attrs["active"] == nil {
 		attrs["active"] = true // so that a filter for it finds everyone who is
 	}
 	dropManagerRef(t, attrs)
+	if t.Name == auth.PrincipalUser {
+		if err := p.wellWorded(ctx, by.Tenant, nil, attrs); err != nil {
+			return nil, nil, "", err
+		}
+	}
 	r, err = p.newResource(t)
 	return r, attrs, secret, err
 }
@@ -242,9 +260,18 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 
 // record writes the audit entry of a change, which is its event as well.
 func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string, c changes) error {
-	e := by.Entry(ctx, r.LastModified, strings.ToLower(r.Type)+"."+action, r.Type, r.ID)
+	e := by.Entry(ctx, r.LastModified, p.action(r.Type, action), r.Type, r.ID)
 	e.Version, e.Attributes, e.Changes = r.Version, attributes, c.whole()
 	return tx.Audit(e)
+}
+
+// action is what the audit trail calls something done to a resource: user.create. Those of
+// types that tenants define are all called resources, lest one of them is taken for something else.
+func (p *Provider) action(typ, what string) string {
+	if p.Schemas.Type(typ) == nil {
+		return "resource." + what
+	}
+	return strings.ToLower(typ) + "." + what
 }
 
 // Get returns a resource.
@@ -263,10 +290,17 @@ func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.Resour
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
-	if r := builtIn(t, id); r != nil {
+	if r := builtIn(t, id); r != nil && !inOkta(by, t) {
 		return builtInResource(t, r), nil
 	}
-	return p.Store.Get(ctx, by.Tenant, t.Name, id)
+	r, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
+	if err == nil && t.Name == roleType && inOkta(by, t) {
+		err = p.business(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // ours reports whether id has the form of the ids this server gives: what has
@@ -290,6 +324,9 @@ func ours(id string) bool {
 func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
 	err := p.allow(by, auth.Read, t)
 	var page *storage.Page
+	if err == nil {
+		err = p.searchable(ctx, by.Tenant, t, q)
+	}
 	if err == nil {
 		page, err = p.query(ctx, by, t, q)
 	}
@@ -324,7 +361,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := maps.Clone(bound) // this may run again
-		if v, ok := attrs["active"]; ok && next["active"] == nil {
+		if v, ok := attrs["active"]; ok && next["active"] == nil && !t.Custom {
 			next["active"] = v
 		}
 		keepType(t, attrs, next)
@@ -612,7 +649,13 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	if err != nil {
 		return err
 	}
+	if u.t.Unknown(attrs) {
+		return errChanging
+	}
 	if u.change, err = u.compute(prev, attrs); err != nil {
+		return err
+	}
+	if err := u.p.settled(ctx, u.by.Tenant, u.t, attrs, u.change.attrs); err != nil {
 		return err
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,

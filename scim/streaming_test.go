@@ -1,20 +1,17 @@
 package scim_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -141,9 +138,9 @@ func (f *faultyStore) Members(ctx context.Context, tenant storage.TenantID, grou
 func TestBrokenStream(t *testing.T) {
 	t.Parallel()
 	faults := &faultyStore{after: 1}
-	var log lockedBuffer
+	var log testserver.Log
 	s := testserver.Start(t, testserver.Options{
-		Log: slog.New(slog.NewJSONHandler(&log, nil)),
+		Log: log.Logger(),
 		Store: func(inner storage.Store) storage.Store {
 			faults.Store = inner
 			return faults
@@ -161,7 +158,7 @@ func TestBrokenStream(t *testing.T) {
 		if r, err := s.Try(t.Context(), "GET", path, "", "X-Request-Id", id); err == nil {
 			t.Errorf("GET %s, failing at the end: %d and %d bytes that look complete", path, r.Status, len(r.Body))
 		}
-		line := log.line(t, id)
+		line := logged(t, &log, id)
 		if text, _ := line["error"].(string); line["level"] != "ERROR" || line["status"] != "aborted" || line["cut_by"] != "error" || !strings.Contains(text, "the disk is gone") {
 			t.Errorf("GET %s, failing at the end, is logged as %v", path, line)
 		}
@@ -174,27 +171,12 @@ func TestBrokenStream(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-// line waits for the log line of a request, which is written when its connection
+// logged waits for the log line of a request, which is written when its connection
 // is cut or just after.
-func (l *lockedBuffer) line(t *testing.T, requestID string) map[string]any {
+func logged(t *testing.T, log *testserver.Log, requestID string) map[string]any {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		l.mu.Lock()
-		text := l.b.String()
-		l.mu.Unlock()
-		for s := range strings.Lines(text) {
+		for s := range strings.Lines(log.String()) {
 			var line map[string]any
 			if err := json.Unmarshal([]byte(s), &line); err == nil && line["request_id"] == requestID {
 				return line

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -161,14 +160,12 @@ type field struct {
 	sub             []field
 }
 
-var fields sync.Map // of the resource types: []field by *schemas.ResourceType
-
 func fieldsOf(t *schemas.ResourceType) []field {
-	if known, ok := fields.Load(t); ok {
-		return known.([]field)
+	if known, ok := t.Memo.Load().([]field); ok {
+		return known
 	}
 	list := newFields(t.Attributes())
-	fields.Store(t, list)
+	t.Memo.Store(list)
 	return list
 }
 

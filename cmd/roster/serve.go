@@ -97,7 +97,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	hasher := auth.NewHasher()
 	provider := &scim.Provider{
 		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
-		InvitationLifetime: c.InvitationLifetime,
+		InvitationLifetime: c.InvitationLifetime, Custom: storage.NewCatalogue(set, store, time.Now),
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
@@ -141,7 +141,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Tell: access.Post(queue, c.PublicURL, log),
 		}
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set, Definitions: provider,
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {
 				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 			},
@@ -178,6 +178,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		g.Go(func() error { return keeper.Run(gctx) })
 	}
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return (&finisher{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
 	if handler.Async != nil {
 		g.Go(func() error { return handler.Async.Run(gctx) })

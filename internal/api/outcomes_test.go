@@ -1,11 +1,9 @@
 package api_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"regexp"
@@ -327,13 +325,13 @@ func TestEmergencyUse(t *testing.T) {
 	for name, open := range stores(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var log lockedBuffer
-			emergencyUse(t, begin(t, testserver.Options{Open: open, Log: slog.New(slog.NewJSONHandler(&log, nil))}), &log)
+			var log testserver.Log
+			emergencyUse(t, begin(t, testserver.Options{Open: open, Log: log.Logger()}), &log)
 		})
 	}
 }
 
-func emergencyUse(t *testing.T, w *world, log *lockedBuffer) {
+func emergencyUse(t *testing.T, w *world, log *testserver.Log) {
 	admin, spare := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "spare", auth.GlobalAdministrator)
 	in := w.mfa(t, admin)
 	w.mfa(t, spare)
@@ -363,22 +361,4 @@ func emergencyUse(t *testing.T, w *world, log *lockedBuffer) {
 	if l, m, a := used(); l != 1 || m != 1 || a != 1 {
 		t.Errorf("%d in the log, %d counted, %d in the trail; want one each", l, m, a)
 	}
-}
-
-// lockedBuffer is a buffer that a server writes to.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

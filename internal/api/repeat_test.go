@@ -1,36 +1,21 @@
 package api_test
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
-// logBuffer takes log lines from many goroutines.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
 // TestNothingSentComesBack puts a mark wherever a request to a route for people has
 // room for one. It is in no error (V22), no log line (V24) and no metric, and marks
 // that nobody has seen before add no series (V35).
 func TestNothingSentComesBack(t *testing.T) {
 	t.Parallel()
-	var log logBuffer
-	w := begin(t, testserver.Options{Server: trusting, Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	var log testserver.Log
+	w := begin(t, testserver.Options{Server: trusting, Log: log.Logger()})
 	in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
 	members := []string{"tenant", "name", "userName", "password", "passcode", "recoveryCode", "code", "link", "current", "new", "cookie", "scopes",
 		"profile", "networks", "expires", "overlapSeconds", "state", "when", "then", "assignment", "durationSeconds", "reason", "emergency", "id", "from", "to", "emails"}
@@ -112,12 +97,12 @@ func TestNothingSentComesBack(t *testing.T) {
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(log.buf.String()) {
+	for line := range strings.Lines(log.String()) {
 		if strings.Contains(strings.ToLower(line), "zqx") {
 			t.Errorf("a mark stands in the log: %s", line)
 		}
 	}
-	if !strings.Contains(log.buf.String(), `"route":"/auth/v1/sign-in"`) {
+	if !strings.Contains(log.String(), `"route":"/auth/v1/sign-in"`) {
 		t.Error("the log has no request")
 	}
 	t.Logf("%d requests, %d series", sent, len(before))

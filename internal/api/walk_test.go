@@ -20,7 +20,7 @@ func allRoutes(s *testserver.Server) []scim.Route {
 	var all []scim.Route
 	for _, m := range s.Mounts {
 		for _, r := range m.Routes {
-			r.Path = m.Prefix + strings.ReplaceAll(r.Path, "{id}", nobody)
+			r.Path = m.Prefix + strings.NewReplacer("{id}", nobody, "{type}", "Gadgets").Replace(r.Path)
 			all = append(all, r)
 		}
 	}
@@ -129,8 +129,8 @@ func testEveryRoute(t *testing.T, w *world) {
 	wrongScope := w.Client(t, "reader", "", "groups:read")
 
 	helpdesk := only("users.password.reset", "users.sessions.read", "users.sessions.end", "User:read", "Group:read", "GroupMembership:read", "Invitation:read")
-	reading := only("User:read", "Group:read", "GroupMembership:read", "Invitation:read", "Role:read", "RoleAssignment:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
-		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read")
+	reading := only("User:read", "Group:read", "GroupMembership:read", "Invitation:read", "Role:read", "RoleAssignment:read", "Entitlement:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
+		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read", "schemas.read", "Resource:read")
 	bearers := []bearer{
 		{"nothing", "", "+11111111", none},
 		{"an empty token", " ", "+11111111", none},

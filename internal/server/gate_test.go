@@ -69,7 +69,7 @@ func routes(s *testserver.Server) []scim.Route {
 		if strings.HasPrefix(list[i].Path, "/ResourceTypes") {
 			id = "User"
 		}
-		list[i].Path = strings.ReplaceAll(list[i].Path, "{id}", id)
+		list[i].Path = strings.NewReplacer("{id}", id, "{type}", "Gadgets").Replace(list[i].Path)
 	}
 	return list
 }
@@ -272,6 +272,10 @@ var scopeTable = map[string]string{
 	"POST /Invitations/.search": "invitations:read", "GET /Invitations": "invitations:read", "POST /Invitations": "invitations:write",
 	"GET /Invitations/" + nobody: "invitations:read", "PUT /Invitations/" + nobody: "invitations:write",
 	"PATCH /Invitations/" + nobody: "invitations:write", "DELETE /Invitations/" + nobody: "invitations:write",
+	"GET /Entitlements": "entitlements:read", "POST /Entitlements": "entitlements:write", "POST /Entitlements/.search": "entitlements:read", "GET /Entitlements/" + nobody: "entitlements:read",
+	"PUT /Entitlements/" + nobody: "entitlements:write", "PATCH /Entitlements/" + nobody: "entitlements:write", "DELETE /Entitlements/" + nobody: "entitlements:write",
+	"GET /Gadgets": "resources:read", "POST /Gadgets": "resources:write", "POST /Gadgets/.search": "resources:read", "GET /Gadgets/" + nobody: "resources:read",
+	"PUT /Gadgets/" + nobody: "resources:write", "PATCH /Gadgets/" + nobody: "resources:write", "DELETE /Gadgets/" + nobody: "resources:write",
 	"GET /RoleAssignments": "roles:read", "POST /RoleAssignments": "roles:write", "GET /RoleAssignments/" + nobody: "roles:read",
 	"PUT /RoleAssignments/" + nobody: "roles:write", "PATCH /RoleAssignments/" + nobody: "roles:write", "DELETE /RoleAssignments/" + nobody: "roles:write",
 }
@@ -285,6 +289,7 @@ func TestScopes(t *testing.T) {
 		"users:read": {"users:read"}, "users:write": {"users:read", "users:write"}, "users": {"users:read", "users:write"},
 		"groups:read": {"groups:read"}, "groups:write": {"groups:read", "groups:write"}, "groups": {"groups:read", "groups:write"},
 		"memberships:read": {"memberships:read"}, "memberships": {"memberships:read", "memberships:write"}, "roles:read": {"roles:read"}, "roles": {"roles:read", "roles:write"}, "roles:assign:sales": nil,
+		"entitlements:read": {"entitlements:read"}, "entitlements": {"entitlements:read", "entitlements:write"}, "resources:read": {"resources:read"}, "resources": {"resources:read", "resources:write"},
 		"users:read,groups:write": {"users:read", "groups:read", "groups:write"}, "no such scope": nil,
 	}
 	list := routes(s)

@@ -41,8 +41,8 @@ func get(t *testing.T, s *testserver.Server, path string) (*http.Response, error
 // it; the process lives, and the log has what happened under that id.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	var log logBuffer
-	s := testserver.Start(t, testserver.Options{Log: log.logger(), Server: with(
+	var log testserver.Log
+	s := testserver.Start(t, testserver.Options{Log: log.Logger(), Server: with(
 		scim.Route{Method: "GET", Path: "/panic", Needs: auth.Public(), Serve: func(http.ResponseWriter, *http.Request, auth.Principal) error { panic("secretive") }},
 		scim.Route{Method: "GET", Path: "/half", Needs: auth.Public(), Serve: func(w http.ResponseWriter, _ *http.Request, _ auth.Principal) error {
 			_, _ = io.WriteString(w, `{"half":`)
@@ -283,9 +283,9 @@ func TestOperators(t *testing.T) {
 // client that leaves is no fault of the server's.
 func TestCut(t *testing.T) {
 	t.Parallel()
-	var log logBuffer
+	var log testserver.Log
 	left := make(chan struct{})
-	s := testserver.Start(t, testserver.Options{Log: log.logger(), Server: with(
+	s := testserver.Start(t, testserver.Options{Log: log.Logger(), Server: with(
 		scim.Route{Method: "GET", Path: "/fails", Needs: auth.Public(), Serve: func(w http.ResponseWriter, _ *http.Request, _ auth.Principal) error {
 			_, _ = io.WriteString(w, `{"half":`)
 			_ = http.NewResponseController(w).Flush()

@@ -164,6 +164,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	s.Provider.Custom, s.Provider.Settle = storage.NewCatalogue(set, served, opt.Now), time.Millisecond
 	if opt.Provider != nil {
 		opt.Provider(s.Provider)
 	}
@@ -189,7 +190,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		opt.Access(s.Access)
 	}
 	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set,
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set, Definitions: s.Provider,
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
 			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 		},
@@ -257,7 +258,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles", "memberships", "invitations"}
+		scopes = []string{"users", "groups", "roles", "memberships", "invitations", "entitlements", "resources"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }
