@@ -113,6 +113,8 @@ type asyncRecord struct {
 	Attempts int       `json:"attempts,omitzero"`
 	Lease    string    `json:"lease,omitzero"`
 	Done     time.Time `json:"done,omitzero"`
+
+	taken bool // from who held a lease and did not give it back
 }
 
 type sealedRequest struct {
@@ -430,6 +432,7 @@ func (a *Async) claim(ctx context.Context, p asyncPlace) (claimed *asyncRecord, 
 		if !r.Done.IsZero() || r.Due.After(now) {
 			return nil
 		}
+		r.taken = r.Lease != ""
 		r.Attempts, r.Lease, r.Due = r.Attempts+1, rand.Text(), now.Add(lease)
 		if err := a.put(tx, i, p.txn, r); err != nil {
 			return err
@@ -492,7 +495,7 @@ func (a *Async) attempt(ctx, stopping context.Context, p asyncPlace, r asyncReco
 	}
 	b.steps = &steps{
 		a: a, tenant: p.tenant, txn: p.txn, lease: r.Lease, expires: r.Accepted.Add(keptWaiting), last: r.Attempts == asyncAttempts,
-		stopping: stopping, renewed: a.now(),
+		taken: r.taken, stopping: stopping, renewed: a.now(),
 	}
 	if r.Attempts > asyncAttempts {
 		b.refused = &Error{Status: http.StatusServiceUnavailable, Detail: "it was given up after too many attempts: send it again"}

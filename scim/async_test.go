@@ -48,10 +48,13 @@ func newLater(t *testing.T, open func(testing.TB) storage.Store) *later {
 // one is made or not, and whoever made it does not learn which.
 type mortal struct {
 	storage.Store
-	dying atomic.Bool
-	left  atomic.Int64
-	made  bool
-	after func() // called after each write
+	dying  atomic.Bool
+	left   atomic.Int64
+	made   bool
+	after  func() // called after each write, one at a time and not after its own
+	inside atomic.Bool
+	// refuse, if set, says which writes fail.
+	refuse func(context.Context) error
 }
 
 func (m *mortal) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
@@ -66,9 +69,15 @@ func (m *mortal) Write(ctx context.Context, tenant storage.TenantID, fn func(sto
 			return storage.ErrOutcomeUnknown
 		}
 	}
+	if m.refuse != nil {
+		if err := m.refuse(ctx); err != nil {
+			return err
+		}
+	}
 	err := m.Store.Write(ctx, tenant, fn)
-	if m.after != nil {
+	if m.after != nil && m.inside.CompareAndSwap(false, true) {
 		m.after()
+		m.inside.Store(false)
 	}
 	return err
 }
@@ -402,5 +411,97 @@ func TestAsyncClients(t *testing.T) {
 			l.Async.Round(t.Context())
 			l.accept()
 		})
+	}
+}
+
+// TestAsyncTakenOver: a process that was held up beyond its lease does nothing that the
+// one which took over has done, and one that goes on keeps its lease.
+func TestAsyncTakenOver(t *testing.T) {
+	t.Parallel()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLater(t, open)
+			first := l.accept(mixed(0)...)
+			l.Async.Round(t.Context())
+			want := l.done(first)
+			for at := range 8 {
+				txn := l.accept(mixed(at + 1)...)
+				writes := 0
+				l.store.after = func() {
+					if writes++; writes == at+1 { // the first is the claim
+						l.clock.Add((3 * time.Minute).Milliseconds())
+						l.process().Round(t.Context())
+					}
+				}
+				l.process().Round(t.Context())
+				l.store.after = nil
+				l.process().Round(t.Context())
+				if diff := cmp.Diff(want, l.done(txn)); diff != "" {
+					t.Errorf("held up after write %d: what was done (-want +got):\n%s", at+1, diff)
+				}
+				l.statuses(txn)
+			}
+			txn := l.accept(mixed(9)...)
+			l.store.after = func() {
+				l.clock.Add((25 * time.Second).Milliseconds())
+				l.process().Round(t.Context())
+			}
+			l.process().Round(t.Context())
+			l.store.after = nil
+			if diff := cmp.Diff(want, l.done(txn)); diff != "" {
+				t.Errorf("with time that passes (-want +got):\n%s", diff)
+			}
+			entries, err := l.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 1_000_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			actions := map[string]int{}
+			for _, e := range entries {
+				if e.ID == txn {
+					actions[e.Action]++
+				}
+			}
+			if actions["bulk.attempt"] != 1 || actions["bulk.renew"] < 3 || actions["bulk.done"] != 1 {
+				t.Error(actions)
+			}
+		})
+	}
+}
+
+// TestAsyncGivenUp: what is temporarily not possible is tried again, and given up in the
+// end with a result that says so.
+func TestAsyncGivenUp(t *testing.T) {
+	t.Parallel()
+	l := newLater(t, sqliteStore)
+	busy := atomic.Bool{}
+	busy.Store(true)
+	l.store.refuse = func(ctx context.Context) error {
+		if busy.Load() && strings.Contains(auth.RequestID(ctx), ":") {
+			return storage.ErrUnavailable
+		}
+		return nil
+	}
+	txn := l.accept(createOperation(1))
+	for range 3 {
+		l.Async.Round(t.Context())
+		if r := l.Do(t, "GET", "/Bulk/"+txn, ""); r.Status != 202 {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+		l.clock.Add((5 * time.Minute).Milliseconds())
+	}
+	busy.Store(false)
+	l.Async.Round(t.Context())
+	if got := l.statuses(txn); got[0] != `201 W/"1"` {
+		t.Error(got)
+	}
+	busy.Store(true)
+	txn = l.accept(createOperation(2))
+	for range 24 {
+		l.Async.Round(t.Context())
+		l.clock.Add((5 * time.Minute).Milliseconds())
+	}
+	if got := l.statuses(txn); got[0] != "503 " {
+		t.Error(got)
 	}
 }

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -45,6 +46,7 @@ type steps struct {
 	lease   string
 	expires time.Time
 	last    bool // it is not tried again
+	taken   bool // from a process that may have a write under way
 	unsaved []outcome
 
 	stopping context.Context //nolint:containedctx // ends when the process has to
@@ -65,7 +67,7 @@ type step struct {
 type stepKey struct{}
 
 var (
-	// errStopping: the process ends, or is to.
+	// errStopping: the process is to end, or to read again what is done.
 	errStopping = errors.New("the process ends")
 	// errTaken: somebody else carries the request out.
 	errTaken = errors.New("the request has been taken over")
@@ -115,11 +117,16 @@ func (s *step) put(tx storage.Tx, own outcome) error {
 	if !s.second {
 		own.Cut = s.o.cut
 	}
-	name := strconv.Itoa(own.Index)
+	return s.save(tx, s.name(), append(slices.Clone(s.with), own))
+}
+
+// name is under which the step is written down.
+func (s *step) name() string {
+	name := strconv.Itoa(s.o.index)
 	if s.second {
 		name += "/link"
 	}
-	return s.save(tx, name, append(slices.Clone(s.with), own))
+	return name
 }
 
 // save writes outcomes down under a name, which nobody does twice and only who carries
@@ -178,6 +185,15 @@ func (b *bulk) note(o *bulkOperation, second bool) bool {
 			s.unsaved = nil
 		}
 		return true
+	}
+	if o.err != nil && s.taken {
+		// It may have failed because it was done by a write that ended after the request
+		// had been taken over.
+		_, err := b.p.Store.Item(b.ctx, s.tenant, stepKind, s.txn+":"+o.step.name())
+		if !errors.Is(err, storage.ErrNotFound) {
+			b.stop = cmp.Or(err, errStopping)
+			return false
+		}
 	}
 	n := outcome{Index: o.index, ID: o.id, Second: second}
 	if o.res != nil {
