@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/roster-id/roster/schemas"
 )
 
@@ -56,11 +58,14 @@ func ReadDefinition(i *Item) (*Definition, error) {
 }
 
 // How old an Edition may be: up to editionFresh it is taken as it is, and up to
-// editionStale by those who find somebody else asking for the next one.
+// editionStale it is while the next one is asked for.
 const (
 	editionFresh = 500 * time.Millisecond
 	editionStale = 900 * time.Millisecond
 )
+
+// askingTime bounds how long an answer of the store is waited for.
+const askingTime = 5 * time.Second
 
 // Catalogue knows the resource types of each tenant: the built-in ones, with what the
 // tenant defines. It is safe for concurrent use.
@@ -74,7 +79,7 @@ type Catalogue struct {
 // shelf is the newest Edition of a tenant.
 type shelf struct {
 	newest atomic.Pointer[Edition]
-	asking sync.Mutex
+	asking singleflight.Group
 	// dropped counts calls of Forget: an answer that was asked for before one is not
 	// kept after it.
 	dropped atomic.Int64
@@ -112,24 +117,33 @@ func (c *Catalogue) Of(ctx context.Context, tenant TenantID) (*Edition, error) {
 	if known != nil && known.younger(editionFresh, now) {
 		return known, nil
 	}
+	// Who asks together shares the answer, and the failure: while the store is away nobody
+	// waits for the turns of others. It is not the first one's to give up for all.
+	answer := s.asking.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askingTime)
+		defer cancel()
+		return c.ask(ctx, tenant, s)
+	})
 	if known != nil && known.younger(editionStale, now) {
-		if !s.asking.TryLock() {
-			return known, nil
-		}
-	} else {
-		s.asking.Lock()
-	}
-	defer s.asking.Unlock()
-	known = s.newest.Load()
-	if now = c.now(); known != nil && known.younger(editionFresh, now) {
 		return known, nil
 	}
-	dropped := s.dropped.Load()
+	select {
+	case a := <-answer:
+		e, _ := a.Val.(*Edition)
+		return e, a.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask reads the edition of now.
+func (c *Catalogue) ask(ctx context.Context, tenant TenantID, s *shelf) (*Edition, error) {
+	now, dropped := c.now(), s.dropped.Load()
 	list, err := c.items.Items(ctx, tenant, SchemaKind, "")
 	if err != nil {
 		return nil, fmt.Errorf("read the schemas of the tenant: %w", err)
 	}
-	next, err := c.edition(known, list, now)
+	next, err := c.edition(s.newest.Load(), list, now)
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +157,7 @@ func (c *Catalogue) Of(ctx context.Context, tenant TenantID) (*Edition, error) {
 func (c *Catalogue) Forget(tenant TenantID) {
 	s := c.shelf(tenant)
 	s.dropped.Add(1)
+	s.asking.Forget("")
 	s.newest.Store(nil)
 }
 

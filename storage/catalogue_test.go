@@ -2,7 +2,10 @@ package storage_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -64,7 +67,7 @@ func TestCatalogue(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.list = []*storage.Item{item}
-	now = now.Add(time.Millisecond)
+	now = now.Add(401 * time.Millisecond)
 	with := of()
 	if a.n != 2 || with == set || with.Type("Group") != set.Type("Group") || with.Type("User").Top("urn:example:x") == nil {
 		t.Errorf("asked %d times; the extension is there: %t", a.n, with != set)
@@ -81,6 +84,49 @@ func TestCatalogue(t *testing.T) {
 	if of(); a.n != 5 {
 		t.Errorf("asked %d times with a clock that went back", a.n)
 	}
+}
+
+// silent is a store that does not answer.
+type silent struct{ others }
+
+func (silent) Items(ctx context.Context, _ storage.TenantID, _, _ string) ([]*storage.Item, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestCatalogueOfASilentStore: who asks together fails together, and nobody waits longer
+// than the own request does, or is given up with somebody else's.
+func TestCatalogueOfASilentStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, err := schemas.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := storage.NewCatalogue(set, silent{}, time.Now)
+		begun := time.Now()
+		waited := make([]time.Duration, 10)
+		var all sync.WaitGroup
+		for i := range waited {
+			all.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond) // the first one is the one who asks
+				ctx := t.Context()
+				if i < 2 {
+					var cancel func()
+					ctx, cancel = context.WithTimeout(ctx, time.Second)
+					defer cancel()
+				}
+				if _, err := c.Of(ctx, "x"); err == nil {
+					t.Error("an edition out of nothing")
+				}
+				waited[i] = time.Since(begun).Round(time.Second)
+			})
+		}
+		all.Wait()
+		want := []time.Duration{1e9, 1e9, 5e9, 5e9, 5e9, 5e9, 5e9, 5e9, 5e9, 5e9}
+		if !slices.Equal(waited, want) {
+			t.Errorf("waited %v, want %v", waited, want)
+		}
+	})
 }
 
 func BenchmarkCatalogue(b *testing.B) {
