@@ -157,7 +157,7 @@ func mixed(n int) []string {
 		strings.Replace(user("again", ""), name+"again", name+"b", 1), // taken
 		`{"method":"DELETE","path":"/Users/bulkId:b"}`,
 		fmt.Sprintf(`{"method":"POST","path":"/Groups","bulkId":"g","data":{"schemas":[%q],"displayName":"%sg","members":[{"value":"bulkId:x"}]}}`, schemas.GroupURI, name),
-		fmt.Sprintf(`{"method":"POST","path":"/GroupMemberships","bulkId":"m","data":{"schemas":["urn:ietf:params:scim:schemas:core:2.0:GroupMembership"],"group":{"value":"bulkId:g"},"member":{"value":"bulkId:c"}}}`),
+		`{"method":"POST","path":"/GroupMemberships","bulkId":"m","data":{"schemas":["urn:ietf:params:scim:schemas:core:2.0:GroupMembership"],"group":{"value":"bulkId:g"},"member":{"value":"bulkId:c"}}}`,
 		patch("/Groups/bulkId:g", `{"op":"add","path":"members","value":[{"value":"bulkId:x"}]}`), // is one
 		patch("/Groups/bulkId:g", `{"op":"remove","path":"members[value eq \"bulkId:x\"]"}`),
 		user("d", ""), user("e", ""),

@@ -271,15 +271,13 @@ func (b *bulk) ask() error {
 		return err
 	}
 	i := slices.IndexFunc(list, func(c *storage.Client) bool { return c.ID == b.by.ID })
-	switch {
-	case b.refused != nil:
-	case i < 0 || !list[i].Revoked.IsZero():
+	if i < 0 || !list[i].Revoked.IsZero() {
 		b.refused = &auth.RefusedError{Reason: auth.Revoked}
-	default:
-		from := b.by.From
-		b.by = auth.ClientPrincipal(list[i])
-		b.by.From = from
+		return nil
 	}
+	from := b.by.From
+	b.by = auth.ClientPrincipal(list[i])
+	b.by.From = from
 	return nil
 }
 

@@ -115,7 +115,7 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 	made := func(path string, body any) string {
 		t.Helper()
 		b := boss()
-		r := testserver.Response{}
+		var r testserver.Response
 		if text, ok := body.(string); ok {
 			r = w.scim(t, b.Token, "POST", path, text)
 		} else {
