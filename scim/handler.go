@@ -27,6 +27,10 @@ type Route struct {
 
 // Handler is the protocol (RFC 7644) over a Provider.
 type Handler struct {
+	// Async, if set before the first request, carries out bulk requests whose clients
+	// prefer not to wait.
+	Async *Async
+
 	provider *Provider
 	bodies   *bodies
 	cursors  *cursors
@@ -52,6 +56,7 @@ func (h *Handler) Routes() []Route {
 		{"GET", "", auth.Token(), h.listAll},
 		{"POST", "/.search", auth.Token(), h.searchAll},
 		{"POST", "/Bulk", auth.Token(), h.bulk},
+		{"GET", "/Bulk/{id}", auth.Token(), h.bulkResult},
 		{"GET", "/Me", auth.Token(), h.onMe(h.get)},
 		{"PUT", "/Me", auth.Token(), h.onMe(h.replace)},
 		{"PATCH", "/Me", auth.Token(), h.onMe(h.patch)},

@@ -176,10 +176,10 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	if len(members) == 0 && then == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
-		err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
+		err = p.write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
 	} else {
 		err = p.withStanding(ctx, by, func(s *auth.Standing) error {
-			return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 				if len(members) > 0 {
 					if err := p.current(ctx, by, s); err != nil {
 						return err
@@ -464,7 +464,7 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 		}
 	}
 	err := p.withStanding(ctx, by, func(s *auth.Standing) error {
-		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			r, err := tx.Get(t.Name, id)
 			if err != nil {
 				return err
@@ -592,7 +592,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 	p, t, by := u.p, u.t, u.by
 	if m := t.Top("members"); m != nil && m.Detached {
 		first := u
-		err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		err := p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			u = first
 			return u.inside(ctx, tx, id)
 		})
@@ -613,7 +613,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 		return read, nil
 	}
 	first := u
-	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err = p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 		u = first
 		err := u.write(ctx, tx)
 		switch {

@@ -615,7 +615,7 @@ func TestRetention(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				n += int(count)
+				n += count
 			}
 			return n
 		}

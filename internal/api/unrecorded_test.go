@@ -78,7 +78,7 @@ var unrecordedElsewhere = []string{
 	"/scim/v2/Users", "/scim/v2/Groups", "/scim/v2/GroupMembers", "/scim/v2/GroupMemberships", "/scim/v2/Me", "/scim/v2/Bulk",
 	"/admin/v1/tenants", "/admin/v1/domain", "/admin/v1/mail", "/auth/v1/account-link", "/auth/v1/tenants", "/auth/v1/session/return",
 	"DELETE /admin/v1/users/{id}/account-links",
-	"POST /scim/v2/Invitations", "PUT /scim/v2/Invitations/", "PATCH /scim/v2/Invitations/", "PUT /scim/v2/Role", // as the routes beside them
+	"POST /scim/v2/Invitations", "PUT /scim/v2/Invitations/", "PATCH /scim/v2/Invitations/", "PUT /scim/v2/Role", "PUT /scim/v2/Entitlements/", "PUT /scim/v2/{type}/", // as the routes beside them
 }
 
 // unrecordedNothing are the routes that change nothing, though their methods say so.
@@ -115,7 +115,7 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 	made := func(path string, body any) string {
 		t.Helper()
 		b := boss()
-		r := testserver.Response{}
+		var r testserver.Response
 		if text, ok := body.(string); ok {
 			r = w.scim(t, b.Token, "POST", path, text)
 		} else {
@@ -174,6 +174,16 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 	}
 	group := func() string { n++; return fmt.Sprintf(`{"displayName":"made%d"}`, n) }
 	user := func() string { n++; return fmt.Sprintf(`{"userName":"made%d"}`, n) }
+
+	entitlement := func() string { n++; return fmt.Sprintf(`{"value":"entitlement%d"}`, n) }
+	schema := func() (id string, body object) {
+		n++
+		id = fmt.Sprint("urn:example:badge", n)
+		return id, object{"extends": []string{"User"}, "schema": object{"id": id, "attributes": []object{{"name": "number"}}}}
+	}
+	must[any](t, w.post(t, "/admin/v1/schemas", boss().Token, object{"resourceType": object{"name": "Gadget", "endpoint": "/Gadgets"},
+		"schema": object{"id": "urn:example:gadget", "attributes": []object{{"name": "serial"}}}}), 201)
+	gadget := func() string { return made("/Gadgets", `{"serial":"1"}`) }
 
 	deeds := map[string]func() deed{
 		"POST /auth/v1/sign-in": func() deed {
@@ -304,6 +314,32 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 			id := made("/RoleAssignments", assignment(somebody().id, auth.Auditor, ""))
 			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"endDate","value":"2999-01-01T00:00:00Z"}`)}
 		},
+		"POST /scim/v2/Entitlements": func() deed { return deed{by: boss(), body: entitlement()} },
+		"PATCH /scim/v2/Entitlements/{id}": func() deed {
+			id := made("/Entitlements", entitlement())
+			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"display","value":"x"}`)}
+		},
+		"DELETE /scim/v2/Entitlements/{id}": func() deed { id := made("/Entitlements", entitlement()); return deed{by: boss(), path: id} },
+		"PUT /admin/v1/policies/vocabulary": func() deed { return deed{by: boss(), body: object{"roles": true}} },
+		"POST /admin/v1/schemas":            func() deed { _, body := schema(); return deed{by: boss(), body: body} },
+		"POST /admin/v1/schema-packs/{id}":  func() deed { return deed{by: boss(), path: "device", parts: true} },
+		"PUT /admin/v1/schemas/{id}": func() deed {
+			id, body := schema()
+			made("/admin/v1/schemas", body)
+			body["schema"] = object{"id": id, "attributes": []object{{"name": "number"}, {"name": "colour"}}}
+			return deed{by: boss(), path: id, body: body, parts: true}
+		},
+		"DELETE /admin/v1/schemas/{id}": func() deed {
+			id, body := schema()
+			made("/admin/v1/schemas", body)
+			return deed{by: boss(), path: id, parts: true}
+		},
+		"POST /scim/v2/{type}": func() deed { return deed{by: boss(), body: `{"serial":"1"}`} },
+		"PATCH /scim/v2/{type}/{id}": func() deed {
+			id := gadget()
+			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"serial","value":"2"}`)}
+		},
+		"DELETE /scim/v2/{type}/{id}": func() deed { id := gadget(); return deed{by: boss(), path: id} },
 		"DELETE /scim/v2/RoleAssignments/{id}": func() deed {
 			id := made("/RoleAssignments", assignment(somebody().id, auth.Auditor, ""))
 			return deed{by: boss(), path: id}
@@ -358,7 +394,7 @@ func tryWithoutEntry(t *testing.T, w *world, store *forgetful, name string, d de
 			text = string(b)
 			header = append(header, "Content-Type", "application/json")
 		}
-		return w.send(t, method, strings.ReplaceAll(path, "{id}", d.path), text, header...)
+		return w.send(t, method, strings.NewReplacer("{id}", d.path, "{type}", "Gadgets").Replace(path), text, header...)
 	}
 	// What a request says of its session, such as that it goes on, is written without an
 	// entry; it is not written twice.

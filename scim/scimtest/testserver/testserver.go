@@ -63,6 +63,8 @@ type Options struct {
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
+	// ByHand leaves asynchronous requests to Server.Async.Round.
+	ByHand bool
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
@@ -87,6 +89,7 @@ type Server struct {
 	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
+	Async    *scim.Async
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
@@ -198,6 +201,8 @@ func (s *Server) run(t testing.TB, opt Options) {
 		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
 	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
+	s.Async = &scim.Async{Provider: s.Provider, Keys: keys, Log: opt.Log}
+	handler.Async = s.Async
 	o := server.Options{
 		Mounts: []server.Mount{
 			{Prefix: Base, Routes: handler.Routes()},
@@ -224,6 +229,9 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g.Go(func() error { return srv.Run(gctx, gctx) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return s.Mail.Run(gctx) })
+	if !opt.ByHand {
+		g.Go(func() error { return s.Async.Run(gctx) })
+	}
 	stopped := false
 	s.stop = func() error {
 		if stopped {
