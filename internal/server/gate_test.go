@@ -361,7 +361,7 @@ func TestDiscoveryOfRolesAndEntitlements(t *testing.T) {
 	for scope, want := range map[string]bool{"users": false, "roles": false, "entitlements:read": true} {
 		token := s.Client(t, scope, "", scope)
 		r := s.Do(t, "GET", "/ServiceProviderConfig", "", "Authorization", "Bearer "+token)
-		if got := strings.Contains(string(r.Body), `"RolesAndEntitlements"`); r.Status != 200 || got != want {
+		if got := strings.Contains(r.Body, `"RolesAndEntitlements"`); r.Status != 200 || got != want {
 			t.Errorf("with %s: %d, told: %t, want %t", scope, r.Status, got, want)
 		}
 	}

@@ -140,7 +140,7 @@ func (s *Store) deriveAnew(ctx context.Context, tenant storage.TenantID, t *sche
 			now = bson.Raw(raw.Lookup(fShadow).Value)
 		}
 		unique := min(int(number(raw, fUnique)), len(had))
-		keys := append(had[:unique:unique], x.keys[len(x.unique):]...)
+		keys := slices.Concat(had[:unique], x.keys[len(x.unique):])
 		if bytes.Equal(now, raw.Lookup(fShadow).Value) && slices.Equal(keys, had) {
 			return nil
 		}
