@@ -234,7 +234,7 @@ func TestDefinitionRace(t *testing.T) {
 	onBothStores(t, func(t *testing.T, s *testserver.Server) {
 		p := newProcess(t, s)
 		p.Settle = 100 * time.Millisecond
-		p.Provider.Now = time.Now
+		p.Now = time.Now
 		p.Custom = storage.NewCatalogue(p.Schemas, s.Store, time.Now)
 		if err := p.Define(t.Context(), operator(), tagged(schemas.AttributeDefinition{Name: "code"})); err != nil {
 			t.Fatal(err)

@@ -166,8 +166,8 @@ func (h *Handler) sent(r *http.Request, by auth.Principal, raw []byte) {
 // maxFailures is of how many operations of a bulk request it is told why they failed.
 const maxFailures = 20
 
-// note notes which operations failed.
-func (b *bulk) note() {
+// tell notes which operations failed.
+func (b *bulk) tell() {
 	x := exchange(b.ctx)
 	if x == nil {
 		return

@@ -102,7 +102,7 @@ func newWorld(t testing.TB, store storage.Store) *world {
 // hr is a client with every scope there is, and more.
 func hr(t testing.TB) auth.Principal {
 	t.Helper()
-	scopes, err := auth.ParseScopes([]string{"users", "groups", "roles", "invitations", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
+	scopes, err := auth.ParseScopes([]string{"users", "groups", "memberships", "roles", "invitations", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
 		"roles:assign:user-administrator", "roles:assign:" + auth.GlobalAdministrator})
 	if err != nil {
 		t.Fatal(err)
@@ -424,7 +424,7 @@ func matrix(t *testing.T, w *world) {
 func hrWithout(t testing.TB) auth.Principal {
 	t.Helper()
 	p := hr(t)
-	p.Scopes, _ = auth.ParseScopes([]string{"users", "groups", "roles"})
+	p.Scopes, _ = auth.ParseScopes([]string{"users", "groups", "memberships", "roles"})
 	return p
 }
 
@@ -476,7 +476,12 @@ func TestSequences(t *testing.T) {
 			attr := rapid.SampledFrom([]string{"userName", "emails", "emails.value", "active", "password", "title", "roles", "members", `members[value eq \"` + other + `\"]`,
 				"displayName", "externalId", "id", "role", "principal", "principal.value", "kind", "startDate", "endDate", "value", "display", "contains",
 				schemas.RosterRoleURI + ":permissions", schemas.RosterRoleURI + ":kind", "meta.version", "groups"}).Draw(rt, "attribute")
-			switch rapid.IntRange(0, 6).Draw(rt, "what") {
+			switch rapid.IntRange(0, 8).Draw(rt, "what") {
+			case 7:
+				_, err := w.post(by, "GroupMembership", `{"group":{"value":"`+id+`"},"member":{"value":"`+other+`"}}`)
+				return err
+			case 8:
+				return w.remove(by, "GroupMembership", id+"."+other)
 			case 0:
 				return w.remove(by, typ, id)
 			case 1:

@@ -132,6 +132,8 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		keeper *domains.Keeper
 	)
 	if keys != nil {
+		handler.Async = &scim.Async{Provider: provider, Keys: keys, Log: log, Lifetime: c.BulkResultLifetime}
+		handler.Async.Pending, handler.Async.Done = server.AsyncRequests(registry)
 		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
@@ -191,6 +193,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return (&finisher{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
+	if handler.Async != nil {
+		g.Go(func() error { return handler.Async.Run(gctx) })
+	}
 	if desk != nil {
 		g.Go(func() error { return desk.Run(gctx) })
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
@@ -146,7 +147,13 @@ func TestPublicRoutes(t *testing.T) {
 			public[route.Method+" "+route.Path] = true
 		}
 	}
-	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/invitations/accept", "POST /auth/v1/invitations/look", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
+	for _, route := range console.Routes() {
+		if !route.Needs.Public() {
+			t.Errorf("the page %s needs %s", route.Path, route.Needs)
+		}
+		public[route.Method+" "+route.Path] = true
+	}
+	want := []string{"GET /auth/v1/openapi.json", "GET /invitation", "GET /setup", "GET /static/roster.css", "GET /static/setup.js", "POST /auth/v1/invitations/accept", "POST /auth/v1/invitations/look", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
 	if got := slices.Sorted(maps.Keys(public)); !slices.Equal(got, want) {
 		t.Errorf("public are %q, want %q", got, want)
 	}

@@ -78,7 +78,7 @@ func TestVocabulary(t *testing.T) {
 		refused(patch(old, `{"op":"add","path":"roles","value":[{"value":"captain"}]}`), "roles[2].value")
 		refused(w.Do(t, "PUT", "/Users/"+old, `{"schemas":["`+schemas.UserURI+`"],"userName":"old","entitlements":[{"value":"coal"},{"value":"coke"}]}`), "entitlements[1].value")
 		account := w.send(t, "POST", "/admin/v1/users", `{"user":{"userName":"made","roles":[{"value":"stoker"}]}}`, "Authorization", "Bearer "+boss, "Content-Type", "application/json")
-		if account.Status != 400 || !strings.Contains(string(account.Body), "roles[0].value") {
+		if account.Status != 400 || !strings.Contains(account.Body, "roles[0].value") {
 			t.Errorf("an account: %d %s", account.Status, account.Body)
 		}
 

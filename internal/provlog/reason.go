@@ -11,8 +11,8 @@ type Reason struct {
 	Meaning string `json:"meaning"`
 	// Reference is where it is written down.
 	Reference string `json:"reference"`
-	// Tolerated are the rows of docs/compatibility.md about what a client without the
-	// profile strict may send and one with it is refused with the same scimType. One of
+	// Tolerated are the rows of docs/compatibility.md about what a client with another
+	// profile may send and a strict one is refused with the same scimType. One of
 	// them may be the reason.
 	Tolerated []string `json:"tolerated,omitzero"`
 }
@@ -51,7 +51,7 @@ var tolerated = map[scim.ErrorType][]string{
 	},
 	scim.InvalidValue: {
 		"booleans as strings, in any case", "`\"\"` for an attribute", "one object where a list belongs; a list of one where a single value belongs",
-		"`manager` as a bare string", "`schemas` in a path-less value", "`remove` with path `members` and a list", "two primary values in one request",
+		"`manager` as a bare string", "a `manager` that is no user of the directory", "`schemas` in a path-less value", "`remove` with path `members` and a list", "two primary values in one request",
 		"several values for a sub-attribute: `emails.value` with a list", "unknown schema URIs", "no `schemas` in a body",
 	},
 	scim.InvalidPath: {

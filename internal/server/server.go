@@ -370,7 +370,7 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
-		if err := s.enter(c, r.Needs); err != nil {
+		if err := s.enter(c, r); err != nil {
 			return err
 		}
 		err := r.Serve(c.w, c.r, c.by)

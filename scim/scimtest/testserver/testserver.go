@@ -64,6 +64,8 @@ type Options struct {
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
+	// ByHand leaves asynchronous requests to Server.Async.Round.
+	ByHand bool
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
@@ -90,6 +92,7 @@ type Server struct {
 	Mounts   []server.Mount
 	Mail     *mail.Queue
 	Requests *provlog.Log
+	Async    *scim.Async
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
@@ -204,6 +207,8 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Requests = provlog.New(provlog.Options{
 		Store: served, Keep: 7 * 24 * time.Hour, Size: cmp.Or(opt.LogSize, 1000), Now: opt.Now, Log: opt.Log, Registry: s.Registry,
 	})
+	s.Async = &scim.Async{Provider: s.Provider, Keys: keys, Log: opt.Log}
+	handler.Async = s.Async
 	o := server.Options{
 		Mounts: []server.Mount{
 			{Prefix: Base, Routes: handler.Routes(), Tell: s.Requests.Tell},
@@ -230,6 +235,9 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g.Go(func() error { return srv.Run(gctx, gctx) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return s.Mail.Run(gctx) })
+	if !opt.ByHand {
+		g.Go(func() error { return s.Async.Run(gctx) })
+	}
 	stopped := false
 	s.stop = func() error {
 		if stopped {
