@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,15 +25,24 @@ import (
 // shelf is a store as far as a Log needs one.
 type shelf struct {
 	storage.Store
+	mu    sync.Mutex
 	items []*storage.Item
 	err   error
 }
 
 func (s *shelf) NoteItems(_ context.Context, _ storage.TenantID, notes []*storage.Item) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.items = append(s.items, notes...)
 	}
 	return s.err
+}
+
+func (s *shelf) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.items)
 }
 
 func (s *shelf) Items(_ context.Context, _ storage.TenantID, _, key string) (list []*storage.Item, err error) {
@@ -160,25 +170,25 @@ func TestRun(t *testing.T) {
 		go func() { done <- l.Run(ctx) }()
 		l.Tell(from("a", 409))
 		synctest.Wait()
-		if len(s.items) != 0 {
-			t.Errorf("%d items at once", len(s.items))
+		if s.len() != 0 {
+			t.Errorf("%d items at once", s.len())
 		}
 		time.Sleep(writeEvery)
 		synctest.Wait()
-		if len(s.items) != 1 {
-			t.Errorf("%d items after a while", len(s.items))
+		if s.len() != 1 {
+			t.Errorf("%d items after a while", s.len())
 		}
 		for range batchLength {
 			l.Tell(from("a", 409))
 		}
 		synctest.Wait()
-		if len(s.items) != 1+batchLength {
-			t.Errorf("%d items after a batch", len(s.items))
+		if s.len() != 1+batchLength {
+			t.Errorf("%d items after a batch", s.len())
 		}
 		l.Tell(from("a", 409))
 		cancel()
-		if err := <-done; err != nil || len(s.items) != 2+batchLength {
-			t.Errorf("%d items at the end, %v", len(s.items), err)
+		if err := <-done; err != nil || s.len() != 2+batchLength {
+			t.Errorf("%d items at the end, %v", s.len(), err)
 		}
 	})
 }
