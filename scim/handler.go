@@ -79,6 +79,9 @@ func (h *Handler) Routes() []Route {
 	if h.provider.Custom != nil {
 		routes = append(routes, h.routesOf(auth.CustomResource, "/{type}")...)
 	}
+	for i, r := range routes {
+		routes[i].Serve = h.noted(r.Serve)
+	}
 	return routes
 }
 
@@ -109,6 +112,7 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 			if err != nil {
 				return err
 			}
+			exchange(r.Context()).of(r, t)
 			return serve(r, w, by, t)
 		}
 	}
@@ -254,6 +258,9 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 			header.Del("ETag")
 			return ErrPreconditionFailed
 		}
+	}
+	if x := exchange(r.Context()); x != nil {
+		x.ResourceID = res.ID
 	}
 	location := v.location(res.ID)
 	header.Set("Location", location)

@@ -51,6 +51,9 @@ type Mount struct {
 	// SCIM. Beside what the routes return it is given *scim.Error, and the errors of
 	// auth.Need and auth.Verifier.
 	WriteError func(w http.ResponseWriter, r *http.Request, err error) (typ, detail string)
+	// Tell, if set, is told of each request to a route by a client that is known when it
+	// has ended, also if the client may not do that. It must not wait.
+	Tell func(*scim.Exchange)
 }
 
 // Sessions finds out who signed in.
