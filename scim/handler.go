@@ -24,8 +24,8 @@ type Route struct {
 	// is out already, whoever called Serve has to cut the connection.
 	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
 	// Exists, unless it is nil, returns the error that a request gets because the tenant
-	// of whoever asks has no such endpoint, or nil if it has: a principal that is known and
-	// does not meet Needs is told of the first thing first.
+	// of whoever asks has no such endpoint, or nil if it has: who is known, and lacks nothing
+	// but a scope or permission, is told of the first thing first.
 	Exists func(r *http.Request, by auth.Principal) error
 }
 

@@ -100,6 +100,7 @@ func testRoleMatrix(t *testing.T, w *world) {
 		body := object{"name": p.name, "password": p.password, "passcode": code}
 		sessions[letter] = must[signedIn](t, w.post(t, "/auth/v1/sign-in", "", body), 200).Token
 	}
+	w.gadgets(t)
 	met, seen := map[string]int{}, map[string]bool{}
 	for _, m := range w.Mounts {
 		for _, route := range m.Routes {

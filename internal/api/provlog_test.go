@@ -40,10 +40,12 @@ func (w *world) as(t *testing.T, token, method, path, body string, header ...str
 
 // TestProvisioningLog: what an integrator is told of why a client was refused, by the
 // id that the client saw.
-func TestProvisioningLog(t *testing.T) { onStores(t, testProvisioningLog) }
+func TestProvisioningLog(t *testing.T) {
+	shows(t, "A11")
+	onStores(t, testProvisioningLog)
+}
 
 func testProvisioningLog(t *testing.T, w *world) {
-	shows(t, "A11")
 	in := w.mfa(t, w.person(t, "integrator", auth.ApplicationAdministrator)).Token
 	hr := w.Client(t, "hr connector", "", "users", "groups:read")
 	strict := w.Client(t, "strict one", auth.ProfileStrict, "users")

@@ -480,3 +480,15 @@ func TestDefinitionRefused(t *testing.T) {
 		t.Errorf("one too many: %d %s", r.Status, r.Body)
 	}
 }
+
+// gadgets gives the default tenant a resource type of its own, at /Gadgets.
+func (w *world) gadgets(t *testing.T) {
+	t.Helper()
+	err := w.Provider.Define(t.Context(), auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}, schemas.CustomSchema{
+		ResourceType: &schemas.TypeDefinition{Name: "Gadget", Endpoint: "/Gadgets"},
+		Schema:       schemas.SchemaDefinition{ID: gadgetURN, Attributes: []schemas.AttributeDefinition{{Name: "serial"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -181,8 +181,7 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 		id = fmt.Sprint("urn:example:badge", n)
 		return id, object{"extends": []string{"User"}, "schema": object{"id": id, "attributes": []object{{"name": "number"}}}}
 	}
-	must[any](t, w.post(t, "/admin/v1/schemas", boss().Token, object{"resourceType": object{"name": "Gadget", "endpoint": "/Gadgets"},
-		"schema": object{"id": "urn:example:gadget", "attributes": []object{{"name": "serial"}}}}), 201)
+	w.gadgets(t)
 	gadget := func() string { return made("/Gadgets", `{"serial":"1"}`) }
 
 	deeds := map[string]func() deed{

@@ -108,6 +108,7 @@ func testEveryRoute(t *testing.T, w *world) {
 		return func(what string) bool { return slices.Contains(list, what) }
 	}
 
+	w.gadgets(t)
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
 	w.signIn(t, admin) // has no passcode app yet
 	ended := w.enrol(t, admin)

@@ -28,7 +28,7 @@ func (s *Server) enter(c *call, route scim.Route) error {
 		return err
 	}
 	err = route.Needs.Meets(by, s.opt.Now())
-	if err != nil && route.Exists != nil {
+	if err == auth.ErrNotPermitted && route.Exists != nil { //nolint:errorlint // not those that say what is missing
 		if missing := route.Exists(c.r, by); missing != nil {
 			return missing
 		}
