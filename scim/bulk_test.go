@@ -3,6 +3,7 @@ package scim_test
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,8 +98,8 @@ func TestBulkLimits(t *testing.T) {
 	}
 	for size, want := range map[int]int{config.Bulk.MaxPayloadSize: 200, config.Bulk.MaxPayloadSize + 1: 413} {
 		text := fmt.Sprintf(`{"schemas":[%q],"Operations":[]}`, scim.BulkRequestURI)
-		if r := s.Do(t, "POST", "/Bulk", text+strings.Repeat(" ", size-len(text))); r.Status != want {
-			t.Errorf("%d bytes: %d, want %d", size, r.Status, want)
+		if r := s.Do(t, "POST", "/Bulk", text+strings.Repeat(" ", size-len(text))); r.Status != want || want == 413 && !strings.Contains(string(r.Body), strconv.Itoa(config.Bulk.MaxPayloadSize)) {
+			t.Errorf("%d bytes: %d %s, want %d with the limit", size, r.Status, r.Body, want)
 		}
 	}
 }

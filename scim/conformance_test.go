@@ -144,7 +144,7 @@ func TestRequirements(t *testing.T) {
 }
 
 // packages are the folders in which tests of statements are.
-var packages = map[string]string{"scim": ".", "schemas": "../schemas", "server": "../internal/server", "api": "../internal/api"}
+var packages = map[string]string{"scim": ".", "schemas": "../schemas", "server": "../internal/server", "api": "../internal/api", "auth": "../auth", "config": "../internal/config"}
 
 var testsIn = map[string]map[string]bool{}
 
