@@ -129,6 +129,7 @@ const (
 	PermissionSchemasWrite
 	PermissionResourcesRead
 	PermissionResourcesWrite
+	PermissionProvisioningRead
 	permissionsEnd
 )
 
@@ -180,6 +181,7 @@ var permissions = [...]PermissionInfo{
 	{PermissionSchemasWrite, "schemas.write", "Define, change and remove schemas and resource types of the tenant's own."},
 	{PermissionResourcesRead, "resources.read", "List and read resources of the types that the tenant defines."},
 	{PermissionResourcesWrite, "resources.write", "Create, change and delete resources of the types that the tenant defines."},
+	{PermissionProvisioningRead, "provisioning.read", "See which requests clients sent, and why those that were refused were."},
 }
 
 // AllPermissions returns every permission there is, in the order of the

@@ -70,7 +70,7 @@ var builtIn = []*Role{
 		PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete, PermissionGroupsRestore,
 		PermissionRolesRead, PermissionRolesAssign),
 	directoryRole(ApplicationAdministrator, "Application Administrator", "Connects identity providers and HR systems: looks after provisioning clients and their tokens.",
-		PermissionUsersRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionClientsWrite),
+		PermissionUsersRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionClientsWrite, PermissionProvisioningRead),
 	directoryRole(AuthenticationAdministrator, "Authentication Administrator", "Helps users without administrative roles to sign in: resets passwords and passcode apps, signs out.",
 		PermissionUsersRead, PermissionGroupsRead, PermissionRolesRead, PermissionUsersPasswordReset, PermissionUsersMFAReset,
 		PermissionUsersSessionsRead, PermissionUsersSessionsEnd, PermissionPoliciesRead),
@@ -85,7 +85,7 @@ var builtIn = []*Role{
 	directoryRole(Auditor, "Auditor", "Reads everything, and searches, verifies and exports the audit trail. Changes nothing.",
 		PermissionUsersRead, PermissionUsersSessionsRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionPoliciesRead,
 		PermissionReportsRead, PermissionAuditRead, PermissionAuditExport, PermissionMailRead, PermissionTenantsRead,
-		PermissionSchemasRead, PermissionResourcesRead),
+		PermissionSchemasRead, PermissionResourcesRead, PermissionProvisioningRead),
 }
 
 func directoryRole(id, display, description string, list ...Permission) *Role {

@@ -192,7 +192,11 @@ func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(raw []byte
 	if err != nil {
 		return err
 	}
-	return do(raw)
+	err = do(raw)
+	if err != nil {
+		h.sent(r, by, raw)
+	}
+	return err
 }
 
 func unreadable(err error) error {

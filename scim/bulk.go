@@ -93,6 +93,7 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 			return err
 		}
 		b.run()
+		b.tell()
 		return nil
 	})
 	if err != nil {

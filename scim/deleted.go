@@ -251,8 +251,15 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 		return nil, err
 	}
 	t = set.Type(t.Name) // with what the tenant adds to it
-	read, _, err := p.findDeleted(ctx, by, t, id)
+	read, n, err := p.findDeleted(ctx, by, t, id)
 	if err != nil {
+		return nil, err
+	}
+	back, err := p.returning(ctx, by.Tenant, id, n.Reports)
+	if err != nil {
+		return nil, err
+	}
+	if err := back.settled(ctx, p, by.Tenant); err != nil {
 		return nil, err
 	}
 	attrs, err := parseStored(t, &read.Resource)
@@ -272,6 +279,10 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 			return nil, err
 		}
 	}
+	manager, awaited, err := p.withLiveManager(ctx, by.Tenant, t, id, attrs)
+	if err != nil {
+		return nil, err
+	}
 	now := p.now()
 	next := &storage.Resource{Type: t.Name, ID: id, Version: read.Version + 1, Created: read.Created, LastModified: later(later(now, read.Deleted), read.LastModified)}
 	if err := p.fill(by.Tenant, t, next, attrs); err != nil {
@@ -286,7 +297,23 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 			if prev.Version != read.Version || !prev.Deleted.Equal(read.Deleted) {
 				return errOvertaken // it was restored, and deleted again
 			}
-			return p.decide(ctx, tx, by, s, now).restore(t, prev, next, how)
+			switch err := checkManager(tx, manager); {
+			case errors.Is(err, errNoManager):
+				return errOvertaken
+			case err != nil:
+				return err
+			}
+			d := p.decide(ctx, tx, by, s, now)
+			if err := d.restore(t, prev, next, how); err != nil {
+				return err
+			}
+			if awaited != "" {
+				if err := d.awaits(awaited, id); err != nil {
+					return err
+				}
+			}
+			_, err = d.reassign(back)
+			return err
 		})
 	})
 	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
@@ -589,6 +616,11 @@ func (p *Provider) purge(ctx context.Context, by auth.Principal, t *schemas.Reso
 	invitations, err := p.acceptedAs(ctx, by.Tenant, t, id)
 	if err != nil {
 		return err
+	}
+	if t.Name == auth.PrincipalUser {
+		if err := p.left(ctx, by, id); err != nil {
+			return err
+		}
 	}
 	for more := true; more; {
 		err := p.withStanding(ctx, by, func(s *auth.Standing) error {

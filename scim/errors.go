@@ -42,6 +42,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Detail }
 
+// Repeatable returns the detail if it may be kept and shown to others than the
+// client: those of invalidFilter and invalidPath name attributes as the client wrote
+// them, which may be anything.
+func (e *Error) Repeatable() string {
+	if e.Type == InvalidFilter || e.Type == InvalidPath {
+		return ""
+	}
+	return e.Detail
+}
+
 // AppendJSON appends the error as it goes over the wire.
 func (e *Error) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `{"schemas":["`+ErrorURI+`"],"status":"`...)

@@ -23,6 +23,14 @@ type Route struct {
 	// returns becomes the response (see WriteError), or, when part of a response
 	// is out already, whoever called Serve has to cut the connection.
 	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
+	// Exists, unless it is nil, returns the error that a request gets because the tenant
+	// of whoever asks has no such endpoint, or nil if it has: a principal that is known and
+	// does not meet Needs is told of the first thing first.
+	Exists func(r *http.Request, by auth.Principal) error
+}
+
+func route(method, path string, needs auth.Need, serve func(http.ResponseWriter, *http.Request, auth.Principal) error) Route {
+	return Route{Method: method, Path: path, Needs: needs, Serve: serve}
 }
 
 // Handler is the protocol (RFC 7644) over a Provider.
@@ -48,19 +56,19 @@ func NewHandler(p *Provider, base func(*http.Request) string) *Handler {
 // needs.
 func (h *Handler) Routes() []Route {
 	routes := []Route{
-		{"GET", "/ServiceProviderConfig", auth.Token(), h.serviceProviderConfig},
-		{"GET", "/ResourceTypes", auth.Token(), h.resourceTypes},
-		{"GET", "/ResourceTypes/{id}", auth.Token(), h.resourceType},
-		{"GET", "/Schemas", auth.Token(), h.schemas},
-		{"GET", "/Schemas/{id}", auth.Token(), h.schema},
-		{"GET", "", auth.Token(), h.listAll},
-		{"POST", "/.search", auth.Token(), h.searchAll},
-		{"POST", "/Bulk", auth.Token(), h.bulk},
-		{"GET", "/Bulk/{id}", auth.Token(), h.bulkResult},
-		{"GET", "/Me", auth.Token(), h.onMe(h.get)},
-		{"PUT", "/Me", auth.Token(), h.onMe(h.replace)},
-		{"PATCH", "/Me", auth.Token(), h.onMe(h.patch)},
-		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
+		route("GET", "/ServiceProviderConfig", auth.Token(), h.serviceProviderConfig),
+		route("GET", "/ResourceTypes", auth.Token(), h.resourceTypes),
+		route("GET", "/ResourceTypes/{id}", auth.Token(), h.resourceType),
+		route("GET", "/Schemas", auth.Token(), h.schemas),
+		route("GET", "/Schemas/{id}", auth.Token(), h.schema),
+		route("GET", "", auth.Token(), h.listAll),
+		route("POST", "/.search", auth.Token(), h.searchAll),
+		route("POST", "/Bulk", auth.Token(), h.bulk),
+		route("GET", "/Bulk/{id}", auth.Token(), h.bulkResult),
+		route("GET", "/Me", auth.Token(), h.onMe(h.get)),
+		route("PUT", "/Me", auth.Token(), h.onMe(h.replace)),
+		route("PATCH", "/Me", auth.Token(), h.onMe(h.patch)),
+		route("DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)),
 	}
 	for _, t := range h.provider.Schemas.Types() {
 		routes = append(routes, h.routesOf(t.Name, t.Endpoint)...)
@@ -71,42 +79,58 @@ func (h *Handler) Routes() []Route {
 	if h.provider.Custom != nil {
 		routes = append(routes, h.routesOf(auth.CustomResource, "/{type}")...)
 	}
+	for i, r := range routes {
+		routes[i].Serve = h.noted(r.Serve)
+	}
 	return routes
 }
 
 // routesOf are the routes for the resources of a type, as the tenant of whoever asks has
 // it, or for those of all types that tenants define, by their endpoints.
 func (h *Handler) routesOf(name, endpoint string) []Route {
+	find := func(r *http.Request, by auth.Principal) (*schemas.ResourceType, error) {
+		set, err := h.provider.types(r.Context(), by.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		t := set.Type(name)
+		if name == auth.CustomResource {
+			t = customAt(set, mux.Vars(r)["type"])
+		}
+		if t == nil {
+			return nil, errNoEndpoint
+		}
+		return t, nil
+	}
+	var exists func(*http.Request, auth.Principal) error
+	if name == auth.CustomResource {
+		exists = func(r *http.Request, by auth.Principal) error { _, err := find(r, by); return err }
+	}
 	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
 		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-			set, err := h.provider.types(r.Context(), by.Tenant)
+			t, err := find(r, by)
 			if err != nil {
 				return err
 			}
-			var t *schemas.ResourceType
-			if name == auth.CustomResource {
-				t = customAt(set, mux.Vars(r)["type"])
-			} else {
-				t = set.Type(name)
-			}
-			if t == nil {
-				return errNoEndpoint
-			}
+			exchange(r.Context()).of(r, t)
 			return serve(r, w, by, t)
 		}
 	}
 	to := func(a auth.Act) auth.Need { return auth.Scope(a, name) }
 	routes := []Route{
-		{"GET", endpoint, to(auth.Read), on(h.list)},
-		{"POST", endpoint, to(auth.Create), on(h.create)},
-		{"POST", endpoint + "/.search", to(auth.Read), on(h.search)},
-		{"GET", endpoint + "/{id}", to(auth.Read), on(h.get)},
-		{"DELETE", endpoint + "/{id}", to(auth.Delete), on(h.delete)},
+		route("GET", endpoint, to(auth.Read), on(h.list)),
+		route("POST", endpoint, to(auth.Create), on(h.create)),
+		route("POST", endpoint+"/.search", to(auth.Read), on(h.search)),
+		route("GET", endpoint+"/{id}", to(auth.Read), on(h.get)),
+		route("DELETE", endpoint+"/{id}", to(auth.Delete), on(h.delete)),
 	}
 	if name != membershipType {
 		routes = append(routes,
-			Route{"PUT", endpoint + "/{id}", to(auth.Update), on(h.replace)},
-			Route{"PATCH", endpoint + "/{id}", to(auth.Update), on(h.patch)})
+			route("PUT", endpoint+"/{id}", to(auth.Update), on(h.replace)),
+			route("PATCH", endpoint+"/{id}", to(auth.Update), on(h.patch)))
+	}
+	for i := range routes {
+		routes[i].Exists = exists
 	}
 	return routes
 }
@@ -235,6 +259,9 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 			return ErrPreconditionFailed
 		}
 	}
+	if x := exchange(r.Context()); x != nil {
+		x.ResourceID = res.ID
+	}
 	location := v.location(res.ID)
 	header.Set("Location", location)
 	header.Set("Content-Location", location)
@@ -335,8 +362,8 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 
 // The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.
 
-func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
-	return h.discovery(w, r, serviceProviderConfig(h.base(r)))
+func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	return h.discovery(w, r, serviceProviderConfig(h.base(r), by))
 }
 
 // tells reports whether a resource type is among those that discovery tells somebody of:

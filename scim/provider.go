@@ -142,7 +142,11 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, err
 	}
 	told := created(t, attrs)
+	manager := managerToCheck(by, nil, attrs)
 	write := func(tx storage.Tx, d *decision) error {
+		if err := checkManager(tx, manager); err != nil {
+			return err
+		}
 		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
@@ -449,7 +453,17 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if builtIn(t, id) != nil {
 		return errBuiltIn
 	}
-	return p.withStanding(ctx, by, func(s *auth.Standing) error {
+	var leaving reassignment
+	if t.Name == auth.PrincipalUser {
+		var err error
+		if leaving, err = p.leaving(ctx, by.Tenant, id); err != nil {
+			return err
+		}
+		if err := leaving.settled(ctx, p, by.Tenant); err != nil {
+			return err
+		}
+	}
+	err := p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			r, err := tx.Get(t.Name, id)
 			if err != nil {
@@ -468,6 +482,10 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 			return d.keep(costs, func() error {
+				var err error
+				if d.reports, err = d.reassign(leaving); err != nil {
+					return err
+				}
 				if err := d.delete(r); err != nil || also == nil {
 					return err
 				}
@@ -475,6 +493,10 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			})
 		})
 	})
+	if err == nil && t.Name == auth.PrincipalUser {
+		_ = p.left(ctx, by, id) // the user is deleted in any case, and purging does it again
+	}
+	return err
 }
 
 // delete removes a resource with all that goes with it, if that is permitted.
@@ -624,7 +646,8 @@ type update struct {
 	standing   *auth.Standing
 	then       func(*decision) error // what else follows from the change; may be nil
 	d          *decision
-	own        bool // of oneself, and needs no permission
+	own        bool   // of oneself, and needs no permission
+	manager    string // that is new, and has to be a user; "" for none
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -666,6 +689,9 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
 		return err
+	}
+	if u.manager = managerToCheck(u.by, attrs, u.change.attrs); u.manager == prev.ID {
+		u.manager = "" // their own: this write reads them anyway
 	}
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
@@ -731,6 +757,9 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		if err := u.d.ask(); err != nil {
 			return err
 		}
+	}
+	if err := checkManager(tx, u.manager); err != nil {
+		return err
 	}
 	next := u.next
 	if same {

@@ -41,6 +41,20 @@ func (i *Item) Prepare() error {
 	return nil
 }
 
+// PrepareNotes is Prepare for the items of NoteItems, which become new ones.
+func PrepareNotes(notes []*Item) error {
+	for _, i := range notes {
+		if i.Expires.IsZero() {
+			return errors.New("a note has to expire")
+		}
+		if err := i.Prepare(); err != nil {
+			return err
+		}
+		i.Version = 1
+	}
+	return nil
+}
+
 // ByID is for backends: it returns items, all of one kind, by their ids.
 func ByID(list []*Item) map[string]*Item {
 	by := make(map[string]*Item, len(list))
@@ -65,6 +79,14 @@ type Items interface {
 	// forward. It is no change in the sense of the audit trail, and leaves the
 	// version alone.
 	ExtendItem(ctx context.Context, tenant TenantID, kind, id string, expires time.Time) error
+	// NoteItems stores new items, each of which expires; one that there is stays as it
+	// is. Those before an error may be there. It is no change in the sense of the audit
+	// trail, and so for what is no part of the directory: what was asked of it.
+	NoteItems(ctx context.Context, tenant TenantID, notes []*Item) error
+	// ForgetItems removes those of the items of a kind with these ids that there are and
+	// that expire, as if they had. It is one question to the store: name a few hundred at
+	// a time. It is no change in the sense of the audit trail.
+	ForgetItems(ctx context.Context, tenant TenantID, kind string, ids ...string) error
 	// SweepItems removes items of all tenants that expired before a time, and
 	// returns how many, those that were removed before an error too. It is no
 	// change in the sense of the audit trail.

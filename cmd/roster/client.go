@@ -37,12 +37,12 @@ func newClientCommand(create, open openFunc) *cobra.Command {
 			"into Roster. Each client has one or two bearer tokens, which are shown once when they are made.",
 		Args: cobra.NoArgs, // a mistyped subcommand is an argument
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("which of create, list, rotate and revoke? See roster help client")
+			return errors.New("which of create, list, rotate, revoke and log? See roster help client")
 		},
 	}
 	c.store.add(cmd)
 	cmd.PersistentFlags().StringVar(&c.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the client")
-	cmd.AddCommand(c.createCommand(), c.listCommand(), c.rotateCommand(), c.revokeCommand())
+	cmd.AddCommand(c.createCommand(), c.listCommand(), c.rotateCommand(), c.revokeCommand(), c.logCommand())
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,12 @@ func (f *finished) FinishDefinitions(_ context.Context, tenant storage.TenantID)
 	return nil
 }
 
+func (f *finished) seen() []storage.TenantID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tenants)
+}
+
 // TestFinisher: every tenant, at the start and then every minute, more or less; one that
 // fails holds up no other.
 func TestFinisher(t *testing.T) {
@@ -42,12 +49,12 @@ func TestFinisher(t *testing.T) {
 		go func() { done <- f.Run(ctx) }()
 		synctest.Wait()
 		_, log := store.soFar()
-		if len(store.tenants) != 2 || store.tenants[1] != "b" || !strings.Contains(log, "could not be completed") {
-			t.Errorf("at the start: %v, and the log has %s", store.tenants, log)
+		if seen := store.seen(); len(seen) != 2 || seen[1] != "b" || !strings.Contains(log, "could not be completed") {
+			t.Errorf("at the start: %v, and the log has %s", seen, log)
 		}
 		time.Sleep(10 * finishEvery)
 		synctest.Wait()
-		if n := len(store.tenants); n < 2*6 || n > 2*21 {
+		if n := len(store.seen()); n < 2*6 || n > 2*21 {
 			t.Errorf("%d looks in ten minutes", n)
 		}
 		cancel()

@@ -27,6 +27,7 @@ import (
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/internal/provlog"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -108,6 +109,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
 	}
+	var requests *provlog.Log
+	if c.ProvisioningLogKeep > 0 {
+		requests = provlog.New(provlog.Options{Store: store, Keep: c.ProvisioningLogKeep, Size: c.ProvisioningLogSize, Now: time.Now, Log: log, Registry: registry})
+		options.Mounts[0].Tell = requests.Tell
+	}
 	keys, err := openKeys(ctx, p, c.KeyFile, store, log)
 	if err != nil {
 		return err
@@ -171,7 +177,14 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	}
 
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return srv.Run(gctx, hurry) })
+	served, end := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer end()
+		return srv.Run(gctx, hurry)
+	})
+	if requests != nil {
+		g.Go(func() error { return requests.Run(served) }) // until the last request has ended
+	}
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
 	if keeper != nil {

@@ -203,6 +203,9 @@ func (a *API) adminEndpoints() []endpoint {
 		{"PATCH", "/clients/{id}", auth.StepUp(auth.PermissionClientsWrite), a.updateClient, ClientChange{}, Client{}, 200, nil},
 		{"POST", "/clients/{id}/rotate", auth.StepUp(auth.PermissionClientsWrite), a.rotateClient, RotationRequest{}, NewToken{}, 201, nil},
 		{"POST", "/clients/{id}/revoke", auth.StepUp(auth.PermissionClientsWrite), a.revokeClient, nil, nil, 204, nil},
+
+		{"GET", "/provisioning-log", auth.Admin(auth.PermissionProvisioningRead), a.provisioningLog, nil, ProvisioningLog{}, 200, provisioningParameters},
+		{"GET", "/provisioning-log/{id}", auth.Admin(auth.PermissionProvisioningRead), a.whyRefused, nil, ProvisioningRequest{}, 200, nil},
 	}
 }
 

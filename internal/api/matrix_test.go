@@ -75,6 +75,7 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",
 	"GET /admin/v1/clients": "GAD", "GET /admin/v1/clients/{id}": "GAD",
 	"POST /admin/v1/clients": "GA", "PATCH /admin/v1/clients/{id}": "GA", "POST /admin/v1/clients/{id}/rotate": "GA", "POST /admin/v1/clients/{id}/revoke": "GA",
+	"GET /admin/v1/provisioning-log": "GAD", "GET /admin/v1/provisioning-log/{id}": "GAD",
 }
 
 // TestRoleMatrix walks every route with every built-in role, and with none.

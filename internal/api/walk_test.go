@@ -133,7 +133,7 @@ func testEveryRoute(t *testing.T, w *world) {
 
 	helpdesk := only("users.password.reset", "users.sessions.read", "users.sessions.end", "User:read", "Group:read", "GroupMembership:read", "Invitation:read")
 	reading := only("User:read", "Group:read", "GroupMembership:read", "Invitation:read", "Role:read", "RoleAssignment:read", "Entitlement:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
-		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read", "schemas.read", "Resource:read")
+		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read", "schemas.read", "Resource:read", "provisioning.read")
 	bearers := []bearer{
 		{"nothing", "", "+11111111", none},
 		{"an empty token", " ", "+11111111", none},

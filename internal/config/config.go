@@ -35,13 +35,19 @@ type Config struct {
 	TemporaryPasswordLifetime time.Duration
 	InvitationLifetime        time.Duration
 	BulkResultLifetime        time.Duration
-	LogFormat                 string // "json" or "text"
+	ProvisioningLogKeep       time.Duration // 0 for no log
+	ProvisioningLogSize       int           // of each client
+	LogFormat                 string        // "json" or "text"
 	LogLevel                  slog.Level
 	Demo                      bool
 	Pprof                     bool
 	AuditCheckpoints          string // file
 	Mail                      Mail
 }
+
+// maxProvisioningLog is how many requests of a client may be kept: all of them are read
+// when somebody looks.
+const maxProvisioningLog = 10_000
 
 // DefaultStore is where Roster keeps its data if nobody says.
 const DefaultStore = "roster-data/roster.db"
@@ -132,6 +138,12 @@ func (c *Config) problems() (list []*SettingError) {
 	}
 	if c.TemporaryPasswordLifetime < 0 {
 		add("temporary-password-lifetime", "is negative; 0 means for ever")
+	}
+	if c.ProvisioningLogKeep < 0 {
+		add("provisioning-log-keep", "is negative; 0 means that there is no log")
+	}
+	if c.ProvisioningLogSize < 1 || c.ProvisioningLogSize > maxProvisioningLog {
+		add("provisioning-log-size", "is not from 1 to "+strconv.Itoa(maxProvisioningLog))
 	}
 	c.Mail.problems(add)
 	if c.LogFormat != "json" && c.LogFormat != "text" {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/server"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -285,6 +286,14 @@ var scopeTable = map[string]string{
 func TestScopes(t *testing.T) {
 	t.Parallel()
 	s, store := watched(t, testserver.Options{})
+	operator := auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}
+	err := s.Provider.Define(t.Context(), operator, schemas.CustomSchema{
+		ResourceType: &schemas.TypeDefinition{Name: "Gadget", Endpoint: "/Gadgets"},
+		Schema:       schemas.SchemaDefinition{ID: "urn:example:gadget", Attributes: []schemas.AttributeDefinition{{Name: "serial"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	grants := map[string][]string{ // what a scope stands for
 		"users:read": {"users:read"}, "users:write": {"users:read", "users:write"}, "users": {"users:read", "users:write"},
 		"groups:read": {"groups:read"}, "groups:write": {"groups:read", "groups:write"}, "groups": {"groups:read", "groups:write"},
@@ -325,6 +334,35 @@ func TestScopes(t *testing.T) {
 			if store.resources.Load() != before {
 				t.Errorf("%s %s with %s: the store was used", route.Method, route.Path, scopes)
 			}
+		}
+	}
+}
+
+// TestNoSuchEndpoint: what is no endpoint is 404 for every client, whatever its scopes.
+func TestNoSuchEndpoint(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	for _, scopes := range [][]string{{"users"}, {"users", "groups", "resources"}} {
+		token := s.Client(t, scopes[len(scopes)-1], "", scopes...)
+		for _, request := range []string{"GET /Gadgets", "POST /Gadgets", "GET /Gadgets/" + nobody, "DELETE /Gadgets/" + nobody, "GET /users"} {
+			method, path, _ := strings.Cut(request, " ")
+			if r := s.Do(t, method, path, "", "Authorization", "Bearer "+token); r.Status != 404 {
+				t.Errorf("%s with %v: %d %s; want 404", request, scopes, r.Status, r.Body)
+			}
+		}
+	}
+}
+
+// TestDiscoveryOfRolesAndEntitlements: who cannot read entitlements is not told of them,
+// for there are clients that refuse a configuration with attributes unknown to them.
+func TestDiscoveryOfRolesAndEntitlements(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	for scope, want := range map[string]bool{"users": false, "roles": false, "entitlements:read": true} {
+		token := s.Client(t, scope, "", scope)
+		r := s.Do(t, "GET", "/ServiceProviderConfig", "", "Authorization", "Bearer "+token)
+		if got := strings.Contains(r.Body, `"RolesAndEntitlements"`); r.Status != 200 || got != want {
+			t.Errorf("with %s: %d, told: %t, want %t", scope, r.Status, got, want)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type call struct {
 	r      *http.Request
 	remote netip.Addr // the client's address, seen through trusted proxies
 	by     auth.Principal
+	told   *scim.Exchange // nil if nobody is told
 }
 
 // response remembers what was sent.
@@ -64,7 +65,12 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 		id := requestID(r.Header.Get("X-Request-Id"))
 		ctx, cancel := context.WithTimeout(auth.WithRequestID(r.Context(), id), handlerTime)
 		defer cancel()
-		c := &call{mount: m, w: &response{ResponseWriter: rw}, r: r.WithContext(ctx)}
+		c := &call{mount: m, w: &response{ResponseWriter: rw}}
+		if m != nil && m.Tell != nil {
+			c.told = &scim.Exchange{}
+			ctx = scim.WithExchange(ctx, c.told)
+		}
+		c.r = r.WithContext(ctx)
 		h := rw.Header()
 		h["X-Request-Id"] = []string{id}
 		s.secure(h, r)
@@ -117,12 +123,7 @@ func (c *call) answer(err error) answered {
 		return answered{err, typ, detail}
 	}
 	told := scim.WriteError(c.w, c.r, err)
-	if told.Type == scim.InvalidFilter || told.Type == scim.InvalidPath {
-		// Their details name attributes as the client wrote them, which may be
-		// anything.
-		return answered{err, string(told.Type), ""}
-	}
-	return answered{err, string(told.Type), told.Detail}
+	return answered{err, string(told.Type), told.Repeatable()}
 }
 
 // guard checks what holds for all routes and turns a panic into an error.
@@ -211,6 +212,13 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	}
 	s.metrics.requests.WithLabelValues(method, route, label).Inc()
 	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
+	if x := c.told; x != nil && c.by.Kind == auth.Client {
+		x.RequestID, x.By, x.Method, x.Route, x.Began, x.Took, x.Status, x.Err = id, c.by, method, route, s.opt.Now().Add(-took), took, status, err
+		if told, ok := errors.AsType[answered](err); ok {
+			x.Err = told.error
+		}
+		c.mount.Tell(x)
+	}
 
 	level := slog.LevelInfo
 	cause := ""

@@ -51,6 +51,9 @@ type Mount struct {
 	// SCIM. Beside what the routes return it is given *scim.Error, and the errors of
 	// auth.Need and auth.Verifier.
 	WriteError func(w http.ResponseWriter, r *http.Request, err error) (typ, detail string)
+	// Tell, if set, is told of each request to a route by a client that is known when it
+	// has ended, also if the client may not do that. It must not wait.
+	Tell func(*scim.Exchange)
 }
 
 // Sessions finds out who signed in.
@@ -367,7 +370,7 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
-		if err := s.enter(c, r.Needs); err != nil {
+		if err := s.enter(c, r); err != nil {
 			return err
 		}
 		err := r.Serve(c.w, c.r, c.by)

@@ -90,6 +90,50 @@ func (s *Store) ExtendItem(ctx context.Context, tenant storage.TenantID, kind, i
 	return explain(err)
 }
 
+// NoteItems implements storage.Items.
+func (s *Store) NoteItems(ctx context.Context, tenant storage.TenantID, notes []*storage.Item) error {
+	if err := storage.PrepareNotes(notes); err != nil || len(notes) == 0 {
+		return err
+	}
+	documents := make([]bson.D, len(notes))
+	for n, i := range notes {
+		documents[n] = itemDocument(string(tenant), i)
+	}
+	_, err := s.db.Collection(items).InsertMany(ctx, documents, options.InsertMany().SetOrdered(false))
+	if onlyDuplicates(err) {
+		return nil
+	}
+	return explain(err)
+}
+
+// onlyDuplicates reports whether nothing was wrong but that some of what was to be
+// inserted was there.
+func onlyDuplicates(err error) bool {
+	failed, ok := errors.AsType[mongo.BulkWriteException](err)
+	if !ok || failed.WriteConcernError != nil {
+		return false
+	}
+	for _, e := range failed.WriteErrors {
+		if !mongo.IsDuplicateKeyError(e) {
+			return false
+		}
+	}
+	return true
+}
+
+// ForgetItems implements storage.Items.
+func (s *Store) ForgetItems(ctx context.Context, tenant storage.TenantID, kind string, ids ...string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	keys := make(bson.A, len(ids))
+	for n, id := range ids {
+		keys[n] = key(string(tenant), kind, id)
+	}
+	_, err := s.db.Collection(items).DeleteMany(ctx, append(byIDs(string(tenant), keys), bson.E{Key: fExpires, Value: d("$gt", int64(0))}))
+	return explain(err)
+}
+
 // SweepItems implements storage.Items.
 func (s *Store) SweepItems(ctx context.Context, before time.Time) (int, error) {
 	r, err := s.db.Collection(items).DeleteMany(ctx, d(fExpires, d("$gt", int64(0), "$lt", before.UnixMilli())))

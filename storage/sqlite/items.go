@@ -22,6 +22,8 @@ const (
 		WHERE i.tenant = ?1 AND i.kind = ?2 AND i.id = f.value`
 	someItems = `SELECT ` + itemColumns + ` FROM item_key f JOIN item i ON i.tenant = f.tenant AND i.kind = f.kind AND i.id = f.id
 		WHERE f.tenant = ? AND f.kind = ? AND f.key = ? ORDER BY f.id`
+
+	insertItem = `INSERT INTO item (tenant, kind, id, version, expires, data) VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO NOTHING`
 )
 
 func scanItem(st *sqlite.Stmt, kind string) (*storage.Item, error) {
@@ -101,6 +103,45 @@ func (s *Store) ExtendItem(ctx context.Context, tenant storage.TenantID, kind, i
 	})
 }
 
+// NoteItems implements storage.Items.
+func (s *Store) NoteItems(ctx context.Context, tenant storage.TenantID, notes []*storage.Item) error {
+	if err := storage.PrepareNotes(notes); err != nil {
+		return err
+	}
+	return s.Write(ctx, tenant, func(t storage.Tx) error {
+		x := t.(*tx)
+		for _, i := range notes {
+			if err := x.exec(insertItem, x.tenant, i.Kind, i.ID, i.Expires, i.Data); err != nil {
+				return err
+			}
+			if x.conn.Changes() == 0 {
+				continue
+			}
+			if err := x.insertKeys(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ForgetItems implements storage.Items.
+func (s *Store) ForgetItems(ctx context.Context, tenant storage.TenantID, kind string, ids ...string) error {
+	return s.Write(ctx, tenant, func(t storage.Tx) error {
+		x := t.(*tx)
+		for _, id := range ids {
+			if err := x.exec(`DELETE FROM item_key WHERE tenant = ?1 AND kind = ?2 AND id = ?3
+				AND EXISTS (SELECT 1 FROM item i WHERE i.tenant = ?1 AND i.kind = ?2 AND i.id = ?3 AND i.expires > 0)`, x.tenant, kind, id); err != nil {
+				return err
+			}
+			if err := x.exec(`DELETE FROM item WHERE tenant = ? AND kind = ? AND id = ? AND expires > 0`, x.tenant, kind, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // sweptAtOnce bounds what one write removes.
 const sweptAtOnce = 500
 
@@ -161,8 +202,7 @@ func (t *tx) PutItem(prev, next *storage.Item) error {
 	}
 	if prev == nil {
 		next.Version = 1
-		if err := t.change(`INSERT INTO item (tenant, kind, id, version, expires, data) VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT DO NOTHING`,
-			t.tenant, next.Kind, next.ID, next.Expires, next.Data); err != nil {
+		if err := t.change(insertItem, t.tenant, next.Kind, next.ID, next.Expires, next.Data); err != nil {
 			return err
 		}
 	} else {

@@ -30,6 +30,8 @@ var itemPromises = []promise{
 	{"a write sees the items it has put and deleted", itemsInside},
 	{"what could not be found or dumped is refused", itemRefused},
 	{"ExtendItem moves the end of an item to a later time, and no more", extendItem},
+	{"NoteItems stores items that expire, and leaves those that there are", noteItems},
+	{"ForgetItems removes items that expire, and no others", forgetItems},
 	{"SweepItems removes what expired before a time, of all tenants", sweepItems},
 }
 
@@ -484,6 +486,77 @@ func extendItem(t *testing.T, d *directory) {
 	next := newItem("note", "1", "b")
 	d.put(i, next)
 	d.wantItem(next, 2)
+}
+
+// note makes an item that expires.
+func note(id string, after time.Duration, keys ...string) *storage.Item {
+	i := newItem("note", id, keys...)
+	i.Expires = birth.Add(after)
+	return i
+}
+
+func noteItems(t *testing.T, d *directory) {
+	there := newItem("note", "1", "a")
+	d.put(nil, there)
+	before := len(d.state().Audit)
+	notes := []*storage.Item{note("1", time.Hour, "b"), note("2", time.Hour, "b", "a", "b"), note("3", 2*time.Hour)}
+	if err := d.NoteItems(t.Context(), d.tenant, notes); err != nil {
+		t.Fatalf("NoteItems: %v", err)
+	}
+	d.wantItem(there, 1)
+	d.wantItem(notes[1], 1)
+	d.wantItem(notes[2], 1)
+	d.wantItems("note", "a", "1", "2")
+	d.wantItems("note", "b", "2")
+	if after := len(d.state().Audit); after != before {
+		t.Errorf("NoteItems left %d audit entries", after-before)
+	}
+	for what, wrong := range map[string]*storage.Item{"one that stays": newItem("note", "4"), "one without an id": note("", time.Hour), "no JSON": {Kind: "note", ID: "4", Expires: birth, Data: []byte("{")}} {
+		if err := d.NoteItems(t.Context(), d.tenant, []*storage.Item{note("5", time.Hour), wrong}); err == nil {
+			t.Errorf("%s is taken", what)
+		}
+	}
+	d.wantNoItem("note", "4")
+	d.wantNoItem("note", "5")
+	if err := d.NoteItems(t.Context(), d.tenant, nil); err != nil {
+		t.Errorf("no notes: %v", err)
+	}
+	other := d.in(acme)
+	if err := other.NoteItems(t.Context(), acme, []*storage.Item{note("2", time.Hour, "c")}); err != nil {
+		t.Errorf("in another tenant: %v", err)
+	}
+	d.wantItems("note", "c")
+	other.wantItems("note", "c", "2")
+}
+
+func forgetItems(t *testing.T, d *directory) {
+	d.put(nil, newItem("note", "1", "a"))
+	other := d.in(acme)
+	for _, x := range []*directory{d, other} {
+		if err := x.NoteItems(t.Context(), x.tenant, []*storage.Item{note("2", time.Hour, "a"), note("3", time.Hour, "a")}); err != nil {
+			t.Fatalf("NoteItems: %v", err)
+		}
+	}
+	before := len(d.state().Audit)
+	if err := d.ForgetItems(t.Context(), d.tenant, "note", "1", "2", "4"); err != nil {
+		t.Fatalf("ForgetItems: %v", err)
+	}
+	d.wantItems("note", "a", "1", "3")
+	d.wantItems("note", "", "1", "3")
+	d.wantNoItem("note", "2", "a")
+	other.wantItems("note", "a", "2", "3")
+	if err := d.ForgetItems(t.Context(), d.tenant, "another", "3"); err != nil {
+		t.Errorf("ForgetItems: %v", err)
+	}
+	if err := d.ForgetItems(t.Context(), d.tenant, "note"); err != nil {
+		t.Errorf("ForgetItems of none: %v", err)
+	}
+	d.wantItems("note", "a", "1", "3")
+	if after := len(d.state().Audit); after != before {
+		t.Errorf("ForgetItems left %d audit entries", after-before)
+	}
+	d.put(nil, newItem("note", "2", "b")) // what is gone is in nobody's way
+	d.wantItems("note", "a", "1", "3")
 }
 
 func sweepItems(t *testing.T, d *directory) {

@@ -32,6 +32,7 @@ import (
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/internal/provlog"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -68,7 +69,8 @@ type Options struct {
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
-	Policy *auth.Policy
+	Policy  *auth.Policy
+	LogSize int // of the provisioning log, which is written by Server.Requests.Flush only
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 	// Provider, if set, changes how the provider is set up.
@@ -89,6 +91,7 @@ type Server struct {
 	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
+	Requests *provlog.Log
 	Async    *scim.Async
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
@@ -201,11 +204,14 @@ func (s *Server) run(t testing.TB, opt Options) {
 		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
 	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
+	s.Requests = provlog.New(provlog.Options{
+		Store: served, Keep: 7 * 24 * time.Hour, Size: cmp.Or(opt.LogSize, 1000), Now: opt.Now, Log: opt.Log, Registry: s.Registry,
+	})
 	s.Async = &scim.Async{Provider: s.Provider, Keys: keys, Log: opt.Log}
 	handler.Async = s.Async
 	o := server.Options{
 		Mounts: []server.Mount{
-			{Prefix: Base, Routes: handler.Routes()},
+			{Prefix: Base, Routes: handler.Routes(), Tell: s.Requests.Tell},
 			{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
 			{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError},
 		},
