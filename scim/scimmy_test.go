@@ -2,6 +2,7 @@ package scim_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -101,11 +102,12 @@ const (
 type scimmyRequest struct {
 	create, method, path, body string
 	differs                    string // why, if the answers are not the same
+	ours                       string // then, the status and the scimType of ours
 }
 
 var scimmyRequests = []scimmyRequest{
 	// Create.
-	{create: "zoe", method: "POST", path: "/Users", body: userHead + `"userName":"zoe"}`, differs: activeFilled},
+	{create: "zoe", method: "POST", path: "/Users", body: userHead + `"userName":"zoe"}`, differs: activeFilled, ours: "201"},
 	{method: "DELETE", path: "/Users/{zoe}"},
 	{create: "ana", method: "POST", path: "/Users", body: userHead + `"userName":"ana","active":true,"title":"Pilot","emails":[{"value":"ana@x.example","type":"work","primary":true},{"value":"a@y.example","type":"home"}]}`},
 	{create: "bo", method: "POST", path: "/Users", body: `{"schemas":["` + schemas.UserURI + `","` + schemas.EnterpriseUserURI + `"],"externalId":"7","userName":"Bo","name":{"givenName":"Bo","familyName":"Ek"},"displayName":"Bo Ek","active":false,"password":"correct horse","` + schemas.EnterpriseUserURI + `":{"department":"North","employeeNumber":"12"}}`},
@@ -118,19 +120,19 @@ var scimmyRequests = []scimmyRequest{
 	// What is wrong with a resource.
 	{method: "POST", path: "/Users", body: userHead + `"userName":"ANA"}`},
 	{method: "POST", path: "/Users", body: userHead + `"title":"nobody"}`},
-	{method: "POST", path: "/Users", body: userHead + `"userName":""}`, differs: emptyName},
+	{method: "POST", path: "/Users", body: userHead + `"userName":""}`, differs: emptyName, ours: "400 invalidValue"},
 	{method: "POST", path: "/Users", body: userHead + `"userName":7}`},
 	{method: "POST", path: "/Users", body: userHead + `"userName":"new1","active":"maybe"}`},
 	{method: "POST", path: "/Users", body: userHead + `"userName":"new2","name":"Ed"}`},
 	{method: "POST", path: "/Users", body: userHead + `"userName":"new3","emails":{"value":"ed@x.example"}}`},
-	{method: "POST", path: "/Users", body: userHead + `"userName":"new4","emails":[{"value":"ed@x.example","primary":true},{"value":"e@y.example","primary":true}]}`, differs: onePrimary},
-	{method: "POST", path: "/Users", body: userHead + `"userName":"new5","nosuch":"x"}`, differs: unknownAttribute},
-	{method: "POST", path: "/Users", body: userHead + `"userName":`, differs: brokenJSON},
+	{method: "POST", path: "/Users", body: userHead + `"userName":"new4","emails":[{"value":"ed@x.example","primary":true},{"value":"e@y.example","primary":true}]}`, differs: onePrimary, ours: "400 invalidValue"},
+	{method: "POST", path: "/Users", body: userHead + `"userName":"new5","nosuch":"x"}`, differs: unknownAttribute, ours: "400 invalidSyntax"},
+	{method: "POST", path: "/Users", body: userHead + `"userName":`, differs: brokenJSON, ours: "400 invalidSyntax"},
 	{method: "POST", path: "/Users", body: `[]`},
-	{method: "POST", path: "/Users", body: `{"userName":"new6"}`, differs: withoutSchemas},
-	{method: "POST", path: "/Users", body: `{"schemas":["urn:nosuch"],"userName":"new7"}`, differs: wrongSchemas},
+	{method: "POST", path: "/Users", body: `{"userName":"new6"}`, differs: withoutSchemas, ours: "400 invalidValue"},
+	{method: "POST", path: "/Users", body: `{"schemas":["urn:nosuch"],"userName":"new7"}`, differs: wrongSchemas, ours: "400 invalidValue"},
 	{method: "POST", path: "/Groups", body: groupHead + `"members":[]}`},
-	{method: "POST", path: "/Users/{ana}", body: userHead + `"userName":"new8"}`, differs: methods},
+	{method: "POST", path: "/Users/{ana}", body: userHead + `"userName":"new8"}`, differs: methods, ours: "405"},
 	{create: "ed", method: "POST", path: "/Users", body: userHead + `"id":"mine","userName":"ed","active":true,"meta":{"created":"2001-01-01T00:00:00Z"},"groups":[{"value":"{crew}"}]}`},
 	{create: "fay", method: "POST", path: "/Users", body: `{"SCHEMAS":["` + schemas.UserURI + `"],"USERNAME":"fay","active":true,"Title":"Mate"}`},
 
@@ -147,16 +149,16 @@ var scimmyRequests = []scimmyRequest{
 	{method: "GET", path: "/Groups/{ana}"},
 	{method: "GET", path: "/Users/nobody"},
 	{method: "GET", path: "/Nothing"},
-	{method: "GET", path: "/Users/{bo}?attributes=userName", differs: alwaysSchemas},
-	{method: "GET", path: "/Users/{bo}?attributes=USERNAME,name.givenName", differs: alwaysSchemas},
-	{method: "GET", path: "/Users/{bo}?attributes=name,title", differs: alwaysSchemas},
-	{method: "GET", path: "/Users/{ana}?attributes=emails.value", differs: alwaysSchemas},
-	{method: "GET", path: "/Users/{bo}?attributes=" + schemas.EnterpriseUserURI + ":department", differs: urns},
-	{method: "GET", path: "/Users/{bo}?attributes=password", differs: alwaysSchemas},
+	{method: "GET", path: "/Users/{bo}?attributes=userName", differs: alwaysSchemas, ours: "200"},
+	{method: "GET", path: "/Users/{bo}?attributes=USERNAME,name.givenName", differs: alwaysSchemas, ours: "200"},
+	{method: "GET", path: "/Users/{bo}?attributes=name,title", differs: alwaysSchemas, ours: "200"},
+	{method: "GET", path: "/Users/{ana}?attributes=emails.value", differs: alwaysSchemas, ours: "200"},
+	{method: "GET", path: "/Users/{bo}?attributes=" + schemas.EnterpriseUserURI + ":department", differs: urns, ours: "200"},
+	{method: "GET", path: "/Users/{bo}?attributes=password", differs: alwaysSchemas, ours: "200"},
 	{method: "GET", path: "/Users/{bo}?excludedAttributes=name,displayName"},
 	{method: "GET", path: "/Users/{bo}?excludedAttributes=id,userName"},
 	{method: "GET", path: "/Users/{ana}?excludedAttributes=emails.type"},
-	{method: "GET", path: "/Users/{bo}?attributes=userName&excludedAttributes=name", differs: exclusive},
+	{method: "GET", path: "/Users/{bo}?attributes=userName&excludedAttributes=name", differs: exclusive, ours: "400 invalidValue"},
 	{method: "GET", path: "/Groups/{deck}?excludedAttributes=members"},
 
 	// List, page, sort.
@@ -168,15 +170,15 @@ var scimmyRequests = []scimmyRequest{
 	{method: "GET", path: "/Users?startIndex=6&count=2"},
 	{method: "GET", path: "/Users?startIndex=0&count=1"},
 	{method: "GET", path: "/Users?startIndex=-3&count=1"},
-	{method: "GET", path: "/Users?startIndex=9", differs: beyond},
+	{method: "GET", path: "/Users?startIndex=9", differs: beyond, ours: "200"},
 	{method: "GET", path: "/Users?count=0"},
 	{method: "GET", path: "/Users?count=-1"},
-	{method: "GET", path: "/Users?count=many", differs: integers},
-	{method: "GET", path: "/Users?startIndex=first", differs: integers},
+	{method: "GET", path: "/Users?count=many", differs: integers, ours: "400 invalidValue"},
+	{method: "GET", path: "/Users?startIndex=first", differs: integers, ours: "400 invalidValue"},
 	{method: "GET", path: "/Users?sortBy=userName"},
 	{method: "GET", path: "/Users?sortBy=userName&sortOrder=descending"},
 	{method: "GET", path: "/Users?sortBy=userName&sortOrder=ascending&startIndex=2&count=2"},
-	{method: "GET", path: "/Users?sortBy=userName&sortOrder=sideways", differs: order},
+	{method: "GET", path: "/Users?sortBy=userName&sortOrder=sideways", differs: order, ours: "400 invalidValue"},
 	{method: "GET", path: "/Users?sortBy=name.familyName"},
 	{method: "GET", path: "/Users?sortBy=title"},
 	{method: "GET", path: "/Users?sortBy=title&sortOrder=descending"},
@@ -184,74 +186,74 @@ var scimmyRequests = []scimmyRequest{
 	{method: "GET", path: "/Users?sortBy=emails"},
 	{method: "GET", path: "/Users?sortBy=meta.created"},
 	{method: "GET", path: "/Users?sortBy=USERNAME"},
-	{method: "GET", path: "/Users?sortBy=nosuch", differs: sortUnknown},
+	{method: "GET", path: "/Users?sortBy=nosuch", differs: sortUnknown, ours: "400 invalidPath"},
 	{method: "GET", path: "/Groups?sortBy=displayName"},
-	{method: "GET", path: "/Users?attributes=userName&count=2", differs: alwaysSchemas},
+	{method: "GET", path: "/Users?attributes=userName&count=2", differs: alwaysSchemas, ours: "200"},
 
 	// Filter.
 	{method: "GET", path: `/Users?filter=userName eq "ana"`},
-	{method: "GET", path: `/Users?filter=userName eq "ANA"`, differs: caseExact},
-	{method: "GET", path: `/Users?filter=USERNAME sw "b"`, differs: caseExact},
+	{method: "GET", path: `/Users?filter=userName eq "ANA"`, differs: caseExact, ours: "200"},
+	{method: "GET", path: `/Users?filter=USERNAME sw "b"`, differs: caseExact, ours: "200"},
 	{method: "GET", path: `/Users?filter=userName sw "a"`},
-	{method: "GET", path: `/Users?filter=` + schemas.UserURI + `:userName eq "ana"`, differs: urns},
+	{method: "GET", path: `/Users?filter=` + schemas.UserURI + `:userName eq "ana"`, differs: urns, ours: "200"},
 	{method: "GET", path: `/Users?filter=userName ne "ana"`},
 	{method: "GET", path: `/Users?filter=userName EQ "ana"`},
 	{method: "GET", path: `/Users?filter=title pr`},
 	{method: "GET", path: `/Users?filter=not (title pr)`},
 	{method: "GET", path: `/Users?filter=active eq false`},
 	{method: "GET", path: `/Users?filter=active eq true`},
-	{method: "GET", path: `/Users?filter=name.familyName co "E"`, differs: absent},
-	{method: "GET", path: `/Users?filter=name.familyName co "e"`, differs: absent},
+	{method: "GET", path: `/Users?filter=name.familyName co "E"`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Users?filter=name.familyName co "e"`, differs: absent, ours: "200"},
 	{method: "GET", path: `/Users?filter=name pr`},
 	{method: "GET", path: `/Users?filter=title ew "t"`},
 	{method: "GET", path: `/Users?filter=title eq "Pilot" or title eq "Cook"`},
 	{method: "GET", path: `/Users?filter=title eq "Pilot" and userName eq "ana" or displayName eq "Cy"`},
-	{method: "GET", path: `/Users?filter=userName gt "b"`, differs: caseExact},
+	{method: "GET", path: `/Users?filter=userName gt "b"`, differs: caseExact, ours: "200"},
 	{method: "GET", path: `/Users?filter=userName le "cz"`},
 	{method: "GET", path: `/Users?filter=title pr and (displayName pr or userName gt "a")`},
-	{method: "GET", path: `/Users?filter=emails[type eq "work"]`, differs: absent},
-	{method: "GET", path: `/Users?filter=emails[type eq "work" and value ew "x.example"]`, differs: absent},
-	{method: "GET", path: `/Users?filter=emails[type eq "home" and value ew "x.example"]`, differs: absent},
-	{method: "GET", path: `/Users?filter=emails.value eq "a@y.example"`, differs: absent},
-	{method: "GET", path: `/Users?filter=emails co "x.example"`, differs: absent},
+	{method: "GET", path: `/Users?filter=emails[type eq "work"]`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Users?filter=emails[type eq "work" and value ew "x.example"]`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Users?filter=emails[type eq "home" and value ew "x.example"]`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Users?filter=emails.value eq "a@y.example"`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Users?filter=emails co "x.example"`, differs: absent, ours: "200"},
 	{method: "GET", path: `/Users?filter=externalId eq "7"`},
 	{method: "GET", path: `/Users?filter=id eq "{ana}"`},
 	{method: "GET", path: `/Users?filter=title ne "Pilot"`},
 	{method: "GET", path: `/Users?filter=title eq null`},
-	{method: "GET", path: `/Users?filter=` + schemas.EnterpriseUserURI + `:department eq "North"`, differs: urns},
+	{method: "GET", path: `/Users?filter=` + schemas.EnterpriseUserURI + `:department eq "North"`, differs: urns, ours: "200"},
 	{method: "GET", path: `/Users?filter=meta.created gt "2001-01-01T00:00:00Z"`},
 	{method: "GET", path: `/Users?filter=meta.created lt "2001-01-01T00:00:00Z"`},
 	{method: "GET", path: `/Users?filter=meta.resourceType eq "User"`},
-	{method: "GET", path: `/Users?filter=groups.value eq "{deck}"`, differs: absent},
-	{method: "GET", path: `/Users?filter=userName eq "an\u0061"`, differs: escapes},
+	{method: "GET", path: `/Users?filter=groups.value eq "{deck}"`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Users?filter=userName eq "an\u0061"`, differs: escapes, ours: "200"},
 	{method: "GET", path: `/Users?filter=userName eq "nobody"`},
 	{method: "GET", path: `/Users?filter=title pr&sortBy=userName&startIndex=2&count=1`},
 	{method: "GET", path: `/Groups?filter=displayName eq "Crew"`},
-	{method: "GET", path: `/Groups?filter=displayName eq "crew"`, differs: caseExact},
-	{method: "GET", path: `/Groups?filter=members.value eq "{bo}"`, differs: absent},
-	{method: "GET", path: `/Groups?filter=members[value eq "{bo}"]`, differs: absent},
-	{method: "GET", path: `/Groups?filter=not (members pr)`, differs: absent},
+	{method: "GET", path: `/Groups?filter=displayName eq "crew"`, differs: caseExact, ours: "200"},
+	{method: "GET", path: `/Groups?filter=members.value eq "{bo}"`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Groups?filter=members[value eq "{bo}"]`, differs: absent, ours: "200"},
+	{method: "GET", path: `/Groups?filter=not (members pr)`, differs: absent, ours: "200"},
 	{method: "POST", path: "/Users/.search", body: `{"schemas":["urn:ietf:params:scim:api:messages:2.0:SearchRequest"],"filter":"title pr","sortBy":"title","count":2}`},
-	{method: "POST", path: "/Users/.search", body: `{"schemas":["urn:ietf:params:scim:api:messages:2.0:SearchRequest"],"attributes":["userName"],"startIndex":2}`, differs: alwaysSchemas},
+	{method: "POST", path: "/Users/.search", body: `{"schemas":["urn:ietf:params:scim:api:messages:2.0:SearchRequest"],"attributes":["userName"],"startIndex":2}`, differs: alwaysSchemas, ours: "200"},
 	{method: "POST", path: "/Users/.search", body: `{"filter":"title pr"}`},
 
-	{method: "GET", path: `/Users?filter=userName eq`, differs: badFilter},
+	{method: "GET", path: `/Users?filter=userName eq`, differs: badFilter, ours: "400 invalidFilter"},
 	{method: "GET", path: `/Users?filter=userName is "ana"`},
 	{method: "GET", path: `/Users?filter=userName eq "ana`},
 	{method: "GET", path: `/Users?filter=(userName eq "ana"`},
-	{method: "GET", path: `/Users?filter=userName eq "ana" and`, differs: badFilter},
-	{method: "GET", path: `/Users?filter=nosuch eq "ana"`, differs: filterUnknown},
-	{method: "GET", path: `/Users?filter=active gt true`, differs: ordered},
-	{method: "GET", path: `/Users?filter=userName eq 5`, differs: types},
-	{method: "GET", path: `/Users?filter=password eq "correct horse"`, differs: password},
+	{method: "GET", path: `/Users?filter=userName eq "ana" and`, differs: badFilter, ours: "400 invalidFilter"},
+	{method: "GET", path: `/Users?filter=nosuch eq "ana"`, differs: filterUnknown, ours: "400 invalidFilter"},
+	{method: "GET", path: `/Users?filter=active gt true`, differs: ordered, ours: "400 invalidFilter"},
+	{method: "GET", path: `/Users?filter=userName eq 5`, differs: types, ours: "400 invalidFilter"},
+	{method: "GET", path: `/Users?filter=password eq "correct horse"`, differs: password, ours: "400 invalidFilter"},
 
 	// Replace.
-	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"anna","active":true,"emails":[]}`, differs: emptyList},
+	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"anna","active":true,"emails":[]}`, differs: emptyList, ours: "200"},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"bo"}`},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"title":"nobody"}`},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"id":"other","userName":"anna","active":true,"title":"Pilot","nickName":null}`},
 	{method: "PUT", path: "/Users/nobody", body: userHead + `"userName":"nobody"}`},
-	{method: "PUT", path: "/Users", body: userHead + `"userName":"nobody"}`, differs: methods},
+	{method: "PUT", path: "/Users", body: userHead + `"userName":"nobody"}`, differs: methods, ours: "405"},
 	{method: "PUT", path: "/Groups/{deck}", body: groupHead + `"displayName":"Deck","members":[{"value":"{bo}"},{"value":"{di}"}]}`},
 	{method: "GET", path: "/Users/{ana}"},
 	{method: "GET", path: "/Users/{cy}"},
@@ -260,18 +262,18 @@ var scimmyRequests = []scimmyRequest{
 
 	// Patch.
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"title","value":"Mate"}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"title","value":"Mate"}]}`, differs: unchanged},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"TITLE","value":"Bosun"}]}`, differs: names},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"title","value":"Mate"}]}`, differs: unchanged, ours: "200"},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"TITLE","value":"Bosun"}]}`, differs: names, ours: "200"},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"anna","active":true,"title":"Bosun"}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"Replace","path":"title","value":"Captain"}]}`, differs: capitals},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"Replace","path":"title","value":"Captain"}]}`, differs: capitals, ours: "400 invalidSyntax"},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"anna","active":true,"title":"Bosun"}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","value":{"nickName":"An","name":{"givenName":"Ana"}}}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"name.familyName","value":"Ek"}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"name","value":{"middleName":"B"}}]}`, differs: subAttributes},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"name","value":{"middleName":"B"}}]}`, differs: subAttributes, ours: "200"},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"anna","active":true,"title":"Bosun","nickName":"An","name":{"givenName":"Ana","middleName":"B"}}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails","value":[{"value":"ana@x.example","type":"work"}]}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails","value":[{"value":"a@y.example","type":"home"}]}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails","value":[{"value":"a@y.example","type":"home"}]}]}`, differs: again},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails","value":[{"value":"a@y.example","type":"home"}]}]}`, differs: again, ours: "200"},
 	{method: "PUT", path: "/Users/{ana}", body: userHead + `"userName":"anna","active":true,"title":"Bosun","nickName":"An","name":{"givenName":"Ana","middleName":"B"},"emails":[{"value":"ana@x.example","type":"work"},{"value":"a@y.example","type":"home"}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails[type eq \"work\"].display","value":"Ana"}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"emails[type eq \"home\"].value","value":"an@y.example"}]}`},
@@ -286,7 +288,7 @@ var scimmyRequests = []scimmyRequest{
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"active","value":"true"}]}`},
 	{method: "GET", path: "/Users/{ana}"},
 	{method: "PATCH", path: "/Groups/{crew}", body: patchHead + `{"op":"add","path":"members","value":[{"value":"{ana}"},{"value":"{bo}"}]}]}`},
-	{method: "PATCH", path: "/Groups/{crew}", body: patchHead + `{"op":"add","path":"members","value":[{"value":"{bo}"}]}]}`, differs: again},
+	{method: "PATCH", path: "/Groups/{crew}", body: patchHead + `{"op":"add","path":"members","value":[{"value":"{bo}"}]}]}`, differs: again, ours: "200"},
 	{method: "PATCH", path: "/Groups/{crew}", body: patchHead + `{"op":"remove","path":"members[value eq \"{bo}\"]"}]}`},
 	{method: "PATCH", path: "/Groups/{crew}", body: patchHead + `{"op":"replace","path":"members","value":[{"value":"{cy}"}]}]}`},
 	{method: "GET", path: "/Groups/{crew}"},
@@ -295,17 +297,17 @@ var scimmyRequests = []scimmyRequest{
 	{method: "GET", path: "/Groups/{crew}"},
 
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"remove"}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"remove","path":"userName"}]}`, differs: required},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"remove","path":"userName"}]}`, differs: required, ours: "400 mutability"},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"id","value":"x"}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"groups","value":[{"value":"{crew}"}]}]}`, differs: readOnly},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"groups","value":[{"value":"{crew}"}]}]}`, differs: readOnly, ours: "400 mutability"},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"move","path":"title","value":"x"}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"title"}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"nosuch","value":"x"}]}`},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"title","value":["x"]}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails[type eq","value":"x"}]}`, differs: pathFilter},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"add","path":"emails[type eq","value":"x"}]}`, differs: pathFilter, ours: "400 invalidFilter"},
 	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"userName","value":"bo"}]}`},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"title","value":"Half"},{"op":"remove","path":"userName"}]}`, differs: required},
-	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `]}`, differs: noOperations},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `{"op":"replace","path":"title","value":"Half"},{"op":"remove","path":"userName"}]}`, differs: required, ours: "400 mutability"},
+	{method: "PATCH", path: "/Users/{ana}", body: patchHead + `]}`, differs: noOperations, ours: "400 invalidSyntax"},
 	{method: "PATCH", path: "/Users/{ana}", body: `{"Operations":[{"op":"replace","path":"title","value":"Mate"}]}`},
 	{method: "PATCH", path: "/Users/nobody", body: patchHead + `{"op":"replace","path":"title","value":"Mate"}]}`},
 	{method: "GET", path: "/Users/{ana}"},
@@ -322,7 +324,7 @@ var scimmyRequests = []scimmyRequest{
 	{method: "GET", path: "/Groups/{deck}"},
 	{method: "GET", path: "/Users/{di}"},
 	{method: "DELETE", path: "/Groups/nobody"},
-	{method: "DELETE", path: "/Users", differs: methods},
+	{method: "DELETE", path: "/Users", differs: methods, ours: "405"},
 	{method: "GET", path: "/Users"},
 	{method: "GET", path: "/Groups"},
 }
@@ -409,7 +411,7 @@ func scimmyRandom(n int) []scimmyRequest {
 			out = append(out, scimmyRequest{method: "GET", path: fmt.Sprintf("/Users?filter=%s&sortBy=%s&count=%d", expr(), pick("userName", "displayName"), 5+r.IntN(15))})
 		}
 	}
-	return append(out, scimmyRequest{method: "GET", path: `/Users?filter=not (emails[type eq "work" and value sw "b@"])`, differs: brackets})
+	return append(out, scimmyRequest{method: "GET", path: `/Users?filter=not (emails[type eq "work" and value sw "b@"])`, differs: brackets, ours: "200"})
 }
 
 // TestScimmy sends the same requests to this server and to one of scimmy, a package of npm, and compares what
@@ -466,6 +468,9 @@ func TestScimmy(t *testing.T) {
 			same++
 		default:
 			reasons[q.differs]++
+			if got := strings.TrimSuffix(fmt.Sprint(a.Status, " ", cmp.Or(x["scimType"], any(""))), " "); got != q.ours {
+				t.Errorf("%s\nours is %q, want %q", what, got, q.ours)
+			}
 		}
 	}
 	if reasons[itemsPerPage] == 0 {
