@@ -37,15 +37,17 @@ $(SCIM2)/bin/scim2:
 
 suite: $(SCIM2)/bin/scim2 ## install a public compliance suite (Python, into bin/scim2)
 
-# scim-patch at an exact version, with the filters that it is made with.
+# scim-patch and scimmy at exact versions, with the filters and the express that
+# they are made with: the paging of scimmy-routers 1.3.2 does nothing in express 5.
 NPM := bin/npm/node_modules
-$(NPM)/scim-patch:
-	npm install --prefix bin/npm --no-audit --no-fund --ignore-scripts --save-exact scim-patch@0.8.3 scim2-parse-filter@0.2.10
+$(NPM)/scimmy-routers:
+	npm install --prefix bin/npm --no-audit --no-fund --ignore-scripts --save-exact scim-patch@0.8.3 scim2-parse-filter@0.2.10 \
+		scimmy@1.3.5 scimmy-routers@1.3.2 express@4.22.3
 
-opinion: $(NPM)/scim-patch ## install another implementation of PATCH to compare with (JavaScript, into bin/npm)
+opinion: $(NPM)/scimmy-routers ## install another implementation of PATCH and another server to compare with (JavaScript, into bin/npm)
 
-conformance: suite opinion ## run the public compliance suite against the server on both stores, and compare PATCH with scim-patch
-	ROSTER_TEST_NPM=$(CURDIR)/$(NPM) $(GO) test -count=1 -v -run TestScimPatch ./scim/patch
+conformance: suite opinion ## run the public compliance suite against the server on both stores, and compare it with scim-patch and scimmy
+	ROSTER_TEST_NPM=$(CURDIR)/$(NPM) $(GO) test -count=1 -v -run 'TestScimPatch|TestScimmy' ./scim/patch ./scim
 	ROSTER_TEST_SCIM2=$(CURDIR)/$(SCIM2)/bin/scim2 $(GO) test -count=1 -v -run TestComplianceSuite ./cmd/roster
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each

@@ -228,6 +228,10 @@ on both stores; tests written in Go are named with their package.
 What a script in clients/strict or TestBulkStrict shows holds for a client with the strict profile; what other clients are
 forgiven is in [compatibility.md](compatibility.md).
 
+Other implementations are asked as well: ` + "`make conformance`" + ` runs the suite scim2-tester against the server on both stores, and compares it with
+scimmy, another server, and PATCH with scim-patch. Each difference is in a table with the section of the RFC that it is about:
+[scim/scimmy_test.go](../scim/scimmy_test.go), [scim/patch/opinion_test.go](../scim/patch/opinion_test.go).
+
 `
 
 // page is docs/conformance.md.

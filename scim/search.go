@@ -156,7 +156,7 @@ func hasSchema(body any, uri string) error {
 			return nil
 		}
 	}
-	return &Error{Status: 400, Type: InvalidValue, Detail: "schemas: expected " + uri}
+	return &Error{Status: 400, Type: InvalidSyntax, Detail: "schemas: expected " + uri}
 }
 
 func integer(q url.Values, name string, missing int) (int, error) {
