@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -127,6 +128,9 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 		defer func() { _ = bar.Clear() }() // nothing depends on what it shows
 		run.Progress = func(done, rows int) { bar.ChangeMax(rows); _ = bar.Set(done) }
+	}
+	if i.getenv("GOGC") == "" {
+		debug.SetGCPercent(100) // main's is for servers; here most is waiting
 	}
 	result, err := run.Run(cmd.Context())
 	if stop, ok := errors.AsType[*importer.StopError](err); ok {

@@ -17,6 +17,7 @@ var features = []struct {
 	id, what string
 	lacks    string // what nobody can do yet
 }{
+	{"A10", "Bring in a CSV or JSON Lines file of an HR system: a preview, managers in any order, each rejected row with its reason, a stop before many are disabled.", "a page"},
 	{"B1", "Create an administrator in one call: user name, names, groups, roles, sign-in blocked or not, usage location, job information.", "a page"},
 	{"B2", "A generated password is shown once and has to be changed at the first sign-in; a new one is given by who is entitled to.", "a page"},
 	{"B3", "Invite somebody from outside, by mail or with a link to hand over, with groups and roles; send again, revoke, let expire; accept, and sign in.", "a page to invite on"},

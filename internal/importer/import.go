@@ -526,7 +526,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 				change.Attributes = append(change.Attributes, a)
 			}
 		}
-		data, err := json.Marshal(i.document(values), json.Deterministic(true))
+		data, err := json.Marshal(i.document(values))
 		return &operation{
 			Method: http.MethodPost, Path: "/Users", BulkID: fmt.Sprint("line", r.line), Data: data, change: change, entry: e, late: e.flags&late != 0,
 		}, nil, err
@@ -537,6 +537,12 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		return nil, nil, nil
 	}
 	change.Action = "update"
+	if e.flags&created != 0 {
+		// Its manager is all that was left out.
+		path := i.Mapping.manager.path
+		data, err := json.Marshal(patchOf([]any{patchOp{"replace", path, values[slices.Index(i.Mapping.fields, i.Mapping.manager)]}}))
+		return &operation{Method: http.MethodPatch, Path: "/Users/" + e.id, Data: data, change: change, entry: e}, nil, err
+	}
 	return nil, func() (*operation, error) {
 		var u map[string]any
 		if err := i.Client.do(ctx, http.MethodGet, "/Users/"+url.PathEscape(e.id), nil, &u); err != nil {
@@ -547,9 +553,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		if len(ops) == 0 && boss == "" {
 			i.mu.Lock()
 			defer i.mu.Unlock()
-			if e.flags&created == 0 {
-				i.result.Unchanged++
-			}
+			i.result.Unchanged++
 			i.progress()
 			return nil, nil
 		}
