@@ -79,9 +79,9 @@ func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Cli
 	if err != nil {
 		return nil, err
 	}
-	now := m.Now()
+	now := milli(m.Now())
 	c.ID, c.Tenant, c.Created = id.String(), by.Tenant, now
-	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime)
+	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime.Truncate(time.Millisecond))
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 	if err := noMoreThan(by, c.Scopes); err != nil {
 		return nil, err
 	}
-	now := m.Now()
-	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime)
+	now := milli(m.Now())
+	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime.Truncate(time.Millisecond))
 	if err != nil {
 		return nil, err
 	}

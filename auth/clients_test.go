@@ -44,3 +44,32 @@ func TestEndings(t *testing.T) {
 		}
 	}
 }
+
+// TestClientAsItIsKept: what is said of a client and its tokens when they are made is
+// what is said later, to the millisecond.
+func TestClientAsItIsKept(t *testing.T) {
+	m := &ClientManager{Store: openStore(t), Now: func() time.Time { return time.Unix(1772366400, 123456789) }}
+	same := func(what string, made *NewClient) {
+		t.Helper()
+		kept, err := m.Find(t.Context(), operator, made.Client.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range kept.Tokens {
+			if k.ID == made.Token.ID && made.Client.Created.Equal(kept.Created) && k.Created.Equal(made.Token.Created) && k.Expires.Equal(made.Token.Expires) {
+				return
+			}
+		}
+		t.Errorf("%s: %+v and %+v; later %+v", what, made.Client, made.Token, kept)
+	}
+	const lifetime = time.Hour + 987654321
+	made, err := m.Create(t.Context(), operator, &storage.Client{Name: "hr", Scopes: []string{"users"}}, lifetime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same("made", made)
+	if made, err = m.Rotate(t.Context(), operator, made.Client.ID, time.Minute, lifetime); err != nil {
+		t.Fatal(err)
+	}
+	same("rotated", made)
+}

@@ -24,7 +24,11 @@ type Subject struct {
 }
 
 // RoleChange is a role before and after a write; nil for one that is not there.
-type RoleChange struct{ Before, After *Role }
+type RoleChange struct {
+	Before, After *Role
+	// Gives are the roles that it contains from now on: all who hold it get them.
+	Gives []*Role
+}
 
 // Aspects are what of a subject a write changes.
 type Aspects uint16
@@ -83,6 +87,9 @@ var (
 //     nothing that is protected may change. For clients that is everything.
 //   - A role that has permissions may only get those that the principal has, and
 //     only be changed or removed by somebody who could assign it.
+//   - What a role gives besides must be assignable by the principal, and is never an
+//     administrative role, whoever asks: what makes a role administrative is seen in
+//     the role itself.
 func (e Effect) Permitted(by Principal) error {
 	if !known(by) {
 		return errDeniedNobody
@@ -134,7 +141,7 @@ func (e Effect) Administrative() bool {
 		}
 	}
 	return slices.ContainsFunc(e.Roles, func(c RoleChange) bool {
-		return c.Before != nil && privileged(c.Before) || c.After != nil && privileged(c.After)
+		return c.Before != nil && privileged(c.Before) || c.After != nil && privileged(c.After) || slices.ContainsFunc(c.Gives, privileged)
 	})
 }
 
@@ -154,6 +161,11 @@ func (c RoleChange) permitted(by Principal) error {
 	}
 	if more := c.After.Permissions &^ had; by.Kind != Operator && more&^by.Permissions != 0 {
 		return errDeniedMore
+	}
+	for _, r := range c.Gives {
+		if privileged(r) || !by.assignable(r) {
+			return errDeniedGrowth
+		}
 	}
 	return nil
 }

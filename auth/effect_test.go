@@ -82,7 +82,7 @@ func TestPermitted(t *testing.T) {
 				sign   string
 				effect Subject
 			}{
-				{"g", Subject{Before: nil, After: []*Role{r}}},
+				{"g", Subject{After: []*Role{r}}},
 				{"t", Subject{Before: []*Role{r}}},
 				{"c", Subject{Before: []*Role{r}, After: []*Role{r}, Changes: AspectEmail}},
 				{"p", Subject{Before: []*Role{r}, After: []*Role{r}, Changes: AspectProfile}},
@@ -170,13 +170,13 @@ func TestPermittedRoles(t *testing.T) {
 			sign    string
 			changes []RoleChange
 		}{
-			{"b", []RoleChange{{nil, sales}, {sales, sales}, {sales, nil}}},
-			{"a", []RoleChange{{nil, custom(PermissionRolesRead)}}},
-			{"m", []RoleChange{{custom(PermissionRolesRead), custom(PermissionRolesRead, PermissionAuditRead)}}},
-			{"k", []RoleChange{{custom(PermissionAuditRead), custom(PermissionAuditRead)}}},
-			{"l", []RoleChange{{custom(PermissionAuditRead, PermissionRolesRead), custom(PermissionRolesRead)}}},
-			{"d", []RoleChange{{custom(PermissionAuditRead), nil}}},
-			{"g", []RoleChange{{global, global}}},
+			{"b", []RoleChange{{After: sales}, {Before: sales, After: sales}, {Before: sales}}},
+			{"a", []RoleChange{{After: custom(PermissionRolesRead)}}},
+			{"m", []RoleChange{{Before: custom(PermissionRolesRead), After: custom(PermissionRolesRead, PermissionAuditRead)}}},
+			{"k", []RoleChange{{Before: custom(PermissionAuditRead), After: custom(PermissionAuditRead)}}},
+			{"l", []RoleChange{{Before: custom(PermissionAuditRead, PermissionRolesRead), After: custom(PermissionRolesRead)}}},
+			{"d", []RoleChange{{Before: custom(PermissionAuditRead)}}},
+			{"g", []RoleChange{{Before: global, After: global}}},
 		} {
 			permitted := true
 			for _, c := range do.changes {
@@ -193,7 +193,7 @@ func TestPermittedRoles(t *testing.T) {
 		}
 	}
 	// A business role that becomes an administrative one is one.
-	if err := (Effect{Roles: []RoleChange{{sales, custom(PermissionRolesRead)}}}).Permitted(client(t, "roles")); err == nil {
+	if err := (Effect{Roles: []RoleChange{{Before: sales, After: custom(PermissionRolesRead)}}}).Permitted(client(t, "roles")); err == nil {
 		t.Error("a client makes a business role an administrative one")
 	}
 }
@@ -205,7 +205,7 @@ func TestDeniedSaysNoValue(t *testing.T) {
 		{Subjects: []Subject{{After: []*Role{secret}}}},
 		{Subjects: []Subject{{Before: []*Role{secret}}}},
 		{Subjects: []Subject{{Before: []*Role{secret}, After: []*Role{secret}, Changes: AspectEmail}}},
-		{Roles: []RoleChange{{nil, secret}}},
+		{Roles: []RoleChange{{After: secret}}},
 	} {
 		err := e.Permitted(client(t, "users", "roles"))
 		if err == nil || strings.Contains(err.Error(), "canary") {
@@ -247,5 +247,56 @@ func TestAdministrative(t *testing.T) {
 		if got := test.effect.Administrative(); got != test.want {
 			t.Errorf("%s: %t, want %t", test.name, got, test.want)
 		}
+	}
+}
+
+// TestPermittedContents: who may put a role into another. It takes what giving the role
+// would take, and nobody puts in an administrative one.
+func TestPermittedContents(t *testing.T) {
+	sales, crew := &Role{ID: "r-sales", Value: "sales"}, &Role{ID: "r-crew", Value: "crew"}
+	custom := &Role{ID: "r-custom", Value: "custom", Administrative: true, Permissions: NewPermissions(PermissionAuditRead)}
+	silent := &Role{ID: "r-silent", Value: "silent", Permissions: NewPermissions(PermissionAuditRead)}
+	for _, test := range []struct {
+		name string
+		by   Principal
+		want string // b a business role into a business role, a into an administrative one; x others
+	}{
+		{"nobody", Principal{}, ".."},
+		{"operator", Principal{Kind: Operator, Tenant: "t"}, "ba"},
+		{"client", client(t, "roles"), ".."},
+		{"client that names another", client(t, "roles", "roles:assign:crew", "roles:assign:custom"), ".."},
+		{"client that names it", client(t, "roles", "roles:assign:sales", "roles:assign:custom"), "b."},
+		{"User Administrator", userWith(BuiltInRole(UserAdministrator)), "b."},
+		{"Groups Administrator", userWith(BuiltInRole(GroupsAdministrator)), ".."},
+		{"Privileged Role Administrator", userWith(BuiltInRole(PrivilegedRoleAdministrator)), "ba"},
+		{"Global Administrator", userWith(BuiltInRole(GlobalAdministrator)), "ba"},
+	} {
+		got := ""
+		for _, into := range []struct {
+			sign string
+			role *Role
+		}{{"b", crew}, {"a", custom}} {
+			change := func(r *Role) Effect {
+				return Effect{Roles: []RoleChange{{Before: into.role, After: into.role, Gives: []*Role{r}}}}
+			}
+			if change(sales).Permitted(test.by) == nil {
+				got += into.sign
+			} else {
+				got += "."
+			}
+			for _, r := range []*Role{custom, silent, BuiltInRole(GlobalAdministrator), BuiltInRole(Auditor)} {
+				if e := change(r); e.Permitted(test.by) == nil {
+					t.Errorf("%s puts %s into %s", test.name, r.Value, into.role.Value)
+				} else if !e.Administrative() {
+					t.Errorf("%s in %s is no administrative effect", r.Value, into.role.Value)
+				}
+			}
+		}
+		if got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+	if (Effect{Roles: []RoleChange{{Before: crew, After: crew, Gives: []*Role{sales}}}}).Administrative() {
+		t.Error("a business role in a business role is an administrative effect")
 	}
 }

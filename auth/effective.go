@@ -12,7 +12,8 @@ import (
 
 // EffectiveRoles returns the roles that a user has at this time, each once, in the
 // order of their ids: those given to the user or to a group they are in, directly or
-// through others, within their dates, and eligible ones while they are activated.
+// through others, within their dates, and eligible ones while they are activated, with
+// the business roles that these contain.
 func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, now time.Time) ([]*Role, error) {
 	return effectiveRoles(ctx, store, tenant, user, func() ([]string, error) { return groupsAround(ctx, store, tenant, user) }, now)
 }
@@ -145,18 +146,50 @@ func (f finder) roles(principal string, now time.Time, counts func(*Grant, time.
 			}
 		}
 	}
-	var list []*Role
-	for id := range ids {
-		r, err := f.role(id)
-		if errors.Is(err, storage.ErrNotFound) {
-			continue // a role that is gone gives nothing
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r)
+	list, err := f.named(ids)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(list, func(a, b *Role) int { return strings.Compare(a.ID, b.ID) })
+	return list, nil
+}
+
+// named returns the roles with these ids, and those that they contain.
+func (f finder) named(ids map[string]bool) (list []*Role, err error) {
+	var inside []string
+	read := func(id string, contained bool) error {
+		r, err := f.role(id)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil // a role that is gone gives nothing
+		}
+		if err != nil {
+			return err
+		}
+		// Nobody can make a role contain an administrative one. One that does, in a
+		// store that was written past this program, gives it to nobody.
+		if contained && privileged(r) {
+			return nil
+		}
+		list, inside = append(list, r), append(inside, r.Contains...)
+		return nil
+	}
+	for id := range ids {
+		if err := read(id, false); err != nil {
+			return nil, err
+		}
+	}
+	seen := ids
+	for len(inside) > 0 {
+		id := inside[0]
+		inside = inside[1:]
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if err := read(id, true); err != nil {
+			return nil, err
+		}
+	}
 	return list, nil
 }
 

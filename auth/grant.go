@@ -153,7 +153,11 @@ type storedRole struct {
 	Display        string   `json:"display,omitzero"`
 	Administrative bool     `json:"administrative,omitzero"`
 	Permissions    []string `json:"permissions,omitzero"`
+	Contains       []string `json:"contains,omitzero"` // ids
 }
+
+// containerKey finds the roles that contain others.
+const containerKey = "container"
 
 // PutRole stores a custom role for decisions, beside its resource.
 func PutRole(tx storage.Tx, r *Role) error {
@@ -164,17 +168,54 @@ func PutRole(tx storage.Tx, r *Role) error {
 	if err != nil {
 		return err
 	}
-	s := storedRole{Value: r.Value, Display: r.Display, Administrative: r.Administrative, Permissions: r.Permissions.Strings()}
+	s := storedRole{Value: r.Value, Display: r.Display, Administrative: r.Administrative, Permissions: r.Permissions.Strings(), Contains: r.Contains}
 	data, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("a role cannot be written: %w", err)
 	}
-	if prev != nil { // it may be part of a Standing
+	// It may be part of a Standing; and of two writes that each look for a circle the
+	// later one has to see what the other did.
+	if prev != nil || len(r.Contains) > 0 {
 		if err := tx.Advance(); err != nil {
 			return err
 		}
 	}
-	return tx.PutItem(prev, &storage.Item{Kind: roleKind, ID: r.ID, Data: data})
+	item := &storage.Item{Kind: roleKind, ID: r.ID, Data: data}
+	if len(r.Contains) > 0 {
+		item.Keys = append(item.Keys, containerKey)
+		for _, id := range r.Contains {
+			item.Keys = append(item.Keys, "contains/"+id)
+		}
+	}
+	return tx.PutItem(prev, item)
+}
+
+// Contained reports whether another role contains this one, inside a write.
+func Contained(tx storage.ItemWriter, id string) (bool, error) {
+	items, err := tx.Items(roleKind, "contains/"+id)
+	return len(items) > 0, err
+}
+
+// Containers returns for each role that others contain the values of those, sorted.
+func Containers(ctx context.Context, items storage.Items, tenant storage.TenantID) (map[string][]string, error) {
+	list, err := items.Items(ctx, tenant, roleKind, containerKey)
+	if err != nil {
+		return nil, err
+	}
+	by := map[string][]string{}
+	for _, i := range list {
+		r, err := roleBy(i.ID, func() (*storage.Item, error) { return i, nil })
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range r.Contains {
+			by[id] = append(by[id], r.Value)
+		}
+	}
+	for _, values := range by {
+		slices.Sort(values)
+	}
+	return by, nil
 }
 
 // DropRole removes a custom role from decisions. Nobody must hold it any more.
@@ -212,7 +253,7 @@ func roleBy(id string, read func() (*storage.Item, error)) (*Role, error) {
 	if err := json.Unmarshal(i.Data, &s); err != nil || s.Value == "" {
 		return nil, errors.New("a stored role is damaged")
 	}
-	r := &Role{ID: id, Value: s.Value, Display: s.Display, Administrative: s.Administrative}
+	r := &Role{ID: id, Value: s.Value, Display: s.Display, Administrative: s.Administrative, Contains: s.Contains}
 	for _, name := range s.Permissions {
 		// A permission that this version does not know permits nothing here.
 		p, _ := ParsePermission(name)

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,21 @@ func TestPassword(t *testing.T) {
 	again, err := h.Hash(t.Context(), "correct horse")
 	if err != nil || again == phc {
 		t.Errorf("two hashes of one password are equal (%v)", err)
+	}
+}
+
+// TestHasherOfAServer: what a server hashes with: more for an administrator, one at a time
+// for each core, and 32 who wait.
+func TestHasherOfAServer(t *testing.T) {
+	h := NewHasher()
+	for administrator, want := range map[bool]string{false: "$argon2id$v=19$m=19456,t=2,p=1$", true: "$argon2id$v=19$m=65536,t=3,p=1$"} {
+		phc, err := h.hash(t.Context(), "correct horse", administrator)
+		if err != nil || !strings.HasPrefix(phc, want) {
+			t.Errorf("administrator %t: %.40s, %v; want %s", administrator, phc, err, want)
+		}
+	}
+	if cores := runtime.GOMAXPROCS(0); cap(h.working) != cores || cap(h.admitted) != cores+32 {
+		t.Errorf("%d at work and %d in all, on %d cores; want 32 to wait", cap(h.working), cap(h.admitted), cores)
 	}
 }
 

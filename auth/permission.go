@@ -30,8 +30,12 @@ func (a Act) String() string {
 	return actNames[a]
 }
 
+// CustomResource is the name that May and Need know the resource types by that a tenant
+// defines. No type is called so.
+const CustomResource = "Resource"
+
 // May reports whether the principal may do this to resources of the type with
-// this name ("User", "Group", "Role", "RoleAssignment", "Invitation") in its own tenant. A client
+// this name ("User", "Group", "Role", "RoleAssignment", "Entitlement", "Invitation", CustomResource) in its own tenant. A client
 // may by its scopes; a user by their permissions, in a session of level MFA. It is
 // false for the zero Principal, for one without a tenant, and for whatever it
 // does not know. Whether the effect of a write is permitted is another question:
@@ -62,7 +66,9 @@ var permissionsFor = map[string][Delete + 1]Permissions{
 	"Group":           acts(PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete),
 	"GroupMembership": acts(PermissionGroupsRead, PermissionGroupsUpdate, PermissionGroupsUpdate, PermissionGroupsUpdate),
 	"Role":            acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
+	"Entitlement":     acts(PermissionRolesRead, PermissionRolesCreate, PermissionRolesUpdate, PermissionRolesDelete),
 	"RoleAssignment":  acts(PermissionRolesRead, PermissionRolesAssign, PermissionRolesAssign, PermissionRolesAssign),
+	CustomResource:    acts(PermissionResourcesRead, PermissionResourcesWrite, PermissionResourcesWrite, PermissionResourcesWrite),
 	"Invitation":      acts(PermissionUsersRead, PermissionUsersInvite, PermissionUsersInvite, PermissionUsersInvite),
 }
 
@@ -119,6 +125,10 @@ const (
 	PermissionMailWrite
 	PermissionTenantsRead
 	PermissionTenantsWrite
+	PermissionSchemasRead
+	PermissionSchemasWrite
+	PermissionResourcesRead
+	PermissionResourcesWrite
 	permissionsEnd
 )
 
@@ -148,10 +158,10 @@ var permissions = [...]PermissionInfo{
 	{PermissionGroupsDelete, "groups.delete", "Delete groups."},
 	{PermissionGroupsRestore, "groups.restore", "List deleted groups and restore them."},
 	{PermissionGroupsPurge, "groups.purge", "Remove deleted groups for good."},
-	{PermissionRolesRead, "roles.read", "List and read roles, and who holds them."},
-	{PermissionRolesCreate, "roles.create", "Create roles of permissions that one has."},
-	{PermissionRolesUpdate, "roles.update", "Change roles, adding only permissions that one has."},
-	{PermissionRolesDelete, "roles.delete", "Delete roles that are not built in."},
+	{PermissionRolesRead, "roles.read", "List and read roles, and who holds them; list and read entitlements."},
+	{PermissionRolesCreate, "roles.create", "Create roles of permissions that one has, and entitlements."},
+	{PermissionRolesUpdate, "roles.update", "Change roles, adding only permissions that one has, and entitlements."},
+	{PermissionRolesDelete, "roles.delete", "Delete roles that are not built in, and entitlements."},
 	{PermissionRolesAssign, "roles.assign", "Give and take business roles."},
 	{PermissionRolesAssignAdministrative, "roles.assign.administrative", "Give and take administrative roles other than Global Administrator, and change who holds them."},
 	{PermissionRolesAssignGlobal, "roles.assign.global", "Give and take Global Administrator, and change who holds it."},
@@ -166,6 +176,10 @@ var permissions = [...]PermissionInfo{
 	{PermissionMailWrite, "mail.write", "Have mail sent again, or discard it."},
 	{PermissionTenantsRead, "tenants.read", "List tenants and domains."},
 	{PermissionTenantsWrite, "tenants.write", "Create and change tenants and domains."},
+	{PermissionSchemasRead, "schemas.read", "List and read the schemas that the tenant defines."},
+	{PermissionSchemasWrite, "schemas.write", "Define, change and remove schemas and resource types of the tenant's own."},
+	{PermissionResourcesRead, "resources.read", "List and read resources of the types that the tenant defines."},
+	{PermissionResourcesWrite, "resources.write", "Create, change and delete resources of the types that the tenant defines."},
 }
 
 // AllPermissions returns every permission there is, in the order of the
@@ -224,7 +238,8 @@ func (s Permissions) Strings() []string {
 // can be compared.
 //
 // A scope is the name of a kind of resource, "users", "groups", "memberships" (the
-// members of groups as resources of their own), "invitations" or "roles" (which includes role assignments), alone or with ":read" or ":write". Alone it means
+// members of groups as resources of their own), "invitations", "entitlements", "roles" (which includes role assignments)
+// or "resources" (those of all types that the tenant defines), alone or with ":read" or ":write". Alone it means
 // both. As every write answers with the resource it wrote, ":write" includes
 // ":read", and "users:write" is another way to say "users".
 //
@@ -240,9 +255,11 @@ type scopeSet uint16
 
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
+	{"entitlements", []string{"Entitlement"}, 1 << 10, 1 << 11},
 	{"groups", []string{"Group"}, 1 << 0, 1 << 1},
 	{"invitations", []string{"Invitation"}, 1 << 8, 1 << 9},
 	{"memberships", []string{"GroupMembership"}, 1 << 6, 1 << 7},
+	{"resources", []string{CustomResource}, 1 << 12, 1 << 13},
 	{"roles", []string{"Role", "RoleAssignment"}, 1 << 4, 1 << 5},
 	{"users", []string{"User"}, 1 << 2, 1 << 3},
 }

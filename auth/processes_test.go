@@ -46,6 +46,23 @@ func TestTwoProcesses(t *testing.T) {
 			t.Errorf("a session that was ended in the other process: %v; want a refusal", err)
 		}
 
+		// Blocked here, over there within a second, and no way in.
+		res, err = d.give("ben", goodPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		there.who(res.Token)
+		d.setActive(ben.ID, false)
+		d.clock.advance(cacheFor)
+		if _, err := other.VerifySession(t.Context(), res.Token.Reveal(), here); !refused(err) {
+			t.Errorf("a session of somebody blocked in the other process: %v; want a refusal", err)
+		}
+		if _, err := there.give("ben", goodPassword); !errors.Is(err, ErrSignIn) {
+			t.Errorf("signing in as somebody blocked in the other process: %v; want ErrSignIn", err)
+		}
+		d.setActive(ben.ID, true)
+		d.enter("ben") // which begins counting anew
+
 		// Three failures here and two there are five.
 		for n := range freeFailures {
 			a := []*directory{d, there}[n%2]

@@ -46,6 +46,8 @@ type Role struct {
 	Administrative bool        `json:"administrative,omitzero"`
 	BuiltIn        bool        `json:"-"`
 	Permissions    Permissions `json:"-"`
+	// Contains are the ids of business roles that whoever holds the role holds too.
+	Contains []string `json:"-"`
 }
 
 // Name is what people call the role.
@@ -82,7 +84,8 @@ var builtIn = []*Role{
 		PermissionUsersRead, PermissionGroupsRead, PermissionRolesRead, PermissionReportsRead),
 	directoryRole(Auditor, "Auditor", "Reads everything, and searches, verifies and exports the audit trail. Changes nothing.",
 		PermissionUsersRead, PermissionUsersSessionsRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionPoliciesRead,
-		PermissionReportsRead, PermissionAuditRead, PermissionAuditExport, PermissionMailRead, PermissionTenantsRead),
+		PermissionReportsRead, PermissionAuditRead, PermissionAuditExport, PermissionMailRead, PermissionTenantsRead,
+		PermissionSchemasRead, PermissionResourcesRead),
 }
 
 func directoryRole(id, display, description string, list ...Permission) *Role {

@@ -239,28 +239,33 @@ func (v *Verifier) makeRoom(key tokenID) {
 	}
 }
 
+// ClientPrincipal is a client as it is now, which no token of it speaks for: whoever
+// acts for it afterwards looks at client.Revoked first.
+func ClientPrincipal(client *storage.Client) Principal {
+	p := Principal{Kind: Client, Tenant: client.Tenant, ID: client.ID, Name: client.Name, Profile: client.Profile}
+	// A scope this version does not know permits nothing here, so that an older
+	// process serves a client that a newer one gave more to.
+	for _, s := range client.Scopes {
+		if scope, ok := parseScope(s); ok {
+			p.Scopes = p.Scopes.with(scope)
+		}
+	}
+	return p
+}
+
 func newCachedToken(token *storage.Token, client *storage.Client, now time.Time) (*cachedToken, error) {
 	if token.ID == "" || client.ID == "" || client.Tenant == "" || token.Client != client.ID || len(token.Hash) != sha256.Size {
 		return nil, errors.New("the stored token is damaged")
 	}
 	t := &cachedToken{
-		principal: Principal{
-			Kind: Client, Tenant: client.Tenant, ID: client.ID, Name: client.Name,
-			Profile: client.Profile, Token: token.ID,
-		},
+		principal:  ClientPrincipal(client),
 		hash:       [sha256.Size]byte(token.Hash),
 		expires:    token.Expires,
 		revoked:    !client.Revoked.IsZero(),
 		restricted: len(client.Networks) > 0,
 		asked:      now,
 	}
-	// A scope this version does not know permits nothing here, so that an older
-	// process serves a client that a newer one gave more to.
-	for _, s := range client.Scopes {
-		if scope, ok := parseScope(s); ok {
-			t.principal.Scopes = t.principal.Scopes.with(scope)
-		}
-	}
+	t.principal.Token = token.ID
 	for _, s := range client.Networks {
 		if n, err := ParseNetwork(s); err == nil {
 			t.networks = append(t.networks, n)

@@ -26,10 +26,11 @@ func ExampleLoad() {
 	// Output:
 	// User /Users 27
 	// Group /Groups 6
-	// Role /Roles 7
+	// Role /Roles 12
 	// RoleAssignment /RoleAssignments 12
 	// GroupMembership /GroupMemberships 6
 	// Invitation /Invitations 22
+	// Entitlement /Entitlements 10
 	// userName string readWrite server
 	// emails.value string readWrite none
 	// urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager complex readWrite none

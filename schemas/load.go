@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json
+//go:embed user.json group.json enterprise_user.json roster_user.json role.json roster_role.json role_assignment.json group_membership.json invitation.json entitlement.json roster_entitlement.json okta_role.json okta_entitlement.json pack_device.json
 var files embed.FS
 
 // Load compiles the schemas embedded in the binary: User with the enterprise
 // extension and Roster's, Group, Role with Roster's extension, RoleAssignment,
-// GroupMembership, and Invitation, which has the extensions that the User it becomes
-// will have. It fails only when a file was edited into something RFC 7643 does not allow.
+// GroupMembership, Invitation, which has the extensions that the User it becomes
+// will have, and Entitlement with Roster's extension. It fails only when a file was edited into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [9]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json", "roster_user.json"} {
+	var s [11]*Schema
+	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json", "roster_user.json", "entitlement.json", "roster_entitlement.json"} {
 		b, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
@@ -55,7 +55,32 @@ func Load() (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewSet(user, group, role, assignment, membership, invitation), nil
+	entitlement, err := NewResourceType("Entitlement", "/Entitlements", "What people can have in applications", s[9], Extension{Schema: s[10]})
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(user, group, role, assignment, membership, invitation, entitlement), nil
+}
+
+// LoadOkta compiles Role and Entitlement as Okta has them.
+func LoadOkta() (*Set, error) {
+	var types []*ResourceType
+	for _, name := range []string{"Role", "Entitlement"} {
+		b, err := files.ReadFile("okta_" + strings.ToLower(name) + ".json")
+		if err != nil {
+			return nil, err
+		}
+		s, err := Parse(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s as Okta has it: %w", name, err)
+		}
+		t, err := NewResourceType(name, "/"+name+"s", s.Description, s)
+		if err != nil {
+			return nil, err
+		}
+		types = append(types, t)
+	}
+	return NewSet(types...), nil
 }
 
 // definition is an attribute as RFC 7643 §7 writes it in JSON.
@@ -165,6 +190,9 @@ func compile(d definition, path string) (*Attribute, error) {
 	if (a.Type == Complex) != (len(d.SubAttributes) > 0) {
 		return nil, fmt.Errorf("attribute %s: subAttributes and the type complex go together", path)
 	}
+	if err := a.applies(path); err != nil {
+		return nil, err
+	}
 	for _, sd := range d.SubAttributes {
 		s, err := compile(sd, path+"."+sd.Name)
 		if err != nil {
@@ -179,6 +207,20 @@ func compile(d definition, path string) (*Attribute, error) {
 		return nil, fmt.Errorf("attribute %s.%s: two sub-attributes have this name", path, s.Name)
 	}
 	return a, nil
+}
+
+// applies refuses characteristics that say nothing about an attribute of its type
+// (RFC 7643 §7).
+func (a *Attribute) applies(path string) error {
+	switch {
+	case len(a.CanonicalValues) > 0 && a.Type != String && a.Type != Reference:
+		return fmt.Errorf("attribute %s: canonicalValues are for strings", path)
+	case len(a.ReferenceTypes) > 0 && a.Type != Reference:
+		return fmt.Errorf("attribute %s: referenceTypes and the type reference go together", path)
+	case a.Uniqueness != UniquenessNone && (a.Type == Boolean || a.Type == Complex):
+		return fmt.Errorf("attribute %s: uniqueness is not for the type %s", path, a.Type)
+	}
+	return nil
 }
 
 // isName reports whether s is an attribute name (RFC 7643 §2.1), which $ref is
@@ -219,8 +261,12 @@ func common() (head, tail []*Attribute) {
 // top of a resource have the same name. The schemas are copied, so that one can
 // serve several types.
 func NewResourceType(name, endpoint, description string, core *Schema, extensions ...Extension) (*ResourceType, error) {
+	return newResourceType(name, endpoint, description, false, core, extensions...)
+}
+
+func newResourceType(name, endpoint, description string, custom bool, core *Schema, extensions ...Extension) (*ResourceType, error) {
 	t := &ResourceType{
-		Name: name, Endpoint: endpoint, Description: description, Schema: core, Extensions: slices.Clone(extensions),
+		Name: name, Endpoint: endpoint, Description: description, Schema: core, Extensions: slices.Clone(extensions), Custom: custom,
 		byName: map[string]*Attribute{}, bare: map[string]*Attribute{},
 	}
 	head, tail := common()
@@ -258,6 +304,9 @@ func NewResourceType(name, endpoint, description string, core *Schema, extension
 				t.bare[folded] = a
 			}
 		}
+	}
+	if custom { // its resources are in no group, and have no members
+		return t, nil
 	}
 	if a := t.byName["members"]; a != nil && a.Type == Complex && a.MultiValued {
 		a.Detached = true

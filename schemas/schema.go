@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // The schema URIs that Roster serves: those of RFC 7643, that of
@@ -15,6 +16,9 @@ const (
 	RoleURI           = "urn:ietf:params:scim:schemas:core:2.0:Role"
 	RosterUserURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:User"
 	RosterRoleURI     = "urn:ietf:params:scim:schemas:extension:roster:2.0:Role"
+	EntitlementURI    = "urn:ietf:params:scim:schemas:core:2.0:Entitlement"
+
+	RosterEntitlementURI = "urn:ietf:params:scim:schemas:extension:roster:2.0:Entitlement"
 	// GroupMembershipURI is of draft-zollner-scim-group-members.
 	GroupMembershipURI = "urn:ietf:params:scim:schemas:core:2.0:GroupMembership"
 	RoleAssignmentURI  = "urn:ietf:params:scim:schemas:extension:roster:2.0:RoleAssignment"
@@ -35,6 +39,8 @@ type Schema struct {
 type Extension struct {
 	Schema   *Schema
 	Required bool
+	// Custom is true for one that a tenant defines.
+	Custom bool
 	// Attribute stands for the extension in the tree of a resource.
 	Attribute *Attribute
 }
@@ -47,6 +53,10 @@ type ResourceType struct {
 	Description string
 	Schema      *Schema
 	Extensions  []Extension
+	Custom      bool // a tenant defines it
+	// Memo is for package storage: what it derives from the type, which is to live as
+	// long as that does.
+	Memo atomic.Value
 
 	// attributes are in the order in which a resource is written: schemas, id,
 	// externalId, those of Schema, the extensions, meta.

@@ -260,10 +260,10 @@ func TestSet(t *testing.T) {
 	for _, s := range set.Schemas() {
 		uris = append(uris, s.ID)
 	}
-	if diff := cmp.Diff([]string{"User /Users", "Group /Groups", "Role /Roles", "RoleAssignment /RoleAssignments", "GroupMembership /GroupMemberships", "Invitation /Invitations"}, types); diff != "" {
+	if diff := cmp.Diff([]string{"User /Users", "Group /Groups", "Role /Roles", "RoleAssignment /RoleAssignments", "GroupMembership /GroupMemberships", "Invitation /Invitations", "Entitlement /Entitlements"}, types); diff != "" {
 		t.Errorf("Types (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{schemas.GroupURI, schemas.GroupMembershipURI, schemas.RoleURI, userURI, enterpriseURI, schemas.InvitationURI, schemas.RosterRoleURI, schemas.RoleAssignmentURI, schemas.RosterUserURI}, uris); diff != "" {
+	if diff := cmp.Diff([]string{schemas.EntitlementURI, schemas.GroupURI, schemas.GroupMembershipURI, schemas.RoleURI, userURI, enterpriseURI, schemas.RosterEntitlementURI, schemas.InvitationURI, schemas.RosterRoleURI, schemas.RoleAssignmentURI, schemas.RosterUserURI}, uris); diff != "" {
 		t.Errorf("Schemas (-want +got):\n%s", diff)
 	}
 	if set.Type("User") == nil || set.Type("user") != nil || set.Type("") != nil {

@@ -142,7 +142,7 @@ func (t *ResourceType) KeepImmutable(prev, next map[string]any) error {
 		return err
 	}
 	if _, ok := next["schemas"]; ok {
-		next["schemas"] = t.schemasOf(next)
+		next["schemas"] = t.SchemasOf(next)
 	}
 	return nil
 }
@@ -217,12 +217,12 @@ func (t *ResourceType) Finish(attrs map[string]any, mode Mode) error {
 	if err := finish(t.ruled, attrs, mode); err != nil {
 		return err
 	}
-	attrs["schemas"] = t.schemasOf(attrs)
+	attrs["schemas"] = t.SchemasOf(attrs)
 	return nil
 }
 
-// schemasOf returns the URIs of the schemas that attrs has attributes of.
-func (t *ResourceType) schemasOf(attrs map[string]any) []any {
+// SchemasOf returns the URIs of the schemas that attrs has attributes of.
+func (t *ResourceType) SchemasOf(attrs map[string]any) []any {
 	uris := make([]any, 1, 1+len(t.Extensions))
 	uris[0] = t.Schema.ID
 	for _, e := range t.Extensions {

@@ -222,6 +222,7 @@ type joining struct {
 	user    *storage.Resource
 	told    changes
 	given   []givenRole // those of in
+	manager string      // that the user will have; "" for none
 }
 
 // prepare makes what is to be written, before the write.
@@ -254,6 +255,16 @@ func (n *joining) prepare(ctx context.Context) error {
 			return ErrAccountExists
 		}
 		return err
+	}
+	if n.manager = managerToCheck(n.by, nil, attrs); n.manager != "" {
+		names, err := p.Store.Names(ctx, n.by.Tenant, auth.PrincipalUser, n.manager)
+		if err != nil {
+			return err
+		}
+		if _, there := names[n.manager]; !there { // any more, as with groups and roles
+			n.manager = ""
+			dropManager(users, attrs)
+		}
 	}
 	if err := p.fill(n.by.Tenant, users, user, attrs); err != nil {
 		return err
@@ -335,6 +346,12 @@ func (n *joining) write(d *decision) error {
 		groups: in.groups, given: given,
 	}
 	if err := d.putAccount(account); err != nil {
+		return err
+	}
+	switch err := checkManager(d.tx, n.manager); {
+	case errors.Is(err, errNoManager):
+		return errStanding // they have just been deleted: begin again
+	case err != nil:
 		return err
 	}
 	if err := auth.DropInvitation(d.tx, link); err != nil {

@@ -50,12 +50,19 @@ func (p *Provider) CreateAccount(ctx context.Context, by auth.Principal, a Accou
 }
 
 func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Account) (*storage.Resource, error) {
-	users := p.Schemas.Type(auth.PrincipalUser)
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	users := set.Type(auth.PrincipalUser)
 	if err := p.allowAccount(by, a); err != nil {
 		return nil, err
 	}
 	user, attrs, secret, err := p.newcomer(ctx, by, users, a.User)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, users, attrs); err != nil {
 		return nil, err
 	}
 	if err := p.fill(by.Tenant, users, user, attrs); err != nil {

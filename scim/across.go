@@ -83,20 +83,28 @@ func (h *Handler) answerAll(w http.ResponseWriter, r *http.Request, by auth.Prin
 
 // parts binds a search to each type that the principal may read.
 func (h *Handler) parts(r *http.Request, by auth.Principal, search SearchRequest) ([]*part, error) {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return nil, err
+	}
 	var readable []*schemas.ResourceType
-	for _, t := range h.provider.Schemas.Types() {
-		if by.May(auth.Read, t.Name) && t.Name != membershipType { // which groups have
+	for _, t := range set.Types() {
+		if by.May(auth.Read, permitted(t)) && t.Name != membershipType { // which groups have
 			readable = append(readable, t)
 		}
 	}
 	base := h.base(r)
+	visible := make([]*schemas.ResourceType, len(readable))
+	for i, t := range readable {
+		visible[i] = shown(by, t)
+	}
 	var parts []*part
-	for _, t := range readable {
-		q, err := search.query(t, base+t.Endpoint+"/", readable...)
+	for i, t := range readable {
+		q, err := search.query(visible[i], base+t.Endpoint+"/", visible...)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, &part{t: t, q: q, v: newView(t, base, search.Projection)})
+		parts = append(parts, &part{t: t, q: stored(q, visible[i], t), v: viewFor(by, t, base, search.Projection)})
 	}
 	return parts, nil
 }

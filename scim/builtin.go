@@ -22,6 +22,10 @@ func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	case membershipType:
 		return p.queryMemberships(ctx, by, t, q)
 	case roleType:
+		if inOkta(by, t) { // where there are no built-in ones
+			q.Filter = forOkta(t, q.Filter)
+			return p.Store.Query(ctx, by.Tenant, q)
+		}
 	default:
 		return p.Store.Query(ctx, by.Tenant, q)
 	}

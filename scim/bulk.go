@@ -1,8 +1,10 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,6 +24,9 @@ import (
 // MaxBody. ServiceProviderConfig tells both.
 const MaxBulkOperations = 1000
 
+// batch is how many are begun before it is looked whether the request may go on.
+const batch = 128
+
 // bulkAtOnce is how many operations of one request are under way together, so that
 // they share commits.
 const bulkAtOnce = 64
@@ -37,10 +42,11 @@ const (
 // in a circle, a resource is created without the reference and linked when the circle is there.
 // Each is decided about when its turn comes, with the ids that it has then.
 type bulk struct {
-	h    *Handler
+	p    *Provider
 	ctx  context.Context //nolint:containedctx // of the request
 	by   auth.Principal
 	base string
+	set  *schemas.Set
 	ops  []*bulkOperation
 	// failOnErrors is after how many errors nothing more is done; 0 for never.
 	failOnErrors int
@@ -49,10 +55,18 @@ type bulk struct {
 	// unlinked are those that were created without something they refer to.
 	unlinked []*bulkOperation
 	failed   int
+	// steps is set for a request that is carried out after it was answered.
+	steps *steps
+	// stop is why it does not go on now.
+	stop error
+	// refused, if set, is what becomes of all that is still to do.
+	refused error
 }
 
 // bulkOperation is one operation of a bulk request.
 type bulkOperation struct {
+	index                         int
+	step                          *step // of the latest write, in a request with steps
 	method, path, bulkID, version string
 	data                          jsontext.Value // as it was sent: it is read when its turn comes
 
@@ -67,8 +81,14 @@ type bulkOperation struct {
 }
 
 func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	b := &bulk{h: h, ctx: r.Context(), by: by, base: h.base(r), creates: map[string]*bulkOperation{}}
-	err := h.withRaw(r, by, func(raw []byte) error {
+	if wait, ok := h.prefersLater(r, by); ok {
+		return h.bulkLater(w, r, by, wait)
+	}
+	b, err := newBulk(r.Context(), h.provider, by, h.base(r))
+	if err != nil {
+		return err
+	}
+	err = h.withRaw(r, by, func(raw []byte) error {
 		if err := b.read(raw); err != nil {
 			return err
 		}
@@ -80,23 +100,40 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 	}
 	w.Header().Set("Content-Type", mediaType(r))
 	s := newStream(w, http.StatusOK)
-	s.buf = append(s.buf, `{"schemas":["`+BulkResponseURI+`"],"Operations":[`...)
-	first := true
-	for _, o := range b.ops {
-		if !o.done {
-			continue
-		}
-		if !first {
-			s.buf = append(s.buf, ',')
-		}
-		first = false
-		s.buf = b.result(s.buf, o)
+	for part := range b.response() {
+		s.buf = append(s.buf, part...)
 		if err := s.room(); err != nil {
 			return s.fail(err)
 		}
 	}
-	s.buf = append(s.buf, "]}"...)
 	return s.close()
+}
+
+func newBulk(ctx context.Context, p *Provider, by auth.Principal, base string) (*bulk, error) {
+	set, err := p.types(ctx, by.Tenant)
+	return &bulk{p: p, ctx: ctx, by: by, base: base, set: set, creates: map[string]*bulkOperation{}}, err
+}
+
+// response returns the parts of the BulkResponse, each good until the next.
+func (b *bulk) response() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		buf := []byte(`{"schemas":["` + BulkResponseURI + `"],"Operations":[`)
+		first := true
+		for _, o := range b.ops {
+			if !o.done {
+				continue
+			}
+			if !first {
+				buf = append(buf, ',')
+			}
+			first = false
+			if buf = b.result(buf, o); !yield(buf) {
+				return
+			}
+			buf = buf[:0]
+		}
+		yield(append(buf, "]}"...))
+	}
 }
 
 // bulkMessage is the body of a bulk request.
@@ -136,8 +173,10 @@ func (b *bulk) read(raw []byte) error {
 	case m.FailOnErrors != nil:
 		b.failOnErrors = *m.FailOnErrors
 	}
-	for _, raw := range m.Operations {
-		b.ops = append(b.ops, b.operation(raw))
+	for i, raw := range m.Operations {
+		o := b.operation(raw)
+		o.index = i
+		b.ops = append(b.ops, o)
 	}
 	for _, o := range b.ops {
 		if o.err == nil && o.method == http.MethodPost && o.bulkID != "" {
@@ -202,7 +241,7 @@ func (b *bulk) find(o *bulkOperation) error {
 		path = strings.TrimPrefix(path, at.Path)
 	}
 	path = "/" + strings.TrimPrefix(path, "/")
-	for _, t := range b.h.provider.Schemas.Types() {
+	for _, t := range b.set.Types() {
 		rest, ok := strings.CutPrefix(path, t.Endpoint)
 		if !ok || rest != "" && rest[0] != '/' {
 			continue
@@ -234,11 +273,16 @@ func (b *bulk) run() {
 	var together []*bulkOperation
 	names := map[string]bool{}
 	flush := func() {
-		b.together(together)
+		if len(together) > 0 && !b.pause() {
+			b.together(together)
+		}
 		together = nil
 		clear(names)
 	}
 	for _, o := range b.ops {
+		if b.stop != nil {
+			return
+		}
 		if b.failOnErrors > 0 && b.failed >= b.failOnErrors {
 			break
 		}
@@ -246,14 +290,20 @@ func (b *bulk) run() {
 			continue
 		}
 		if b.alone(o, names) {
-			flush()
+			if flush(); b.stop != nil {
+				return
+			}
 			b.do(o)
 			b.link()
 			continue
 		}
-		together = append(together, o)
+		if together = append(together, o); len(together) == batch {
+			flush()
+		}
 	}
-	flush()
+	if flush(); b.stop == nil {
+		b.link() // what an earlier process created
+	}
 }
 
 // alone reports whether an operation has to wait for those before it. names are unique
@@ -287,10 +337,14 @@ func (b *bulk) alone(o *bulkOperation, names map[string]bool) bool {
 func (b *bulk) together(list []*bulkOperation) {
 	var g errgroup.Group
 	g.SetLimit(bulkAtOnce)
+	if !b.save() {
+		return
+	}
 	for _, o := range list {
 		o.begun = true
+		ctx := b.context(o, false)
 		g.Go(func() error {
-			b.carryOut(o)
+			b.carryOut(ctx, o)
 			return nil
 		})
 	}
@@ -315,14 +369,20 @@ func (b *bulk) do(o *bulkOperation) {
 	if o.method != http.MethodPost {
 		b.link() // or it would take back what this one changes
 	}
-	b.carryOut(o)
+	if b.pause() {
+		return
+	}
+	b.carryOut(b.context(o, false), o)
 	b.finish(o)
-	if o.err == nil && len(o.cut) > 0 {
+	if o.done && o.err == nil && len(o.cut) > 0 {
 		b.unlinked = append(b.unlinked, o)
 	}
 }
 
 func (b *bulk) finish(o *bulkOperation) {
+	if !b.note(o, false) {
+		return
+	}
 	o.done = true
 	if o.err != nil {
 		b.failed++
@@ -330,11 +390,11 @@ func (b *bulk) finish(o *bulkOperation) {
 }
 
 // carryOut does what an operation says, now.
-func (b *bulk) carryOut(o *bulkOperation) {
+func (b *bulk) carryOut(ctx context.Context, o *bulkOperation) {
 	if o.err != nil {
 		return
 	}
-	if o.err = b.ctx.Err(); o.err != nil {
+	if o.err = cmp.Or(ctx.Err(), b.refused); o.err != nil {
 		return
 	}
 	if ref, ok := strings.CutPrefix(o.id, bulkPrefix); ok {
@@ -342,9 +402,9 @@ func (b *bulk) carryOut(o *bulkOperation) {
 			return
 		}
 	}
-	p := b.h.provider
+	p := b.p
 	if o.method == http.MethodDelete {
-		o.err = p.Delete(b.ctx, b.by, o.t, o.id, o.precondition())
+		o.err = p.Delete(ctx, b.by, o.t, o.id, o.precondition())
 		return
 	}
 	tree, err := b.resolved(o, o.cut)
@@ -354,18 +414,19 @@ func (b *bulk) carryOut(o *bulkOperation) {
 	}
 	switch o.method {
 	case http.MethodPost:
-		if o.res, o.err = p.Create(b.ctx, b.by, o.t, tree); o.err == nil {
+		o.expect(tree)
+		if o.res, o.err = p.Create(ctx, b.by, o.t, tree); o.err == nil {
 			o.id = o.res.ID
 		}
 	case http.MethodPut:
-		o.res, o.err = p.Replace(b.ctx, b.by, o.t, o.id, o.precondition(), tree)
+		o.res, o.err = p.Replace(ctx, b.by, o.t, o.id, o.precondition(), tree)
 	case http.MethodPatch:
 		ops, err := patch.Decode(tree, patch.DefaultLimits, mode(b.by))
 		if err != nil {
 			o.err = err
 			return
 		}
-		o.res, o.err = p.Patch(b.ctx, b.by, o.t, o.id, o.precondition(), ops)
+		o.res, o.err = p.Patch(ctx, b.by, o.t, o.id, o.precondition(), ops)
 	}
 }
 
@@ -380,17 +441,29 @@ func (o *bulkOperation) precondition() Precondition {
 // link gives resources what they were created without, once all of it is there.
 func (b *bulk) link() {
 	for _, o := range b.unlinked {
-		if err := b.linkOne(o); err != nil {
+		if b.pause() {
+			return
+		}
+		if err := b.linkOne(b.context(o, true), o); err != nil {
+			if b.stops(err) {
+				return
+			}
 			e := *ErrorFor(err)
 			e.Detail = "it was created, without what it refers to by bulkId: " + e.Detail
 			o.err = &e
 			b.failed++
 		}
+		if !b.note(o, true) {
+			return
+		}
 	}
 	b.unlinked = nil
 }
 
-func (b *bulk) linkOne(o *bulkOperation) error {
+func (b *bulk) linkOne(ctx context.Context, o *bulkOperation) error {
+	if b.refused != nil {
+		return b.refused
+	}
 	tree, err := b.resolved(o, nil)
 	if err != nil {
 		return err
@@ -402,7 +475,7 @@ func (b *bulk) linkOne(o *bulkOperation) error {
 			}
 		}
 	}
-	res, err := b.h.provider.Replace(b.ctx, b.by, o.t, o.id, Precondition{}, tree)
+	res, err := b.p.Replace(ctx, b.by, o.t, o.id, Precondition{}, tree)
 	if err == nil {
 		o.res = res
 	}

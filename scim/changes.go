@@ -111,7 +111,7 @@ func differences(t *schemas.ResourceType, prev, next map[string]any) (paths []st
 // telling are the attributes that tell people which resource was created or
 // deleted; of a role, an assignment and an invitation, what it gives to whom.
 var telling = []string{
-	"userName", "email", "groups", "roles", "displayName", "externalId", "active", "value", "permissions", "role", "principal", "kind", "startDate", "endDate", "reason",
+	"userName", "email", "groups", "roles", "displayName", "externalId", "active", "value", "permissions", "contains", "role", "principal", "kind", "startDate", "endDate", "reason",
 }
 
 // created returns what the entry of a new resource tells.

@@ -2,6 +2,7 @@ package scim_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -28,6 +29,13 @@ type habit struct {
 type proof struct {
 	method, path, body string
 	byDefault, strict  answer
+	others             map[string]answer // by profile
+}
+
+// okta adds the answer to a client with that profile.
+func (p proof) okta(want answer) proof {
+	p.others = map[string]answer{auth.ProfileOkta: want}
+	return p
 }
 
 // answer is a status and, in words separated by spaces, what the body has. A word after "!"
@@ -51,16 +59,16 @@ func stored(body string) answer { return answer{201, body} }
 
 // patchUser is a PATCH of {user} with these operations.
 func patchUser(operations string, byDefault, strict answer) proof {
-	return proof{"PATCH", "/Users/{user}", patchStart + operations + `]}`, byDefault, strict}
+	return proof{"PATCH", "/Users/{user}", patchStart + operations + `]}`, byDefault, strict, nil}
 }
 
 func patchGroup(operations string, byDefault, strict answer) proof {
-	return proof{"PATCH", "/Groups/{group}", patchStart + operations + `]}`, byDefault, strict}
+	return proof{"PATCH", "/Groups/{group}", patchStart + operations + `]}`, byDefault, strict, nil}
 }
 
 // postUser is a POST of a user with these attributes.
 func postUser(attributes string, byDefault, strict answer) proof {
-	return proof{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"{n}",` + attributes + `}`, byDefault, strict}
+	return proof{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"{n}",` + attributes + `}`, byDefault, strict, nil}
 }
 
 // habits is what is tolerated, row by row.
@@ -132,20 +140,23 @@ var habits = []habit{
 		patchUser(``, ok(`"version":"W/\"1`), refusedSyntax),
 	}},
 	{"`operations` in small letters; one operation that is no list; a list of operations without the message", "who serialises its own classes, HR loaders", "understood", "400 `invalidSyntax`", []proof{
-		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"operations":[{"Op":"add","Path":"title","Value":"x"}]}`, ok(`"title":"x"`), refusedSyntax},
-		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":{"op":"add","path":"title","value":"x"}}`, ok(`"title":"x"`), refusedSyntax},
-		{"PATCH", "/Users/{user}", `[{"op":"add","path":"title","value":"x"}]`, ok(`"title":"x"`), refusedSyntax},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"operations":[{"Op":"add","Path":"title","Value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":{"op":"add","path":"title","value":"x"}}`, ok(`"title":"x"`), refusedSyntax, nil},
+		{"PATCH", "/Users/{user}", `[{"op":"add","path":"title","value":"x"}]`, ok(`"title":"x"`), refusedSyntax, nil},
 	}},
 	{"unknown schema URIs", "Entra", "ignored", "400 `invalidValue`", []proof{
-		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue},
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue, nil},
 	}},
 	{"no `schemas` in a body", "", "understood", "400 `invalidValue`; in PATCH `invalidSyntax`", []proof{
-		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue},
-		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax},
+		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue, nil},
+		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+	}},
+	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
+		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),
 	}},
 	{"a POST in Bulk without `bulkId`", "HR loaders", "done", "400 of that operation", []proof{
 		{"POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","data":{"schemas":["` + schemas.UserURI + `"],"userName":"{n}"}}]}`,
-			ok(`"status":"201"`), ok(`"status":"400"`)},
+			ok(`"status":"201"`), ok(`"status":"400"`), nil},
 	}},
 }
 
@@ -153,32 +164,32 @@ var habits = []habit{
 // client with the strict profile gets. The answer to others is in the proofs, too.
 var interop = []habit{
 	{"`eq` and `and` in filters", "", "", "yes", []proof{
-		{"GET", `/Users?filter=userName%20eq%20%22{n}%22%20and%20active%20eq%20true`, "", ok(`"totalResults":0`), ok(`"totalResults":0`)},
+		{"GET", `/Users?filter=userName%20eq%20%22{n}%22%20and%20active%20eq%20true`, "", ok(`"totalResults":0`), ok(`"totalResults":0`), nil},
 	}},
 	{"an unknown attribute in a body is 400 `invalidSyntax`", "", "", "yes", []proof{
 		postUser(`"shoeSize":44`, stored(``), refusedSyntax),
 	}},
 	{"an unknown attribute in a filter is 400 `invalidFilter`", "", "", "yes, for every client", []proof{
-		{"GET", `/Users?filter=shoeSize%20eq%2044`, "", refusedFilter, refusedFilter},
+		{"GET", `/Users?filter=shoeSize%20eq%2044`, "", refusedFilter, refusedFilter, nil},
 	}},
 	{"every operation of a PATCH has a path", "", "", "no: RFC 7644 §3.5.2.1 and §3.5.2.3 let add and replace be without one; remove is 400 `noTarget`", []proof{
 		patchUser(`{"op":"add","value":{"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),
 		patchUser(`{"op":"remove"}`, refusedTarget, refusedTarget),
 	}},
 	{"`id` and `externalId` are exact, `userName` is not", "", "", "yes, for every client", []proof{
-		{"GET", `/Users?filter=externalId%20eq%20%22ext-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`)},
-		{"GET", `/Users?filter=externalId%20eq%20%22EXT-{n}%22`, "", ok(`"totalResults":0`), ok(`"totalResults":0`)},
-		{"GET", `/Users?filter=userName%20eq%20%22FIX-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`)},
+		{"GET", `/Users?filter=externalId%20eq%20%22ext-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`), nil},
+		{"GET", `/Users?filter=externalId%20eq%20%22EXT-{n}%22`, "", ok(`"totalResults":0`), ok(`"totalResults":0`), nil},
+		{"GET", `/Users?filter=userName%20eq%20%22FIX-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`), nil},
 	}},
 	{"a page may have 100 resources at least", "", "", "yes, up to 1,000", []proof{
-		{"GET", `/ServiceProviderConfig`, "", ok(`"maxPageSize":1000`), ok(`"maxPageSize":1000`)},
+		{"GET", `/ServiceProviderConfig`, "", ok(`"maxPageSize":1000`), ok(`"maxPageSize":1000`), nil},
 	}},
 	{"DELETE is followed by 404; a duplicate is 409 `uniqueness`", "", "", "yes, for every client", []proof{
-		{"DELETE", "/Users/{user}", "", answer{204, ""}, answer{204, ""}},
-		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"FIX-{n}"}`, answer{409, `"scimType":"uniqueness"`}, answer{409, `"scimType":"uniqueness"`}},
+		{"DELETE", "/Users/{user}", "", answer{204, ""}, answer{204, ""}, nil},
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"FIX-{n}"}`, answer{409, `"scimType":"uniqueness"`}, answer{409, `"scimType":"uniqueness"`}, nil},
 	}},
 	{"`interopProfileConformant` in the configuration", "", "", "no: the draft's rule on paths is not kept", []proof{
-		{"GET", `/ServiceProviderConfig`, "", ok(`!interopProfile`), ok(`!interopProfile`)},
+		{"GET", `/ServiceProviderConfig`, "", ok(`!interopProfile`), ok(`!interopProfile`), nil},
 	}},
 }
 
@@ -186,14 +197,17 @@ var interop = []habit{
 // profile and as a strict one, and holds the tables of the page to what was sent.
 func TestCompatibility(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{})
-	tokens := map[string]string{"default": s.Token, "strict": s.Client(t, "strict one", auth.ProfileStrict)}
+	tokens := map[string]string{"default": s.Token, "strict": s.Client(t, "strict one", auth.ProfileStrict),
+		auth.ProfileOkta: s.Client(t, "okta one", auth.ProfileOkta)}
 	n := 0
 	for _, h := range append(append([]habit{}, habits...), interop...) {
 		if len(h.proofs) == 0 {
 			t.Errorf("%s: nothing shows that", h.sent)
 		}
 		for _, p := range h.proofs {
-			for profile, want := range map[string]answer{"default": p.byDefault, "strict": p.strict} {
+			wanted := map[string]answer{"default": p.byDefault, "strict": p.strict}
+			maps.Copy(wanted, p.others)
+			for profile, want := range wanted {
 				n++
 				fill := fixtures(t, s, n)
 				r := s.Do(t, p.method, fill(p.path), fill(p.body), "Authorization", "Bearer "+tokens[profile], "Content-Type", "application/scim+json")

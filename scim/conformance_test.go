@@ -220,8 +220,8 @@ func (p *played) check(t *testing.T) {
 
 const conformanceHead = `# Conformance
 
-What RFC 7643, RFC 7644 (errata included) and RFC 9865 ask of a service provider, statement by statement, and what shows that
-Roster does it. This page is made by ` + "`go test ./scim -run 'TestScripts$' -update`" + ` from
+What RFC 7643, RFC 7644 (errata included) and RFC 9865 ask of a service provider, and RFC 7240 and RFC 9967 where requests are
+asynchronous, statement by statement, and what shows that Roster does it. This page is made by ` + "`go test ./scim -run 'TestScripts$' -update`" + ` from
 [the list](../scim/testdata/requirements.yaml) and the scripts that passed; the tests compare it with what ran. Scripts are played
 on both stores; tests written in Go are named with their package.
 

@@ -45,6 +45,8 @@ type decision struct {
 	standing *auth.Standing
 	now      time.Time
 	effect   auth.Effect
+	// reports are those who lose their manager by this.
+	reports []string
 	// advance: the Standing is other than it was.
 	advance bool
 }

@@ -246,12 +246,27 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := allowDeleted(by, t, false); err != nil {
 		return nil, err
 	}
-	read, _, err := p.findDeleted(ctx, by, t, id)
+	set, err := p.types(ctx, by.Tenant)
 	if err != nil {
+		return nil, err
+	}
+	t = set.Type(t.Name) // with what the tenant adds to it
+	read, n, err := p.findDeleted(ctx, by, t, id)
+	if err != nil {
+		return nil, err
+	}
+	back, err := p.returning(ctx, by.Tenant, id, n.Reports)
+	if err != nil {
+		return nil, err
+	}
+	if err := back.settled(ctx, p, by.Tenant); err != nil {
 		return nil, err
 	}
 	attrs, err := parseStored(t, &read.Resource)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
 		return nil, err
 	}
 	if how.Name != "" {
@@ -263,6 +278,10 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 		if attrs, err = byUserName(t, attrs); err != nil {
 			return nil, err
 		}
+	}
+	manager, awaited, err := p.withLiveManager(ctx, by.Tenant, t, id, attrs)
+	if err != nil {
+		return nil, err
 	}
 	now := p.now()
 	next := &storage.Resource{Type: t.Name, ID: id, Version: read.Version + 1, Created: read.Created, LastModified: later(later(now, read.Deleted), read.LastModified)}
@@ -278,7 +297,23 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 			if prev.Version != read.Version || !prev.Deleted.Equal(read.Deleted) {
 				return errOvertaken // it was restored, and deleted again
 			}
-			return p.decide(ctx, tx, by, s, now).restore(t, prev, next, how)
+			switch err := checkManager(tx, manager); {
+			case errors.Is(err, errNoManager):
+				return errOvertaken
+			case err != nil:
+				return err
+			}
+			d := p.decide(ctx, tx, by, s, now)
+			if err := d.restore(t, prev, next, how); err != nil {
+				return err
+			}
+			if awaited != "" {
+				if err := d.awaits(awaited, id); err != nil {
+					return err
+				}
+			}
+			_, err = d.reassign(back)
+			return err
 		})
 	})
 	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
@@ -335,7 +370,7 @@ func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.Reso
 		if i > 0 {
 			out.Attr = "emails"
 		}
-		if !by.May(auth.Read, t.Name) {
+		if !by.May(auth.Read, permitted(t)) {
 			return out
 		}
 		names, err := p.Store.Names(ctx, by.Tenant, t.Name, id)
@@ -582,6 +617,11 @@ func (p *Provider) purge(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if err != nil {
 		return err
 	}
+	if t.Name == auth.PrincipalUser {
+		if err := p.left(ctx, by, id); err != nil {
+			return err
+		}
+	}
 	for more := true; more; {
 		err := p.withStanding(ctx, by, func(s *auth.Standing) error {
 			return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
@@ -711,7 +751,7 @@ func (d *decision) purge(t *schemas.ResourceType, prev *storage.WholeResource) (
 // purged records a purge. It is no event: to those who are told of changes the resource
 // has been gone for long.
 func (d *decision) purged(w *storage.WholeResource) error {
-	return d.tx.Audit(d.by.Entry(d.ctx, d.now, strings.ToLower(w.Type)+".purge", w.Type, w.ID))
+	return d.tx.Audit(d.by.Entry(d.ctx, d.now, d.p.action(w.Type, "purge"), w.Type, w.ID))
 }
 
 // Sweep purges what was deleted in a tenant longer ago than its Retention says, and
@@ -728,7 +768,11 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 	}
 	var failed error
 	// Users and groups come before the assignments that went with them.
-	types := slices.Clone(p.Schemas.Types())
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return 0, err
+	}
+	types := slices.Clone(set.Types())
 	slices.SortStableFunc(types, func(a, b *schemas.ResourceType) int {
 		_, x := deletedNeeds[a.Name]
 		_, y := deletedNeeds[b.Name]

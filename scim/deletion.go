@@ -22,6 +22,8 @@ const deletionKind = "deletion"
 type deletion struct {
 	By          string   `json:"by"` // as the audit trail names whoever deleted it
 	Assignments []string `json:"assignments,omitempty"`
+	// Reports are the users whose manager they were.
+	Reports []string `json:"reports,omitempty"`
 	// Purging says that a part is gone for good already.
 	Purging bool `json:"purging,omitzero"`
 
@@ -53,7 +55,7 @@ func deletionFrom(i *storage.Item, err error) (*deletion, error) {
 
 // remember keeps what restoring a user or group needs beside the store's own.
 func (d *decision) remember(r *storage.Resource, grants []*auth.Grant) error {
-	n := &deletion{By: d.by.Actor()}
+	n := &deletion{By: d.by.Actor(), Reports: d.reports}
 	for _, g := range grants {
 		if !g.Ended(d.now) {
 			n.Assignments = append(n.Assignments, g.ID)

@@ -3,6 +3,7 @@ package scim
 import (
 	"encoding/json"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 )
 
@@ -23,8 +24,8 @@ func metaOf(base, resourceType, path string) object {
 
 // serviceProviderConfig says what this server does (RFC 7643 §5). It is kept
 // beside nothing else on purpose: whoever adds a feature changes it here.
-func serviceProviderConfig(base string) object {
-	return object{
+func serviceProviderConfig(base string, by auth.Principal) object {
+	config := object{
 		"schemas":        []string{ServiceProviderConfigURI},
 		"patch":          object{"supported": true},
 		"bulk":           object{"supported": true, "maxOperations": MaxBulkOperations, "maxPayloadSize": MaxBody},
@@ -41,6 +42,16 @@ func serviceProviderConfig(base string) object {
 		}},
 		"meta": metaOf(base, "ServiceProviderConfig", "/ServiceProviderConfig"),
 	}
+	// draft-ietf-scim-roles-entitlements, for those who may read them: there are client
+	// libraries that refuse a configuration with an attribute that they do not know.
+	// types is left out: any text is one.
+	if by.May(auth.Read, entitlementType) {
+		config["RolesAndEntitlements"] = object{
+			"roles":        object{"supported": true, "multipleRolesSupported": true, "primarySupported": true, "typeSupported": true},
+			"entitlements": object{"supported": true, "multipleEntitlementsSupported": true, "primarySupported": true, "typeSupported": true},
+		}
+	}
+	return config
 }
 
 func resourceType(base string, t *schemas.ResourceType) object {

@@ -11,7 +11,7 @@ import (
 
 // A version is a weak entity tag (RFC 7644 §3.14): W/"7" for the seventh state
 // of a resource's own attributes, W/"7.1c9d20ef" when groups it belongs to or the
-// address of its manager are shown with it, or that it has expired. Preconditions of a write look at the first
+// address of its manager are shown with it, the roles that contain it, or that it has expired. Preconditions of a write look at the first
 // part only, since a change of these is no change of the user.
 
 // version returns the entity tag of a resource.
@@ -23,13 +23,17 @@ func version(r *storage.Resource, with around) string {
 // appendVersion appends what stands between the quotes of the entity tag.
 func appendVersion(dst []byte, r *storage.Resource, with around) []byte {
 	dst = strconv.AppendInt(dst, r.Version, 10)
-	if len(with.groups) == 0 && with.manager.id == "" && !with.expired {
+	if len(with.groups) == 0 && with.manager.id == "" && !with.expired && len(with.containedBy) == 0 {
 		return dst
 	}
 	h := fnv.New32a()
 	h.Write([]byte(with.manager.id))
 	if with.expired {
 		h.Write([]byte(statusExpired))
+	}
+	for _, v := range with.containedBy {
+		h.Write([]byte(v))
+		h.Write([]byte{0})
 	}
 	for _, g := range with.groups {
 		h.Write([]byte(g.Group))

@@ -23,10 +23,22 @@ type Route struct {
 	// returns becomes the response (see WriteError), or, when part of a response
 	// is out already, whoever called Serve has to cut the connection.
 	Serve func(w http.ResponseWriter, r *http.Request, by auth.Principal) error
+	// Exists, unless it is nil, returns the error that a request gets because the tenant
+	// of whoever asks has no such endpoint, or nil if it has: a principal that is known and
+	// does not meet Needs is told of the first thing first.
+	Exists func(r *http.Request, by auth.Principal) error
+}
+
+func route(method, path string, needs auth.Need, serve func(http.ResponseWriter, *http.Request, auth.Principal) error) Route {
+	return Route{Method: method, Path: path, Needs: needs, Serve: serve}
 }
 
 // Handler is the protocol (RFC 7644) over a Provider.
 type Handler struct {
+	// Async, if set before the first request, carries out bulk requests whose clients
+	// prefer not to wait.
+	Async *Async
+
 	provider *Provider
 	bodies   *bodies
 	cursors  *cursors
@@ -44,45 +56,77 @@ func NewHandler(p *Provider, base func(*http.Request) string) *Handler {
 // needs.
 func (h *Handler) Routes() []Route {
 	routes := []Route{
-		{"GET", "/ServiceProviderConfig", auth.Token(), h.serviceProviderConfig},
-		{"GET", "/ResourceTypes", auth.Token(), h.resourceTypes},
-		{"GET", "/ResourceTypes/{id}", auth.Token(), h.resourceType},
-		{"GET", "/Schemas", auth.Token(), h.schemas},
-		{"GET", "/Schemas/{id}", auth.Token(), h.schema},
-		{"GET", "", auth.Token(), h.listAll},
-		{"POST", "/.search", auth.Token(), h.searchAll},
-		{"POST", "/Bulk", auth.Token(), h.bulk},
-		{"GET", "/Me", auth.Token(), h.onMe(h.get)},
-		{"PUT", "/Me", auth.Token(), h.onMe(h.replace)},
-		{"PATCH", "/Me", auth.Token(), h.onMe(h.patch)},
-		{"DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)},
+		route("GET", "/ServiceProviderConfig", auth.Token(), h.serviceProviderConfig),
+		route("GET", "/ResourceTypes", auth.Token(), h.resourceTypes),
+		route("GET", "/ResourceTypes/{id}", auth.Token(), h.resourceType),
+		route("GET", "/Schemas", auth.Token(), h.schemas),
+		route("GET", "/Schemas/{id}", auth.Token(), h.schema),
+		route("GET", "", auth.Token(), h.listAll),
+		route("POST", "/.search", auth.Token(), h.searchAll),
+		route("POST", "/Bulk", auth.Token(), h.bulk),
+		route("GET", "/Bulk/{id}", auth.Token(), h.bulkResult),
+		route("GET", "/Me", auth.Token(), h.onMe(h.get)),
+		route("PUT", "/Me", auth.Token(), h.onMe(h.replace)),
+		route("PATCH", "/Me", auth.Token(), h.onMe(h.patch)),
+		route("DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)),
 	}
 	for _, t := range h.provider.Schemas.Types() {
-		routes = append(routes, h.routesOf(t, t.Endpoint)...)
+		routes = append(routes, h.routesOf(t.Name, t.Endpoint)...)
 		if t.Name == membershipType { // as earlier versions of the draft call it
-			routes = append(routes, h.routesOf(t, "/GroupMembers")...)
+			routes = append(routes, h.routesOf(t.Name, "/GroupMembers")...)
 		}
+	}
+	if h.provider.Custom != nil {
+		routes = append(routes, h.routesOf(auth.CustomResource, "/{type}")...)
 	}
 	return routes
 }
 
-// routesOf are the routes for the resources of a type.
-func (h *Handler) routesOf(t *schemas.ResourceType, endpoint string) []Route {
+// routesOf are the routes for the resources of a type, as the tenant of whoever asks has
+// it, or for those of all types that tenants define, by their endpoints.
+func (h *Handler) routesOf(name, endpoint string) []Route {
+	find := func(r *http.Request, by auth.Principal) (*schemas.ResourceType, error) {
+		set, err := h.provider.types(r.Context(), by.Tenant)
+		if err != nil {
+			return nil, err
+		}
+		t := set.Type(name)
+		if name == auth.CustomResource {
+			t = customAt(set, mux.Vars(r)["type"])
+		}
+		if t == nil {
+			return nil, errNoEndpoint
+		}
+		return t, nil
+	}
+	var exists func(*http.Request, auth.Principal) error
+	if name == auth.CustomResource {
+		exists = func(r *http.Request, by auth.Principal) error { _, err := find(r, by); return err }
+	}
 	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
-		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error { return serve(r, w, by, t) }
+		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+			t, err := find(r, by)
+			if err != nil {
+				return err
+			}
+			return serve(r, w, by, t)
+		}
 	}
-	to := func(a auth.Act) auth.Need { return auth.Scope(a, t.Name) }
+	to := func(a auth.Act) auth.Need { return auth.Scope(a, name) }
 	routes := []Route{
-		{"GET", endpoint, to(auth.Read), on(h.list)},
-		{"POST", endpoint, to(auth.Create), on(h.create)},
-		{"POST", endpoint + "/.search", to(auth.Read), on(h.search)},
-		{"GET", endpoint + "/{id}", to(auth.Read), on(h.get)},
-		{"DELETE", endpoint + "/{id}", to(auth.Delete), on(h.delete)},
+		route("GET", endpoint, to(auth.Read), on(h.list)),
+		route("POST", endpoint, to(auth.Create), on(h.create)),
+		route("POST", endpoint+"/.search", to(auth.Read), on(h.search)),
+		route("GET", endpoint+"/{id}", to(auth.Read), on(h.get)),
+		route("DELETE", endpoint+"/{id}", to(auth.Delete), on(h.delete)),
 	}
-	if t.Name != membershipType {
+	if name != membershipType {
 		routes = append(routes,
-			Route{"PUT", endpoint + "/{id}", to(auth.Update), on(h.replace)},
-			Route{"PATCH", endpoint + "/{id}", to(auth.Update), on(h.patch)})
+			route("PUT", endpoint+"/{id}", to(auth.Update), on(h.replace)),
+			route("PATCH", endpoint+"/{id}", to(auth.Update), on(h.patch)))
+	}
+	for i := range routes {
+		routes[i].Exists = exists
 	}
 	return routes
 }
@@ -120,7 +164,7 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -130,7 +174,7 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 201, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
@@ -140,7 +184,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 	if err != nil {
 		return err
 	}
-	return h.respond(w, r, by, newView(t, h.base(r), p), 200, res)
+	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
 // membersInPatchResponse is up to how many members a group is part of the
@@ -160,7 +204,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 	if err != nil {
 		return err
 	}
-	v := newView(t, h.base(r), p)
+	v := viewFor(by, t, h.base(r), p)
 	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.keep(members) {
 		short := by.Profile == auth.ProfileEntra
 		if !short {
@@ -236,11 +280,18 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if t.Name == assignmentType {
 		return h.assignments(ctx, by, t, resources)
 	}
-	if groups == nil && managers == nil && t.Name != invitationType {
+	var containers map[string][]string
+	if t.Name == roleType {
+		if containers, err = auth.Containers(ctx, h.provider.Store, by.Tenant); err != nil {
+			return nil, err
+		}
+	}
+	if groups == nil && managers == nil && t.Name != invitationType && len(containers) == 0 {
 		return nil, nil
 	}
 	list := make([]around, len(resources))
 	for i, r := range resources {
+		list[i].containedBy = containers[r.ID]
 		if t.Name == invitationType {
 			if list[i].expired, err = h.provider.expired(t, r); err != nil {
 				return nil, err
@@ -304,46 +355,62 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 
 // The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.
 
-func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
-	return h.discovery(w, r, serviceProviderConfig(h.base(r)))
+func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	return h.discovery(w, r, serviceProviderConfig(h.base(r), by))
 }
 
 // tells reports whether a resource type is among those that discovery tells somebody of:
 // clients learn of those that they may read.
 func tells(by auth.Principal, t *schemas.ResourceType) bool {
-	return by.Kind != auth.Client || by.May(auth.Read, t.Name)
+	return by.Kind != auth.Client || by.May(auth.Read, permitted(t))
 }
 
 func (h *Handler) resourceTypes(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
 	var list []object
-	for _, t := range h.provider.Schemas.Types() {
+	for _, t := range set.Types() {
 		if tells(by, t) {
-			list = append(list, resourceType(h.base(r), t))
+			list = append(list, resourceType(h.base(r), shown(by, t)))
 		}
 	}
 	return h.discovery(w, r, discoveryList(list))
 }
 
 func (h *Handler) resourceType(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	t := h.provider.Schemas.Type(mux.Vars(r)["id"])
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
+	t := set.Type(mux.Vars(r)["id"])
 	if t == nil || !tells(by, t) {
 		return storage.ErrNotFound
 	}
-	return h.discovery(w, r, resourceType(h.base(r), t))
+	return h.discovery(w, r, resourceType(h.base(r), shown(by, t)))
 }
 
-func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+func (h *Handler) schemas(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
 	var list []object
-	for _, s := range h.provider.Schemas.Schemas() {
+	for _, s := range shownSchemas(by, set.Schemas()) {
 		list = append(list, schema(h.base(r), s))
 	}
 	return h.discovery(w, r, discoveryList(list))
 }
 
-func (h *Handler) schema(w http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+func (h *Handler) schema(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	set, err := h.provider.types(r.Context(), by.Tenant)
+	if err != nil {
+		return err
+	}
 	// The path is routed as it was sent, and some clients encode the colons.
 	id, err := url.PathUnescape(mux.Vars(r)["id"])
-	s := h.provider.Schemas.Schema(id)
+	s := findSchema(shownSchemas(by, set.Schemas()), id)
 	if err != nil || s == nil {
 		return storage.ErrNotFound
 	}

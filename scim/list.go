@@ -44,10 +44,11 @@ func (h *Handler) searchBody(r *http.Request, by auth.Principal) (search SearchR
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType, search SearchRequest) error {
 	base := h.base(r)
-	q, err := search.query(t, base+t.Endpoint+"/")
+	q, err := search.query(shown(by, t), base+t.Endpoint+"/")
 	if err != nil {
 		return err
 	}
+	q = stored(q, shown(by, t), t)
 	ctx := r.Context()
 	l := listing{h: h, search: search, total: -1, bound: search.bound(by, t.Endpoint)}
 	if q.After, err = l.open(ctx); err != nil {
@@ -65,7 +66,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, by auth.Princip
 		l.next.at(page.Last)
 	}
 	return l.write(ctx, w, r, func(s *stream) (int, error) {
-		return h.writePage(ctx, s, by, newView(t, base, search.Projection), page, 0)
+		return h.writePage(ctx, s, by, viewFor(by, t, base, search.Projection), page, 0)
 	})
 }
 

@@ -12,9 +12,8 @@ import (
 )
 
 // The manager of a user (RFC 7643 §4.3) is an id in its document. When that is
-// the id of a user of the directory, $ref is made on the way out, so that it is true
-// when the manager is created later. A manager that does not exist (yet) is shown as it
-// was sent. There is no displayName: clients and compliance suites expect to read what
+// the id of a user of the directory, $ref is made on the way out. Another one, which
+// Okta may send, is shown as it was sent. There is no displayName: clients and compliance suites expect to read what
 // they wrote.
 
 // manager is a manager that exists, and where in the document it stands.

@@ -23,7 +23,11 @@ func (h *Handler) onMe(serve func(*http.Request, http.ResponseWriter, auth.Princ
 		if by.Kind != auth.User {
 			return errNoSelf
 		}
-		return serve(mux.SetURLVars(r, map[string]string{"id": by.ID}), w, by, h.provider.Schemas.Type(auth.PrincipalUser))
+		set, err := h.provider.types(r.Context(), by.Tenant)
+		if err != nil {
+			return err
+		}
+		return serve(mux.SetURLVars(r, map[string]string{"id": by.ID}), w, by, set.Type(auth.PrincipalUser))
 	}
 }
 
@@ -48,7 +52,7 @@ func (p *Provider) allowOn(by auth.Principal, a auth.Act, t *schemas.ResourceTyp
 // allowOwn refuses a change of the own resource for which it takes a permission. What it
 // lets pass has no effect on what anybody may do.
 func (u *update) allowOwn() error {
-	if u.by.May(auth.Update, u.t.Name) || !self(u.by, u.t, u.prev.ID) {
+	if u.by.May(auth.Update, permitted(u.t)) || !self(u.by, u.t, u.prev.ID) {
 		return nil
 	}
 	for _, path := range u.changed {

@@ -148,8 +148,12 @@ func (p *Provider) deleteMembership(ctx context.Context, by auth.Principal, id s
 // moveMember puts one member into a group or takes it out, as a PATCH of the group does,
 // and returns how many that were.
 func (p *Provider) moveMember(ctx context.Context, by auth.Principal, group, member string, kind patch.MemberChangeKind) (int, error) {
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return 0, err
+	}
 	var before int64
-	r, err := p.update(ctx, by, p.Schemas.Type(auth.PrincipalGroup), group, Precondition{}, func(prev *storage.Resource, attrs map[string]any) (change, error) {
+	r, err := p.update(ctx, by, set.Type(auth.PrincipalGroup), group, Precondition{}, func(prev *storage.Resource, attrs map[string]any) (change, error) {
 		before = prev.Version
 		return change{action: "patch", attrs: attrs, members: []patch.MemberChange{{
 			Kind: kind, Operation: -1, Members: []map[string]any{{"value": member}},

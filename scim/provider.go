@@ -24,10 +24,13 @@ import (
 // its event in one step. It knows no HTTP. Set the fields before the first
 // call; all methods are safe for concurrent use.
 type Provider struct {
-	Store   storage.Store
+	Store storage.Store
+	// Schemas are the built-in resource types.
 	Schemas *schemas.Set
-	Hasher  *auth.Hasher
-	Now     func() time.Time
+	// Custom is what tenants define beside them; nil where they cannot.
+	Custom *storage.Catalogue
+	Hasher *auth.Hasher
+	Now    func() time.Time
 	// Observe is told of every operation: the resource type, what was done
 	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
 	// scimType or status of the error). It may be nil.
@@ -40,12 +43,19 @@ type Provider struct {
 	// of the link, and a client cannot invite.
 	SendInvitation func(tx storage.ItemWriter, tenant storage.TenantID, m InvitationMail, now time.Time) error
 
+	// Settle is how long a change of what a tenant defines waits for other processes to
+	// know of it, DefaultSettle if it is zero.
+	Settle time.Duration
+
 	standings auth.Standings
 }
 
 func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType) error {
-	if !by.May(a, t.Name) {
+	if !by.May(a, permitted(t)) {
 		return ErrForbidden
+	}
+	if a != auth.Read && inOkta(by, t) {
+		return errOktaReads
 	}
 	return nil
 }
@@ -62,7 +72,7 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 			outcome = outcomes[e.Status]
 		}
 	}
-	p.Observe(t.Name, operation, outcome)
+	p.Observe(permitted(t), operation, outcome)
 	return err
 }
 
@@ -125,11 +135,18 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
+	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
+		return nil, err
+	}
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
 		return nil, err
 	}
 	told := created(t, attrs)
+	manager := managerToCheck(by, nil, attrs)
 	write := func(tx storage.Tx, d *decision) error {
+		if err := checkManager(tx, manager); err != nil {
+			return err
+		}
 		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
@@ -159,10 +176,10 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	}
 	if len(members) == 0 && then == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
-		err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
+		err = p.write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
 	} else {
 		err = p.withStanding(ctx, by, func(s *auth.Standing) error {
-			return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 				if len(members) > 0 {
 					if err := p.current(ctx, by, s); err != nil {
 						return err
@@ -187,10 +204,15 @@ func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.R
 	if secret, err = p.takePassword(ctx, by, attrs); err != nil {
 		return nil, nil, "", err
 	}
-	if t.Top("active") != nil && attrs["active"] == nil {
+	if !t.Custom && t.Top("active") != nil && attrs["active"] == nil {
 		attrs["active"] = true // so that a filter for it finds everyone who is
 	}
 	dropManagerRef(t, attrs)
+	if t.Name == auth.PrincipalUser {
+		if err := p.wellWorded(ctx, by.Tenant, nil, attrs); err != nil {
+			return nil, nil, "", err
+		}
+	}
 	r, err = p.newResource(t)
 	return r, attrs, secret, err
 }
@@ -242,9 +264,18 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 
 // record writes the audit entry of a change, which is its event as well.
 func (p *Provider) record(ctx context.Context, tx storage.Tx, by auth.Principal, action string, r *storage.Resource, attributes []string, c changes) error {
-	e := by.Entry(ctx, r.LastModified, strings.ToLower(r.Type)+"."+action, r.Type, r.ID)
+	e := by.Entry(ctx, r.LastModified, p.action(r.Type, action), r.Type, r.ID)
 	e.Version, e.Attributes, e.Changes = r.Version, attributes, c.whole()
 	return tx.Audit(e)
+}
+
+// action is what the audit trail calls something done to a resource: user.create. Those of
+// types that tenants define are all called resources, lest one of them is taken for something else.
+func (p *Provider) action(typ, what string) string {
+	if p.Schemas.Type(typ) == nil {
+		return "resource." + what
+	}
+	return strings.ToLower(typ) + "." + what
 }
 
 // Get returns a resource.
@@ -263,10 +294,17 @@ func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.Resour
 	if !ours(id) {
 		return nil, storage.ErrNotFound
 	}
-	if r := builtIn(t, id); r != nil {
+	if r := builtIn(t, id); r != nil && !inOkta(by, t) {
 		return builtInResource(t, r), nil
 	}
-	return p.Store.Get(ctx, by.Tenant, t.Name, id)
+	r, err := p.Store.Get(ctx, by.Tenant, t.Name, id)
+	if err == nil && t.Name == roleType && inOkta(by, t) {
+		err = p.business(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // ours reports whether id has the form of the ids this server gives: what has
@@ -290,6 +328,9 @@ func ours(id string) bool {
 func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
 	err := p.allow(by, auth.Read, t)
 	var page *storage.Page
+	if err == nil {
+		err = p.searchable(ctx, by.Tenant, t, q)
+	}
 	if err == nil {
 		page, err = p.query(ctx, by, t, q)
 	}
@@ -324,7 +365,7 @@ func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.Re
 	}
 	return p.update(ctx, by, t, id, pre, func(_ *storage.Resource, attrs map[string]any) (change, error) {
 		next := maps.Clone(bound) // this may run again
-		if v, ok := attrs["active"]; ok && next["active"] == nil {
+		if v, ok := attrs["active"]; ok && next["active"] == nil && !t.Custom {
 			next["active"] = v
 		}
 		keepType(t, attrs, next)
@@ -412,8 +453,18 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 	if builtIn(t, id) != nil {
 		return errBuiltIn
 	}
-	return p.withStanding(ctx, by, func(s *auth.Standing) error {
-		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	var leaving reassignment
+	if t.Name == auth.PrincipalUser {
+		var err error
+		if leaving, err = p.leaving(ctx, by.Tenant, id); err != nil {
+			return err
+		}
+		if err := leaving.settled(ctx, p, by.Tenant); err != nil {
+			return err
+		}
+	}
+	err := p.withStanding(ctx, by, func(s *auth.Standing) error {
+		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			r, err := tx.Get(t.Name, id)
 			if err != nil {
 				return err
@@ -431,6 +482,10 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 			return d.keep(costs, func() error {
+				var err error
+				if d.reports, err = d.reassign(leaving); err != nil {
+					return err
+				}
 				if err := d.delete(r); err != nil || also == nil {
 					return err
 				}
@@ -438,6 +493,10 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 			})
 		})
 	})
+	if err == nil && t.Name == auth.PrincipalUser {
+		_ = p.left(ctx, by, id) // the user is deleted in any case, and purging does it again
+	}
+	return err
 }
 
 // delete removes a resource with all that goes with it, if that is permitted.
@@ -533,7 +592,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 	p, t, by := u.p, u.t, u.by
 	if m := t.Top("members"); m != nil && m.Detached {
 		first := u
-		err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		err := p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			u = first
 			return u.inside(ctx, tx, id)
 		})
@@ -554,7 +613,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 		return read, nil
 	}
 	first := u
-	err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err = p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 		u = first
 		err := u.write(ctx, tx)
 		switch {
@@ -587,7 +646,8 @@ type update struct {
 	standing   *auth.Standing
 	then       func(*decision) error // what else follows from the change; may be nil
 	d          *decision
-	own        bool // of oneself, and needs no permission
+	own        bool   // of oneself, and needs no permission
+	manager    string // that is new, and has to be a user; "" for none
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -612,7 +672,13 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	if err != nil {
 		return err
 	}
+	if u.t.Unknown(attrs) {
+		return errChanging
+	}
 	if u.change, err = u.compute(prev, attrs); err != nil {
+		return err
+	}
+	if err := u.p.settled(ctx, u.by.Tenant, u.t, attrs, u.change.attrs); err != nil {
 		return err
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
@@ -623,6 +689,9 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
 		return err
+	}
+	if u.manager = managerToCheck(u.by, attrs, u.change.attrs); u.manager == prev.ID {
+		u.manager = "" // their own: this write reads them anyway
 	}
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
 	if u.change.password != "" || u.change.noPassword {
@@ -688,6 +757,9 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		if err := u.d.ask(); err != nil {
 			return err
 		}
+	}
+	if err := checkManager(tx, u.manager); err != nil {
+		return err
 	}
 	next := u.next
 	if same {

@@ -13,7 +13,11 @@ import (
 // same to the e-mail addresses if emails says so. Where rename returns false a value
 // stays. It reports whether anything has changed.
 func (p *Provider) Rename(ctx context.Context, by auth.Principal, id string, emails bool, rename func(string) (string, bool)) (bool, error) {
-	t := p.Schemas.Type(auth.PrincipalUser)
+	set, err := p.types(ctx, by.Tenant)
+	if err != nil {
+		return false, err
+	}
+	t := set.Type(auth.PrincipalUser)
 	changed, err := p.rename(ctx, by, t, id, emails, rename)
 	return changed, p.observe(t, "patch", err)
 }

@@ -30,7 +30,7 @@ func (w *world) residue(word string) {
 	body := func(n int) string {
 		return fmt.Sprintf(`{"userName":"%[1]s-%[2]d","displayName":"%[1]s","externalId":"x-%[1]s","password":"%[1]s-password","title":"%[3]s",
 			"name":{"familyName":"%[1]s","formatted":"Dr %[1]s"},"emails":[{"value":"%[1]s@x.example","type":"work"}],"photos":[{"value":"https://x.example/%[1]s"}],
-			"%[4]s":{"department":"of %[1]s","manager":{"value":"%[1]s"}}}`, word, n, strings.Repeat(word+" ", 1+n*50), schemas.EnterpriseUserURI)
+			"%[4]s":{"department":"of %[1]s"}}`, word, n, strings.Repeat(word+" ", 1+n*50), schemas.EnterpriseUserURI)
 	}
 	w.create(word, "User", body(0))
 	id := w.ids[word]

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
@@ -107,7 +108,8 @@ func (p projection) below(a *schemas.Attribute) bool {
 // view writes resources of one type as they go over the wire.
 type view struct {
 	t    *schemas.ResourceType
-	base string // "https://host/scim/v2"
+	kept *schemas.ResourceType // what documents are of; t unless the client sees another form
+	base string                // "https://host/scim/v2"
 	projection
 	fast   bool   // documents go out as stored
 	prefix []byte // of every location, as it stands inside a JSON string
@@ -115,13 +117,24 @@ type view struct {
 }
 
 func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
-	v := view{t: t, base: base, projection: p.projection(t)}
-	v.fast = v.full(t) && t.Name != assignmentType && t.Name != membershipType && t.Name != invitationType
+	v := view{t: t, kept: t, base: base, projection: p.projection(t)}
+	switch t.Name {
+	case assignmentType, membershipType, invitationType, roleType, entitlementType:
+	default:
+		v.fast = v.full(t)
+	}
 	inside := func(address string) []byte {
 		s := schemas.AppendString(nil, address)
 		return s[1 : len(s)-1]
 	}
 	v.prefix, v.users = inside(base+t.Endpoint+"/"), inside(base+"/Users/")
+	return v
+}
+
+// viewFor writes resources of a type in the form in which a principal sees them.
+func viewFor(by auth.Principal, t *schemas.ResourceType, base string, p projectionRequest) view {
+	v := newView(shown(by, t), base, p)
+	v.kept = t
 	return v
 }
 
@@ -133,7 +146,8 @@ type around struct {
 	manager manager
 	// role and principal are the names of those of a role assignment that exist.
 	role, principal string
-	expired         bool // of an invitation that nobody has accepted
+	expired         bool     // of an invitation that nobody has accepted
+	containedBy     []string // the values of the roles that contain a role
 }
 
 // open appends everything of a resource except its members and the closing
@@ -146,7 +160,7 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		dst = v.manager(append(dst, r.Doc[:m.start]...), m)
 		dst = append(dst, r.Doc[m.end:len(r.Doc)-1]...)
 	default:
-		attrs, err := parseStored(v.t, r)
+		attrs, err := parseStored(v.kept, r)
 		if err != nil {
 			return dst, err
 		}
@@ -158,6 +172,12 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 			v.showAssignment(attrs, with)
 		case membershipType:
 			v.showMembership(attrs)
+		case roleType, entitlementType:
+			if v.kept != v.t {
+				attrs = oktaAttributes(v.t, attrs)
+			} else {
+				showWord(attrs, with)
+			}
 		}
 		if with.expired {
 			attrs["status"] = statusExpired

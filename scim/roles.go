@@ -41,11 +41,8 @@ func roleOf(id string, attrs map[string]any) (*auth.Role, error) {
 			return nil, &schemas.ValueError{Path: name, Msg: "is the name of a built-in role"}
 		}
 	}
-	switch {
-	case r.Value == "":
-		return nil, &schemas.ValueError{Path: "value", Msg: "is required"}
-	case ours(auth.CanonicalRoleName(r.Value)) && auth.CanonicalRoleName(r.Value)[14] == '7': // the version of a UUID
-		return nil, &schemas.ValueError{Path: "value", Msg: "looks like an id"}
+	if err := checkValue(r.Value); err != nil {
+		return nil, err
 	}
 	kind, err := oneOf(ext, path, "kind", "business", "administrative")
 	if err != nil {
@@ -220,8 +217,13 @@ func (p *Provider) prepare(ctx context.Context, by auth.Principal, t *schemas.Re
 		if err != nil {
 			return nil, err
 		}
+		if err := p.contained(ctx, by, r, attrs); err != nil {
+			return nil, err
+		}
 		completeRole(t, attrs, r)
 		return func(d *decision) error { return d.putRole(nil, r) }, nil
+	case entitlementType:
+		return nil, entitlementOf(t, attrs)
 	case assignmentType:
 		g, err := assignmentOf(id, attrs)
 		if err != nil {
@@ -247,9 +249,16 @@ func (p *Provider) reprepare(ctx context.Context, by auth.Principal, t *schemas.
 	switch t.Name {
 	case invitationType:
 		return p.reprepareInvitation(ctx, by, prev, next)
+	case auth.PrincipalUser:
+		return nil, p.wellWorded(ctx, by.Tenant, prev, next)
+	case entitlementType:
+		return nil, entitlementOf(t, next)
 	case roleType:
 		r, err := roleOf(id, next)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.contained(ctx, by, r, next); err != nil {
 			return nil, err
 		}
 		completeRole(t, next, r)
@@ -278,7 +287,11 @@ func (p *Provider) reprepare(ctx context.Context, by auth.Principal, t *schemas.
 }
 
 func (d *decision) putRole(was, r *auth.Role) error {
-	d.effect.Roles = append(d.effect.Roles, auth.RoleChange{Before: was, After: r})
+	gives, err := d.given(was, r)
+	if err != nil {
+		return err
+	}
+	d.effect.Roles = append(d.effect.Roles, auth.RoleChange{Before: was, After: r, Gives: gives})
 	if err := d.ask(); err != nil {
 		return err
 	}
@@ -409,6 +422,12 @@ func (d *decision) remove(r *storage.Resource) error {
 		}
 		if len(grants) > MaxHolders {
 			return &Error{Status: 409, Detail: fmt.Sprintf("the role has more than %d assignments: delete those first", MaxHolders)}
+		}
+		switch inside, err := auth.Contained(d.tx, r.ID); {
+		case err != nil:
+			return err
+		case inside:
+			return errContained
 		}
 		d.effect.Roles = append(d.effect.Roles, auth.RoleChange{Before: role})
 		if err := d.withdraw(grants, r.LastModified); err != nil {

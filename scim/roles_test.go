@@ -102,7 +102,7 @@ func newWorld(t testing.TB, store storage.Store) *world {
 // hr is a client with every scope there is, and more.
 func hr(t testing.TB) auth.Principal {
 	t.Helper()
-	scopes, err := auth.ParseScopes([]string{"users", "groups", "roles", "invitations", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
+	scopes, err := auth.ParseScopes([]string{"users", "groups", "memberships", "roles", "invitations", "roles:assign:deckhand", "roles:assign:global-administrator", "roles:assign:harbour",
 		"roles:assign:user-administrator", "roles:assign:" + auth.GlobalAdministrator})
 	if err != nil {
 		t.Fatal(err)
@@ -424,7 +424,7 @@ func matrix(t *testing.T, w *world) {
 func hrWithout(t testing.TB) auth.Principal {
 	t.Helper()
 	p := hr(t)
-	p.Scopes, _ = auth.ParseScopes([]string{"users", "groups", "roles"})
+	p.Scopes, _ = auth.ParseScopes([]string{"users", "groups", "memberships", "roles"})
 	return p
 }
 
@@ -472,11 +472,16 @@ func TestSequences(t *testing.T) {
 			other, _ := pick("other")
 			third, _ := pick("third")
 			value := rapid.SampledFrom([]string{`"x"`, `false`, `true`, `null`, `[]`, `[{"value":"` + other + `"}]`, `[{"value":"` + other + `"},{"value":"` + third + `"}]`,
-				`{"value":"` + other + `"}`, `"` + other + `"`, `"2999-01-01T00:00:00Z"`, `"eligible"`, `["users.delete"]`}).Draw(rt, "value")
+				`{"value":"` + other + `"}`, `"` + other + `"`, `"2999-01-01T00:00:00Z"`, `"eligible"`, `["users.delete"]`, `["` + other + `"]`, `["harbour","deckhand"]`}).Draw(rt, "value")
 			attr := rapid.SampledFrom([]string{"userName", "emails", "emails.value", "active", "password", "title", "roles", "members", `members[value eq \"` + other + `\"]`,
-				"displayName", "externalId", "id", "role", "principal", "principal.value", "kind", "startDate", "endDate", "value", "display",
+				"displayName", "externalId", "id", "role", "principal", "principal.value", "kind", "startDate", "endDate", "value", "display", "contains",
 				schemas.RosterRoleURI + ":permissions", schemas.RosterRoleURI + ":kind", "meta.version", "groups"}).Draw(rt, "attribute")
-			switch rapid.IntRange(0, 6).Draw(rt, "what") {
+			switch rapid.IntRange(0, 8).Draw(rt, "what") {
+			case 7:
+				_, err := w.post(by, "GroupMembership", `{"group":{"value":"`+id+`"},"member":{"value":"`+other+`"}}`)
+				return err
+			case 8:
+				return w.remove(by, "GroupMembership", id+"."+other)
 			case 0:
 				return w.remove(by, typ, id)
 			case 1:
@@ -513,7 +518,8 @@ func TestSequences(t *testing.T) {
 			made, err := w.post(by, typ, map[string]string{
 				"User":  `{"userName":"` + name + `","roles":[{"value":"global-administrator"}]}`,
 				"Group": `{"displayName":"` + name + `","members":[{"value":"` + other + `"}]}`,
-				"Role":  `{"value":"` + name + `","` + schemas.RosterRoleURI + `":{"kind":"` + rapid.SampledFrom([]string{"business", "administrative"}).Draw(rt, "kind") + `"}}`,
+				"Role": `{"value":"` + name + `","` + schemas.RosterRoleURI + `":{"kind":"` + rapid.SampledFrom([]string{"business", "administrative"}).Draw(rt, "kind") + `"}` +
+					rapid.SampledFrom([]string{"", `,"contains":["` + other + `"]`, `,"contains":["auditor"]`, `,"contains":["deckhand"]`}).Draw(rt, "contains") + `}`,
 			}[typ])
 			if err == nil {
 				mine, kinds[made] = append(mine, made), typ
@@ -534,7 +540,15 @@ func TestSequences(t *testing.T) {
 		if got := w.guarded(); got != before {
 			rt.Fatalf("an administrator is other than before: (-before +after)\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(got, "\n")))
 		}
+		for _, name := range []string{"bob", "eve"} {
+			if p := w.session(name); p.Permissions != 0 {
+				rt.Fatalf("%s may %v", name, p.Permissions.Strings())
+			}
+		}
 		// What is left is taken away, so that the next one finds the same.
+		for _, id := range append(slices.Clone(mine), w.ids["deckhand"], w.ids["cook"]) {
+			_ = w.patch(operator(), "Role", id, `{"op":"remove","path":"contains"}`)
+		}
 		for _, id := range mine {
 			_ = w.p.Delete(context.Background(), operator(), w.typ(kinds[id]), id, scim.Precondition{})
 		}

@@ -213,7 +213,7 @@ func (s SearchRequest) query(t *schemas.ResourceType, location string, also ...*
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: no such attribute"}
 		case a == nil:
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: " + named.Path + " is made of sub-attributes: name one of them"}
-		case !a.Readable() || a.Top().Detached || unstored(a):
+		case !a.Readable() || a.Top().Detached || unstored(a) || ofWord(t, a):
 			return q, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: lists cannot be ordered by " + named.Path}
 		case has(t, a):
 			q.SortBy = a
@@ -266,11 +266,7 @@ func without(e filter.Expr, t *schemas.ResourceType) filter.Expr {
 	if has(t, attr) {
 		return e
 	}
-	always := filter.Present{Attr: t.Top("id")}
-	if e.Match(nil) {
-		return always
-	}
-	return filter.Not{Expr: always}
+	return constant(t, e.Match(nil))
 }
 
 // unstored reports whether a is made up when a resource is written out, so that
@@ -303,6 +299,9 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 		inner, err := computed(e.Filter, t, location)
 		return filter.ValuePath{Attr: e.Attr, Filter: inner}, err
 	case filter.Present:
+		if ofWord(t, e.Attr) {
+			return settled(e, t, e.Attr)
+		}
 		if e.Attr.Path == "meta.location" || e.Attr.Path == "meta.version" { // everything has these
 			return filter.Present{Attr: t.Top("id")}, nil
 		}
@@ -313,6 +312,9 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 			return filter.Present{Attr: e.Attr.Parent.Sub("value")}, nil
 		}
 	case filter.Compare:
+		if ofWord(t, e.Attr) {
+			return settled(e, t, e.Attr)
+		}
 		if !unstored(e.Attr) {
 			return e, nil
 		}

@@ -102,7 +102,7 @@ type Dumper interface {
 	// Dump yields all there is of a tenant as of one moment, however long the
 	// caller takes; a store that cannot keep to one moment for so long fails and
 	// does not mix two. Memory does not grow with the tenant. The tenant comes
-	// first, then its clients, tokens, resources, members, items and audit entries
+	// first, then what it defines (items of the SchemaKind), its clients, tokens, resources, members, other items and audit entries
 	// (the outbox among them). Within a kind the order is the store's own, and
 	// audit entries are in that of their numbers; two dumps without a change in
 	// between are equal, and so is one of a store of the same kind that was loaded

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -40,12 +39,19 @@ func IndexValue(s string) string {
 	return s[:cut] + "…" + base64.RawStdEncoding.EncodeToString(h[:])
 }
 
+// managerPath is where a user refers to another one.
+const managerPath = schemas.EnterpriseUserURI + ":manager.value"
+
+// ManagerOf returns the attribute in which resources of a type refer to a manager, or
+// nil. It was not always Indexed: backends derive the keys of older rows anew.
+func ManagerOf(t *schemas.ResourceType) *schemas.Attribute { return t.Lookup(managerPath) }
+
 // Indexed reports whether equality on a is an index look-up by one of the keys
 // that Derive returns for it. Unique attributes, id, members.value, groups.value and meta are
 // looked up by other means.
 func Indexed(a *schemas.Attribute) bool {
 	switch a.Path {
-	case "externalId", "displayName", "emails.value", "role.value", "principal.value":
+	case "externalId", "displayName", "emails.value", "role.value", "principal.value", managerPath:
 		return !Unique(a)
 	}
 	return false
@@ -161,14 +167,12 @@ type field struct {
 	sub             []field
 }
 
-var fields sync.Map // of the resource types: []field by *schemas.ResourceType
-
 func fieldsOf(t *schemas.ResourceType) []field {
-	if known, ok := fields.Load(t); ok {
-		return known.([]field)
+	if known, ok := t.Memo.Load().([]field); ok {
+		return known
 	}
 	list := newFields(t.Attributes())
-	fields.Store(t, list)
+	t.Memo.Store(list)
 	return list
 }
 

@@ -176,27 +176,6 @@ func TestSetup(t *testing.T) {
 	if err := s.expect(201, "POST", "/Users", made.Token, `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"bo@example.com"}`); err != nil {
 		t.Error(err)
 	}
-	// There is an administrator now, so there is no link for a first one.
-	if out, err := exec.Command("roster", "setup", "--store", store).CombinedOutput(); err == nil || !strings.Contains(string(out), "roster recover") {
-		t.Errorf("a second setup: %v, %s", err, out)
-	}
-
-	// Whoever lost everything is let in from the host, once, and has to enrol anew.
-	again := strings.TrimSpace(roster(t, "recover", "--store", store, "--public-url", base, "ana@example.com"))
-	_, fragment, _ := strings.Cut(again, "#")
-	use := fmt.Sprintf(`{"link":%q,"password":"seven tall herons on a roof"}`, fragment)
-	var lost struct {
-		Token, Level string
-		Missing      []string
-	}
-	p.token = ""
-	p.ask(200, "POST", "/auth/v1/setup", use, &lost)
-	if lost.Level != "limited" || !slices.Equal(lost.Missing, []string{"enrolment"}) {
-		t.Errorf("after recovery the session is %+v, want limited, and to enrol", lost)
-	}
-	p.ask(401, "POST", "/auth/v1/setup", use, nil)
-	p.token = in.Token
-	p.ask(401, "GET", "/auth/v1/session", "", nil) // one from before
 }
 
 // TestInvitationPage: an invitee sees who invites them, chooses a password and, as an

@@ -316,7 +316,7 @@ func lookForSeries(t *testing.T, metrics string) {
 	for _, series := range []string{
 		`roster_http_requests_total{method="POST",route="/scim/v2/Users",status="201"} 1`,
 		`roster_http_requests_total{method="GET",route="/scim/v2/Users/{id}",status="404"} 1`,
-		`roster_http_requests_total{method="GET",route="none",status="404"} 1`,
+		`roster_http_requests_total{method="GET",route="/scim/v2/{type}",status="404"} 1`,
 		`roster_http_requests_total{method="other",route="/scim/v2/Users",status="405"} 1`,
 		`roster_http_request_duration_seconds_bucket{method="GET",route="/scim/v2/Users",le="0.001"} `,
 		`roster_http_request_duration_seconds_count{method="PATCH",route="/scim/v2/Users/{id}"} `,

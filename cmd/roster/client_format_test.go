@@ -231,7 +231,7 @@ func TestClientErrors(t *testing.T) {
 		want string
 	}{
 		{"create", `required flag(s) "name", "scopes" not set`},
-		{"create|--name|x|--scopes|users,admin", `unknown scope "admin"; valid are groups, groups:read`},
+		{"create|--name|x|--scopes|users,admin", `unknown scope "admin"; valid are entitlements, entitlements:read`},
 		{"create|--name|x|--scopes|", "a client needs scopes"},
 		{"create|--name|x|--scopes|users|--profile|google", `unknown profile "google"`},
 		{"create|--name|x|--scopes|users|--network|here", `"here" is not a network`},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
 )
@@ -172,7 +173,7 @@ func (k *keysCommand) rotate(cmd *cobra.Command, noNew, noSeal bool) (err error)
 	if noSeal {
 		return nil
 	}
-	n, err := keys.Rotate(cmd.Context(), store, time.Now, sealedMail)
+	n, err := keys.Rotate(cmd.Context(), store, time.Now, sealedMail, scim.SealedBulk)
 	if err != nil {
 		return fmt.Errorf("%d users are done; roster keys rotate --no-new goes on: %w", n, err)
 	}

@@ -97,7 +97,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	hasher := auth.NewHasher()
 	provider := &scim.Provider{
 		Store: store, Schemas: set, Hasher: hasher, Now: time.Now, Observe: server.Operations(registry),
-		InvitationLifetime: c.InvitationLifetime,
+		InvitationLifetime: c.InvitationLifetime, Custom: storage.NewCatalogue(set, store, time.Now),
 	}
 	var srv *server.Server
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
@@ -126,6 +126,8 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		keeper *domains.Keeper
 	)
 	if keys != nil {
+		handler.Async = &scim.Async{Provider: provider, Keys: keys, Log: log, Lifetime: c.BulkResultLifetime}
+		handler.Async.Pending, handler.Async.Done = server.AsyncRequests(registry)
 		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
@@ -139,7 +141,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Tell: access.Post(queue, c.PublicURL, log),
 		}
 		surface := &api.API{
-			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set,
+			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set, Definitions: provider,
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {
 				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 			},
@@ -176,7 +178,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		g.Go(func() error { return keeper.Run(gctx) })
 	}
 	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return (&finisher{tenants: store, provider: provider, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
+	if handler.Async != nil {
+		g.Go(func() error { return handler.Async.Run(gctx) })
+	}
 	if desk != nil {
 		g.Go(func() error { return desk.Run(gctx) })
 	}

@@ -23,6 +23,11 @@ const (
 	purgeEvery = time.Hour
 	purgeFirst = 5 * time.Minute
 	purgeTime  = 10 * time.Minute
+
+	// finishEvery is how often it is looked for changes of schemas that came to a sudden
+	// end, more or less.
+	finishEvery = time.Minute
+	finishTime  = 10 * time.Minute
 )
 
 // sweeper removes items that have expired.
@@ -92,6 +97,39 @@ func (p *purger) purge(ctx context.Context) {
 			p.log.Warn("deleted resources could not all be purged; the next time will do it", "tenant", tenant.ID, "purged", n, "error", err)
 		} else if n > 0 {
 			p.log.Info("resources were purged that had been deleted for long enough", "tenant", tenant.ID, "purged", n)
+		}
+	}
+}
+
+// finisher goes on with changes of schemas that came to a sudden end.
+type finisher struct {
+	tenants  storage.Tenants
+	provider interface {
+		FinishDefinitions(ctx context.Context, tenant storage.TenantID) error
+	}
+	log *slog.Logger
+}
+
+// Run looks at once, and again and again until ctx ends.
+func (f *finisher) Run(ctx context.Context) error {
+	f.finish(ctx)
+	for await(ctx, finishEvery) {
+		f.finish(ctx)
+	}
+	return nil
+}
+
+func (f *finisher) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, finishTime)
+	defer cancel()
+	list, err := f.tenants.ListTenants(ctx)
+	if err != nil {
+		f.log.Warn("changes of schemas could not be looked for; the next time will do it", "error", err)
+		return
+	}
+	for _, tenant := range list {
+		if err := f.provider.FinishDefinitions(ctx, tenant.ID); err != nil {
+			f.log.Warn("a change of a schema could not be completed; the next time will do it", "tenant", tenant.ID, "error", err)
 		}
 	}
 }

@@ -38,6 +38,8 @@ type API struct {
 	// an inviter who hands it over.
 	InvitationLink func(r *http.Request, secret auth.Secret) string
 	Invitations    Invitations
+	// Definitions is where the schemas that tenants define are kept.
+	Definitions Definitions
 
 	signIns rate
 }
@@ -154,12 +156,22 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/policies/retention", auth.Admin(auth.PermissionPoliciesRead), a.retention, nil, auth.Retention{}, 200, nil},
 		{"PUT", "/policies/retention", auth.StepUp(auth.PermissionPoliciesWrite), a.setRetention, auth.Retention{}, auth.Retention{}, 200, nil},
 
+		{"GET", "/policies/vocabulary", auth.Admin(auth.PermissionPoliciesRead), a.vocabulary, nil, auth.Vocabulary{}, 200, nil},
+		{"PUT", "/policies/vocabulary", auth.StepUp(auth.PermissionPoliciesWrite), a.setVocabulary, auth.Vocabulary{}, auth.Vocabulary{}, 200, nil},
+
 		{"GET", "/rules", auth.Admin(auth.PermissionPoliciesRead), a.rules, nil, RuleList{}, 200, nil},
 		{"POST", "/rules", auth.StepUp(auth.PermissionPoliciesWrite), a.createRule, auth.Rule{}, auth.Rule{}, 201, nil},
 		{"POST", "/rule-trials", auth.Admin(auth.PermissionPoliciesRead), a.tryRule, auth.Rule{}, Trial{}, 200, nil},
 		{"GET", "/rules/{id}", auth.Admin(auth.PermissionPoliciesRead), a.rule, nil, auth.Rule{}, 200, nil},
 		{"PUT", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.replaceRule, auth.Rule{}, auth.Rule{}, 200, nil},
 		{"DELETE", "/rules/{id}", auth.StepUp(auth.PermissionPoliciesWrite), a.deleteRule, nil, nil, 204, nil},
+
+		{"GET", "/schemas", auth.Admin(auth.PermissionSchemasRead), a.customSchemas, nil, CustomSchemaList{}, 200, nil},
+		{"POST", "/schemas", auth.StepUp(auth.PermissionSchemasWrite), a.defineSchema, schemas.CustomSchema{}, schemas.CustomSchema{}, 201, nil},
+		{"GET", "/schemas/{id}", auth.Admin(auth.PermissionSchemasRead), a.customSchema, nil, schemas.CustomSchema{}, 200, nil},
+		{"PUT", "/schemas/{id}", auth.StepUp(auth.PermissionSchemasWrite), a.redefineSchema, schemas.CustomSchema{}, schemas.CustomSchema{}, 200, nil},
+		{"DELETE", "/schemas/{id}", auth.StepUp(auth.PermissionSchemasWrite), a.undefineSchema, nil, nil, 204, nil},
+		{"POST", "/schema-packs/{id}", auth.StepUp(auth.PermissionSchemasWrite), a.addSchemaPack, nil, CustomSchemaList{}, 201, nil},
 
 		{"GET", "/users/{id}/roles", auth.Admin(auth.PermissionRolesRead), a.userRoles, nil, HoldingList{}, 200, nil},
 		{"GET", "/roles/{id}/holders", auth.Admin(auth.PermissionRolesRead), a.holders, nil, HoldingList{}, 200, nil},

@@ -28,7 +28,10 @@ var limits = schemas.Limits{Depth: 8, Tokens: 2000}
 // read reads a body into the struct that dst points to. A name given twice, one
 // that the struct does not have, and a value of another kind are refused by name;
 // values are never repeated.
-func read(r *http.Request, dst any) error {
+func read(r *http.Request, dst any) error { return readUpTo(r, dst, maxBody, limits) }
+
+// readUpTo is read for bodies of another size.
+func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return &scim.Error{Status: http.StatusUnsupportedMediaType, Detail: "expected a body without Content-Encoding"}
 	}
@@ -37,14 +40,14 @@ func read(r *http.Request, dst any) error {
 		return &scim.Error{Status: http.StatusUnsupportedMediaType, Detail: "expected Content-Type application/json"}
 	}
 	if r.ContentLength > maxBody {
-		return errTooLarge
+		return tooLarge(maxBody)
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
 	case err != nil:
 		return invalid("the body could not be read to its end")
-	case len(raw) > maxBody:
-		return errTooLarge
+	case int64(len(raw)) > maxBody:
+		return tooLarge(maxBody)
 	}
 	// The same rules as in SCIM: depth, number of values, names that differ in case
 	// only, U+0000.
@@ -60,7 +63,9 @@ func read(r *http.Request, dst any) error {
 	return nil
 }
 
-var errTooLarge = &scim.Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", maxBody)}
+func tooLarge(most int64) error {
+	return &scim.Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", most)}
+}
 
 // misfit says which member of a body does not fit.
 func misfit(err error) error {

@@ -132,6 +132,42 @@ func changeClient(t *testing.T, w *world) {
 	}
 }
 
+// TestClientWasUsed: who looks at a client sees when each of its tokens was last used.
+func TestClientWasUsed(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		by := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
+		type made struct {
+			Client struct{ ID string }
+			Token  string
+		}
+		c := must[made](t, w.post(t, "/admin/v1/clients", by.Token, object{"name": "hr", "scopes": []string{"users"}}), 201)
+		used := func() time.Time {
+			t.Helper()
+			got := must[struct {
+				Tokens []struct{ LastUsed time.Time }
+			}](t, w.get(t, "/admin/v1/clients/"+c.Client.ID, by.Token), 200)
+			if len(got.Tokens) != 1 {
+				t.Fatalf("%+v", got)
+			}
+			return got.Tokens[0].LastUsed
+		}
+		if at := used(); !at.IsZero() {
+			t.Errorf("before: used at %s", at)
+		}
+		w.advance(time.Minute)
+		if r := w.Do(t, "GET", "/Users", "", "Authorization", "Bearer "+c.Token); r.Status != 200 {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+		// It is noted beside the request.
+		for end := time.Now().Add(30 * time.Second); used().IsZero() && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if at := used(); !at.Equal(w.now()) {
+			t.Errorf("used at %s, want %s", at, w.now())
+		}
+	})
+}
+
 // bigger makes a client that may write users and groups, and returns its id.
 func bigger(t *testing.T, w *world, by signedIn) string {
 	t.Helper()

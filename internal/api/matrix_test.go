@@ -10,6 +10,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
@@ -35,9 +36,15 @@ var roleMatrix = map[string]string{
 	"GET /scim/v2/GroupMembers": "GPUANHRTD", "GET /scim/v2/GroupMembers/{id}": "GPUANHRTD", "POST /scim/v2/GroupMembers/.search": "GPUANHRTD", "POST /scim/v2/GroupMembers": "GUR", "DELETE /scim/v2/GroupMembers/{id}": "GUR",
 	"GET /scim/v2/Roles": "GPUANRTD", "POST /scim/v2/Roles/.search": "GPUANRTD", "GET /scim/v2/Roles/{id}": "GPUANRTD",
 	"POST /scim/v2/Roles": "GP", "PUT /scim/v2/Roles/{id}": "GP", "PATCH /scim/v2/Roles/{id}": "GP", "DELETE /scim/v2/Roles/{id}": "GP",
+	"GET /scim/v2/Entitlements": "GPUANRTD", "POST /scim/v2/Entitlements/.search": "GPUANRTD", "GET /scim/v2/Entitlements/{id}": "GPUANRTD",
+	"POST /scim/v2/Entitlements": "GP", "PUT /scim/v2/Entitlements/{id}": "GP", "PATCH /scim/v2/Entitlements/{id}": "GP", "DELETE /scim/v2/Entitlements/{id}": "GP",
 	"GET /scim/v2/RoleAssignments": "GPUANRTD", "POST /scim/v2/RoleAssignments/.search": "GPUANRTD", "GET /scim/v2/RoleAssignments/{id}": "GPUANRTD",
 	"POST /scim/v2/RoleAssignments": "GPU", "PUT /scim/v2/RoleAssignments/{id}": "GPU", "PATCH /scim/v2/RoleAssignments/{id}": "GPU", "DELETE /scim/v2/RoleAssignments/{id}": "GPU",
 
+	"GET /scim/v2/{type}": "GD", "POST /scim/v2/{type}/.search": "GD", "GET /scim/v2/{type}/{id}": "GD",
+	"POST /scim/v2/{type}": "G", "PUT /scim/v2/{type}/{id}": "G", "PATCH /scim/v2/{type}/{id}": "G", "DELETE /scim/v2/{type}/{id}": "G",
+	"GET /admin/v1/schemas": "GD", "GET /admin/v1/schemas/{id}": "GD", "POST /admin/v1/schemas": "G", "PUT /admin/v1/schemas/{id}": "G",
+	"DELETE /admin/v1/schemas/{id}": "G", "POST /admin/v1/schema-packs/{id}": "G",
 	"GET /scim/v2/Invitations": everyRole, "POST /scim/v2/Invitations/.search": everyRole, "GET /scim/v2/Invitations/{id}": everyRole,
 	"POST /scim/v2/Invitations": "GUI", "PUT /scim/v2/Invitations/{id}": "GUI", "PATCH /scim/v2/Invitations/{id}": "GUI", "DELETE /scim/v2/Invitations/{id}": "GUI",
 	"POST /admin/v1/invitations": "GUI", "POST /admin/v1/invitations/{id}/resend": "GUI", "POST /admin/v1/invitations/{id}/revoke": "GUI",
@@ -55,6 +62,7 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/deleted-groups":        "GUR", "GET /admin/v1/deleted-groups/{id}": "GUR", "POST /admin/v1/deleted-groups/{id}/restore": "GUR",
 	"DELETE /admin/v1/deleted-groups/{id}": "G",
 	"GET /admin/v1/policies/retention":     "GND", "PUT /admin/v1/policies/retention": "G",
+	"GET /admin/v1/policies/vocabulary": "GND", "PUT /admin/v1/policies/vocabulary": "G",
 	"GET /admin/v1/rules": "GND", "GET /admin/v1/rules/{id}": "GND", "POST /admin/v1/rule-trials": "GND",
 	"POST /admin/v1/rules": "G", "PUT /admin/v1/rules/{id}": "G", "DELETE /admin/v1/rules/{id}": "G",
 	"GET /admin/v1/users/{id}/roles": "GPUANRTD", "GET /admin/v1/roles/{id}/holders": "GPUANRTD",
@@ -111,7 +119,7 @@ func testRoleMatrix(t *testing.T, w *world) {
 				body = "no JSON"
 			}
 			for letter, token := range sessions {
-				r := w.send(t, route.Method, m.Prefix+strings.ReplaceAll(route.Path, "{id}", nobody), body, "Authorization", "Bearer "+token)
+				r := w.send(t, route.Method, m.Prefix+strings.NewReplacer("{id}", nobody, "{type}", "Gadgets").Replace(route.Path), body, "Authorization", "Bearer "+token)
 				if refused := r.Status == 403; refused == strings.ContainsRune(roles, rune(letter)) || r.Status == 401 || r.Status >= 500 {
 					t.Errorf("%s with role %c: %d %s, want it for %s", name, letter, r.Status, r.Body, roles)
 				}
@@ -138,7 +146,13 @@ func TestPublicRoutes(t *testing.T) {
 			public[route.Method+" "+route.Path] = true
 		}
 	}
-	want := []string{"GET /auth/v1/openapi.json", "POST /auth/v1/invitations/accept", "POST /auth/v1/invitations/look", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
+	for _, route := range console.Routes() {
+		if !route.Needs.Public() {
+			t.Errorf("the page %s needs %s", route.Path, route.Needs)
+		}
+		public[route.Method+" "+route.Path] = true
+	}
+	want := []string{"GET /auth/v1/openapi.json", "GET /invitation", "GET /setup", "GET /static/roster.css", "GET /static/setup.js", "POST /auth/v1/invitations/accept", "POST /auth/v1/invitations/look", "POST /auth/v1/setup", "POST /auth/v1/setup/link", "POST /auth/v1/sign-in"}
 	if got := slices.Sorted(maps.Keys(public)); !slices.Equal(got, want) {
 		t.Errorf("public are %q, want %q", got, want)
 	}

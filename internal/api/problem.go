@@ -10,7 +10,9 @@ import (
 	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/domains"
 	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/storage"
 )
 
 // Problem is an error response (RFC 9457).
@@ -24,6 +26,9 @@ type Problem struct {
 	// who may read it.
 	Attribute string  `json:"attribute,omitempty"`
 	Holder    *Holder `json:"holder,omitempty"`
+	// Offenders are stored resources that would not fit, the first hundred of Count.
+	Offenders []Offender `json:"offenders,omitempty"`
+	Count     int        `json:"count,omitempty"`
 
 	retryAfter int  // seconds, sent as a header when it is not zero
 	repeats    bool // Detail contains what the client sent
@@ -47,6 +52,7 @@ const (
 	TypeConflict     = problemPrefix + "conflict"
 	TypeNameTaken    = problemPrefix + "name-taken"
 	TypeLastAdmin    = problemPrefix + "last-administrator"
+	TypeOffenders    = problemPrefix + "stored-data"
 )
 
 func invalid(detail string) *Problem {
@@ -103,6 +109,14 @@ func problemFor(err error) *Problem {
 	if e, ok := errors.AsType[*auth.InvalidError](err); ok {
 		return invalid(e.Error())
 	}
+	if e, ok := errors.AsType[*schemas.DefinitionError](err); ok {
+		p := invalid(e.Error())
+		p.repeats = true
+		return p
+	}
+	if e, ok := errors.AsType[*scim.OffendersError](err); ok {
+		return offending(e)
+	}
 	if e, ok := errors.AsType[*domains.ProofError](err); ok {
 		return &Problem{Type: TypeConflict, Title: "The domain is not proven", Status: 409, Detail: e.Error()}
 	}
@@ -134,6 +148,10 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
+	case errors.Is(err, scim.ErrDefined), errors.Is(err, scim.ErrExtended):
+		return &Problem{Type: TypeConflict, Title: "The schemas do not allow this", Status: 409, Detail: err.Error()}
+	case errors.Is(err, scim.ErrDefinitionBusy), errors.Is(err, storage.ErrConflict):
+		return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: "somebody else is changing the same: try again", retryAfter: 2}
 	case errors.Is(err, access.ErrConflict):
 		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLastAdministrator):

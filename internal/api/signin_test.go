@@ -422,6 +422,37 @@ func managedClients(t *testing.T, w *world) {
 	}
 }
 
+// TestStepUpIsOfOneSession: a passcode that was given just now counts in the session in
+// which it was given, whatever else its user has open, and ends with it.
+func TestStepUpIsOfOneSession(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin := w.person(t, "admin", auth.GlobalAdministrator)
+		one, other := w.mfa(t, admin), w.mfa(t, admin)
+		w.advance(auth.StepUpAge)
+		made := 0
+		try := func(in signedIn) testserver.Response {
+			made++
+			return w.post(t, "/admin/v1/clients", in.Token, object{"name": fmt.Sprint("client", made), "scopes": []string{"users:read"}})
+		}
+		former := one
+		one = w.stepUp(t, admin, one)
+		must[any](t, try(one), 201)
+		if r := try(other); met(r) != stale {
+			t.Errorf("another session: %d %s", r.Status, r.Body)
+		}
+		if r := try(former); met(r) != unknown {
+			t.Errorf("the token from before: %d %s", r.Status, r.Body)
+		}
+		must[any](t, w.post(t, "/auth/v1/sign-out", one.Token, nil), 204)
+		if r := try(one); met(r) != unknown {
+			t.Errorf("after signing out: %d %s", r.Status, r.Body)
+		}
+		if r := try(other); met(r) != stale {
+			t.Errorf("another session, after that: %d %s", r.Status, r.Body)
+		}
+	})
+}
+
 func secretOf(token string) string { return strings.Split(token, "_")[2] }
 
 // TestSCIMAsAPerson: an administrator reaches the protocol with a session, within

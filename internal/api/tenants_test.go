@@ -184,7 +184,9 @@ func TestTenantsApart(t *testing.T) {
 			tried++
 			for who, token := range callers {
 				compare(fmt.Sprintf("%s%s as %s", route.Method+" "+m.Prefix, route.Path, who), token, route.Method,
-					func(id string) string { return m.Prefix + strings.ReplaceAll(route.Path, "{id}", id) },
+					func(id string) string {
+						return m.Prefix + strings.NewReplacer("{id}", id, "{type}", "Gadgets").Replace(route.Path)
+					},
 					func(string) string { return bodyFor(route.Method, m.Prefix+route.Path, role, own.id) })
 			}
 		}

@@ -20,7 +20,7 @@ func allRoutes(s *testserver.Server) []scim.Route {
 	var all []scim.Route
 	for _, m := range s.Mounts {
 		for _, r := range m.Routes {
-			r.Path = m.Prefix + strings.ReplaceAll(r.Path, "{id}", nobody)
+			r.Path = m.Prefix + strings.NewReplacer("{id}", nobody, "{type}", "Gadgets").Replace(r.Path)
 			all = append(all, r)
 		}
 	}
@@ -93,6 +93,9 @@ func (b bearer) expects(need string) string {
 	return "a need of an unknown kind: " + need
 }
 
+// inCookie is what the names of those end with whose token a browser brings.
+const inCookie = ", in a cookie"
+
 // TestEveryRoute walks every route with every kind of credential and compares what
 // happens with what the route declares. It counts, too: no route that is for
 // administrators lets in a session after the password alone.
@@ -129,8 +132,8 @@ func testEveryRoute(t *testing.T, w *world) {
 	wrongScope := w.Client(t, "reader", "", "groups:read")
 
 	helpdesk := only("users.password.reset", "users.sessions.read", "users.sessions.end", "User:read", "Group:read", "GroupMembership:read", "Invitation:read")
-	reading := only("User:read", "Group:read", "GroupMembership:read", "Invitation:read", "Role:read", "RoleAssignment:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
-		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read")
+	reading := only("User:read", "Group:read", "GroupMembership:read", "Invitation:read", "Role:read", "RoleAssignment:read", "Entitlement:read", "users.sessions.read", "clients.read", "audit.read", "audit.export",
+		"reports.read", "roles.read", "policies.read", "mail.read", "tenants.read", "schemas.read", "Resource:read")
 	bearers := []bearer{
 		{"nothing", "", "+11111111", none},
 		{"an empty token", " ", "+11111111", none},
@@ -153,6 +156,13 @@ func testEveryRoute(t *testing.T, w *world) {
 		{"an administrator with an old passcode", old.Token, "++?+++?Ss", all},
 		{"an administrator with a fresh passcode", fresh.Token, "++?+++?++", all},
 	}
+	bearers = append(bearers, bearer{"a client's token" + inCookie, w.Token, "+11111111", none})
+	for _, b := range bearers {
+		if auth.IsSession(b.token) || strings.Contains(b.name, "session") { // whatever a browser could bring, it brings in a cookie
+			b.name += inCookie
+			bearers = append(bearers, b)
+		}
+	}
 	w.advance(0)
 	low := 0
 	for _, route := range allRoutes(w.Server) {
@@ -162,7 +172,10 @@ func testEveryRoute(t *testing.T, w *world) {
 		}
 		for _, b := range bearers {
 			header := []string{}
-			if b.token != "" {
+			switch {
+			case strings.HasSuffix(b.name, inCookie):
+				header = []string{"Cookie", auth.CookieName + "=" + b.token, "Sec-Fetch-Site", "same-origin", "Content-Type", "application/json"}
+			case b.token != "":
 				header = []string{"Authorization", "Bearer " + b.token}
 			}
 			// Whatever passes fails at the body, so that nothing happens.
@@ -177,6 +190,12 @@ func testEveryRoute(t *testing.T, w *world) {
 			}
 			if b.name == "an administrator after the password" && strings.HasPrefix(route.Path, "/admin/") && got != passed {
 				low++
+			}
+			if strings.HasSuffix(b.name, inCookie) && want != unknown && !route.Needs.Public() && route.Method != "GET" {
+				header[3] = "same-site"
+				if r := w.send(t, route.Method, route.Path, body, header...); r.Status != 403 {
+					t.Errorf("%s %s with %s, from somebody else's page: %d %s", route.Method, route.Path, b.name, r.Status, r.Body)
+				}
 			}
 			if strings.Contains(r.Body, b.token) && strings.TrimSpace(b.token) != "" {
 				t.Errorf("%s %s repeats the token of %s", route.Method, route.Path, b.name)

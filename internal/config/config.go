@@ -34,6 +34,7 @@ type Config struct {
 	// TemporaryPasswordLifetime is 0 for ever.
 	TemporaryPasswordLifetime time.Duration
 	InvitationLifetime        time.Duration
+	BulkResultLifetime        time.Duration
 	LogFormat                 string // "json" or "text"
 	LogLevel                  slog.Level
 	Demo                      bool
@@ -122,6 +123,9 @@ func (c *Config) problems() (list []*SettingError) {
 	}
 	if c.ShutdownDelay < 0 {
 		add("shutdown-delay", "is negative")
+	}
+	if c.BulkResultLifetime <= 0 {
+		add("bulk-result-lifetime", "is not above zero")
 	}
 	if c.InvitationLifetime <= 0 {
 		add("invitation-lifetime", "is not above zero")

@@ -65,7 +65,7 @@ func diff(got, want any) string {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Store: "roster-data/roster.db", Listen: "127.0.0.1:8080", OpsListen: "127.0.0.1:9090",
-		MaxConnections: 1000, MaxConnectionsPerIP: 500, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, InvitationLifetime: 7 * 24 * time.Hour, LogFormat: "json",
+		MaxConnections: 1000, MaxConnectionsPerIP: 500, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, InvitationLifetime: 7 * 24 * time.Hour, BulkResultLifetime: 24 * time.Hour, LogFormat: "json",
 		Mail: Mail{Auth: "auto", Language: "en"},
 	}
 	got, err := load(t, nil, nil, "")
@@ -88,7 +88,7 @@ func TestEverySetting(t *testing.T) {
 		"store": "mongodb://h1:27017,h2:27017/roster", "allow-standalone": "true", "index-attributes": "User:title, User:name.familyName", "key-file": "r.keys", "listen": "[::1]:80", "ops-listen": "127.0.0.1:0",
 		"public-url": "https://roster.example.com/", "tls-cert": "c.pem", "tls-key": "k.pem", "allow-plaintext": "true",
 		"trusted-proxies": "10.1.2.3/8, 2001:db8::1", "max-connections": "7", "max-connections-per-ip": "0",
-		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl",
+		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "bulk-result-lifetime": "36h", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl",
 		"mail-from": "r@example.com", "mail-smtp": "smtps://mail.example.com", "mail-username": "r", "mail-password": "p", "mail-auth": "login", "mail-language": "sv",
 		"mail-password-file": "", "mail-dir": "", "mail-stdout": "false", // these cannot stand beside the others: TestMail
 	}
@@ -97,7 +97,7 @@ func TestEverySetting(t *testing.T) {
 		IndexAttributes: []string{"User:title", "User:name.familyName"}, KeyFile: "r.keys", Listen: "[::1]:80", OpsListen: "127.0.0.1:0",
 		PublicURL: "https://roster.example.com", TLSCert: "c.pem", TLSKey: "k.pem", AllowPlaintext: true,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
-		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour,
+		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour, BulkResultLifetime: 36 * time.Hour,
 		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl",
 		Mail: Mail{From: "r@example.com", SMTP: "smtps://mail.example.com", Username: "r", Password: "p", Auth: "login", Language: "sv"},
 	}
@@ -291,6 +291,7 @@ func TestValidate(t *testing.T) {
 		{"no port", func(c *Config) { c.Listen = "127.0.0.1" }, "listen"},
 		{"named port", func(c *Config) { c.Listen = "127.0.0.1:http" }, "listen"},
 		{"negative delay", func(c *Config) { c.ShutdownDelay = -1 }, "shutdown-delay"},
+		{"no lifetime of results", func(c *Config) { c.BulkResultLifetime = 0 }, "bulk-result-lifetime"},
 		{"no lifetime of invitations", func(c *Config) { c.InvitationLifetime = 0 }, "invitation-lifetime"},
 		{"negative lifetime", func(c *Config) { c.TemporaryPasswordLifetime = -1 }, "temporary-password-lifetime"},
 		{"negative limits", func(c *Config) { c.MaxConnections, c.MaxConnectionsPerIP = -1, -1 }, "max-connections max-connections-per-ip"},

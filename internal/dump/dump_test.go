@@ -252,7 +252,7 @@ func TestLines(t *testing.T) {
 		{3, client1, user1, "line 4: expected no more records of the kind token behind those of the kind resource"},
 		{3, `{"client"`, ` {"client"`, "line 3: expected an object with one member"},
 		{3, client1, ``, "line 3: expected an object with one member"},
-		{3, `{"client"`, `{"swordfish"`, "line 3: expected a record of one of the kinds tenant, client"},
+		{3, `{"client"`, `{"swordfish"`, "line 3: expected a record of one of the kinds tenant, schema, client"},
 		{4, `"AAAA"`, `"swordfish!"`, "line 4: expected a token: id, client, hash"},
 		{4, `"AAAA"`, `""`, "line 4: expected a token"},
 		{5, `"version":1`, `"version":0`, "line 5: expected a resource: type, id"},

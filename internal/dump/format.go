@@ -214,6 +214,10 @@ var kinds = []kind{
 	{"tenant", "a tenant: name and created", reader(func(l tenantLine, tenant storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Tenant: &storage.Tenant{ID: tenant, Name: l.Name, Created: l.Created}}, whole(l.Created)
 	})},
+	{"schema", "a schema: kind, id, version and doc", reader(func(l itemLine, _ storage.TenantID) (storage.Record, bool) {
+		i := &storage.Item{Kind: l.Kind, ID: l.ID, Keys: l.Keys, Version: l.Version, Data: l.Doc}
+		return storage.Record{Item: i}, l.Version > 0 && l.Kind == storage.SchemaKind && len(l.Keys) == 0 && i.Prepare() == nil
+	})},
 	{"client", "a client: id, name, scopes and created, and perhaps profile, networks and revoked", reader(func(l clientLine, tenant storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Client: &storage.Client{ID: l.ID, Tenant: tenant, Name: l.Name, Scopes: l.Scopes, Profile: l.Profile, Networks: l.Networks,
 			Created: l.Created, Revoked: l.Revoked}}, l.ID != "" && l.Name != "" && l.Scopes != nil && whole(l.Created) && unset(l.Revoked)
@@ -239,7 +243,7 @@ var kinds = []kind{
 		})},
 	{"item", "an item: kind, id, version and doc, and perhaps keys, sorted", reader(func(l itemLine, _ storage.TenantID) (storage.Record, bool) {
 		i := &storage.Item{Kind: l.Kind, ID: l.ID, Keys: l.Keys, Version: l.Version, Data: l.Doc}
-		return storage.Record{Item: i}, l.Version > 0 && i.Prepare() == nil && slices.Equal(i.Keys, l.Keys)
+		return storage.Record{Item: i}, l.Version > 0 && l.Kind != storage.SchemaKind && i.Prepare() == nil && slices.Equal(i.Keys, l.Keys)
 	})},
 	{"audit", "an audit entry: seq, at, actor and action, and perhaps requestId, type, id, version, attributes, from, level and changes, and chain, n and hash or none of them", reader(func(l auditLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Audit: &storage.AuditEntry{Seq: l.Seq, At: l.At, RequestID: l.RequestID, Actor: l.Actor, Action: l.Action, Type: l.Type, ID: l.ID,
@@ -297,7 +301,9 @@ func appendRecord(dst []byte, r storage.Record) ([]byte, error) {
 		name, line = "members", m
 	case r.Item != nil:
 		i := r.Item
-		name, doc = "item", i.Data
+		if name, doc = "item", i.Data; i.Kind == storage.SchemaKind {
+			name = "schema"
+		}
 		line = itemLine{Kind: i.Kind, ID: i.ID, Keys: i.Keys, Version: i.Version}
 	case r.Audit != nil:
 		name, line = "audit", auditLineOf(r.Audit)

@@ -41,7 +41,8 @@ type Reader struct {
 	Counts Counts
 
 	tenant  storage.TenantID
-	schemas *schemas.Set
+	schemas *schemas.Set // with what the tenant defines, as far as it has been read
+	custom  []schemas.CustomSchema
 	in      *bufio.Reader
 	hash    hash.Hash
 	buf     []byte
@@ -56,7 +57,7 @@ type Reader struct {
 }
 
 // NewReader reads the header of a dump. Resources have to be of a type that set
-// knows. Records become those of tenant; the header's, if that is empty.
+// knows, or that the tenant defines. Records become those of tenant; the header's, if that is empty.
 func NewReader(in io.Reader, set *schemas.Set, tenant storage.TenantID) (*Reader, error) {
 	r := &Reader{schemas: set, in: bufio.NewReaderSize(in, 256<<10), hash: sha256.New()}
 	name, value, err := r.next()
@@ -155,6 +156,21 @@ func kindNames() string {
 // check reads the document of a resource.
 func (r *Reader) check(rec storage.Record) error {
 	r.typ, r.attrs = nil, nil
+	if rec.Item != nil && rec.Item.Kind == storage.SchemaKind {
+		d, err := storage.ReadDefinition(rec.Item)
+		if err != nil {
+			return r.wrong("a schema that this version can read")
+		}
+		r.custom = append(r.custom, d.CustomSchema)
+		return nil
+	}
+	if len(r.custom) > 0 {
+		set, err := r.schemas.With(r.custom)
+		if err != nil {
+			return r.wrong("schemas that go together and with those that are built in")
+		}
+		r.schemas, r.custom = set, nil
+	}
 	if rec.Resource == nil {
 		return nil
 	}

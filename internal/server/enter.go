@@ -12,9 +12,9 @@ import (
 
 // enter finds out who calls and whether they may pass. The challenge of a refusal
 // is set here, since it is the same in every form an error may have.
-func (s *Server) enter(c *call, needs auth.Need) error {
+func (s *Server) enter(c *call, route scim.Route) error {
 	c.by.From = c.remote
-	if needs.Public() {
+	if route.Needs.Public() {
 		return s.sameOrigin(c.r, false)
 	}
 	by, cookie, err := s.identify(c)
@@ -27,11 +27,16 @@ func (s *Server) enter(c *call, needs auth.Need) error {
 	if err := s.sameOrigin(c.r, cookie); err != nil {
 		return err
 	}
-	if err := needs.Meets(by, s.opt.Now()); err != nil {
-		c.challenge(err)
-		return err
+	err = route.Needs.Meets(by, s.opt.Now())
+	if err != nil && route.Exists != nil {
+		if missing := route.Exists(c.r, by); missing != nil {
+			return missing
+		}
 	}
-	return nil
+	if err != nil {
+		c.challenge(err)
+	}
+	return err
 }
 
 // identify returns who sent a request, and whether a cookie says so.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/server"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -69,7 +70,7 @@ func routes(s *testserver.Server) []scim.Route {
 		if strings.HasPrefix(list[i].Path, "/ResourceTypes") {
 			id = "User"
 		}
-		list[i].Path = strings.ReplaceAll(list[i].Path, "{id}", id)
+		list[i].Path = strings.NewReplacer("{id}", id, "{type}", "Gadgets").Replace(list[i].Path)
 	}
 	return list
 }
@@ -257,7 +258,7 @@ func TestTokenInBody(t *testing.T) {
 // route table: both must change together.
 var scopeTable = map[string]string{
 	"GET /ServiceProviderConfig": "", "GET /ResourceTypes": "", "GET /ResourceTypes/User": "", "GET /Schemas": "", "GET /Schemas/" + nobody: "",
-	"GET ": "", "POST /.search": "", "POST /Bulk": "", "GET /Me": "", "PUT /Me": "", "PATCH /Me": "", "DELETE /Me": "users:write",
+	"GET ": "", "POST /.search": "", "POST /Bulk": "", "GET /Bulk/" + nobody: "", "GET /Me": "", "PUT /Me": "", "PATCH /Me": "", "DELETE /Me": "users:write",
 	"POST /Users/.search": "users:read", "POST /Groups/.search": "groups:read", "POST /Roles/.search": "roles:read", "POST /RoleAssignments/.search": "roles:read",
 	"GET /Users": "users:read", "POST /Users": "users:write",
 	"GET /Users/" + nobody: "users:read", "PUT /Users/" + nobody: "users:write", "PATCH /Users/" + nobody: "users:write", "DELETE /Users/" + nobody: "users:write",
@@ -272,6 +273,10 @@ var scopeTable = map[string]string{
 	"POST /Invitations/.search": "invitations:read", "GET /Invitations": "invitations:read", "POST /Invitations": "invitations:write",
 	"GET /Invitations/" + nobody: "invitations:read", "PUT /Invitations/" + nobody: "invitations:write",
 	"PATCH /Invitations/" + nobody: "invitations:write", "DELETE /Invitations/" + nobody: "invitations:write",
+	"GET /Entitlements": "entitlements:read", "POST /Entitlements": "entitlements:write", "POST /Entitlements/.search": "entitlements:read", "GET /Entitlements/" + nobody: "entitlements:read",
+	"PUT /Entitlements/" + nobody: "entitlements:write", "PATCH /Entitlements/" + nobody: "entitlements:write", "DELETE /Entitlements/" + nobody: "entitlements:write",
+	"GET /Gadgets": "resources:read", "POST /Gadgets": "resources:write", "POST /Gadgets/.search": "resources:read", "GET /Gadgets/" + nobody: "resources:read",
+	"PUT /Gadgets/" + nobody: "resources:write", "PATCH /Gadgets/" + nobody: "resources:write", "DELETE /Gadgets/" + nobody: "resources:write",
 	"GET /RoleAssignments": "roles:read", "POST /RoleAssignments": "roles:write", "GET /RoleAssignments/" + nobody: "roles:read",
 	"PUT /RoleAssignments/" + nobody: "roles:write", "PATCH /RoleAssignments/" + nobody: "roles:write", "DELETE /RoleAssignments/" + nobody: "roles:write",
 }
@@ -281,10 +286,19 @@ var scopeTable = map[string]string{
 func TestScopes(t *testing.T) {
 	t.Parallel()
 	s, store := watched(t, testserver.Options{})
+	operator := auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}
+	err := s.Provider.Define(t.Context(), operator, schemas.CustomSchema{
+		ResourceType: &schemas.TypeDefinition{Name: "Gadget", Endpoint: "/Gadgets"},
+		Schema:       schemas.SchemaDefinition{ID: "urn:example:gadget", Attributes: []schemas.AttributeDefinition{{Name: "serial"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	grants := map[string][]string{ // what a scope stands for
 		"users:read": {"users:read"}, "users:write": {"users:read", "users:write"}, "users": {"users:read", "users:write"},
 		"groups:read": {"groups:read"}, "groups:write": {"groups:read", "groups:write"}, "groups": {"groups:read", "groups:write"},
 		"memberships:read": {"memberships:read"}, "memberships": {"memberships:read", "memberships:write"}, "roles:read": {"roles:read"}, "roles": {"roles:read", "roles:write"}, "roles:assign:sales": nil,
+		"entitlements:read": {"entitlements:read"}, "entitlements": {"entitlements:read", "entitlements:write"}, "resources:read": {"resources:read"}, "resources": {"resources:read", "resources:write"},
 		"users:read,groups:write": {"users:read", "groups:read", "groups:write"}, "no such scope": nil,
 	}
 	list := routes(s)
@@ -320,6 +334,35 @@ func TestScopes(t *testing.T) {
 			if store.resources.Load() != before {
 				t.Errorf("%s %s with %s: the store was used", route.Method, route.Path, scopes)
 			}
+		}
+	}
+}
+
+// TestNoSuchEndpoint: what is no endpoint is 404 for every client, whatever its scopes.
+func TestNoSuchEndpoint(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	for _, scopes := range [][]string{{"users"}, {"users", "groups", "resources"}} {
+		token := s.Client(t, scopes[len(scopes)-1], "", scopes...)
+		for _, request := range []string{"GET /Gadgets", "POST /Gadgets", "GET /Gadgets/" + nobody, "DELETE /Gadgets/" + nobody, "GET /users"} {
+			method, path, _ := strings.Cut(request, " ")
+			if r := s.Do(t, method, path, "", "Authorization", "Bearer "+token); r.Status != 404 {
+				t.Errorf("%s with %v: %d %s; want 404", request, scopes, r.Status, r.Body)
+			}
+		}
+	}
+}
+
+// TestDiscoveryOfRolesAndEntitlements: who cannot read entitlements is not told of them,
+// for there are clients that refuse a configuration with attributes unknown to them.
+func TestDiscoveryOfRolesAndEntitlements(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	for scope, want := range map[string]bool{"users": false, "roles": false, "entitlements:read": true} {
+		token := s.Client(t, scope, "", scope)
+		r := s.Do(t, "GET", "/ServiceProviderConfig", "", "Authorization", "Bearer "+token)
+		if got := strings.Contains(r.Body, `"RolesAndEntitlements"`); r.Status != 200 || got != want {
+			t.Errorf("with %s: %d, told: %t, want %t", scope, r.Status, got, want)
 		}
 	}
 }

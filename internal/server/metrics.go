@@ -84,6 +84,19 @@ func Operations(r prometheus.Registerer) func(resourceType, operation, outcome s
 	}
 }
 
+// AsyncRequests registers the metrics of bulk requests that are carried out after they
+// were answered and returns the functions that set them; see scim.Async.
+func AsyncRequests(r prometheus.Registerer) (pending func(n int), done func()) {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "roster_bulk_pending", Help: "Asynchronous bulk requests that wait or are under way, when this process last looked.",
+	})
+	c := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "roster_bulk_done_total", Help: "Asynchronous bulk requests that this process has brought to their end.",
+	})
+	r.MustRegister(g, c)
+	return func(n int) { g.Set(float64(n)) }, c.Inc
+}
+
 // OverdueReviews registers the gauge of reviews that should have been closed and returns
 // the function that sets it; see access.Desk.Overdue.
 func OverdueReviews(r prometheus.Registerer) func(reviews int) {

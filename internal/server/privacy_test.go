@@ -199,7 +199,7 @@ func TestOneLineForEachRequest(t *testing.T) {
 	}{
 		{"GET", "/Users/" + id, "", []string{"X-Request-Id", "r-1"}, map[string]any{"level": "INFO", "request_id": "r-1", "method": "GET", "route": "/scim/v2/Users/{id}", "status": "200"}},
 		{"GET", "/Users?filter=x", "", []string{"X-Request-Id", "r-2"}, map[string]any{"request_id": "r-2", "route": "/scim/v2/Users", "status": "400", "error_type": "invalidFilter"}},
-		{"GET", "/nowhere/at%0aall", "", []string{"X-Request-Id", "r-3"}, map[string]any{"request_id": "r-3", "route": "none", "status": "404", "actor": "nobody"}},
+		{"GET", "/nowhere/at/%0aall", "", []string{"X-Request-Id", "r-3"}, map[string]any{"request_id": "r-3", "route": "none", "status": "404", "actor": "nobody"}},
 		{"BREW", "/Users", "", []string{"X-Request-Id", "r-4"}, map[string]any{"request_id": "r-4", "method": "other", "status": "405"}},
 		{"GET", "/Users", "", []string{"X-Request-Id", "r-5", "Authorization", "Bearer x"}, map[string]any{"request_id": "r-5", "status": "401", "actor": "nobody"}},
 	}

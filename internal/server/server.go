@@ -314,8 +314,18 @@ func (s *Server) routes() (http.Handler, error) {
 			}
 		}
 	}
-	// mux tries routes in order, so those of resources come before discovery.
-	slices.SortStableFunc(endpoints, func(a, b *endpoint) int { return len(b.methods) - len(a.methods) })
+	// mux tries routes in order, so those of resources come before discovery, and those
+	// of types that tenants define behind all others.
+	open := func(e *endpoint) bool { return strings.Contains(e.path, "{type}") }
+	slices.SortStableFunc(endpoints, func(a, b *endpoint) int {
+		switch {
+		case open(a) == open(b):
+			return len(b.methods) - len(a.methods)
+		case open(a):
+			return 1
+		}
+		return -1
+	})
 	for _, e := range endpoints {
 		var allowed []string
 		for method := range e.methods {
@@ -326,6 +336,7 @@ func (s *Server) routes() (http.Handler, error) {
 		h := s.wrap(e.path, e.mount, s.serve(e))
 		// What begins with a dot (RFC 7644 §3.4.3: .search) is no id.
 		pattern := strings.ReplaceAll(e.path, "{id}", "{id:[^/.][^/]*}")
+		pattern = strings.ReplaceAll(pattern, "{type}", "{type:[A-Za-z][A-Za-z0-9]*}")
 		router.Path(pattern).Handler(h)
 		router.Path(pattern + "/").Handler(h)
 	}
@@ -356,7 +367,7 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
-		if err := s.enter(c, r.Needs); err != nil {
+		if err := s.enter(c, r); err != nil {
 			return err
 		}
 		err := r.Serve(c.w, c.r, c.by)

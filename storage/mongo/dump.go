@@ -48,7 +48,7 @@ func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Recor
 	}
 	return s.inSnapshot(ctx, func(ctx context.Context) error {
 		for _, part := range []func(context.Context, string, func(storage.Record) error) error{
-			s.dumpTenant, s.dumpClients, s.dumpTokens, s.dumpResources, s.dumpMembers, s.dumpItems, s.dumpAudit,
+			s.dumpTenant, s.dumpSchemas, s.dumpClients, s.dumpTokens, s.dumpResources, s.dumpMembers, s.dumpItems, s.dumpAudit,
 		} {
 			if err := part(ctx, tenant, give); err != nil {
 				return err

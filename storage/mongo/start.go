@@ -231,7 +231,7 @@ func (s *Store) checkDefaults(ctx context.Context, admin *mongo.Database) error 
 
 // schemaVersion says which documents and indexes this program knows. It grows
 // when they change; see upgrade.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // indexes are those of each collection besides that of _id.
 var indexes = []struct {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -14,7 +16,7 @@ import (
 )
 
 // What was different in version 1: the hash of a password was a field of its user,
-// and dateTimes in shadows were milliseconds.
+// and dateTimes in shadows were milliseconds. Up to version 2 no key was a manager.
 
 // fPasswordV1 is that field.
 const fPasswordV1 = "p"
@@ -44,10 +46,16 @@ func (s *Store) upgrade(ctx context.Context) error {
 			return fmt.Errorf("move passwords: %w", err)
 		}
 		for _, t := range types.Types() {
-			if !storage.HasTimes(t) {
+			some := ofType(string(tenant.ID), t.Name)
+			manager := storage.ManagerOf(t)
+			switch {
+			case storage.HasTimes(t):
+			case manager != nil:
+				some = append(some, bson.E{Key: fShadow + "." + strings.Join(storage.ShadowPath(manager, nil), "."), Value: d("$exists", true)})
+			default:
 				continue
 			}
-			if err := s.deriveAnew(ctx, tenant.ID, t); err != nil {
+			if err := s.deriveAnew(ctx, tenant.ID, t, some); err != nil {
 				return fmt.Errorf("derive anew what resources are searched by: %w", err)
 			}
 		}
@@ -109,34 +117,40 @@ func (s *Store) moveSome(ctx context.Context, tenant string, users bson.A) error
 	})
 }
 
-// deriveAnew brings the shadows of a type into the form of this program. Whoever
+// deriveAnew brings shadows and keys of some resources of a type into the form of this
+// program. Unique keys have had one form ever since. Whoever
 // writes a resource meanwhile is through with that, and gives it another version.
-func (s *Store) deriveAnew(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType) error {
+func (s *Store) deriveAnew(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, some bson.D) error {
 	var updates []mongo.WriteModel
 	send := func() error {
 		_, err := s.db.Collection(resources).BulkWrite(ctx, updates)
 		updates = nil
 		return err
 	}
-	err := s.each(ctx, resources, ofType(string(tenant), t.Name), func(raw bson.Raw) error {
+	err := s.each(ctx, resources, some, func(raw bson.Raw) error {
 		attrs, err := t.Parse([]byte(text(raw, fDoc)))
 		if err != nil { // no read of it succeeds either
 			s.opt.Log.Error("a resource cannot be read, and is searched by what it was", "resource_type", t.Name, "id", text(raw, fResource))
 			return nil //nolint:nilerr // it is logged, and the others go on
 		}
 		w := newShadow()
-		storage.Derive(t, attrs, w)
-		now := w.bytes()
-		if bytes.Equal(now, raw.Lookup(fShadow).Value) {
+		x := newIndex(string(tenant), t, attrs, w)
+		now, had := w.bytes(), texts(raw, fKeys)
+		if !storage.HasTimes(t) { // a tenant may have added to it, which only its own type knows
+			now = bson.Raw(raw.Lookup(fShadow).Value)
+		}
+		unique := min(int(number(raw, fUnique)), len(had))
+		keys := slices.Concat(had[:unique], x.keys[len(x.unique):])
+		if bytes.Equal(now, raw.Lookup(fShadow).Value) && slices.Equal(keys, had) {
 			return nil
 		}
 		filter := append(byID(string(tenant), text(raw, fID)), bson.E{Key: fVersion, Value: number(raw, fVersion)})
-		updates = append(updates, mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(d("$set", d(fShadow, now))))
+		updates = append(updates, mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(d("$set", d(fShadow, now, fKeys, keys))))
 		if len(updates) < upgradedAtOnce {
 			return nil
 		}
 		return send()
-	}, look().fields(only(fResource, fVersion, fDoc, fShadow)).batch(upgradedAtOnce))
+	}, look().fields(only(fResource, fVersion, fDoc, fShadow, fKeys, fUnique)).batch(upgradedAtOnce))
 	if err != nil || len(updates) == 0 {
 		return err
 	}

@@ -14,10 +14,10 @@ import (
 // derivedAtOnce is how many shadows one transaction derives anew.
 const derivedAtOnce = 1000
 
-// derive brings shadows into the form of this program, once a migration has noted
-// in stale that there are some in an older one. It is done in portions, each with
+// derive brings shadows and keys into the form of this program, once a migration has
+// noted in stale that there are some in an older one. It is done in portions, each with
 // the note of how far it has come: after a sudden end the next start goes on there.
-// Keys have had one form ever since.
+// Unique keys have had one form ever since.
 func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
 	after, stale := int64(0), false
 	err := query(c, `SELECT n FROM stale`, func(st *sqlite.Stmt) error {
@@ -33,7 +33,7 @@ func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
 			return err
 		}
 	}
-	rows, err := rowsWithTimes(c, types, after)
+	rows, err := staleRows(c, types, after)
 	if err != nil {
 		return err
 	}
@@ -58,15 +58,21 @@ func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
 	return exec(c, `DELETE FROM stale`)
 }
 
-// rowsWithTimes returns the rows beyond one whose shadows may have dateTimes, in
-// ascending order. It looks into indexes, because most stores have none.
-func rowsWithTimes(c *sqlite.Conn, types *schemas.Set, after int64) (rows []int64, err error) {
+// staleRows returns the rows beyond one whose shadows may have dateTimes, and those that
+// have a manager, in ascending order. For the former it looks into indexes, because
+// most stores have none; for the latter it reads the users.
+func staleRows(c *sqlite.Conn, types *schemas.Set, after int64) (rows []int64, err error) {
 	for _, t := range types.Types() {
-		if !storage.HasTimes(t) {
+		which := ""
+		switch {
+		case storage.HasTimes(t):
+		case storage.ManagerOf(t) != nil:
+			which = ` AND instr(r.doc, '"manager":')`
+		default:
 			continue
 		}
 		for _, state := range []string{"r.deleted IS NULL", "r.deleted IS NOT NULL"} {
-			err := query(c, `SELECT r.n FROM tenant t CROSS JOIN resource r ON r.tenant = t.id AND `+state+` WHERE r.type = ? AND r.n > ?`,
+			err := query(c, `SELECT r.n FROM tenant t CROSS JOIN resource r ON r.tenant = t.id AND `+state+` WHERE r.type = ? AND r.n > ?`+which,
 				func(st *sqlite.Stmt) error {
 					rows = append(rows, st.ColumnInt64(0))
 					return nil
@@ -101,11 +107,14 @@ func (s *Store) derivePortion(c *sqlite.Conn, types *schemas.Set, portion []int6
 }
 
 func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
-	var typ, id string
+	var tenant, typ, id string
 	var doc, shadow []byte
-	err := query(c, `SELECT type, id, doc, shadow FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error {
-		typ, id = st.ColumnText(0), st.ColumnText(1)
-		doc, shadow = columnBytes(st, 2), columnBytes(st, 3)
+	var from rowKeys
+	var merged bool // its keys are in the tables
+	err := query(c, `SELECT tenant, type, id, doc, shadow, keys, deleted IS NULL AND n <= (SELECT n FROM keyed) FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error {
+		tenant, typ, id = st.ColumnText(0), st.ColumnText(1), st.ColumnText(2)
+		doc, shadow = columnBytes(st, 3), columnBytes(st, 4)
+		from, merged = unpackKeys(columnBytes(st, 5)), st.ColumnBool(6)
 		return nil
 	}, n)
 	if err != nil {
@@ -118,9 +127,21 @@ func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
 		return nil //nolint:nilerr // it is logged, and the others go on
 	}
 	j := newJSONB()
-	storage.Derive(rt, attrs, j)
-	if now := j.bytes(); !bytes.Equal(now, shadow) {
-		return exec(c, `UPDATE resource SET shadow = ? WHERE n = ?`, now, n)
+	_, equal := storage.Derive(rt, attrs, j)
+	to := rowKeys{from.unique, hashKeys(tenant, typ, nil, equal).lookup}
+	if merged {
+		for _, l := range without(to.lookup, from.lookup) {
+			if err := exec(c, `INSERT OR IGNORE INTO lookup (h, n) VALUES (?, ?)`, int64(l), n); err != nil {
+				return err
+			}
+		}
+	}
+	now := j.bytes()
+	if !storage.HasTimes(rt) { // a tenant may have added to it, which only its own type knows
+		now = shadow
+	}
+	if !bytes.Equal(now, shadow) || !slices.Equal(from.lookup, to.lookup) {
+		return exec(c, `UPDATE resource SET shadow = ?, keys = ? WHERE n = ?`, now, to.pack(), n)
 	}
 	return nil
 }

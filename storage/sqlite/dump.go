@@ -44,7 +44,7 @@ func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Recor
 		return err
 	}
 	for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{
-		dumpTenant, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpItems, dumpAudit,
+		dumpTenant, dumpSchemas, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpItems, dumpAudit,
 	} {
 		if err := part(c, tenant, give); err != nil {
 			return err
@@ -103,14 +103,23 @@ func dumpMembers(c *sqlite.Conn, tenant string, give func(storage.Record) error)
 	return p.End()
 }
 
+func dumpSchemas(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	return dumpItemsWhere(c, `i.kind = ?`, tenant, give)
+}
+
 func dumpItems(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
-	return query(c, `SELECT `+itemColumns+`, i.kind FROM item i WHERE i.tenant = ? AND i.expires IS NULL ORDER BY i.kind, i.id`, func(st *sqlite.Stmt) error {
+	return dumpItemsWhere(c, `i.kind <> ?`, tenant, give)
+}
+
+// dumpItemsWhere dumps those that a condition on storage.SchemaKind selects.
+func dumpItemsWhere(c *sqlite.Conn, condition, tenant string, give func(storage.Record) error) error {
+	return query(c, `SELECT `+itemColumns+`, i.kind FROM item i WHERE i.tenant = ? AND `+condition+` AND i.expires IS NULL ORDER BY i.kind, i.id`, func(st *sqlite.Stmt) error {
 		i, err := scanItem(st, st.ColumnText(5))
 		if err != nil {
 			return err
 		}
 		return give(storage.Record{Item: i})
-	}, tenant)
+	}, tenant, storage.SchemaKind)
 }
 
 func dumpAudit(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {

@@ -104,6 +104,8 @@ var seekTests = []struct {
 	{userType, `displayName eq "user1"`, lookupSeek},
 	{userType, `externalId eq "user1"`, lookupSeek},
 	{groupType, `externalId eq "user1"`, lookupSeek},
+	{userType, `manager eq "x"`, lookupSeek},
+	{userType, `urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:manager.value eq "x"`, lookupSeek},
 	{userType, `emails.value eq "user1@x.example"`, lookupSeek},
 	{userType, `emails eq "user1@x.example"`, lookupSeek},
 	{userType, `emails[value eq "user1@x.example"]`, lookupSeek},

@@ -463,10 +463,10 @@ func TestNothingToDerive(t *testing.T) {
 		t.Error("a new store says that something is to be derived anew")
 	}
 	raw(t, published(t), func(c *sqlite.Conn) {
-		if rows, err := rowsWithTimes(c, set, 0); err != nil || len(rows) > 0 {
+		if rows, err := staleRows(c, set, 0); err != nil || len(rows) > 0 {
 			t.Errorf("%d rows, %v, want none", len(rows), err)
 		}
-		rows, err := rowsWithTimes(c, withBadges.Types, 9)
+		rows, err := staleRows(c, withBadges.Types, 9)
 		if diff := cmp.Diff([]int64{10, 11, 12}, rows); err != nil || diff != "" {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}

@@ -63,6 +63,8 @@ type Options struct {
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
+	// ByHand leaves asynchronous requests to Server.Async.Round.
+	ByHand bool
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
@@ -87,6 +89,7 @@ type Server struct {
 	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
+	Async    *scim.Async
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
 	Registry *prometheus.Registry
 	HTTP     *http.Client // with connections of its own
@@ -161,6 +164,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	s.Provider = &scim.Provider{
 		Store: served, Schemas: set, Hasher: hasher, Now: opt.Now, Observe: server.Operations(s.Registry),
 	}
+	s.Provider.Custom, s.Provider.Settle = storage.NewCatalogue(set, served, opt.Now), time.Millisecond
 	if opt.Provider != nil {
 		opt.Provider(s.Provider)
 	}
@@ -186,7 +190,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		opt.Access(s.Access)
 	}
 	surface := &api.API{
-		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set,
+		Store: served, Auth: s.People, Now: opt.Now, Directory: s.Provider, Domains: s.Domains, Invitations: s.Provider, Schemas: set, Definitions: s.Provider,
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
 			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 		},
@@ -197,6 +201,8 @@ func (s *Server) run(t testing.TB, opt Options) {
 		s.Provider.SendInvitation = api.SendInvitations(s.Mail, func() string { return s.Root })
 	}
 	handler := scim.NewHandler(s.Provider, func(r *http.Request) string { return srv.BaseURL(r) + Base })
+	s.Async = &scim.Async{Provider: s.Provider, Keys: keys, Log: opt.Log}
+	handler.Async = s.Async
 	o := server.Options{
 		Mounts: []server.Mount{
 			{Prefix: Base, Routes: handler.Routes()},
@@ -223,6 +229,9 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g.Go(func() error { return srv.Run(gctx, gctx) })
 	g.Go(func() error { return verifier.Run(gctx) })
 	g.Go(func() error { return s.Mail.Run(gctx) })
+	if !opt.ByHand {
+		g.Go(func() error { return s.Async.Run(gctx) })
+	}
 	stopped := false
 	s.stop = func() error {
 		if stopped {
@@ -249,7 +258,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles", "memberships", "invitations"}
+		scopes = []string{"users", "groups", "roles", "memberships", "invitations", "entitlements", "resources"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+type finished struct {
+	swept
+	tenants []storage.TenantID
+}
+
+func (f *finished) ListTenants(context.Context) ([]*storage.Tenant, error) {
+	return []*storage.Tenant{{ID: "a"}, {ID: "b"}}, nil
+}
+
+func (f *finished) FinishDefinitions(_ context.Context, tenant storage.TenantID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tenants = append(f.tenants, tenant)
+	if tenant == "a" {
+		return errors.New("something of a cannot be derived")
+	}
+	return nil
+}
+
+func (f *finished) seen() []storage.TenantID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tenants)
+}
+
+// TestFinisher: every tenant, at the start and then every minute, more or less; one that
+// fails holds up no other.
+func TestFinisher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &finished{}
+		f := &finisher{tenants: store, provider: store, log: slog.New(slog.NewTextHandler(&store.swept, nil))}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- f.Run(ctx) }()
+		synctest.Wait()
+		_, log := store.soFar()
+		if seen := store.seen(); len(seen) != 2 || seen[1] != "b" || !strings.Contains(log, "could not be completed") {
+			t.Errorf("at the start: %v, and the log has %s", seen, log)
+		}
+		time.Sleep(10 * finishEvery)
+		synctest.Wait()
+		if n := len(store.seen()); n < 2*6 || n > 2*21 {
+			t.Errorf("%d looks in ten minutes", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}

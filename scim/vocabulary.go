@@ -1,0 +1,194 @@
+package scim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
+	"github.com/roster-id/roster/storage"
+)
+
+// entitlementType are the words for what people have in applications. They permit
+// nothing here.
+const entitlementType = "Entitlement"
+
+// word returns the resource of a type that somebody means by its value or its id, or
+// storage.ErrNotFound.
+func (p *Provider) word(ctx context.Context, tenant storage.TenantID, typ, text string) (*storage.Resource, error) {
+	t := p.Schemas.Type(typ)
+	if ours(text) { // no value looks like this
+		return p.Store.Get(ctx, tenant, typ, text)
+	}
+	value := t.Top("value")
+	page, err := p.Store.Query(ctx, tenant, storage.Query{
+		Type: typ, Filter: filter.Compare{Attr: value, Op: filter.Equal, Value: value.Key(text), Text: text}, StartIndex: 1, Count: 1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	list, err := page.Next(ctx)
+	if err == nil && len(list) == 0 {
+		err = storage.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := *list[0] // which is valid until the page is asked for more
+	r.ID, r.Doc = strings.Clone(r.ID), slices.Clone(r.Doc)
+	return &r, nil
+}
+
+// wellWorded refuses a user who gets a role or an entitlement that the tenant does not
+// have, if it says so. What the user had before stays good.
+func (p *Provider) wellWorded(ctx context.Context, tenant storage.TenantID, prev, next map[string]any) error {
+	if next["roles"] == nil && next["entitlements"] == nil {
+		return nil
+	}
+	fresh := map[string][]string{} // by attribute; "" for what was there before
+	some := false
+	for _, name := range []string{"roles", "entitlements"} {
+		had := wordsOf(prev, name)
+		list := wordsOf(next, name)
+		for i, w := range list {
+			if slices.Contains(had, w) {
+				list[i] = ""
+			}
+			some = some || list[i] != ""
+		}
+		fresh[name] = list
+	}
+	if !some {
+		return nil
+	}
+	v, err := auth.FindVocabulary(ctx, p.Store, tenant)
+	if err != nil {
+		return err
+	}
+	if v.Roles {
+		err = p.known(ctx, tenant, "roles", roleType, fresh["roles"])
+	}
+	if err == nil && v.Entitlements {
+		err = p.known(ctx, tenant, "entitlements", entitlementType, fresh["entitlements"])
+	}
+	return err
+}
+
+// wordsOf returns the values of a multi-valued attribute in their order.
+func wordsOf(attrs map[string]any, name string) []string {
+	list, _ := attrs[name].([]any)
+	words := make([]string, len(list))
+	for i, e := range list {
+		m, _ := e.(map[string]any)
+		words[i], _ = m["value"].(string)
+	}
+	return words
+}
+
+// known refuses the first of the words that is none of the tenant's.
+func (p *Provider) known(ctx context.Context, tenant storage.TenantID, name, typ string, words []string) error {
+	seen := map[string]bool{"": true}
+	for i, w := range words {
+		if seen[w] {
+			continue
+		}
+		seen[w] = true
+		r, err := p.word(ctx, tenant, typ, w)
+		if err == nil && typ == roleType {
+			err = p.business(r)
+		}
+		if errors.Is(err, storage.ErrNotFound) {
+			what := "entitlement"
+			if typ == roleType {
+				what = "business role"
+			}
+			return &schemas.ValueError{Path: fmt.Sprintf("%s[%d].value", name, i), Msg: "no " + what + " of this directory has this value or id"}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// business returns storage.ErrNotFound for a role that is an administrative one.
+func (p *Provider) business(r *storage.Resource) error {
+	attrs, err := parseStored(p.Schemas.Type(roleType), r)
+	if err != nil {
+		return err
+	}
+	if ext, _ := attrs[schemas.RosterRoleURI].(map[string]any); ext["kind"] != "business" {
+		return storage.ErrNotFound
+	}
+	return nil
+}
+
+// entitlementOf refuses what the schema alone does not refuse of an entitlement.
+func entitlementOf(t *schemas.ResourceType, attrs map[string]any) error {
+	value, _ := attrs["value"].(string)
+	if err := checkValue(value); err != nil {
+		return err
+	}
+	attrs["schemas"] = []any{t.Schema.ID, schemas.RosterEntitlementURI}
+	return nil
+}
+
+// checkValue refuses the value of a role or an entitlement that says nothing, or that
+// could be taken for an id.
+func checkValue(value string) error {
+	switch folded := auth.CanonicalRoleName(value); {
+	case folded == "":
+		return &schemas.ValueError{Path: "value", Msg: "is required"}
+	case ours(folded) && folded[14] == '7': // the version of a UUID
+		return &schemas.ValueError{Path: "value", Msg: "looks like an id"}
+	}
+	return nil
+}
+
+// ofWord reports whether a is made up of a role or an entitlement when it is written out.
+func ofWord(t *schemas.ResourceType, a *schemas.Attribute) bool {
+	if t.Name != roleType && t.Name != entitlementType {
+		return false
+	}
+	switch a.Path {
+	case "supported", "limitedAssignmentsPermitted", "containedBy":
+		return true
+	}
+	return false
+}
+
+// showWord adds that to a parsed document.
+func showWord(attrs map[string]any, with around) {
+	attrs["supported"], attrs["limitedAssignmentsPermitted"] = true, false
+	if len(with.containedBy) > 0 {
+		list := make([]any, len(with.containedBy))
+		for i, v := range with.containedBy {
+			list[i] = v
+		}
+		attrs["containedBy"] = list
+	}
+}
+
+// settled puts what it comes to in the place of a term on what is the same for all
+// roles and entitlements.
+func settled(e filter.Expr, t *schemas.ResourceType, a *schemas.Attribute) (filter.Expr, error) {
+	if a.Path == "containedBy" {
+		return nil, incomparable(a, "contains of the others")
+	}
+	attrs := map[string]any{}
+	showWord(attrs, around{})
+	return constant(t, e.Match(attrs)), nil
+}
+
+// constant is a filter that selects everything, or nothing.
+func constant(t *schemas.ResourceType, all bool) filter.Expr {
+	always := filter.Present{Attr: t.Top("id")}
+	if all {
+		return always
+	}
+	return filter.Not{Expr: always}
+}
