@@ -1,0 +1,204 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/internal/importer"
+	"github.com/roster-id/roster/schemas"
+)
+
+func newImportCommand() *cobra.Command {
+	i := &importCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "import FILE --map MAPPING --url URL",
+		Short: "Import people from a file of an HR system",
+		Long: "Import people from a CSV or JSON Lines file into a running server, over SCIM, as the mapping says.\n" +
+			"--dry-run shows what would change, with values, and changes nothing. Rows that cannot be imported are\n" +
+			"rejected with a reason, and the rest goes on. An import that was interrupted is run again: it does what is left.\n" +
+			"The token is that of a client with the scope users, in ROSTER_TOKEN or in a file (--token-file).",
+		Example: "  roster import people.csv --map mapping.yaml --url https://roster.example --dry-run\n" +
+			"  roster import people.jsonl --map mapping.yaml --url https://roster.example --rejects rejects.csv",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return i.run(cmd, args[0]) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&i.mapping, "map", "", "the `file` with the mapping, in YAML")
+	f.StringVar(&i.url, "url", "", "import into the server that runs at this `URL`")
+	f.StringVar(&i.tokenFile, "token-file", "", "a `file` with the token, instead of ROSTER_TOKEN")
+	f.StringVar(&i.rejects, "rejects", "", "write rejected rows to this `file`, as CSV; without it they are printed to standard error")
+	f.BoolVar(&i.dryRun, "dry-run", false, "show what would change, and change nothing")
+	f.BoolVar(&i.json, "json", false, "print JSON Lines: the changes of a dry run, then the counts")
+	f.BoolVar(&i.disableAnyway, "disable-anyway", false, "disable who is absent, however many they are")
+	for _, name := range []string{"map", "url"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // there is no such flag
+		}
+	}
+	return cmd
+}
+
+// importCommand is one call of `roster import`.
+type importCommand struct {
+	mapping, url, tokenFile, rejects string
+	dryRun, json, disableAnyway      bool
+	getenv                           func(string) string
+}
+
+func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
+	out, say := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(i.mapping)
+	if err != nil {
+		return err
+	}
+	mapping, err := importer.ParseMapping(b, set.Type("User"))
+	if err != nil {
+		return fmt.Errorf("%s: %w", i.mapping, err)
+	}
+	token := i.getenv("ROSTER_TOKEN")
+	if i.tokenFile != "" {
+		b, err := os.ReadFile(i.tokenFile)
+		if err != nil {
+			return err
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	client, err := importer.NewClient(i.url, token)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return errors.Join(fmt.Errorf("%s is read more than once, and has to be a file", file), err)
+	}
+	run := &importer.Importer{Client: client, Mapping: mapping, File: f, DryRun: i.dryRun, DisableAnyway: i.disableAnyway}
+	switch strings.ToLower(filepath.Ext(file)) {
+	case ".csv":
+	case ".jsonl", ".ndjson":
+		run.JSONLines = true
+	default:
+		return fmt.Errorf("%s: expected a name that ends in .csv or .jsonl", file)
+	}
+	run.Reject = func(r importer.Reject) error {
+		_, err := fmt.Fprintf(say, "rejected: %s\n", rejectText(r))
+		return err
+	}
+	if i.rejects != "" {
+		// Who is rejected is a matter of the operator's alone.
+		rf, ferr := os.OpenFile(i.rejects, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if ferr != nil {
+			return ferr
+		}
+		w := csv.NewWriter(rf)
+		_ = w.Write([]string{"line", "column", "reason"}) // Flush tells of errors
+		defer func() { w.Flush(); err = errors.Join(err, w.Error(), rf.Close()) }()
+		run.Reject = func(r importer.Reject) error {
+			line := ""
+			if r.Line > 0 {
+				line = strconv.Itoa(r.Line)
+			}
+			return w.Write([]string{line, r.Column, r.Reason})
+		}
+	}
+	if i.dryRun {
+		run.Preview = func(c importer.Change) error { return i.show(out, c) }
+	}
+	if isTerminal(say) {
+		bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription("importing"), progressbar.OptionShowCount(),
+			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		defer func() { _ = bar.Clear() }() // nothing depends on what it shows
+		run.Progress = func(done, rows int) { bar.ChangeMax(rows); _ = bar.Set(done) }
+	}
+	if i.getenv("GOGC") == "" {
+		debug.SetGCPercent(100) // main's is for servers; here most is waiting
+	}
+	result, err := run.Run(cmd.Context())
+	if stop, ok := errors.AsType[*importer.StopError](err); ok {
+		return fmt.Errorf("%w; if that is right, say --disable-anyway", stop)
+	}
+	if err != nil {
+		return fmt.Errorf("%w; %d created, %d updated, %d disabled until then: run the import again for the rest", err, result.Created, result.Updated, result.Disabled)
+	}
+	if i.json {
+		err = json.NewEncoder(out).Encode(map[string]any{"result": result})
+	} else {
+		_, err = fmt.Fprintf(out, "%s%d rows: %d created, %d updated, %d unchanged, %d disabled, %d rejected\n", map[bool]string{true: "dry run: "}[i.dryRun],
+			result.Rows, result.Created, result.Updated, result.Unchanged, result.Disabled, result.Rejected)
+	}
+	if result.NotDisabled > 0 {
+		fmt.Fprintf(say, "%d users are not in the file, but none was disabled: a rejected row whose key cannot be read may be one of them.\n", result.NotDisabled)
+	}
+	if err == nil && result.Rejected > 0 {
+		err = fmt.Errorf("rejected: %d", result.Rejected)
+	}
+	return err
+}
+
+func rejectText(r importer.Reject) string {
+	s := r.Reason
+	if r.Column != "" {
+		s = fmt.Sprintf("column %q: %s", r.Column, s)
+	}
+	if r.Line == 0 {
+		return "a user who is not in the file: " + s
+	}
+	return fmt.Sprintf("line %d: %s", r.Line, s)
+}
+
+// show prints a change of a dry run.
+func (i *importCommand) show(out io.Writer, c importer.Change) error {
+	if i.json {
+		return json.NewEncoder(out).Encode(c)
+	}
+	at := ""
+	if c.Line > 0 {
+		at = fmt.Sprintf("line %d: ", c.Line)
+	}
+	if _, err := fmt.Fprintf(out, "%s%s %q\n", at, c.Action, c.Key); err != nil {
+		return err
+	}
+	for _, a := range c.Attributes {
+		now := shown(a.New)
+		if a.ManagerKey != "" {
+			now = fmt.Sprintf("whoever will be %q", a.ManagerKey)
+		}
+		if c.Action == "update" {
+			now = shown(a.Old) + " → " + now
+		}
+		if _, err := fmt.Fprintf(out, "    %s: %s\n", a.Path, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shown quotes what could do things to a terminal.
+func shown(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "nothing"
+	case string:
+		return strconv.Quote(v)
+	}
+	return fmt.Sprint(v)
+}

@@ -1,0 +1,92 @@
+package api_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/importer"
+	"github.com/roster-id/roster/schemas"
+)
+
+const hrMapping = `match: userName
+attributes:
+  - {column: login, to: userName}
+  - {column: title, to: title}
+  - {column: boss, to: manager}
+absent: {do: disable, stopAbove: 50}
+`
+
+// TestImportedFile brings a file of an HR system in. A file can do no more than its client
+// may: it disables and changes no administrator.
+func TestImportedFile(t *testing.T) {
+	shows(t, "A10")
+	onStores(t, func(t *testing.T, w *world) {
+		w.person(t, "root", auth.GlobalAdministrator)
+		w.pushed(t, w.Token, "gone")
+		set, err := schemas.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mapping, err := importer.ParseMapping([]byte(hrMapping), set.Type("User"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := importer.NewClient(w.URL, w.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := func(file string, dry, anyway bool) (importer.Result, []importer.Reject, error) {
+			var rejects []importer.Reject
+			i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, DisableAnyway: anyway}
+			i.Reject = func(r importer.Reject) error { rejects = append(rejects, r); return nil }
+			result, err := i.Run(t.Context())
+			return result, rejects, err
+		}
+		const file = "login,title,boss\nana,Lead,bo\nbo,Nurse,ana\nroot,Clerk,\nbad,,nobody\n"
+		active := func() []string {
+			r := w.Do(t, "GET", "/Users?filter=active%20ne%20false&sortBy=userName&attributes=userName", "", "Authorization", "Bearer "+w.Token)
+			var page struct{ Resources []struct{ UserName string } }
+			if err := json.Unmarshal([]byte(r.Body), &page); err != nil || r.Status != 200 {
+				t.Fatalf("%d %s", r.Status, r.Body)
+			}
+			names := []string{}
+			for _, u := range page.Resources {
+				names = append(names, u.UserName)
+			}
+			return names
+		}
+		result, _, err := run(file, true, false)
+		if want := (importer.Result{Rows: 4, Created: 2, Updated: 1, Disabled: 1, Rejected: 1, DryRun: true}); err != nil || result != want {
+			t.Errorf("a dry run: %+v, %v; want %+v", result, err, want)
+		}
+		if d := cmp.Diff([]string{"gone", "root"}, active()); d != "" {
+			t.Errorf("active after a dry run (-want +got):\n%s", d)
+		}
+		result, rejects, err := run(file, false, false)
+		if want := (importer.Result{Rows: 4, Created: 2, Disabled: 1, Rejected: 2}); err != nil || result != want {
+			t.Errorf("the import: %+v, %v; want %+v\n%+v", result, err, want, rejects)
+		}
+		if len(rejects) == 2 && (rejects[0] != importer.Reject{Line: 5, Column: "boss", Reason: "neither the file nor the server has the manager"} ||
+			rejects[1].Line != 4 || !strings.HasPrefix(rejects[1].Reason, "403")) {
+			t.Errorf("rejects: %+v", rejects)
+		}
+		if d := cmp.Diff([]string{"ana", "bo", "root"}, active()); d != "" {
+			t.Errorf("active (-want +got):\n%s", d)
+		}
+		// Nobody but the administrator would be left.
+		if result, _, err := run("login,title,boss\nnew,,\n", false, false); err == nil || result.Created != 0 {
+			t.Errorf("a file without anybody: %+v, %v; want a stop", result, err)
+		}
+		_, rejects, err = run("login,title,boss\nnew,,\n", false, true)
+		if err != nil || len(rejects) != 1 || rejects[0].Line != 0 {
+			t.Errorf("a file without anybody, all the same: %+v, %v; want the administrator to stay", rejects, err)
+		}
+		if d := cmp.Diff([]string{"new", "root"}, active()); d != "" {
+			t.Errorf("active at the end (-want +got):\n%s", d)
+		}
+	})
+}
