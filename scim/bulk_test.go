@@ -98,7 +98,7 @@ func TestBulkLimits(t *testing.T) {
 	}
 	for size, want := range map[int]int{config.Bulk.MaxPayloadSize: 200, config.Bulk.MaxPayloadSize + 1: 413} {
 		text := fmt.Sprintf(`{"schemas":[%q],"Operations":[]}`, scim.BulkRequestURI)
-		if r := s.Do(t, "POST", "/Bulk", text+strings.Repeat(" ", size-len(text))); r.Status != want || want == 413 && !strings.Contains(string(r.Body), strconv.Itoa(config.Bulk.MaxPayloadSize)) {
+		if r := s.Do(t, "POST", "/Bulk", text+strings.Repeat(" ", size-len(text))); r.Status != want || want == 413 && !strings.Contains(r.Body, strconv.Itoa(config.Bulk.MaxPayloadSize)) {
 			t.Errorf("%d bytes: %d %s, want %d with the limit", size, r.Status, r.Body, want)
 		}
 	}

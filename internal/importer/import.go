@@ -423,11 +423,11 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 	}
 	err := i.rows(ctx, func(r row) error {
 		if r.err != nil {
-			return nil
+			return nil //nolint:nilerr // it was rejected when it was checked
 		}
 		values, _, err := i.Mapping.values(r)
 		if err != nil {
-			return nil // it was rejected when it was checked
+			return nil //nolint:nilerr // so was this
 		}
 		i.mu.Lock()
 		e := i.entries[i.Mapping.keyOf(values)]

@@ -308,9 +308,7 @@ func (f *field) convert(s string) (any, error) {
 			s = t.Format(time.RFC3339)
 		}
 	}
-	var v any = s
-	switch f.attr.Type {
-	case schemas.Boolean:
+	if f.attr.Type == schemas.Boolean {
 		switch w := schemas.Fold(strings.TrimSpace(s)); {
 		case slices.Contains(f.yes, w):
 			return true, nil
@@ -322,10 +320,12 @@ func (f *field) convert(s string) (any, error) {
 	if f.isManager() {
 		return s, nil // the key of another row
 	}
-	if v, err := f.attr.Bind(v, schemas.Lenient); err != nil {
+	bound, err := f.attr.Bind(s, schemas.Lenient)
+	if err != nil {
 		return nil, errors.New("the value does not fit the attribute")
-	} else if v != nil {
-		return v, nil
 	}
-	return v, nil
+	if bound == nil {
+		return s, nil
+	}
+	return bound, nil
 }
