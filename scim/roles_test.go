@@ -594,8 +594,8 @@ func TestLastAdministrator(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for round := range rounds {
-				lastAdministrator(t, open, round)
+			for round := range rounds { // each closes its store before the next one opens another
+				t.Run(strconv.Itoa(round), func(t *testing.T) { lastAdministrator(t, open, round) })
 			}
 		})
 	}
@@ -695,6 +695,7 @@ func TestLastAdministratorEnds(t *testing.T) {
 }
 
 func lastAdministrator(t *testing.T, open func(testing.TB) storage.Store, round int) {
+	t.Helper()
 	w := newWorld(t, open(t))
 	// Four who are usable: two by themselves, one by a group, one by a group within.
 	for _, name := range []string{"pam", "quin"} {
