@@ -1015,8 +1015,7 @@ func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name
 }
 
 func equals(t *schemas.ResourceType, path, value string) filter.Compare {
-	attr := t.Lookup(path)
-	return filter.Compare{Attr: attr, Op: filter.Equal, Value: attr.Key(value), Text: value}
+	return filter.EqualTo(t.Lookup(path), value)
 }
 
 func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, users *schemas.ResourceType, f filter.Expr) (list []account, err error) {

@@ -386,12 +386,9 @@ func (p *Provider) taken(ctx context.Context, by auth.Principal, t *schemas.Reso
 // holder returns the id of whoever has a value, as an address to sign in by too where attr
 // is userName, or "".
 func (p *Provider) holder(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, attr *schemas.Attribute, value string) (string, error) {
-	equal := func(a *schemas.Attribute, v string) filter.Expr {
-		return filter.Compare{Attr: a, Op: filter.Equal, Value: a.Key(v), Text: v}
-	}
-	looks := []filter.Expr{equal(attr, value)}
+	looks := []filter.Expr{filter.EqualTo(attr, value)}
 	if by := t.Lookup(signInBy); by != nil && attr.Path == "userName" {
-		looks = append(looks, filter.And{equal(t.Lookup("emails.value"), value), equal(by, schemas.SignInByEmail)})
+		looks = append(looks, filter.And{filter.EqualTo(t.Lookup("emails.value"), value), filter.EqualTo(by, schemas.SignInByEmail)})
 	}
 	for _, look := range looks {
 		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: t.Name, Filter: look, StartIndex: 1, Count: 1})
@@ -650,7 +647,7 @@ func (p *Provider) acceptedAs(ctx context.Context, tenant storage.TenantID, t *s
 	}
 	of := p.Schemas.Type(invitationType).Lookup("user.value")
 	page, err := p.Store.Query(ctx, tenant, storage.Query{Type: invitationType, StartIndex: 1, Count: MaxCount,
-		Filter: filter.Compare{Attr: of, Op: filter.Equal, Value: of.Key(user), Text: user}})
+		Filter: filter.EqualTo(of, user)})
 	if err != nil {
 		return nil, err
 	}

@@ -181,8 +181,7 @@ func (p *Provider) nameInvited(ctx context.Context, tenant storage.TenantID, att
 func (p *Provider) hasNoAccount(ctx context.Context, tenant storage.TenantID, email, userName string) error {
 	users := p.Schemas.Type(auth.PrincipalUser)
 	equal := func(path, value string) filter.Expr {
-		a := users.Lookup(path)
-		return filter.Compare{Attr: a, Op: filter.Equal, Value: a.Key(value), Text: value}
+		return filter.EqualTo(users.Lookup(path), value)
 	}
 	for _, look := range []struct {
 		name string
@@ -597,7 +596,7 @@ func statusAt(e filter.Expr, t *schemas.ResourceType, now time.Time) filter.Expr
 			return e
 		}
 		over := filter.And{
-			filter.Compare{Attr: e.Attr, Op: filter.Equal, Value: e.Attr.Key(statusPending), Text: statusPending},
+			filter.EqualTo(e.Attr, statusPending),
 			filter.Compare{Attr: t.Top("expires"), Op: filter.LessOrEqual, Value: now, Text: timeText(now)},
 		}
 		rest := filter.And{filter.Not{Expr: over}, e}

@@ -130,8 +130,7 @@ func storedFilter(e filter.Expr, shown, t *schemas.ResourceType) filter.Expr {
 
 // forOkta narrows a query for roles to what Okta can choose from.
 func forOkta(t *schemas.ResourceType, f filter.Expr) filter.Expr {
-	kind := t.Lookup(schemas.RosterRoleURI + ":kind")
-	business := filter.Compare{Attr: kind, Op: filter.Equal, Value: kind.Key("business"), Text: "business"}
+	business := filter.EqualTo(t.Lookup(schemas.RosterRoleURI+":kind"), "business")
 	if f == nil {
 		return business
 	}

@@ -136,7 +136,7 @@ func (p *Provider) leaving(ctx context.Context, tenant storage.TenantID, user st
 	}
 	of := a.t.Lookup(managerPath)
 	page, err := p.Store.Query(ctx, tenant, storage.Query{Type: auth.PrincipalUser, StartIndex: 1, Count: MaxReports,
-		Filter: filter.Compare{Attr: of, Op: filter.Equal, Value: of.Key(user), Text: user}})
+		Filter: filter.EqualTo(of, user)})
 	if err != nil {
 		return a, err
 	}

@@ -24,9 +24,8 @@ func (p *Provider) word(ctx context.Context, tenant storage.TenantID, typ, text 
 	if ours(text) { // no value looks like this
 		return p.Store.Get(ctx, tenant, typ, text)
 	}
-	value := t.Top("value")
 	page, err := p.Store.Query(ctx, tenant, storage.Query{
-		Type: typ, Filter: filter.Compare{Attr: value, Op: filter.Equal, Value: value.Key(text), Text: text}, StartIndex: 1, Count: 1,
+		Type: typ, Filter: filter.EqualTo(t.Top("value"), text), StartIndex: 1, Count: 1,
 	})
 	if err != nil {
 		return nil, err

@@ -73,6 +73,11 @@ type Compare struct {
 	Text string
 }
 
+// EqualTo is "attr eq text", of an attribute whose values are strings.
+func EqualTo(attr *schemas.Attribute, text string) Compare {
+	return Compare{Attr: attr, Op: Equal, Value: attr.Key(text), Text: text}
+}
+
 // Equal reports whether p and q are the same, for go-cmp. Whether they are inside
 // brackets is their ValuePath's to say.
 func (p Present) Equal(q Present) bool { return p.Attr == q.Attr }
