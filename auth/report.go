@@ -63,29 +63,7 @@ func (r Reports) Holders(ctx context.Context, tenant storage.TenantID, role stri
 // walk calls fn for all resources of a type, in the order of ids and in portions, which
 // are valid for the call.
 func (r Reports) walk(ctx context.Context, tenant storage.TenantID, typ string, fn func([]*storage.Resource) error) error {
-	q := storage.Query{Type: typ, Walk: true, StartIndex: 1, Count: reportPage}
-	for {
-		page, err := r.Store.Query(ctx, tenant, q)
-		if err != nil {
-			return err
-		}
-		for {
-			part, err := page.Next(ctx)
-			if err != nil {
-				return err
-			}
-			if len(part) == 0 {
-				break
-			}
-			if err := fn(part); err != nil {
-				return err
-			}
-		}
-		if page.Last == nil {
-			return nil
-		}
-		q.After = page.Last
-	}
+	return storage.Walk(ctx, r.Store, tenant, storage.Query{Type: typ, StartIndex: 1, Count: reportPage}, fn)
 }
 
 // holders is a page of role assignments being told.

@@ -1023,18 +1023,16 @@ func (a *Authenticator) query(ctx context.Context, tenant storage.TenantID, user
 	if err != nil {
 		return nil, fmt.Errorf("find a user: %w", err)
 	}
-	for {
-		part, err := page.Next(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("find a user: %w", err)
-		}
-		if len(part) == 0 {
-			return list, nil
-		}
+	err = page.Each(ctx, func(part []*storage.Resource) error {
 		for _, r := range part {
 			list = append(list, parseAccount(r))
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find a user: %w", err)
 	}
+	return list, nil
 }
 
 // Decoys stand in for accounts that do not exist: attempts are counted on them just

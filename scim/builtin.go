@@ -1,7 +1,6 @@
 package scim
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -81,9 +80,7 @@ func (p *Provider) walkRoles(ctx context.Context, by auth.Principal, t *schemas.
 			if len(list) > count || after != nil && !behind(t, q, r, after) {
 				continue
 			}
-			own := *r
-			own.Doc = bytes.Clone(r.Doc)
-			list = append(list, &own)
+			list = append(list, r.Clone())
 		}
 	}
 	total := all.TotalResults

@@ -449,29 +449,7 @@ func (c *redefinition) check() error {
 
 // each calls fn with portions of the resources of a type.
 func (c *redefinition) each(name string, fn func([]*storage.Resource) error) error {
-	q := storage.Query{Type: name, Walk: true, Count: MaxCount}
-	for {
-		page, err := c.p.Store.Query(c.ctx, c.by.Tenant, q)
-		if err != nil {
-			return err
-		}
-		for {
-			list, err := page.Next(c.ctx)
-			if err != nil {
-				return err
-			}
-			if len(list) == 0 {
-				break
-			}
-			if err := fn(list); err != nil {
-				return err
-			}
-		}
-		if page.Last == nil {
-			return nil
-		}
-		q.After = page.Last
-	}
+	return storage.Walk(c.ctx, c.p.Store, c.by.Tenant, storage.Query{Type: name, Count: MaxCount}, fn)
 }
 
 // misfit says why a resource does not fit, or nothing. taken are the unique values of

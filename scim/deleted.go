@@ -391,16 +391,12 @@ func (p *Provider) holder(ctx context.Context, tenant storage.TenantID, t *schem
 		looks = append(looks, filter.And{filter.EqualTo(t.Lookup("emails.value"), value), filter.EqualTo(by, schemas.SignInByEmail)})
 	}
 	for _, look := range looks {
-		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: t.Name, Filter: look, StartIndex: 1, Count: 1})
-		if err != nil {
-			return "", err
+		r, err := p.first(ctx, tenant, t.Name, look)
+		if err == nil {
+			return r.ID, nil
 		}
-		list, err := page.Next(ctx)
-		if err != nil {
+		if !errors.Is(err, storage.ErrNotFound) {
 			return "", err
-		}
-		if len(list) > 0 {
-			return strings.Clone(list[0].ID), nil
 		}
 	}
 	return "", nil
@@ -651,15 +647,13 @@ func (p *Provider) acceptedAs(ctx context.Context, tenant storage.TenantID, t *s
 	if err != nil {
 		return nil, err
 	}
-	for {
-		portion, err := page.Next(ctx)
-		if err != nil || len(portion) == 0 {
-			return ids, err
-		}
+	err = page.Each(ctx, func(portion []*storage.Resource) error {
 		for _, r := range portion {
 			ids = append(ids, r.ID)
 		}
-	}
+		return nil
+	})
+	return ids, err
 }
 
 // purgeInvitations removes invitations for good that are not even deleted.

@@ -1,7 +1,6 @@
 package scim
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -140,24 +139,20 @@ func (p *Provider) leaving(ctx context.Context, tenant storage.TenantID, user st
 	if err != nil {
 		return a, err
 	}
-	for {
-		portion, err := page.Next(ctx)
-		if err != nil || len(portion) == 0 {
-			return a, err
-		}
+	err = page.Each(ctx, func(portion []*storage.Resource) error {
 		for _, r := range portion {
 			if r.ID == user {
 				continue // who comes back with it
 			}
-			own := *r
-			own.Doc = bytes.Clone(r.Doc) // the page uses it again
-			u, err := a.next(p, tenant, &own, p.now())
+			u, err := a.next(p, tenant, r.Clone(), p.now())
 			if err != nil {
-				return a, err
+				return err
 			}
 			a.users = append(a.users, u)
 		}
-	}
+		return nil
+	})
+	return a, err
 }
 
 // left clears what was not in the write that deleted a user: the reports beyond

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -24,9 +23,13 @@ func (p *Provider) word(ctx context.Context, tenant storage.TenantID, typ, text 
 	if ours(text) { // no value looks like this
 		return p.Store.Get(ctx, tenant, typ, text)
 	}
-	page, err := p.Store.Query(ctx, tenant, storage.Query{
-		Type: typ, Filter: filter.EqualTo(t.Top("value"), text), StartIndex: 1, Count: 1,
-	})
+	return p.first(ctx, tenant, typ, filter.EqualTo(t.Top("value"), text))
+}
+
+// first returns the first resource of a type that a filter selects, or
+// storage.ErrNotFound.
+func (p *Provider) first(ctx context.Context, tenant storage.TenantID, typ string, f filter.Expr) (*storage.Resource, error) {
+	page, err := p.Store.Query(ctx, tenant, storage.Query{Type: typ, Filter: f, StartIndex: 1, Count: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -37,9 +40,7 @@ func (p *Provider) word(ctx context.Context, tenant storage.TenantID, typ, text 
 	if err != nil {
 		return nil, err
 	}
-	r := *list[0] // which is valid until the page is asked for more
-	r.ID, r.Doc = strings.Clone(r.ID), slices.Clone(r.Doc)
-	return &r, nil
+	return list[0].Clone(), nil
 }
 
 // wellWorded refuses a user who gets a role or an entitlement that the tenant does not

@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"bytes"
 	"context"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -68,6 +70,14 @@ type Query struct {
 	After *Mark
 }
 
+// Clone returns a copy of a resource that is valid longer than the portion it came in
+// (Page.Next). It shares nothing that changes.
+func (r *Resource) Clone() *Resource {
+	c := *r
+	c.ID, c.Doc = strings.Clone(r.ID), bytes.Clone(r.Doc)
+	return &c
+}
+
 // Mark is a place in the order of a Query. It is good for the store and the query
 // that it comes from.
 type Mark struct {
@@ -97,3 +107,34 @@ func NewPage(total int, next func(context.Context) ([]*Resource, error)) *Page {
 // Next returns the next resources of the page, or none when there are no more.
 // They are valid until the following call.
 func (p *Page) Next(ctx context.Context) ([]*Resource, error) { return p.next(ctx) }
+
+// Each calls fn for the portions of the page. Their resources are valid for the call.
+func (p *Page) Each(ctx context.Context, fn func([]*Resource) error) error {
+	for {
+		portion, err := p.next(ctx)
+		if err != nil || len(portion) == 0 {
+			return err
+		}
+		if err := fn(portion); err != nil {
+			return err
+		}
+	}
+}
+
+// Walk calls fn for all resources that a query selects, in portions, which are valid for
+// the call. It reads pages of q.Count, and holds no reader of the store for longer than one.
+func Walk(ctx context.Context, store Resources, tenant TenantID, q Query, fn func([]*Resource) error) error {
+	for q.Walk = true; ; {
+		page, err := store.Query(ctx, tenant, q)
+		if err != nil {
+			return err
+		}
+		if err := page.Each(ctx, fn); err != nil {
+			return err
+		}
+		if page.Last == nil {
+			return nil
+		}
+		q.After = page.Last
+	}
+}

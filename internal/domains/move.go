@@ -225,15 +225,12 @@ func (k *Keeper) each(ctx context.Context, tenant storage.TenantID, domain strin
 	if err != nil {
 		return err
 	}
-	for {
-		list, err := page.Next(ctx)
-		if err != nil || len(list) == 0 {
-			return err
-		}
+	return page.Each(ctx, func(list []*storage.Resource) error {
 		for _, r := range list {
 			fn(r)
 		}
-	}
+		return nil
+	})
 }
 
 func userName(r *storage.Resource) string {
@@ -509,17 +506,14 @@ func (k *Keeper) work(ctx context.Context, by auth.Principal, m *Move, s *step) 
 	// They are read whole before any is written: a page holds a reader.
 	var ids []string
 	var names []string
-	for {
-		list, err := page.Next(ctx)
-		if err != nil {
-			return err
-		}
-		if len(list) == 0 {
-			break
-		}
+	err = page.Each(ctx, func(list []*storage.Resource) error {
 		for _, r := range list {
 			ids, names = append(ids, r.ID), append(names, userName(r))
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for i, id := range ids {
 		if k.now().After(deadline) {

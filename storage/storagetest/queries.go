@@ -291,7 +291,7 @@ func changingPage(t *testing.T, d *directory) {
 			if r.ID <= last {
 				t.Fatalf("%s comes after %s", r.ID, last)
 			}
-			r := keep(r)
+			r := r.Clone()
 			seen[r.ID], last = r, r.ID
 		}
 	}

@@ -1,7 +1,6 @@
 package storagetest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -320,23 +319,13 @@ func collect(ctx context.Context, s storage.Store, tenant storage.TenantID, q st
 }
 
 func readAll(ctx context.Context, p *storage.Page) (list []*storage.Resource, err error) {
-	for {
-		portion, err := p.Next(ctx)
-		if err != nil || len(portion) == 0 {
-			return list, err
-		}
+	err = p.Each(ctx, func(portion []*storage.Resource) error {
 		for _, r := range portion {
-			list = append(list, keep(r))
+			list = append(list, r.Clone())
 		}
-	}
-}
-
-// keep copies a resource of a page, which is valid until the following portion
-// is read.
-func keep(r *storage.Resource) *storage.Resource {
-	c := *r
-	c.ID, c.Doc = strings.Clone(r.ID), bytes.Clone(r.Doc)
-	return &c
+		return nil
+	})
+	return list, err
 }
 
 // page is query for what must succeed; it returns the ids.
