@@ -83,13 +83,7 @@ func (p *Provider) Definitions(ctx context.Context, by auth.Principal) ([]*stora
 	if err != nil {
 		return nil, err
 	}
-	list := make([]*storage.Definition, len(items))
-	for i, item := range items {
-		if list[i], err = storage.ReadDefinition(item); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
+	return storage.ReadDefinitions(items)
 }
 
 // Definition returns the definition of the schema with a URN, or storage.ErrNotFound.
@@ -146,11 +140,11 @@ func (p *Provider) defined(tx storage.Tx) (list []schemas.CustomSchema, items []
 	if items, err = tx.Items(storage.SchemaKind, ""); err != nil {
 		return nil, nil, err
 	}
-	for _, i := range items {
-		d, err := storage.ReadDefinition(i)
-		if err != nil {
-			return nil, nil, err
-		}
+	definitions, err := storage.ReadDefinitions(items)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range definitions {
 		list = append(list, d.CustomSchema)
 	}
 	return list, items, nil
@@ -158,15 +152,7 @@ func (p *Provider) defined(tx storage.Tx) (list []schemas.CustomSchema, items []
 
 // goTogether checks definitions as they will be read: in the order of their keys.
 func (p *Provider) goTogether(list []schemas.CustomSchema) error {
-	slices.SortFunc(list, func(a, b schemas.CustomSchema) int {
-		switch x, y := a.Key(), b.Key(); {
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(list, func(a, b schemas.CustomSchema) int { return strings.Compare(a.Key(), b.Key()) })
 	_, err := p.Schemas.With(list)
 	return err
 }

@@ -57,6 +57,18 @@ func ReadDefinition(i *Item) (*Definition, error) {
 	return &d, nil
 }
 
+// ReadDefinitions returns the definitions that items hold.
+func ReadDefinitions(items []*Item) ([]*Definition, error) {
+	list := make([]*Definition, len(items))
+	for i, item := range items {
+		var err error
+		if list[i], err = ReadDefinition(item); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 // How old an Edition may be: up to editionFresh it is taken as it is, and up to
 // editionStale it is while the next one is asked for.
 const (
@@ -181,19 +193,17 @@ func (c *Catalogue) edition(known *Edition, list []*Item, now time.Time) (*Editi
 		again.asked = now
 		return &again, nil
 	}
+	var err error
+	if next.Definitions, err = ReadDefinitions(list); err != nil {
+		return nil, err
+	}
 	live := make([]schemas.CustomSchema, 0, len(list))
-	for _, i := range list {
-		d, err := ReadDefinition(i)
-		if err != nil {
-			return nil, err
-		}
-		next.Definitions = append(next.Definitions, d)
+	for _, d := range next.Definitions {
 		live = append(live, d.CustomSchema)
 		if d.State != Settled {
 			next.changing = append(next.changing, d)
 		}
 	}
-	var err error
 	if next.Set, err = c.builtIn.With(live); err != nil {
 		return nil, fmt.Errorf("the schemas of the tenant do not go together: %v", err) //nolint:errorlint // it is no fault of the request
 	}
