@@ -19,8 +19,12 @@ import (
 	"github.com/roster-id/roster/schemas"
 )
 
-// atOnce is how many requests are under way at a time.
-const atOnce = 4
+const (
+	// atOnce is how many requests are under way at a time.
+	atOnce = 4
+	// batchLength is how many operations one has, where the server takes as many.
+	batchLength = 250
+)
 
 // Importer brings a file into a server.
 type Importer struct {
@@ -247,7 +251,7 @@ func (i *Importer) managerKey(values []any) string {
 	if m.manager == nil {
 		return ""
 	}
-	s, _ := values[slices.Index(m.fields, m.manager)].(string)
+	s, _ := values[m.manager.at].(string)
 	return m.key.attr.UniqueKey(s)
 }
 
@@ -399,7 +403,7 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 	var updates []func() (*operation, error)
 	add := func(op *operation) {
 		n := len(op.Data) + 256
-		if len(batch) >= min(i.maxOps, 250) || size+n > i.maxSize-1024 {
+		if len(batch) >= min(i.maxOps, batchLength) || size+n > i.maxSize-1024 {
 			flush()
 		}
 		batch, size = append(batch, op), size+n
@@ -476,7 +480,7 @@ func (i *Importer) done(op *operation, send func(*operation)) error {
 func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []any) (*operation, func() (*operation, error), error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	key, _ := values[slices.Index(i.Mapping.fields, i.Mapping.key)].(string)
+	key, _ := values[i.Mapping.key.at].(string)
 	if e.flags&ambiguous != 0 {
 		e.flags |= rejected
 		return nil, nil, i.reject(r.line, i.Mapping.key.column, "several users have this key")
@@ -484,7 +488,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 	change := &Change{Line: r.line, Key: key, ID: e.id}
 	boss := ""
 	if k := i.managerKey(values); k != "" {
-		at, n := i.entries[k], slices.Index(i.Mapping.fields, i.Mapping.manager)
+		at, n := i.entries[k], i.Mapping.manager.at
 		why := ""
 		switch {
 		case at.flags&ambiguous != 0:
@@ -540,7 +544,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 	if e.flags&created != 0 {
 		// Its manager is all that was left out.
 		path := i.Mapping.manager.path
-		data, err := json.Marshal(patchOf([]any{patchOp{"replace", path, values[slices.Index(i.Mapping.fields, i.Mapping.manager)]}}))
+		data, err := json.Marshal(patchOf([]any{patchOp{"replace", path, values[i.Mapping.manager.at]}}))
 		return &operation{Method: http.MethodPatch, Path: "/Users/" + e.id, Data: data, change: change, entry: e}, nil, err
 	}
 	return nil, func() (*operation, error) {
@@ -721,7 +725,7 @@ func (i *Importer) disable(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(keys, min(i.maxOps, 250)) {
+	for chunk := range slices.Chunk(keys, min(i.maxOps, batchLength)) {
 		var ops []*operation
 		for _, k := range chunk {
 			e := i.entries[k]

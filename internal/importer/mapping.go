@@ -37,6 +37,7 @@ type Mapping struct {
 
 // field is an attribute with where its value comes from.
 type field struct {
+	at      int    // its place among the fields of the mapping, and of its value among the values of a row
 	path    string // of the attribute, as it is written in the mapping
 	attr    *schemas.Attribute
 	element string // the type of the element, of a multi-valued attribute
@@ -160,6 +161,7 @@ func ParseMapping(b []byte, user *schemas.ResourceType) (*Mapping, error) {
 		if f.isManager() {
 			m.manager = f
 		}
+		f.at = len(m.fields)
 		m.fields = append(m.fields, f)
 	}
 	switch m.key = m.field(in.Match.s); {
@@ -193,8 +195,6 @@ func (f *field) isManager() bool {
 
 var elementPath = regexp.MustCompile(`^([A-Za-z]+)\[type eq "([^"\\]+)"\]\.([A-Za-z]+)$`)
 
-const enterprise = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:"
-
 func (a *fieldFile) field(user *schemas.ResourceType) (*field, error) {
 	wrong := func(t text, format string, args ...any) (*field, error) {
 		line := a.line
@@ -213,7 +213,7 @@ func (a *fieldFile) field(user *schemas.ResourceType) (*field, error) {
 			return wrong(a.To, "%s is no attribute of the elements of a user's attribute", f.path)
 		}
 	} else if f.attr = user.Lookup(a.To.s); f.attr == nil {
-		if f.attr = user.Lookup(enterprise + a.To.s); f.attr == nil {
+		if f.attr = user.Lookup(schemas.EnterpriseUserURI + ":" + a.To.s); f.attr == nil {
 			return wrong(a.To, "users have no attribute %q", f.path)
 		}
 	}
@@ -249,10 +249,9 @@ func (a *fieldFile) field(user *schemas.ResourceType) (*field, error) {
 		f.do = append(f.do, t.s)
 	}
 	if a.Date.set {
-		if v := time.Date(2001, 12, 31, 0, 0, 0, 0, time.UTC); true {
-			if back, err := time.Parse(f.date, v.Format(f.date)); err != nil || !back.Equal(v) {
-				return wrong(a.Date, "date: write how the 2nd of January 2006 looks in the file, like 02.01.2006")
-			}
+		v := time.Date(2001, 12, 31, 0, 0, 0, 0, time.UTC)
+		if back, err := time.Parse(f.date, v.Format(f.date)); err != nil || !back.Equal(v) {
+			return wrong(a.Date, "date: write how the 2nd of January 2006 looks in the file, like 02.01.2006")
 		}
 	}
 	f.yes, f.no = words(a.True, "true"), words(a.False, "false")

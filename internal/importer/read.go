@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -277,6 +276,6 @@ func (m *Mapping) values(r row) ([]any, string, error) {
 
 // keyOf returns the key in values, in the form in which keys are compared.
 func (m *Mapping) keyOf(values []any) string {
-	s, _ := values[slices.Index(m.fields, m.key)].(string)
+	s, _ := values[m.key.at].(string)
 	return m.key.attr.UniqueKey(s)
 }
