@@ -173,9 +173,14 @@ func (a *Async) put(tx storage.ItemWriter, prev *storage.Item, txn string, r asy
 	if r.Done.IsZero() {
 		next.Keys, next.Expires = []string{waitingKey, waitingOf(r.Client)}, r.Accepted.Add(keptWaiting)
 	} else {
-		next.Expires = r.Done.Add(cmp.Or(a.Lifetime, DefaultResultLifetime))
+		next.Expires = a.readableUntil(r)
 	}
 	return tx.PutItem(prev, next)
+}
+
+// readableUntil is until when the result of a request that is done can be read.
+func (a *Async) readableUntil(r asyncRecord) time.Time {
+	return r.Done.Add(cmp.Or(a.Lifetime, DefaultResultLifetime))
 }
 
 // held returns a request that the holder of a lease carries out, or errTaken.
@@ -539,8 +544,7 @@ func (a *Async) finish(tx storage.Tx, p asyncPlace, held string, result []byte) 
 		}
 	}
 	r.Done, r.Lease = a.now(), ""
-	expires := r.Done.Add(cmp.Or(a.Lifetime, DefaultResultLifetime))
-	if err := tx.PutItem(nil, &storage.Item{Kind: resultKind, ID: p.txn, Expires: expires, Data: result}); err != nil {
+	if err := tx.PutItem(nil, &storage.Item{Kind: resultKind, ID: p.txn, Expires: a.readableUntil(r), Data: result}); err != nil {
 		return err
 	}
 	if err := a.put(tx, i, p.txn, r); err != nil {

@@ -296,7 +296,6 @@ func (t *tx) loadItem(i *storage.Item) error {
 	return t.guess()
 }
 
-// dumpItems leaves out the mark of a load, too: it does not say when it expires.
 func (s *Store) dumpSchemas(ctx context.Context, tenant string, give func(storage.Record) error) error {
 	return s.dumpItemsIf(ctx, true, tenant, give)
 }
@@ -305,7 +304,8 @@ func (s *Store) dumpItems(ctx context.Context, tenant string, give func(storage.
 	return s.dumpItemsIf(ctx, false, tenant, give)
 }
 
-// dumpItemsIf dumps the items that hold what the tenant defines, or the others.
+// dumpItemsIf dumps the items that hold what the tenant defines, or the others. It leaves
+// out the mark of a load, too, which does not say when it expires.
 func (s *Store) dumpItemsIf(ctx context.Context, defines bool, tenant string, give func(storage.Record) error) error {
 	return s.each(ctx, items, append(wholeOf(tenant), bson.E{Key: fExpires, Value: int64(0)}), func(raw bson.Raw) error {
 		if (text(raw, fType) == storage.SchemaKind) != defines {
