@@ -10,7 +10,7 @@ FUZZTIME ?= 30s
 RACE     := -race -gcflags='modernc.org/sqlite/lib=-race=false' -gcflags='modernc.org/libc/...=-race=false'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fuzz bench kill nodes timing mutants sequences model suite opinion conformance clean
+.PHONY: help run build test lint fuzz bench kill nodes timing mutants sequences model imports suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ sequences: ## 10,000 random sequences of a client that tries to become an admini
 
 model: ## 10,000 random sequences of 50 requests on each store, against a model of users, groups, roles and memberships
 	ROSTER_TEST_MODEL=10000 $(GO) test -count=1 -timeout 120m -run 'TestModel$$' -v ./scim
+
+imports: ## what an import of 100,000 rows takes, beside creating as many users through Bulk
+	ROSTER_TEST_IMPORT=100000 $(GO) test -count=1 -timeout 30m -run TestImportTime -v ./cmd/roster
 
 timing: ## does the time that a refused sign-in takes tell why? 2,000 of each kind; the machine should have nothing else to do
 	ROSTER_TEST_TIMING=2000 $(GO) test -count=1 -timeout 120m -run TestTimingOfRefusals -v ./auth

@@ -35,6 +35,26 @@ func TestLoadKilled(t *testing.T) {
 	})
 }
 
+// runAndKill runs a command and kills it before its end, or after: lived is for how long
+// the one before had, and this one gets longer, so that it comes to an end on a slow
+// machine too.
+func runAndKill(t *testing.T, cmd *exec.Cmd, lived *time.Duration) error {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	*lived += *lived/4 + time.Duration(rand.Int64N(int64(60*time.Millisecond)))
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(*lived):
+		_ = cmd.Process.Kill() // it may have ended
+		return <-ended
+	}
+}
+
 func loadKilled(t *testing.T, file, to string) {
 	want := recordsOf(t, file)
 	slices.SortFunc(want, bytes.Compare)
@@ -44,20 +64,7 @@ func loadKilled(t *testing.T, file, to string) {
 		cmd := exec.Command("roster", "load", "--in", file, "--store", to)
 		var say bytes.Buffer
 		cmd.Env, cmd.Stderr = cleanEnv(), &say
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
-		// Longer each time, so that it comes to an end on a slow machine too.
-		lived += lived/4 + time.Duration(rand.Int64N(int64(60*time.Millisecond)))
-		var err error
-		select {
-		case err = <-ended:
-		case <-time.After(lived):
-			_ = cmd.Process.Kill() // it may have ended
-			err = <-ended
-		}
+		err := runAndKill(t, cmd, &lived)
 		// One that was killed between its last commit and its end was complete; what
 		// the store holds then is compared below.
 		if err == nil || kills > 0 && bytes.Contains(say.Bytes(), []byte("is not empty")) {

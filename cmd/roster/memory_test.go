@@ -24,7 +24,7 @@ import (
 // again, and the server says meanwhile that it is well.
 func TestMemoryOfSignIns(t *testing.T) {
 	if testing.Short() {
-		t.Skip("34 hashes of 64 MiB each take a while")
+		t.Skip("NOT RUN with -short: 34 hashes of 64 MiB each take a while")
 	}
 	store := filepath.Join(t.TempDir(), "roster.db")
 	s := serveStore(t, store, "--trusted-proxies", "127.0.0.0/8")
