@@ -124,8 +124,12 @@ func unpackKeys(b []byte) (k rowKeys) {
 // away after it, so that whoever asks finds at least what the database holds then:
 // a key too many is harmless, since every row found is compared with the whole
 // filter. Who asked before the keys of a commit were added and looked after it
-// asks again (Store.Query).
+// asks again, and then keeps them as they are until it looks (Store.Query).
 type recent struct {
+	// still is held by the writer when it changes keys, and by readers who need keys and
+	// rows of one moment, from before they ask until they look. Who holds mu as well
+	// takes this one first.
+	still  sync.RWMutex
 	mu     sync.RWMutex
 	keyed  int64 // rows up to here are merged
 	rows   int   // committed ones beyond that
@@ -368,6 +372,8 @@ func (k *keys) announce() {
 		return
 	}
 	r := k.recent
+	r.still.Lock()
+	defer r.still.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range k.log {
@@ -390,6 +396,8 @@ func (k *keys) announce() {
 
 // failed takes back what was announced: the rows say what holds.
 func (k *keys) failed() error {
+	k.recent.still.Lock()
+	defer k.recent.still.Unlock()
 	k.recent.mu.Lock()
 	k.recent.leaving = nil
 	k.recent.mu.Unlock()
@@ -399,6 +407,8 @@ func (k *keys) failed() error {
 // committed brings memory up to the commit that has just been made.
 func (k *keys) committed() {
 	r := k.recent
+	r.still.Lock()
+	defer r.still.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leaving = nil

@@ -65,17 +65,16 @@ func (s *Store) Names(ctx context.Context, tenant storage.TenantID, typ string, 
 
 // Query implements storage.Resources.
 func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Query) (*storage.Page, error) {
-	for again := 0; ; again++ {
+	for certain := false; ; certain = true {
 		commits := s.recent.commits.Load()
 		p := &page{store: s, typ: q.Type, read: portions.Get().(*portion)}
-		total, err := p.query(ctx, string(tenant), q)
+		total, err := p.query(ctx, string(tenant), q, certain)
 		if err != nil {
 			return nil, err
 		}
 		// A commit that came between asking for keys and reading may have given one
-		// to a row that was not asked for. A query that meets several in a row takes
-		// so long that another answer would be no newer.
-		if !p.asked || again == 3 || s.recent.commits.Load() == commits {
+		// to a row that was not asked for.
+		if !p.asked || certain || s.recent.commits.Load() == commits {
 			answer := storage.NewPage(total, p.next)
 			answer.Last = p.last
 			return answer, nil
@@ -84,8 +83,9 @@ func (s *Store) Query(ctx context.Context, tenant storage.TenantID, q storage.Qu
 	}
 }
 
-// query reads what the page begins with, and the total.
-func (p *page) query(ctx context.Context, tenant string, q storage.Query) (total int, err error) {
+// query reads what the page begins with, and the total. If it is to be certain, no commit
+// comes between asking for keys and reading: writers wait for that.
+func (p *page) query(ctx context.Context, tenant string, q storage.Query, certain bool) (total int, err error) {
 	if q.Filter == nil && q.SortBy == nil && !q.Descending {
 		err = p.store.snapshot(ctx, func(c *sqlite.Conn) error {
 			if total, err = p.list(c, tenant, q); err != nil {
@@ -111,6 +111,11 @@ func (p *page) query(ctx context.Context, tenant string, q storage.Query) (total
 		defer cancel()
 	}
 	err = p.store.snapshot(ctx, func(c *sqlite.Conn) error {
+		if certain {
+			if sel, err = p.store.compileNow(c, tenant, q); err != nil {
+				return err
+			}
+		}
 		if total, err = p.search(ctx, c, sel, q); err != nil {
 			return err
 		}
@@ -460,6 +465,15 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...),
 		single: rank >= oneRow, seeks: ok, wide: rank < fewRows, asked: c.asked, common: ok && simple && q.SortBy == nil && !q.Descending,
 	}
+}
+
+// compileNow is compile for a transaction that has not read yet, and sees the rows of the
+// moment of the keys afterwards.
+func (s *Store) compileNow(c *sqlite.Conn, tenant string, q storage.Query) (selection, error) {
+	s.recent.still.RLock()
+	defer s.recent.still.RUnlock()
+	// The first statement of a transaction decides which commit it sees.
+	return s.compile(tenant, q), query(c, "SELECT n FROM keyed", func(*sqlite.Stmt) error { return nil })
 }
 
 // bounded runs a compiled query. What may take long is interrupted when ctx ends;
