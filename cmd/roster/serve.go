@@ -107,7 +107,14 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		Verifier: verifier, Log: log, Registry: registry,
 		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
+		Admission:     server.AdmissionFor(c.MaxQueueWait),
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
+	}
+	if c.MaxRequests != config.Auto {
+		options.Admission.Requests, options.Admission.Queue = c.MaxRequests, 2*c.MaxRequests
+	}
+	if c.MaxQueuedRequests != config.Auto {
+		options.Admission.Queue = c.MaxQueuedRequests
 	}
 	var requests *provlog.Log
 	if c.ProvisioningLogKeep > 0 {
@@ -157,9 +164,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		provider.SendInvitation = api.SendInvitations(queue, func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) })
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
-			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
-			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError},
-			server.Mount{Routes: console.Routes(), WriteError: api.WriteError})
+			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError, People: true},
+			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError, People: true},
+			server.Mount{Routes: console.Routes(), WriteError: api.WriteError, People: true})
 	}
 	if srv, err = server.New(options); err != nil {
 		return err

@@ -30,6 +30,9 @@ type Config struct {
 	TrustedProxies      []netip.Prefix
 	MaxConnections      int // 0 for no limit
 	MaxConnectionsPerIP int // 0 for no limit
+	MaxRequests         int // Auto for what suits the machine, 0 for no limit
+	MaxQueuedRequests   int // Auto for what suits the machine
+	MaxQueueWait        time.Duration
 	ShutdownDelay       time.Duration
 	// TemporaryPasswordLifetime is 0 for ever.
 	TemporaryPasswordLifetime time.Duration
@@ -44,6 +47,9 @@ type Config struct {
 	AuditCheckpoints          string // file
 	Mail                      Mail
 }
+
+// Auto is a number that depends on the machine.
+const Auto = -1
 
 // maxProvisioningLog is how many requests of a client may be kept: all of them are read
 // when somebody looks.
@@ -126,6 +132,9 @@ func (c *Config) problems() (list []*SettingError) {
 		if n.value < 0 {
 			add(n.setting, "is negative; 0 means no limit")
 		}
+	}
+	if c.MaxQueueWait < 0 {
+		add("max-queue-wait", "is negative")
 	}
 	if c.ShutdownDelay < 0 {
 		add("shutdown-delay", "is negative")

@@ -25,6 +25,7 @@ type call struct {
 	r      *http.Request
 	remote netip.Addr // the client's address, seen through trusted proxies
 	by     auth.Principal
+	passed bool           // the gate
 	told   *scim.Exchange // nil if nobody is told
 }
 
@@ -115,6 +116,8 @@ type answered struct {
 	error
 	typ, detail string
 }
+
+func (e answered) Unwrap() error { return e.error }
 
 // answer tells the client of an error in the form of the mount.
 func (c *call) answer(err error) answered {
@@ -225,7 +228,7 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	if aborted && err != nil {
 		cause = c.cutBy(err)
 	}
-	if status >= 500 || aborted && cause != cutByClient {
+	if _, overloaded := errors.AsType[*overloadError](err); status >= 500 && !overloaded || aborted && cause != cutByClient {
 		level = slog.LevelError
 	}
 	if !s.opt.Log.Enabled(context.Background(), level) {

@@ -54,6 +54,9 @@ type Mount struct {
 	// Tell, if set, is told of each request to a route by a client that is known when it
 	// has ended, also if the client may not do that. It must not wait.
 	Tell func(*scim.Exchange)
+	// People says that the routes are for people who sign in, for whom places are
+	// reserved; see Admission.
+	People bool
 }
 
 // Sessions finds out who signed in.
@@ -82,6 +85,7 @@ type Options struct {
 	TLSKey         string
 	MaxConns       int // 0 for no limit
 	MaxConnsPerIP  int
+	Admission      Admission
 	ShutdownDelay  time.Duration // between not ready and closing the listeners
 	Pprof          bool
 	Ready          func(context.Context) error
@@ -89,20 +93,22 @@ type Options struct {
 
 // Server is the two listeners. Make one with New.
 type Server struct {
-	opt      Options
-	metrics  *metrics
-	handler  http.Handler
-	origins  *http.CrossOriginProtection
-	cert     *tls.Certificate // nil without TLS
-	main     net.Listener
-	ops      net.Listener
-	draining atomic.Bool
+	opt       Options
+	metrics   *metrics
+	admission *admission
+	handler   http.Handler
+	origins   *http.CrossOriginProtection
+	cert      *tls.Certificate // nil without TLS
+	main      net.Listener
+	ops       net.Listener
+	draining  atomic.Bool
 }
 
 // New builds the server and opens its listeners, so that their addresses are
 // known. It fails when a route does not declare what it needs.
 func New(opt Options) (*Server, error) {
 	s := &Server{opt: opt, metrics: newMetrics(opt.Registry), origins: http.NewCrossOriginProtection()}
+	s.admission = newAdmission(opt.Admission, s.metrics)
 	if opt.Now == nil {
 		s.opt.Now = time.Now
 	}
@@ -370,10 +376,19 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
+		place, err := s.admit(c, r)
+		if err != nil {
+			// The answer does not wait for the rest of the body.
+			_ = http.NewResponseController(c.w).EnableFullDuplex() // HTTP/2 knows no other way
+			return err
+		}
+		if place != nil {
+			defer place.leave()
+		}
 		if err := s.enter(c, r); err != nil {
 			return err
 		}
-		err := r.Serve(c.w, c.r, c.by)
+		err = r.Serve(c.w, c.r, c.by)
 		if _, ok := errors.AsType[*auth.LevelError](err); ok {
 			c.challenge(err) // what it would do asks for more than the route does
 		}
