@@ -58,6 +58,8 @@ type Principal struct {
 	// Profile says how the client is known to write SCIM: one of the Profile
 	// constants.
 	Profile string
+	// Rate and Burst are those of the client, see storage.Client.
+	Rate, Burst int
 	// Token is the public id of the token that was presented. It identifies and
 	// proves nothing.
 	Token string

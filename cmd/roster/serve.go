@@ -107,7 +107,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		Verifier: verifier, Log: log, Registry: registry,
 		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
-		Admission:     server.AdmissionFor(c.MaxQueueWait),
+		Admission: server.AdmissionFor(c.MaxQueueWait), ClientRate: c.ClientRate, ClientBurst: c.ClientBurst,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
 	}
 	if c.MaxRequests != config.Auto {

@@ -33,6 +33,9 @@ func (s *Server) gate(c *call, route scim.Route) error {
 	}
 	by.From = c.remote
 	c.by = by
+	if err := s.withinRate(by); err != nil {
+		return err
+	}
 	if err := s.sameOrigin(c.r, cookie); err != nil {
 		return err
 	}

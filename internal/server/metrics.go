@@ -16,6 +16,7 @@ type metrics struct {
 	inWork   *prometheus.GaugeVec
 	waiting  *prometheus.GaugeVec
 	overload *prometheus.CounterVec
+	limited  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -42,11 +43,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		overload: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roster_requests_overload_total", Help: "Requests refused because of overload, by lane and reason: the queue was full, or they waited too long (late).",
 		}, []string{"lane", "reason"}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "roster_requests_limited_total", Help: "Requests refused because their client sends more than it may.",
+		}),
 	}
 	for _, cause := range []string{cutByClient, cutByError, cutByPanic} { // there from the start, so that alerts see the first one
 		m.cut.WithLabelValues(cause)
 	}
-	r.MustRegister(m.requests, m.duration, m.refused, m.cut, m.inWork, m.waiting, m.overload)
+	r.MustRegister(m.requests, m.duration, m.refused, m.cut, m.inWork, m.waiting, m.overload, m.limited)
 	return m
 }
 

@@ -86,6 +86,8 @@ type Options struct {
 	MaxConns       int // 0 for no limit
 	MaxConnsPerIP  int
 	Admission      Admission
+	ClientRate     int           // requests of a client in a second, unless it has a rate of its own; 0 for no limit
+	ClientBurst    int           // 0 for as many as ClientRate
 	ShutdownDelay  time.Duration // between not ready and closing the listeners
 	Pprof          bool
 	Ready          func(context.Context) error
@@ -96,6 +98,7 @@ type Server struct {
 	opt       Options
 	metrics   *metrics
 	admission *admission
+	rates     rates
 	handler   http.Handler
 	origins   *http.CrossOriginProtection
 	cert      *tls.Certificate // nil without TLS

@@ -66,6 +66,8 @@ const (
 	fScopes   = "s"
 	fProfile  = "p"
 	fNetworks = "w"
+	fRate     = "rt" // absent in documents of older versions, as 0
+	fBurst    = "bu"
 	fRevoked  = "x" // 0 while it may be used
 	fClient   = "c"
 	fHash     = "h"
