@@ -1,11 +1,8 @@
 package server_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -286,26 +283,6 @@ func TestPlaceOfPanic(t *testing.T) {
 			t.Errorf("%d %s, want 500: a panic keeps no place", resp.StatusCode, body)
 		}
 	}
-}
-
-// TestRefusedUnread: who is refused is told so before the body has been sent.
-func TestRefusedUnread(t *testing.T) {
-	t.Parallel()
-	c := crowded(t, true, testserver.Options{})
-	conn := dial(t, c.Server)
-	if _, err := io.WriteString(conn, "POST /scim/v2/Users HTTP/1.1\r\nHost: roster.test\r\nAuthorization: Bearer "+c.Token+"\r\nContent-Type: application/scim+json\r\nContent-Length: 1000\r\n\r\n{"); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var e struct{ Schemas []string }
-	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != 503 || len(e.Schemas) != 1 || e.Schemas[0] != scim.ErrorURI {
-		t.Errorf("%d %v %v", resp.StatusCode, e, err)
-	}
-	conn.Close()
-	c.let(t, places+queued)
 }
 
 // TestOverloadIsNoError: thousands of refusals do not fill the log with errors.

@@ -381,8 +381,6 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 		}
 		place, err := s.admit(c, r)
 		if err != nil {
-			// The answer does not wait for the rest of the body.
-			_ = http.NewResponseController(c.w).EnableFullDuplex() // HTTP/2 knows no other way
 			return err
 		}
 		if place != nil {
