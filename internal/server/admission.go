@@ -33,7 +33,7 @@ type Admission struct {
 // the client otherwise; 32 for each processor keep them busy, and share commits.
 func AdmissionFor(wait time.Duration) Admission {
 	n := 32 * runtime.GOMAXPROCS(0)
-	return Admission{Requests: n, Queue: 2 * n, Wait: wait}
+	return Admission{Requests: n, Queue: n, Wait: wait}
 }
 
 const (

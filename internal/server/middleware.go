@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/tracing"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -27,6 +28,7 @@ type call struct {
 	by     auth.Principal
 	passed bool           // the gate
 	told   *scim.Exchange // nil if nobody is told
+	span   tracing.Span
 }
 
 // response remembers what was sent.
@@ -71,6 +73,7 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 			c.told = &scim.Exchange{}
 			ctx = scim.WithExchange(ctx, c.told)
 		}
+		ctx, c.span = s.opt.Tracer.Request(ctx, r.Header, methodLabel(r.Method), route, id)
 		c.r = r.WithContext(ctx)
 		h := rw.Header()
 		h["X-Request-Id"] = []string{id}
@@ -215,6 +218,8 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	}
 	s.metrics.requests.WithLabelValues(method, route, label).Inc()
 	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
+	c.span.Responded(status)
+	c.span.End(status >= 500 || aborted)
 	if x := c.told; x != nil && c.by.Kind == auth.Client {
 		x.RequestID, x.By, x.Method, x.Route, x.Began, x.Took, x.Status, x.Err = id, c.by, method, route, s.opt.Now().Add(-took), took, status, err
 		if told, ok := errors.AsType[answered](err); ok {
@@ -234,11 +239,14 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	if !s.opt.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 11)
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs,
 		slog.String("request_id", id), slog.String("actor", c.by.Actor()), slog.String("method", method),
 		slog.String("route", route), slog.String("status", label), slog.Int64("bytes", c.w.bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000))
+	if c.span.On() {
+		attrs = append(attrs, slog.String("trace_id", c.span.TraceID()))
+	}
 	if err != nil {
 		told, ok := errors.AsType[answered](err)
 		if !ok {

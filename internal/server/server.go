@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/tracing"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -73,6 +74,7 @@ type Options struct {
 	Sessions Sessions       // nil where nobody signs in
 	Log      *slog.Logger
 	Registry *prometheus.Registry
+	Tracer   *tracing.Tracer  // nil where nobody collects traces
 	Now      func() time.Time // nil for time.Now
 
 	Listen    string // address of the protocol
