@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -295,4 +296,47 @@ func TestOverloadIsNoError(t *testing.T) {
 	if text := log.String(); strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, `"status":"503"`) {
 		t.Errorf("the log: %s", text)
 	}
+}
+
+// TestSlowBodies: bodies that take their time keep nobody from being served; when they are there the
+// request waits for a place as others do.
+func TestSlowBodies(t *testing.T) {
+	t.Parallel()
+	s := &crowd{Server: testserver.Start(t, testserver.Options{Server: func(o *server.Options) {
+		o.Admission = server.Admission{Requests: 2, Queue: 1, Wait: time.Hour}
+	}})}
+	status := make(chan int, 10)
+	var bodies []*io.PipeWriter
+	for i := range 5 {
+		r, w := io.Pipe()
+		bodies = append(bodies, w)
+		go func() {
+			req, _ := http.NewRequestWithContext(t.Context(), "POST", s.URL+"/Users", r)
+			req.Header.Set("Authorization", "Bearer "+s.Token)
+			resp, err := s.HTTP.Do(req)
+			if err != nil {
+				status <- 0
+				return
+			}
+			resp.Body.Close()
+			status <- resp.StatusCode
+		}()
+		if _, err := fmt.Fprintf(w, `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"slow-%d@example.com"`, i); err != nil {
+			t.Fatal(err)
+		}
+		s.until(t, "roster_requests_in_work", "common", 0)
+	}
+	if r := s.Do(t, "GET", "/Users?count=1", ""); r.Status != 200 {
+		t.Errorf("a request beside five whose bodies are slow: %d %s", r.Status, r.Body)
+	}
+	for _, w := range bodies {
+		if _, err := io.WriteString(w, "}"); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if got := <-status; got != 201 {
+			t.Errorf("a request with a slow body: %d, want 201", got)
+		}
+	}
+	s.until(t, "roster_requests_in_work", "common", 0)
 }

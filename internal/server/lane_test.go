@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -126,6 +128,67 @@ func TestLaneOfWhoLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.leave()
+		taken(t, l, 0, 0)
+	})
+}
+
+// TestPlaceThatIsLent: a place is lent while a body arrives slowly, is taken again at its end or refused, and
+// is given back once.
+func TestPlaceThatIsLent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := lanes(1, 0)
+		begin := func() (*place, *io.PipeWriter, chan error) {
+			if err := l.enter(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			p := &place{lane: l, held: true}
+			body, w := io.Pipe()
+			r := (&http.Request{Body: body}).WithContext(t.Context())
+			p.lending(r)
+			end := make(chan error)
+			go func() {
+				_, err := io.ReadAll(r.Body)
+				end <- err
+			}()
+			return p, w, end
+		}
+		p, w, end := begin()
+		time.Sleep(bodyPatience - 1)
+		synctest.Wait()
+		taken(t, l, 1, 0)
+		time.Sleep(2)
+		synctest.Wait()
+		taken(t, l, 0, 0)
+		w.Close()
+		if err := <-end; err != nil {
+			t.Error(err)
+		}
+		taken(t, l, 1, 0)
+		p.leave()
+		taken(t, l, 0, 0)
+
+		p, w, end = begin()
+		time.Sleep(bodyPatience + 1)
+		synctest.Wait()
+		if err := l.enter(t.Context()); err != nil { // somebody else has it
+			t.Fatal(err)
+		}
+		w.Close()
+		retry(t, <-end)
+		p.leave()
+		taken(t, l, 1, 0)
+		l.leave()
+
+		p, w, end = begin()
+		w.Close()
+		if err := <-end; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(bodyPatience + 1)
+		synctest.Wait()
+		taken(t, l, 1, 0) // a body that is there lends nothing
+		p.leave()
 		taken(t, l, 0, 0)
 	})
 }

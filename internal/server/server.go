@@ -381,12 +381,14 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
-		place, err := s.admit(c, r)
+		lane, err := s.admit(c, r)
 		if err != nil {
 			return err
 		}
-		if place != nil {
-			defer place.leave()
+		if lane != nil {
+			p := &place{lane: lane, held: true}
+			defer p.leave()
+			p.lending(c.r)
 		}
 		if err := s.enter(c, r); err != nil {
 			return err
