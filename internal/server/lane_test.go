@@ -142,16 +142,16 @@ func TestPlaceThatIsLent(t *testing.T) {
 			if err := l.enter(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			p := &place{lane: l, held: true}
 			body, w := io.Pipe()
-			r := (&http.Request{Body: body}).WithContext(t.Context())
-			p.lending(r)
+			c := &call{r: (&http.Request{Body: body}).WithContext(t.Context())}
+			c.place.lane, c.place.held = l, true
+			c.lend()
 			end := make(chan error)
 			go func() {
-				_, err := io.ReadAll(r.Body)
+				_, err := io.ReadAll(c.r.Body)
 				end <- err
 			}()
-			return p, w, end
+			return &c.place, w, end
 		}
 		p, w, end := begin()
 		time.Sleep(bodyPatience - 1)

@@ -29,6 +29,8 @@ type call struct {
 	passed bool           // the gate
 	told   *scim.Exchange // nil if nobody is told
 	span   tracing.Span
+	place  place
+	body   lendingBody // of r, where its place may be lent
 }
 
 // response remembers what was sent.

@@ -60,10 +60,11 @@ func (p *place) keep(ctx context.Context) error {
 	return nil
 }
 
-// lending has the place lent while the body of r takes its time.
-func (p *place) lending(r *http.Request) {
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = &lendingBody{ReadCloser: r.Body, place: p, ctx: r.Context()}
+// lend has the place of a request lent while its body takes its time.
+func (c *call) lend() {
+	if c.r.Body != nil && c.r.Body != http.NoBody {
+		c.body = lendingBody{ReadCloser: c.r.Body, place: &c.place, ctx: c.r.Context()}
+		c.r.Body = &c.body
 	}
 }
 

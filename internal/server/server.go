@@ -386,9 +386,9 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			return err
 		}
 		if lane != nil {
-			p := &place{lane: lane, held: true}
-			defer p.leave()
-			p.lending(c.r)
+			c.place.lane, c.place.held = lane, true
+			defer c.place.leave()
+			c.lend()
 		}
 		if err := s.enter(c, r); err != nil {
 			return err
