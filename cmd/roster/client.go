@@ -80,6 +80,7 @@ func (c *clientCommand) createCommand() *cobra.Command {
 	f.StringVar(&client.Name, "name", "", "a name for the client, unique in the tenant")
 	f.StringSliceVar(&client.Scopes, "scopes", nil, "what the client may do: "+strings.Join(auth.ScopeNames(), ", "))
 	f.StringVar(&client.Profile, "profile", "", "how the client is known to write SCIM: entra, okta or strict")
+	f.StringVar(&client.References, "references", "", "late: managers and members that the client refers to may come later")
 	f.StringVar(&expires, "expires", formatDays(auth.DefaultTokenLifetime), "how long the token is valid, such as 90d or 24h, up to "+formatDays(auth.MaxTokenLifetime))
 	f.StringSliceVar(&client.Networks, "network", nil, "accept the client's requests from this `CIDR` prefix only; may be repeated")
 	for _, name := range []string{"name", "scopes"} {
@@ -416,15 +417,16 @@ func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
 }
 
 type clientJSON struct {
-	Name     string      `json:"name"`
-	ID       string      `json:"id"`
-	Profile  string      `json:"profile,omitempty"`
-	Scopes   []string    `json:"scopes"`
-	Networks []string    `json:"networks,omitempty"`
-	Created  time.Time   `json:"created"`
-	Revoked  time.Time   `json:"revoked,omitzero"`
-	State    string      `json:"state"`
-	Tokens   []tokenJSON `json:"tokens"`
+	Name       string      `json:"name"`
+	ID         string      `json:"id"`
+	Profile    string      `json:"profile,omitempty"`
+	References string      `json:"references,omitempty"`
+	Scopes     []string    `json:"scopes"`
+	Networks   []string    `json:"networks,omitempty"`
+	Created    time.Time   `json:"created"`
+	Revoked    time.Time   `json:"revoked,omitzero"`
+	State      string      `json:"state"`
+	Tokens     []tokenJSON `json:"tokens"`
 }
 
 type tokenJSON struct {
@@ -440,7 +442,7 @@ func writeClientsJSON(w io.Writer, clients []*storage.Client, now time.Time) err
 	list := make([]clientJSON, 0, len(clients))
 	for _, c := range clients {
 		j := clientJSON{
-			Name: c.Name, ID: c.ID, Profile: c.Profile, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks,
+			Name: c.Name, ID: c.ID, Profile: c.Profile, References: c.References, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks,
 			Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), State: clientState(c, now), Tokens: []tokenJSON{},
 		}
 		for _, t := range c.Tokens {
