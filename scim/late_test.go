@@ -1,6 +1,7 @@
 package scim_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -164,7 +165,7 @@ func TestLateMembers(t *testing.T) {
 		if _, err := w.post(hr(t), "Group", groupOf("strict", "E-1")); status(err) != 400 {
 			t.Errorf("without the setting: %v", err)
 		}
-		if _, err := w.post(late(t), "GroupMembership", fmt.Sprintf(`{"group":{"value":%q},"member":{"value":"E-1"}]}`, w.ids["crew"])); status(err) != 400 {
+		if _, err := w.post(late(t), "GroupMembership", fmt.Sprintf(`{"group":{"value":%q},"member":{"value":"E-1"}}`, w.ids["crew"])); status(err) != 400 {
 			t.Errorf("as a membership: %v", err)
 		}
 		group := w.must(late(t), "Group", groupOf("boat", w.ids["bob"], "E-1", "E-2", "G-1", "E-1"))
@@ -364,7 +365,7 @@ func TestAnyOrder(t *testing.T) {
 		text, later string // of a PUT that follows at any time; "" for none
 	}
 	onBoth(t, func(t *testing.T, w *invitations) {
-		rounds := 25
+		rounds := 8
 		for round := range rounds {
 			rnd := rand.New(rand.NewPCG(7, uint64(round)))
 			// Each round has names of its own, and is done in two orders.
@@ -447,4 +448,124 @@ func TestAnyOrder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLateBounds: what waits is bounded, for a request, a group and a tenant, and the
+// error names the offender without its value.
+func TestLateBounds(t *testing.T) {
+	t.Parallel()
+	w := newInvitations(t, sqliteStore)
+	many := func(from, n int) (names []string) {
+		for i := range n {
+			names = append(names, fmt.Sprint("E-", from+i))
+		}
+		return names
+	}
+	if _, err := w.post(late(t), "Group", groupOf("too many", many(0, scim.MaxWaiting+1)...)); status(err) != 400 {
+		t.Errorf("a request with too many: %v", err)
+	}
+	group := w.must(late(t), "Group", groupOf("boat", many(0, scim.MaxWaiting)...))
+	add := `{"op":"add","path":"members","value":[{"value":"` + w.ids["bob"] + `"},{"value":"E-one-more"}]}`
+	if err := w.patch(late(t), "Group", group, add); status(err) != 400 || !strings.Contains(err.Error(), "members[1].value") || strings.Contains(err.Error(), "one-more") {
+		t.Errorf("a group with too many: %v", err)
+	}
+	w.wantMembers("refused", group)
+	w.wantWaiting("of one group", scim.MaxWaiting)
+	if err := w.remove(hr(t), "Group", group); err != nil {
+		t.Fatal(err)
+	}
+	// So many wait for one name, and are resolved in one write.
+	w.must(late(t), "User", withManager("first", "E-1"))
+	list, err := w.store.Items(t.Context(), storage.DefaultTenant, "reference", "")
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	err = w.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		for n := range scim.MaxWaiting - 1 {
+			i := *list[0]
+			i.ID, i.Data = fmt.Sprint("x", n), []byte(fmt.Sprintf(`{"type":"User","from":"x%d","name":"E-1"}`, n))
+			if err := tx.PutItem(nil, &i); err != nil {
+				return err
+			}
+		}
+		return tx.Audit(storage.AuditEntry{At: w.clock, Actor: "operator", Action: "test"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.post(late(t), "User", withManager("last", "E-1"))
+	if status(err) != 400 || !strings.Contains(err.Error(), "manager.value") || strings.Contains(err.Error(), "E-1") {
+		t.Errorf("too many of a tenant: %v", err)
+	}
+	boss := w.must(late(t), "User", userCalled("boss", "E-1"))
+	w.wantManager("the first", list[0].ID, boss)
+	w.wantWaiting("all of them", 0)
+}
+
+// TestLateBulk: in Bulk, and in Bulk that is carried out later, too.
+func TestLateBulk(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLater(t, open)
+			token := l.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: "late", Scopes: []string{"users", "groups"}, References: auth.ReferencesLate})
+			post := func(typ, id, more string) string {
+				return fmt.Sprintf(`{"method":"POST","path":"/%s","bulkId":%q,"data":{"schemas":[%q],"externalId":%q,%s}}`, typ, id,
+					map[string]string{"Users": schemas.UserURI, "Groups": schemas.GroupURI}[typ], id, more)
+			}
+			manager := func(value string) string {
+				return fmt.Sprintf(`,%q:{"manager":{"value":%q}}`, schemas.EnterpriseUserURI, value)
+			}
+			operations := func(n string) []string {
+				return []string{
+					post("Groups", "g"+n, `"displayName":"g`+n+`","members":[{"value":"a`+n+`"},{"value":"b`+n+`"},{"value":"bulkId:c`+n+`"}]`),
+					post("Users", "a"+n, `"userName":"ua`+n+`"`+manager("b"+n)),
+					post("Users", "b"+n, `"userName":"ub`+n+`"`+manager("UC"+n)),
+					post("Users", "c"+n, `"userName":"uc`+n+`"`+manager("bulkId:a"+n)),
+				}
+			}
+			check := func(n string, locations []string) {
+				t.Helper()
+				ids := map[string]string{}
+				for i, kind := range []string{"g", "a", "b", "c"} {
+					ids[kind] = locations[i][strings.LastIndexByte(locations[i], '/')+1:]
+				}
+				for of, want := range map[string]string{"a": "b", "b": "c", "c": "a"} {
+					r, err := l.Store.Get(t.Context(), storage.DefaultTenant, "User", ids[of])
+					if err != nil || !strings.Contains(string(r.Doc), `"manager":{"value":"`+ids[want]+`"}`) {
+						t.Errorf("%s%s: %+v, %v, want the manager %s", of, n, r, err, ids[want])
+					}
+				}
+				count, err := l.Store.CountMembers(t.Context(), storage.DefaultTenant, ids["g"], 10)
+				if count != 3 || err != nil {
+					t.Errorf("g%s has %d members, %v", n, count, err)
+				}
+			}
+			a, r := bulk(t, l.Server, token, operations("1")...)
+			var locations []string
+			for _, o := range a.Operations {
+				if o.Status != "201" {
+					t.Fatal(r.Body)
+				}
+				locations = append(locations, o.Location)
+			}
+			check("1", locations)
+
+			sent := l.send(token, operations("2")...)
+			txn := sent.Header.Get("Set-Txn")
+			if sent.Status != 202 {
+				t.Fatal(sent.Body)
+			}
+			l.Async.Round(t.Context())
+			result := l.Do(t, "GET", "/Bulk/"+txn, "", "Authorization", "Bearer "+token)
+			if err := json.Unmarshal([]byte(result.Body), &a); err != nil {
+				t.Fatal(result.Status, result.Body)
+			}
+			locations = nil
+			for _, o := range a.Operations {
+				locations = append(locations, o.Location)
+			}
+			check("2", locations)
+		})
+	}
 }

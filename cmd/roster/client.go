@@ -398,19 +398,19 @@ func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
-	row("NAME", "ID", "PROFILE", "SCOPES", "TOKEN", "EXPIRES", "LAST USED", "STATE")
+	row("NAME", "ID", "PROFILE", "REFERENCES", "SCOPES", "TOKEN", "EXPIRES", "LAST USED", "STATE")
 	for _, c := range clients {
 		name := c.Name
 		if !printable(name) { // nothing may play with the terminal
 			name = strconv.Quote(name)
 		}
-		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-")}
+		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(c.References, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-")}
 		tokens := shownTokens(c, now)
 		if len(tokens) == 0 {
 			row(append(about, "-", "-", "-", clientState(c, now))...)
 		}
 		for _, t := range tokens {
-			row(append(about[:4:4], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
+			row(append(about[:5:5], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
 		}
 	}
 	return table.Flush()
