@@ -779,7 +779,7 @@ func (u *update) changeWaiting(tx storage.Tx, c patch.MemberChange, sent []stora
 		}
 		u.went = append(u.went, ended...)
 	}
-	if u.late == nil || c.Kind == patch.RemoveMembers || len(waits) == 0 {
+	if len(waits) == 0 || c.Kind == patch.RemoveMembers {
 		return nil
 	}
 	u.d.subject(u.prev.ID, auth.AspectMembership)

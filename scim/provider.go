@@ -926,6 +926,13 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 	if err != nil {
 		return 0, err
 	}
+	if c.Kind == patch.RemoveMembers {
+		n, err := u.remove(tx, members, carried)
+		if err == nil && (n < len(sent) || u.late != nil) {
+			err = u.changeWaiting(tx, c, sent, waits, carried)
+		}
+		return n, err
+	}
 	if err := u.changeWaiting(tx, c, sent, waits, carried); err != nil {
 		return 0, err
 	}
@@ -947,8 +954,6 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 			u.values.set(before, few, ids, n)
 		}
 		return n, memberError(u.late.overtaken(err))
-	case patch.RemoveMembers:
-		return u.remove(tx, members, carried)
 	}
 	ids = nil
 	err = tx.EachMember(u.prev, func(m storage.Member) error {
