@@ -161,7 +161,7 @@ var habits = []habit{
 	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),
 	}},
-	{"a `manager` or member that is to come, by its `externalId` or `userName`", "HR loaders, whoever sends in parallel", "400 `invalidValue`; with `--references late` accepted, and resolved when it comes", "the same", []proof{
+	{"a `manager` or member that is to come, by its `externalId` or `userName`", "HR loaders, whoever sends in parallel", "400 `invalidValue`; with `--references late` accepted, and resolved when it comes", "400 `invalidValue`, unless with `--references late`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"to-come-{n}"}}`, refusedValue, refusedValue).late(ok(`"manager":{"value":"to-come-{n}"}`)),
 		patchUser(`{"op":"add","path":"manager","value":{"value":"bo-{n}"}}`, refusedValue, refusedValue).late(ok(`"manager":{"value":"{bo}"`)),
 		patchGroup(`{"op":"add","path":"members","value":[{"value":"to-come-{n}"}]}`, refusedValue, refusedValue).late(ok(`{bo} !to-come`)),

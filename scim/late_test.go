@@ -235,7 +235,7 @@ func TestLateMembersEnd(t *testing.T) {
 		}
 		strict := late(t)
 		strict.Profile = auth.ProfileStrict
-		id := w.must(late(t), "Group", groupOf("of a strict one", "E-1"))
+		id := w.must(strict, "Group", fmt.Sprintf(`{"schemas":[%q],"displayName":"of a strict one","members":[{"value":"E-1"}]}`, schemas.GroupURI))
 		for i, want := range []int{200, 400} {
 			if err := w.patch(strict, "Group", id, `{"op":"remove","path":"members[value eq \"E-1\"]"}`); status(err) != want {
 				t.Errorf("removal %d: %v", i, err)
