@@ -11,12 +11,15 @@ type Tenant struct {
 
 // Client is a provisioning client: an identity provider or HR connector.
 type Client struct {
-	ID       string
-	Tenant   TenantID
-	Name     string
-	Scopes   []string
-	Profile  string   // "", "entra", "okta" or "strict"
-	Networks []string // CIDR prefixes its requests may come from; empty for any
+	ID      string
+	Tenant  TenantID
+	Name    string
+	Scopes  []string
+	Profile string // "", "entra", "okta" or "strict"
+	// References is "", or "late" when what the client refers to may come later than
+	// the reference.
+	References string
+	Networks   []string // CIDR prefixes its requests may come from; empty for any
 	// Rate is how many requests it may send in a second, Burst how many at once; 0 for
 	// what holds for all clients.
 	Rate, Burst int

@@ -48,12 +48,12 @@ func changeClient(t *testing.T, w *world) {
 	}
 
 	type answer struct {
-		Name, Profile    string
-		Scopes, Networks []string
-		Rate, Burst      int
+		Name, Profile, References string
+		Scopes, Networks          []string
+		Rate, Burst               int
 	}
-	got := must[answer](t, patch(full.Token, c.Client.ID, object{"name": "payroll", "scopes": []string{"groups:read"}, "profile": "", "networks": []string{"192.0.2.0/24"}, "rate": 500, "burst": 0}), 200)
-	if diff := cmp.Diff(answer{"payroll", "", []string{"groups:read"}, []string{"192.0.2.0/24"}, 500, 0}, got); diff != "" {
+	got := must[answer](t, patch(full.Token, c.Client.ID, object{"name": "payroll", "scopes": []string{"groups:read"}, "profile": "", "references": "late", "networks": []string{"192.0.2.0/24"}, "rate": 500, "burst": 0}), 200)
+	if diff := cmp.Diff(answer{"payroll", "", "late", []string{"groups:read"}, []string{"192.0.2.0/24"}, 500, 0}, got); diff != "" {
 		t.Errorf("the answer (-want +got):\n%s", diff)
 	}
 	for _, request := range []struct {
@@ -65,7 +65,7 @@ func changeClient(t *testing.T, w *world) {
 		}
 	}
 	want := map[string][2]string{
-		"name": {`"hr"`, `"payroll"`}, "scopes": {`["users"]`, `["groups:read"]`}, "profile": {`"okta"`, ""}, "networks": {"", `["192.0.2.0/24"]`},
+		"name": {`"hr"`, `"payroll"`}, "scopes": {`["users"]`, `["groups:read"]`}, "profile": {`"okta"`, ""}, "references": {"", `"late"`}, "networks": {"", `["192.0.2.0/24"]`},
 		"rate": {"1000", "500"}, "burst": {"2000", ""},
 	}
 	if diff := cmp.Diff(want, w.told(t, "client.update")); diff != "" {

@@ -14,7 +14,7 @@ import (
 func clientFrom(raw bson.Raw) *storage.Client {
 	return &storage.Client{
 		ID: text(raw, fResource), Tenant: storage.TenantID(text(raw, fTenant)), Name: text(raw, fName), Scopes: texts(raw, fScopes),
-		Profile: text(raw, fProfile), Networks: texts(raw, fNetworks), Created: moment(raw, fBegan), Revoked: moment(raw, fRevoked),
+		Profile: text(raw, fProfile), References: text(raw, fRefers), Networks: texts(raw, fNetworks), Created: moment(raw, fBegan), Revoked: moment(raw, fRevoked),
 		Rate: int(number(raw, fRate)), Burst: int(number(raw, fBurst)),
 	}
 }
@@ -140,7 +140,8 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	}
 	// Looked at first, for without transactions a name that was taken stays so.
 	filter := append(byID(t.tenant, key(t.tenant, prev.ID)), d(fRevoked, int64(0), fName, prev.Name, fScopes, notNull(prev.Scopes),
-		fProfile, prev.Profile, fNetworks, notNull(prev.Networks), fRate, amount(prev.Rate), fBurst, amount(prev.Burst))...)
+		fProfile, prev.Profile, fRefers, perhaps(prev.References), fNetworks, notNull(prev.Networks),
+		fRate, amount(prev.Rate), fBurst, amount(prev.Burst))...)
 	err := t.do(func(ctx context.Context) error { return t.store.db.Collection(clients).FindOne(ctx, filter).Err() })
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return storage.ErrConflict
@@ -154,7 +155,8 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 			return err
 		}
 	}
-	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fNetworks, notNull(next.Networks), fRate, next.Rate, fBurst, next.Burst)))
+	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fRefers, next.References, fNetworks, notNull(next.Networks),
+		fRate, next.Rate, fBurst, next.Burst)))
 	switch {
 	case err != nil:
 		return err
@@ -166,7 +168,15 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	return nil
 }
 
-// amount is a number to find, which is absent if it is 0 in documents of older versions.
+// perhaps selects a text, or documents without it if it is empty.
+func perhaps(s string) any {
+	if s == "" {
+		return d("$in", bson.A{"", nil})
+	}
+	return s
+}
+
+// amount is perhaps for a number.
 func amount(n int) any {
 	if n == 0 {
 		return d("$in", bson.A{0, nil})
@@ -175,7 +185,7 @@ func amount(n int) any {
 }
 
 func clientDocument(tenant string, c *storage.Client) bson.D {
-	return d(fID, key(tenant, c.ID), fTenant, tenant, fResource, c.ID, fName, c.Name, fScopes, notNull(c.Scopes), fProfile, c.Profile,
+	return d(fID, key(tenant, c.ID), fTenant, tenant, fResource, c.ID, fName, c.Name, fScopes, notNull(c.Scopes), fProfile, c.Profile, fRefers, c.References,
 		fNetworks, notNull(c.Networks), fRate, c.Rate, fBurst, c.Burst, fBegan, millis(c.Created), fRevoked, millis(c.Revoked))
 }
 

@@ -65,6 +65,7 @@ const (
 	// Of a client or token.
 	fScopes   = "s"
 	fProfile  = "p"
+	fRefers   = "rf" // not there in what older versions stored
 	fNetworks = "w"
 	fRate     = "rt" // absent in documents of older versions, as 0
 	fBurst    = "bu"
