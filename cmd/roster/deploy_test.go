@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -112,7 +113,7 @@ func command(t *testing.T, args []string, env map[string]string) deployed {
 		t.Errorf("roster %q: too many arguments", args)
 	}
 	d := deployed{command: cmd.Name()}
-	if env["ROSTER_STORE"] == "" {
+	if env["ROSTER_STORE"] == "" && env["ROSTER_CONFIG"] == "" {
 		t.Errorf("roster %q: ROSTER_STORE is not set, and what is written elsewhere ends with the container", args)
 	}
 	if d.command == "serve" {
@@ -662,6 +663,10 @@ func TestUnit(t *testing.T) {
 			env[variable] = v
 		}
 	}
+	if env["ROSTER_CONFIG"] != "/etc/roster/roster.yaml" {
+		t.Errorf("the settings are in %s, where the packages put none", env["ROSTER_CONFIG"])
+	}
+	env["ROSTER_CONFIG"] = configExample
 	args := strings.Fields(unit["ExecStart"][0])
 	d := command(t, args[1:], env)
 	if grace, err := time.ParseDuration(unit["TimeoutStopSec"][0] + "s"); err != nil || grace < d.config.ShutdownDelay+drain {
@@ -669,6 +674,23 @@ func TestUnit(t *testing.T) {
 	}
 	if dir := "/var/lib/" + unit["StateDirectory"][0] + "/"; !strings.HasPrefix(d.config.Store.Reveal(), dir) {
 		t.Errorf("the store %s is not in %s, the only place it can write to", d.config.Store, dir)
+	}
+
+	// systemd's own opinion, of the unit with a program that is there.
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Log("systemd-analyze is not installed: systemd has not been asked")
+		return
+	}
+	file := filepath.Join(t.TempDir(), "roster.service")
+	text := strings.Replace(deployFile(t, "roster.service"), "ExecStart=roster", "ExecStart=/bin/sh", 1)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("systemd-analyze", "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", file).CombinedOutput(); err != nil {
+		t.Errorf("the service is more exposed than 2.0: %v\n%s", err, out)
 	}
 }
 
