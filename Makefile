@@ -17,10 +17,10 @@ FUZZTIME ?= 30s
 RACE     := -race -gcflags='modernc.org/sqlite/lib=-race=false' -gcflags='modernc.org/libc/...=-race=false'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build packages package-version reproducible alerts test lint fuzz bench kill nodes timing mutants sequences model imports suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test lint fuzz bench kill nodes timing mutants sequences model imports suite opinion conformance clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/roster, one static binary
 	$(BUILD) -o $(BIN) ./cmd/roster
@@ -126,16 +126,19 @@ packages: $(TOOLS)/nfpm-$(NFPM) $(TOOLS)/cyclonedx-gomod-$(GOMOD) ## deb and rpm
 
 reproducible: ## build the packages of this commit twice, in other folders, with other caches, compare and look into them
 	@set -eu; dir=$$(mktemp -d); trap 'rm -rf $$dir' EXIT; \
+	git clone -q . $$dir/1/roster; git clone -q $$dir/1/roster $$dir/a/longer/2/roster; \
 	for n in 1 a/longer/2; do \
-		git clone -q . $$dir/$$n/roster; \
 		(cd $$dir/$$n/roster && GOCACHE=$$dir/$$n/cache $(MAKE) -s packages); \
 	done; \
 	diff -r $$dir/1/roster/$(PACKAGES) $$dir/a/longer/2/roster/$(PACKAGES); \
 	ROSTER_TEST_PACKAGES=$$dir/1/roster/$(PACKAGES) $(GO) test -count=1 -v -run 'TestPackages$$' ./cmd/roster; \
 	cd $$dir/1/roster && find $(PACKAGES) -type f -exec sha256sum {} +
 
-alerts: $(TOOLS)/promtool-$(PROMTOOL) ## play out the alert rules, with promtool
-	ROSTER_TEST_PROMTOOL=$(CURDIR)/$< $(GO) test -count=1 -v -run TestAlerts ./cmd/roster
+promtool: $(TOOLS)/promtool-$(PROMTOOL) ## install promtool (into bin)
+	@ln -sf $(CURDIR)/$< bin/promtool
+
+alerts: promtool ## play out the alert rules, with promtool
+	ROSTER_TEST_PROMTOOL=$(CURDIR)/bin/promtool $(GO) test -count=1 -v -run TestAlerts ./cmd/roster
 
 clean: ## remove what was built
 	rm -rf bin
