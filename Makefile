@@ -6,7 +6,7 @@ LONG     := ./storage/mongo ./cmd/roster ./scim ./internal/api
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 # Nothing of the machine enters the binary, and what is known of the commit is VERSION.
-BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+BUILD    := CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 GOLANGCI := v2.15.0
 NFPM     := v2.45.2
 GOMOD    := v1.10.0
