@@ -204,12 +204,13 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		g.Go(func() error { return requests.Run(served) }) // until the last request has ended
 	}
 	g.Go(func() error { return verifier.Run(gctx) })
-	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	done := server.Chores(registry, sweeping, purging, finishing)
+	g.Go(func() error { return (&sweeper{store: store, done: done, log: log}).Run(gctx) })
 	if keeper != nil {
 		g.Go(func() error { return keeper.Run(gctx) })
 	}
-	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
-	g.Go(func() error { return (&finisher{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return (&purger{tenants: store, provider: provider, done: done, log: log}).Run(gctx) })
+	g.Go(func() error { return (&finisher{tenants: store, provider: provider, done: done, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
 	if handler.Async != nil {
 		g.Go(func() error { return handler.Async.Run(gctx) })

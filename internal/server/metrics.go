@@ -123,6 +123,26 @@ func OverdueReviews(r prometheus.Registerer) func(reviews int) {
 	return func(reviews int) { g.Set(float64(reviews)) }
 }
 
+// Chores registers the counter of what a process does again and again, and returns the
+// function that counts how it ended.
+func Chores(r prometheus.Registerer, names ...string) func(name string, err error) {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "roster_chores_total", Help: "What a process does again and again, by chore and outcome.",
+	}, []string{"chore", "outcome"})
+	r.MustRegister(c)
+	for _, name := range names {
+		c.WithLabelValues(name, "ok")
+		c.WithLabelValues(name, "failed")
+	}
+	return func(name string, err error) {
+		outcome := "ok"
+		if err != nil {
+			outcome = "failed"
+		}
+		c.WithLabelValues(name, outcome).Inc()
+	}
+}
+
 // SignIns registers the counters of what proves who somebody is and returns the
 // function that counts; see auth.Authenticator.Observe.
 func SignIns(r prometheus.Registerer) func(event, outcome string) {
@@ -139,6 +159,9 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 	r.MustRegister(signIns, passcodes, stepUps, lockouts)
 	for _, outcome := range []string{"locked", "disabled"} { // there from the start, so that alerts see the first one
 		lockouts.WithLabelValues(outcome)
+	}
+	for _, c := range []*prometheus.CounterVec{signIns, passcodes, stepUps} {
+		c.WithLabelValues("ok")
 	}
 	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "roster_emergency_signin_total", Help: "Sign-ins to accounts for emergencies.",
