@@ -13,6 +13,10 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
 	cut      *prometheus.CounterVec
+	inWork   *prometheus.GaugeVec
+	waiting  *prometheus.GaugeVec
+	overload *prometheus.CounterVec
+	limited  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -30,11 +34,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roster_http_responses_cut_total", Help: "Responses that ended in their middle, by who ended them: client, error or panic.",
 		}, []string{"cause"}),
+		inWork: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "roster_requests_in_work", Help: "Requests that have a place, by lane: common, deprovisioning or people.",
+		}, []string{"lane"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "roster_requests_waiting", Help: "Requests that wait for a place, by lane.",
+		}, []string{"lane"}),
+		overload: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roster_requests_overload_total", Help: "Requests refused because of overload, by lane and reason: the queue was full, or they waited too long (late).",
+		}, []string{"lane", "reason"}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "roster_requests_limited_total", Help: "Requests refused because their client sends more than it may.",
+		}),
 	}
 	for _, cause := range []string{cutByClient, cutByError, cutByPanic} { // there from the start, so that alerts see the first one
 		m.cut.WithLabelValues(cause)
 	}
-	r.MustRegister(m.requests, m.duration, m.refused, m.cut)
+	r.MustRegister(m.requests, m.duration, m.refused, m.cut, m.inWork, m.waiting, m.overload, m.limited)
 	return m
 }
 
