@@ -613,7 +613,7 @@ func (l *lateness) join(d *decision, n *waiting, r *storage.Resource) (joined, k
 	}
 	err = may.ask()
 	if _, ok := errors.AsType[*auth.LevelError](err); ok {
-		return false, true, nil // somebody else may
+		return false, true, nil //nolint:nilerr // somebody else may
 	}
 	if err != nil {
 		return false, false, err
