@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -236,7 +237,7 @@ func (b *BackupReader) end(r *Reader, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if sum != m.SHA256 {
+	if sum != m.SHA256 || !slices.Equal(m.Tenants, b.parts) {
 		return r.wrong("the manifest of the dumps before it: the backup has been altered")
 	}
 	if _, _, err := r.next(); !errors.Is(err, io.EOF) {
