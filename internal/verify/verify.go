@@ -130,19 +130,19 @@ func (w *work) items(tenant storage.TenantID, list []*storage.Item) error {
 	w.report.Items += int64(len(list))
 	wanted := map[auth.Reference][]*storage.Item{}
 	for _, i := range list {
-		if w.Keys != nil {
-			if err := w.Keys.CheckItem(tenant, i, Sealed...); err != nil {
-				if err := w.tell(tenant, i, storage.FlawSealed, "a secret in it cannot be opened with the key file"); err != nil {
-					return err
-				}
-			}
-		}
 		refs, err := auth.References(i)
 		if err != nil {
 			if err := w.tell(tenant, i, storage.FlawDocument, "it cannot be read"); err != nil {
 				return err
 			}
 			continue
+		}
+		if w.Keys != nil {
+			if err := w.Keys.CheckItem(tenant, i, Sealed...); err != nil {
+				if err := w.tell(tenant, i, storage.FlawSealed, "a secret in it cannot be opened with the key file"); err != nil {
+					return err
+				}
+			}
 		}
 		for _, r := range refs {
 			wanted[r] = append(wanted[r], i)
