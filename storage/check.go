@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/roster-id/roster/schemas"
 )
@@ -106,6 +107,22 @@ func (p *ItemPortions) End() error {
 	err := p.Give(p.tenant, p.list)
 	p.list = nil
 	return err
+}
+
+// Description is what a store says of itself.
+type Description struct {
+	Product string    // the database and its version
+	Schema  int64     // the version of what is stored
+	Clock   time.Time // what the database has for now, or zero if it has no clock of its own
+	// Standalone says that writes are neither atomic nor replicated.
+	Standalone bool
+	// Folder is where it lies on this machine, or "".
+	Folder string
+}
+
+// Describer is a store that describes itself.
+type Describer interface {
+	Describe(ctx context.Context) (Description, error)
 }
 
 // Checker holds all that a store keeps twice against each other. It changes nothing,
