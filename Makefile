@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 RACE     := -race -gcflags='modernc.org/sqlite/lib=-race=false' -gcflags='modernc.org/libc/...=-race=false'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fuzz bench kill nodes timing mutants sequences model imports suite opinion conformance clean
+.PHONY: help run build test lint fuzz bench kill nodes timing mutants sequences model imports backups suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ model: ## 10,000 random sequences of 50 requests on each store, against a model 
 
 imports: ## what an import of 100,000 rows takes, beside creating as many users through Bulk
 	ROSTER_TEST_IMPORT=100000 $(GO) test -count=1 -timeout 30m -run TestImportTime -v ./cmd/roster
+
+backups: ## what backup, restore and verify of 1,000,000 users take; needs 6 GB in TMPDIR
+	ROSTER_TEST_BACKUP=1000000 $(GO) test -count=1 -timeout 90m -run TestBackupTime -v ./cmd/roster
 
 timing: ## does the time that a refused sign-in takes tell why? 2,000 of each kind; the machine should have nothing else to do
 	ROSTER_TEST_TIMING=2000 $(GO) test -count=1 -timeout 120m -run TestTimingOfRefusals -v ./auth

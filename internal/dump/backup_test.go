@@ -44,7 +44,7 @@ func restore(ctx context.Context, to storage.Store, file []byte, in io.Reader, p
 	if err != nil {
 		return err
 	}
-	r := &Restorer{Store: to, Schemas: set, Now: time.Now, portion: portion}
+	r := &Restorer{Store: to, Schemas: set, Now: time.Now, AtOnce: portion}
 	return r.Restore(ctx, in, b)
 }
 

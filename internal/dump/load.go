@@ -34,7 +34,7 @@ type Loader struct {
 
 	entry   func(at time.Time) storage.AuditEntry // in the place of tenant.load
 	seen    func(storage.Record)
-	portion int // in tests, in the place of portionRecords
+	portion int // in the place of portionRecords, if not 0
 }
 
 // Result says what came of a load.

@@ -22,8 +22,8 @@ type Restorer struct {
 	Alter func(storage.TenantID, *storage.Record) (keep bool, err error)
 	// Changes are what the audit entry of the restore tells, beside the id of the backup.
 	Changes []storage.Change
-
-	portion int // in tests, in the place of portionRecords
+	// AtOnce is how many records are written at a time; 0 for what any store bears.
+	AtOnce int
 }
 
 // restoreAction is that of the audit entry behind those of the backup.
@@ -62,7 +62,7 @@ func (r *Restorer) Restore(ctx context.Context, in io.Reader, want *Backup) erro
 			}
 			continue
 		}
-		l := &Loader{Store: r.Store, Schemas: r.Schemas, Now: r.Now, portion: r.portion}
+		l := &Loader{Store: r.Store, Schemas: r.Schemas, Now: r.Now, portion: r.AtOnce}
 		l.Alter = r.Alter
 		l.entry = func(at time.Time) storage.AuditEntry {
 			return storage.AuditEntry{At: at, Actor: "operator", Action: restoreAction, Type: "Tenant", ID: string(part.tenant),
