@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
@@ -82,6 +84,48 @@ func TestBackupBesideWriters(t *testing.T) {
 				t.Errorf("%d users were restored, of %d acknowledged before the backup and %d at its end", total, before, after)
 			}
 			t.Logf("%d users before, %d in the backup, %d at its end; %s", before, total, after, strings.TrimSpace(verified))
+		})
+	}
+}
+
+// TestRestoreOfSecrets: secrets in a backup are restored beside the key file that opens
+// them, or where there is none yet, and nothing is restored beside another one.
+func TestRestoreOfSecrets(t *testing.T) {
+	from := sealed(t, storage.DefaultTenant)
+	file := filepath.Join(t.TempDir(), "backup.jsonl")
+	roster(t, "backup", "--store", from, "--to", file)
+	keys, err := os.ReadFile(filepath.Join(from, "roster.keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		prepare func(keys string) error
+		refuse  bool
+		says    string
+	}{
+		"the same key file": {func(path string) error { return os.WriteFile(path, keys, 0o600) }, false, "Restored the backup"},
+		"no key file":       {func(string) error { return nil }, false, "which is not here yet"},
+		"another key file":  {auth.CreateKeyFile, true, "were not sealed with the key file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := test.prepare(filepath.Join(dir, "roster.keys")); err != nil {
+				t.Fatal(err)
+			}
+			var say bytes.Buffer
+			cmd := exec.Command("roster", "restore", "--from", file, "--store", dir+"/")
+			cmd.Env, cmd.Stderr = cleanEnv(), &say
+			if err := cmd.Run(); (err != nil) != test.refuse || !strings.Contains(say.String(), test.says) {
+				t.Errorf("%v, %s; want %q", err, &say, test.says)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "roster.db")); (err == nil) == test.refuse {
+				t.Errorf("the store: %v", err)
+			}
+			verify := exec.Command("roster", "verify", "--store", dir+"/")
+			verify.Env = cleanEnv()
+			if err := verify.Run(); (err == nil) != (name == "the same key file") {
+				t.Errorf("roster verify: %v", err)
+			}
 		})
 	}
 }
