@@ -56,7 +56,7 @@ func (b *backupCommand) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := openExisting(ctx, p)
+	store, err := openAsIs(ctx, p, nil)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,6 @@ import (
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
-	"github.com/roster-id/roster/storage/mongo"
 	"github.com/roster-id/roster/storage/sqlite"
 )
 
@@ -282,7 +281,15 @@ func (d *doctor) store(ctx context.Context, c config.Config) {
 	}
 	var warnings strings.Builder
 	log := slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := d.open(ctx, p, log)
+	store, err := openAsIs(ctx, p, log)
+	switch {
+	case errors.Is(err, storage.ErrNoStore):
+		d.say(check, doubtful, "check the URL; roster serve makes a new store there", "there is none yet")
+		return
+	case errors.Is(err, storage.ErrOtherVersion):
+		d.say(check, doubtful, "make a backup with the former version; docs/operations.md says how to upgrade", "%v", err)
+		return
+	}
 	if err != nil {
 		do := "see that the file is there, belongs to the server's user and has mode 600, and that its version fits"
 		if p.kind == mongodb {
@@ -320,14 +327,6 @@ func (d *doctor) store(ctx context.Context, c config.Config) {
 	}
 	d.keys(ctx, p, c.KeyFile, store)
 	d.tenants(ctx, store)
-}
-
-// open opens the store beside whoever serves it.
-func (d *doctor) open(ctx context.Context, p place, log *slog.Logger) (storage.Store, error) {
-	if p.kind == mongodb {
-		return openMongo(ctx, p, mongo.Options{Log: log})
-	}
-	return openExisting(ctx, p)
 }
 
 func (d *doctor) keys(ctx context.Context, p place, setting string, store storage.Store) {

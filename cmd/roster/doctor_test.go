@@ -21,6 +21,9 @@ import (
 	"testing"
 	"time"
 
+	zombiezen "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/storage"
@@ -113,6 +116,12 @@ func TestDoctor(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
+	database := func(t *testing.T, c *config.Config) {
+		t.Helper()
+		s := mongotest.Start(t)
+		c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
+		roster(t, "migrate", "--store", c.Store.Reveal())
+	}
 	smtp, given := greeter(t)
 	mailing := func(c *config.Config, server string) {
 		c.Mail.From, c.Mail.SMTP = "roster@example.com", server
@@ -167,32 +176,33 @@ func TestDoctor(t *testing.T) {
 		"a store that is none": {func(t *testing.T, c *config.Config, _ *doctor) {
 			must(t, os.WriteFile(filepath.Join(c.Store.Reveal(), "roster.db"), []byte(strings.Repeat("no database ", 1000)), 0o600))
 		}, "store", "fail", ""},
+		"no store yet on MongoDB": {func(t *testing.T, c *config.Config, _ *doctor) {
+			s := mongotest.Start(t)
+			c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
+		}, "store", "warn", "there is none"},
+		"an older store": {func(t *testing.T, c *config.Config, _ *doctor) {
+			conn, err := zombiezen.OpenConn(filepath.Join(c.Store.Reveal(), "roster.db"), zombiezen.OpenReadWrite)
+			must(t, err)
+			must(t, sqlitex.ExecuteTransient(conn, "PRAGMA user_version = 7", nil))
+			must(t, conn.Close())
+		}, "store", "warn", "another version"},
 		"a MongoDB that is not there": {func(_ *testing.T, c *config.Config, _ *doctor) {
 			c.Store = "mongodb://127.0.0.1:1/roster?serverSelectionTimeoutMS=200"
 		}, "store", "fail", ""},
-		"write concern": {func(t *testing.T, c *config.Config, _ *doctor) {
-			s := mongotest.Start(t)
-			c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
-		},
+		"write concern": {func(t *testing.T, c *config.Config, _ *doctor) { database(t, c) },
 			"write concern", "ok", "majority"},
-		"a store's clock": {func(t *testing.T, c *config.Config, _ *doctor) {
-			s := mongotest.Start(t)
-			c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
-		},
+		"a store's clock": {func(t *testing.T, c *config.Config, _ *doctor) { database(t, c) },
 			"store's clock", "ok", "agrees"},
 		"a store's clock that is off": {func(t *testing.T, c *config.Config, d *doctor) {
-			s := mongotest.Start(t)
-			c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
+			database(t, c)
 			d.now = func() time.Time { return time.Now().Add(time.Hour) }
 		}, "store's clock", "fail", "off"},
 		"a standalone MongoDB": {func(t *testing.T, c *config.Config, _ *doctor) {
 			s := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
 			c.Store, c.AllowStandalone = config.StoreURL(s.URI("roster")), true
+			roster(t, "migrate", "--store", c.Store.Reveal(), "--allow-standalone")
 		}, "write concern", "fail", "standalone"},
-		"MongoDB without a key file": {func(t *testing.T, c *config.Config, _ *doctor) {
-			s := mongotest.Start(t)
-			c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
-		},
+		"MongoDB without a key file": {func(t *testing.T, c *config.Config, _ *doctor) { database(t, c) },
 			"key file", "warn", "nobody can sign in"},
 		"the key file":     {nil, "key file", "ok", "opens the secrets"},
 		"no key file":      {func(t *testing.T, c *config.Config, _ *doctor) { must(t, os.Remove(keyOf(c))) }, "key file", "fail", "is not there"},

@@ -66,7 +66,7 @@ func (v *verifyCommand) run(cmd *cobra.Command) (err error) {
 			return err
 		}
 	}
-	store, err := openExisting(ctx, p)
+	store, err := openAsIs(ctx, p, nil)
 	if err != nil {
 		return err
 	}

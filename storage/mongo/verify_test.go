@@ -3,6 +3,7 @@ package mongo
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"testing"
 
@@ -129,5 +130,35 @@ func TestCheckFinds(t *testing.T) {
 				t.Errorf("found %v in %d items, want flaws of the kinds %v", list, n, test.want)
 			}
 		})
+	}
+}
+
+// TestAsIs: who only reads makes no store, and leaves one of an older version as it is.
+func TestAsIs(t *testing.T) {
+	server := mongotest.Start(t)
+	uri := server.URI(server.NewDatabase(t))
+	refused := func(want error) {
+		t.Helper()
+		s, err := Open(t.Context(), uri, Options{AsIs: true, Log: slog.New(slog.DiscardHandler)})
+		if !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+	refused(storage.ErrNoStore)
+	refused(storage.ErrNoStore) // the first has made none
+	s := open(t, uri, Options{})
+	defer s.Close()
+	refused(nil)
+	for _, set := range []bson.D{d(fSchema, int64(schemaVersion-1)), d(fSchema, int64(schemaVersion), fOldest, int64(1))} {
+		if _, err := s.db.Collection(meta).UpdateOne(t.Context(), d(fID, "schema"), d("$set", set)); err != nil {
+			t.Fatal(err)
+		}
+		refused(storage.ErrOtherVersion)
+		if raw, err := s.db.Collection(meta).FindOne(t.Context(), d(fID, "schema")).Raw(); err != nil || number(raw, fSchema) != set[0].Value {
+			t.Errorf("the store is %v, %v; want version %d as before", raw, err, set[0].Value)
+		}
 	}
 }

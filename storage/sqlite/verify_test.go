@@ -1,11 +1,14 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -133,4 +136,45 @@ func dropFromIndex(c *sqlite.Conn) error {
 		}
 	}
 	return nil
+}
+
+// TestAsIs: who only reads leaves a store of an older version as it is.
+func TestAsIs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	someUsers(t, path)
+	version := func(set string) (v int) {
+		t.Helper()
+		c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+		if err == nil && set != "" {
+			err = sqlitex.ExecuteTransient(c, set, nil)
+		}
+		if err == nil {
+			err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { v = st.ColumnInt(0); return nil })
+		}
+		if err := errors.Join(err, c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	opt := Options{Guest: true, MustExist: true, AsIs: true}
+	if err := open(t, path, opt).Close(); err != nil {
+		t.Fatal(err)
+	}
+	now := version("")
+	for _, set := range []string{"PRAGMA user_version = 7", fmt.Sprintf("PRAGMA user_version = %d", now)} {
+		want := version(set)
+		if want == now {
+			version("INSERT INTO stale (n) VALUES (0)") // an upgrade that was interrupted
+		}
+		s, err := Open(t.Context(), path, opt)
+		if !errors.Is(err, storage.ErrOtherVersion) {
+			t.Errorf("%s: got %v, want ErrOtherVersion", set, err)
+		}
+		if err == nil {
+			s.Close()
+		}
+		if got := version(""); got != want {
+			t.Errorf("the store is of version %d now, was %d", got, want)
+		}
+	}
 }
