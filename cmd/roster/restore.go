@@ -137,7 +137,7 @@ const restoredAtOnce = 10_000
 
 func (r *restoreCommand) tell(say io.Writer, b *dump.Backup) {
 	for _, t := range b.Parts {
-		_, _ = fmt.Fprintf(say, "Tenant %q: %s.\n", t.Tenant, t.Records)
+		_, _ = fmt.Fprintf(say, "Tenant %q: %s, up to number %d.\n", t.Tenant, t.Records, t.LastAudit)
 	}
 }
 
