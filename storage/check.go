@@ -126,8 +126,8 @@ type Describer interface {
 }
 
 // Checker holds all that a store keeps twice against each other. It changes nothing,
-// and servers may go on meanwhile: what they change at the same time is no flaw. Memory
-// does not grow with the store.
+// and servers may go on meanwhile: what they change at the same time is no flaw. It
+// reads in portions.
 type Checker interface {
 	Check(ctx context.Context, opt CheckOptions) error
 }
