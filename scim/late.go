@@ -611,10 +611,11 @@ func (l *lateness) join(d *decision, n *waiting, r *storage.Resource) (joined, k
 	if may.joins(r.ID, carried); may.effect.Permitted(d.by) != nil {
 		return false, true, nil
 	}
-	switch err := may.ask(); {
-	case errors.As(err, new(*auth.LevelError)):
-		return false, true, nil
-	case err != nil:
+	err = may.ask()
+	if _, ok := errors.AsType[*auth.LevelError](err); ok {
+		return false, true, nil // somebody else may
+	}
+	if err != nil {
 		return false, false, err
 	}
 	added, err := d.tx.AddMembers(g, []storage.Member{{Value: r.ID, Display: n.Display}})

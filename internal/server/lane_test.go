@@ -157,7 +157,7 @@ func TestPlaceThatIsLent(t *testing.T) {
 		time.Sleep(bodyPatience - 1)
 		synctest.Wait()
 		taken(t, l, 1, 0)
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
 		taken(t, l, 0, 0)
 		w.Close()
