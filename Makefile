@@ -17,7 +17,7 @@ FUZZTIME ?= 30s
 RACE     := -race -gcflags='modernc.org/sqlite/lib=-race=false' -gcflags='modernc.org/libc/...=-race=false'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build packages package-version reproducible promtool alerts test lint fuzz bench kill nodes timing mutants sequences model imports overload suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ model: ## 10,000 random sequences of 50 requests on each store, against a model 
 
 imports: ## what an import of 100,000 rows takes, beside creating as many users through Bulk
 	ROSTER_TEST_IMPORT=100000 $(GO) test -count=1 -timeout 30m -run TestImportTime -v ./cmd/roster
+
+backups: ## what backup, restore and verify of 1,000,000 users take; needs 6 GB in TMPDIR
+	ROSTER_TEST_BACKUP=1000000 $(GO) test -count=1 -timeout 90m -run TestBackupTime -v ./cmd/roster
 
 overload: ## four times as many requests as the server can do: what is served, refused, and how soon
 	ROSTER_TEST_OVERLOAD=20 $(GO) test -count=1 -timeout 10m -run 'TestOverload$$' -v ./cmd/roster

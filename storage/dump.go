@@ -109,6 +109,9 @@ type Dumper interface {
 	// in this order. The caller may keep the records. The error is ErrNotFound if
 	// there is no such tenant.
 	Dump(ctx context.Context, tenant TenantID) iter.Seq2[Record, error]
+	// DumpAll yields all tenants as of one moment, in the order of their ids, each as
+	// Dump does; so each begins with its Tenant.
+	DumpAll(ctx context.Context) iter.Seq2[Record, error]
 }
 
 // LoadMark says how far the load of a tenant has come.

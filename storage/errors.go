@@ -23,6 +23,11 @@ var (
 	ErrUnaudited = errors.New("change without an audit entry")
 	// ErrNotEmpty: a load begins only in a tenant that holds nothing.
 	ErrNotEmpty = errors.New("the tenant is not empty")
+	// ErrNoStore: there is no store yet.
+	ErrNoStore = errors.New("there is no store")
+	// ErrOtherVersion: the store was not written by this version, and was to be left as it
+	// is.
+	ErrOtherVersion = errors.New("the store is of another version: use the roster that serves it, or bring it up to date with roster migrate")
 	// ErrLoading: the tenant is being loaded, and cannot be used before that is
 	// complete.
 	ErrLoading = errors.New("the tenant is being loaded")

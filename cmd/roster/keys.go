@@ -13,8 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/mail"
-	"github.com/roster-id/roster/scim"
+	"github.com/roster-id/roster/internal/verify"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
 )
@@ -173,18 +172,10 @@ func (k *keysCommand) rotate(cmd *cobra.Command, noNew, noSeal bool) (err error)
 	if noSeal {
 		return nil
 	}
-	n, err := keys.Rotate(cmd.Context(), store, time.Now, sealedMail, scim.SealedBulk)
+	n, err := keys.Rotate(cmd.Context(), store, time.Now, verify.Sealed...)
 	if err != nil {
 		return fmt.Errorf("%d users are done; roster keys rotate --no-new goes on: %w", n, err)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Secrets of %d users and messages are sealed anew with key v%d; former keys are needed for older copies of the store only.\n", n, keys.Newest())
 	return err
-}
-
-// sealedMail are the messages that wait to be sent.
-var sealedMail = auth.Sealed{
-	Kind: mail.SealedKind,
-	Reseal: func(k *auth.KeyRing, tenant storage.TenantID, i *storage.Item) (*storage.Item, error) {
-		return mail.Reseal(k, tenant, i)
-	},
 }

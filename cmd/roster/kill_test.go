@@ -191,6 +191,11 @@ func (k *killTest) autopsy() {
 	k.decide(entries)
 	k.compareEvents(entries, events)
 	k.compareVersions(copied, entries)
+	cmd := exec.Command(k.bin, "verify", "--store", copied, "--key-file", filepath.Join(k.dir, "roster.keys"))
+	cmd.Env = cleanEnv()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		k.t.Errorf("roster verify: %v\n%s", err, out)
+	}
 }
 
 // history returns the changes of resources, as the audit trail and as the outbox

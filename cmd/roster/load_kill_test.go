@@ -81,6 +81,7 @@ func loadKilled(t *testing.T, file, to string) {
 	if kills < 2 {
 		t.Errorf("it was killed %d times only, so this has shown little", kills)
 	}
+	roster(t, "verify", "--store", to)
 	after := filepath.Join(t.TempDir(), "after.jsonl")
 	roster(t, "dump", "--store", to, "--out", after)
 	got := recordsOf(t, after)

@@ -86,6 +86,15 @@ func openExisting(ctx context.Context, p place) (storage.Store, error) {
 	return openGuest(ctx, p, sqlite.Options{Guest: true, MustExist: true})
 }
 
+// openAsIs is openExisting for commands that change nothing: a store of an older version
+// stays one.
+func openAsIs(ctx context.Context, p place, log *slog.Logger) (storage.Store, error) {
+	if p.kind == mongodb {
+		return openMongo(ctx, p, mongo.Options{AsIs: true, Log: log})
+	}
+	return openGuest(ctx, p, sqlite.Options{Guest: true, MustExist: true, AsIs: true, Log: log})
+}
+
 func openGuest(ctx context.Context, p place, opt sqlite.Options) (storage.Store, error) {
 	if p.kind == mongodb {
 		return openMongo(ctx, p, mongo.Options{})

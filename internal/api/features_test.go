@@ -43,6 +43,7 @@ var features = []struct {
 	{"D4", "Conditional rules that ask for a passcode or block, and are tried out first; who has enrolled a passcode app and when it was last used; a check that it works.", "a page"},
 	{"D5", "An audit trail that says who did what to whom and when, to be searched, exported, and verified.", "a page; verifying other than on the host"},
 	{"D6", "A warning where one account is used from many places.", "a page"},
+	{"E4", "A backup while servers run, a store made of it on a new machine in which nothing that was used or revoked since lets anybody in, a check of a store.", ""},
 }
 
 // evidence is which tests ran for which row, and on which stores.

@@ -12,8 +12,10 @@
 // What is derived is left out and made anew by the store that is loaded: search
 // shadow, keys, the name of a resource, counts.
 //
+// A backup is the dumps of all tenants in one file.
+//
 // format.go says what a line looks like, write.go and read.go go over them, load.go
-// fills a store.
+// fills a store; backup.go and restore.go do so for all tenants.
 package dump
 
 import (
@@ -98,6 +100,17 @@ func (c *Counts) add(r storage.Record) {
 	case r.Audit != nil:
 		c.Audit++
 	}
+}
+
+func (c *Counts) plus(d Counts) {
+	c.Tenants += d.Tenants
+	c.Clients += d.Clients
+	c.Tokens += d.Tokens
+	c.Resources += d.Resources
+	c.Deleted += d.Deleted
+	c.Memberships += d.Memberships
+	c.Items += d.Items
+	c.Audit += d.Audit
 }
 
 type trailer struct {

@@ -29,8 +29,12 @@ type Loader struct {
 	// Accept is asked about each record of a dump with this header before it is loaded, and
 	// its error ends the load; it may be nil.
 	Accept func(Header, storage.Record) error
+	// Alter is Restorer.Alter.
+	Alter func(storage.TenantID, *storage.Record) (keep bool, err error)
 
-	portion int // in tests, in the place of portionRecords
+	entry   func(at time.Time) storage.AuditEntry // in the place of tenant.load
+	seen    func(storage.Record)
+	portion int // in the place of portionRecords, if not 0
 }
 
 // Result says what came of a load.
@@ -52,10 +56,7 @@ func (l *Loader) Load(ctx context.Context, in io.Reader) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	s := &session{Loader: l, reader: r, limit: portionRecords}
-	if l.portion > 0 {
-		s.limit = l.portion
-	}
+	s := newSession(l, r)
 	err = s.run(ctx)
 	return Result{Header: r.Header, Tenant: r.tenant, Counts: r.Counts, Resumed: s.resumed}, err
 }
@@ -96,6 +97,22 @@ type session struct {
 	bytes  int
 }
 
+func newSession(l *Loader, r *Reader) *session {
+	s := &session{Loader: l, reader: r, limit: portionRecords}
+	if l.portion > 0 {
+		s.limit = l.portion
+	}
+	if l.seen == nil {
+		l.seen = func(storage.Record) {}
+	}
+	if l.entry == nil {
+		l.entry = func(at time.Time) storage.AuditEntry {
+			return storage.AuditEntry{At: at, Actor: "operator", Action: "tenant.load", Type: "Tenant", ID: string(r.tenant)}
+		}
+	}
+	return s
+}
+
 func (s *session) run(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -112,12 +129,21 @@ func (s *session) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.seen(rec)
 		if s.Accept != nil {
 			if err := s.Accept(s.reader.Header, rec); err != nil {
 				return err
 			}
 		}
-		s.take(rec)
+		keep := true
+		if s.Alter != nil {
+			if keep, err = s.Alter(s.reader.tenant, &rec); err != nil {
+				return err
+			}
+		}
+		if keep {
+			s.take(rec)
+		}
 		if s.weight >= s.limit || s.bytes >= portionBytes {
 			if err := s.write(ctx, s.reader.Mark()); err != nil {
 				if ctx.Err() != nil {
@@ -148,13 +174,14 @@ func (s *session) begin(ctx context.Context) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		_, err := s.reader.Next()
+		rec, err := s.reader.Next()
 		if errors.Is(err, io.EOF) {
 			return other
 		}
 		if err != nil {
 			return err
 		}
+		s.seen(rec)
 	}
 	if !bytes.Equal(s.reader.Mark().Digest, s.mark.Digest) {
 		return s.reader.wrong("the lines so far to be those that were loaded: the dump has been altered since")
@@ -193,9 +220,7 @@ func (s *session) write(ctx context.Context, next *storage.LoadMark) error {
 		if err := tx.SetLoad(s.mark, next); err != nil || next != nil {
 			return err
 		}
-		return tx.Audit(storage.AuditEntry{
-			At: s.Now().UTC().Truncate(time.Millisecond), Actor: "operator", Action: "tenant.load", Type: "Tenant", ID: string(s.reader.tenant),
-		})
+		return tx.Audit(s.entry(s.Now().UTC().Truncate(time.Millisecond)))
 	})
 	switch {
 	case errors.Is(err, storage.ErrNotEmpty):

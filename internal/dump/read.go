@@ -50,6 +50,7 @@ type Reader struct {
 	kind    int // of the last record
 	records int64
 	ended   bool
+	part    bool // of a backup, in which more follows
 
 	// Of the last record, if that is a resource.
 	typ   *schemas.ResourceType
@@ -65,31 +66,39 @@ func NewReader(in io.Reader, set *schemas.Set, tenant storage.TenantID) (*Reader
 		r.line++
 		err = r.wrong("a dump, not an empty file")
 	}
+	if err == nil {
+		err = r.begin(name, value, tenant)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return r, nil
+}
+
+// begin takes the line of the header.
+func (r *Reader) begin(name string, value []byte, tenant storage.TenantID) error {
 	const expected = `the header of a dump, {"header":{"format":"` + formatName + `", …}}`
 	if name != "header" {
-		return nil, r.wrong(expected)
+		return r.wrong(expected)
 	}
 	var probe struct {
 		Format  string `json:"format"`
 		Version int    `json:"version"`
 	}
 	if !probeHeader(value, &probe) || probe.Format != formatName {
-		return nil, r.wrong(expected)
+		return r.wrong(expected)
 	}
 	if probe.Version != formatVersion {
-		return nil, r.wrong(fmt.Sprintf("version %d of the format, which is what this roster reads; another version of roster made this dump", formatVersion))
+		return r.wrong(fmt.Sprintf("version %d of the format, which is what this roster reads; another version of roster made this dump", formatVersion))
 	}
 	if !decode(value, &r.Header) || r.Header.Dump == "" || r.Header.Tenant == "" || r.Header.Created.IsZero() {
-		return nil, r.wrong("a header with format, version, dump, tenant, created and product")
+		return r.wrong("a header with format, version, dump, tenant, created and product")
 	}
 	if r.tenant = tenant; tenant == "" {
 		r.tenant = storage.TenantID(r.Header.Tenant)
 	}
 	r.hash.Write(r.buf)
-	return r, nil
+	return nil
 }
 
 func (r *Reader) wrong(expected string) error { return &LineError{Line: r.line, Expected: expected} }
@@ -205,6 +214,9 @@ func (r *Reader) end(value []byte) error {
 		return r.wrong("the SHA-256 of the lines before: the dump has been altered")
 	}
 	r.ended = true
+	if r.part {
+		return io.EOF
+	}
 	if _, _, err := r.next(); !errors.Is(err, io.EOF) {
 		r.ended = false
 		return r.wrong("nothing behind the trailer")

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"time"
 
@@ -25,51 +26,80 @@ type Writer struct {
 // storage.ErrNotFound, before anything is written, if there is no such tenant.
 // A dump whose Write failed has no trailer and cannot be loaded.
 func (d *Writer) Write(ctx context.Context, tenant storage.TenantID, w io.Writer) (Counts, error) {
-	var counts Counts
-	id, err := uuid.NewV7()
-	if err != nil {
-		return counts, err
-	}
-	hash := sha256.New()
 	out := bufio.NewWriterSize(w, 256<<10)
-	put := func(line []byte) error {
-		hash.Write(line)
-		_, err := out.Write(line)
-		return err
-	}
-	var buf []byte
-	begun := false
+	var s *section
 	for r, err := range d.Store.Dump(ctx, tenant) {
+		if err == nil && s == nil {
+			s, err = beginSection(out, tenant, d.Product, d.Now)
+		}
+		if err == nil {
+			err = s.put(r)
+		}
 		if err != nil {
-			return counts, err
+			return s.counted(), err
 		}
-		if !begun {
-			begun = true
-			head := Header{formatName, formatVersion, id.String(), string(tenant), d.Now.UTC().Truncate(time.Second), d.Product}
-			if buf, err = appendLine(buf[:0], "header", head, nil); err != nil {
-				return counts, err
-			}
-			if err := put(append(buf, '\n')); err != nil {
-				return counts, err
-			}
-		}
-		if buf, err = appendRecord(buf[:0], r); err != nil {
-			return counts, err
-		}
-		buf = append(buf, '\n')
-		if err := put(buf); err != nil {
-			return counts, err
-		}
-		counts.add(r)
 	}
-	if buf, err = appendLine(buf[:0], endName, trailer{counts, hex.EncodeToString(hash.Sum(nil))}, nil); err != nil {
-		return counts, err
-	}
-	if err := put(append(buf, '\n')); err != nil {
-		return counts, err
+	if _, err := s.end(); err != nil {
+		return s.counts, err
 	}
 	if err := out.Flush(); err != nil {
-		return counts, fmt.Errorf("write the dump: %w", err)
+		return s.counts, fmt.Errorf("write the dump: %w", err)
 	}
-	return counts, nil
+	return s.counts, nil
+}
+
+// section is the dump of one tenant while it is written.
+type section struct {
+	out    *bufio.Writer
+	id     string
+	hash   hash.Hash
+	counts Counts
+	buf    []byte
+}
+
+// beginSection writes the header of a dump.
+func beginSection(out *bufio.Writer, tenant storage.TenantID, product string, now time.Time) (*section, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	s := &section{out: out, id: id.String(), hash: sha256.New()}
+	head := Header{formatName, formatVersion, s.id, string(tenant), now.UTC().Truncate(time.Second), product}
+	if s.buf, err = appendLine(s.buf, "header", head, nil); err != nil {
+		return nil, err
+	}
+	return s, s.line()
+}
+
+// line writes what is in buf, and hashes it.
+func (s *section) line() error {
+	s.buf = append(s.buf, '\n')
+	s.hash.Write(s.buf)
+	_, err := s.out.Write(s.buf)
+	return err
+}
+
+// put writes a record.
+func (s *section) put(r storage.Record) (err error) {
+	if s.buf, err = appendRecord(s.buf[:0], r); err != nil {
+		return err
+	}
+	s.counts.add(r)
+	return s.line()
+}
+
+func (s *section) counted() Counts {
+	if s == nil {
+		return Counts{}
+	}
+	return s.counts
+}
+
+// end writes the trailer, and returns the line.
+func (s *section) end() (line []byte, err error) {
+	if s.buf, err = appendLine(s.buf[:0], endName, trailer{s.counts, hex.EncodeToString(s.hash.Sum(nil))}, nil); err != nil {
+		return nil, err
+	}
+	err = s.line()
+	return s.buf, err
 }

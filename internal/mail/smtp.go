@@ -16,6 +16,7 @@ import (
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
+	"github.com/wneessen/go-mail/smtp"
 )
 
 // Security is how the connection to a mail server is protected.
@@ -112,6 +113,32 @@ func (s *SMTP) Say(ctx context.Context, l *Letter) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	c, conn, err := s.dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = c.CloseWithSMTPClient(conn) }()
+	if utf8, _ := conn.Extension("SMTPUTF8"); !utf8 && strings.ContainsFunc(m.GetTo()[0].Address, func(r rune) bool { return r >= 0x80 }) {
+		return "", &SendError{Reason: ReasonAddress, Permanent: true, Detail: "the server takes no addresses with characters beyond ASCII (SMTPUTF8)"}
+	}
+	if err := c.SendWithSMTPClient(conn, m); err != nil && !m.IsDelivered() {
+		return "", letterError(err)
+	}
+	return m.ServerResponse(), nil
+}
+
+// Greet connects to the mail server as Send does, signs in if it is to, and leaves. The
+// error is a *SendError.
+func (s *SMTP) Greet(ctx context.Context) error {
+	c, conn, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	_ = c.CloseWithSMTPClient(conn) // it has said what was to be known
+	return nil
+}
+
+func (s *SMTP) dial(ctx context.Context) (*gomail.Client, *smtp.Client, error) {
 	options := []gomail.Option{
 		gomail.WithPort(s.Port), gomail.WithTimeout(step), gomail.WithoutNoop(), gomail.WithHELO(heloName(s.From)),
 		gomail.WithTLSConfig(&tls.Config{ServerName: s.Host, RootCAs: s.Roots, MinVersion: tls.VersionTLS12}),
@@ -133,20 +160,13 @@ func (s *SMTP) Say(ctx context.Context, l *Letter) (string, error) {
 	}
 	c, err := gomail.NewClient(s.Host, options...)
 	if err != nil {
-		return "", &SendError{Reason: ReasonFailed, Relay: true, Detail: err.Error()}
+		return nil, nil, &SendError{Reason: ReasonFailed, Relay: true, Detail: err.Error()}
 	}
 	conn, err := c.DialToSMTPClientWithContext(ctx)
 	if err != nil {
-		return "", dialError(err)
+		return nil, nil, dialError(err)
 	}
-	defer func() { _ = c.CloseWithSMTPClient(conn) }()
-	if utf8, _ := conn.Extension("SMTPUTF8"); !utf8 && strings.ContainsFunc(m.GetTo()[0].Address, func(r rune) bool { return r >= 0x80 }) {
-		return "", &SendError{Reason: ReasonAddress, Permanent: true, Detail: "the server takes no addresses with characters beyond ASCII (SMTPUTF8)"}
-	}
-	if err := c.SendWithSMTPClient(conn, m); err != nil && !m.IsDelivered() {
-		return "", letterError(err)
-	}
-	return m.ServerResponse(), nil
+	return c, conn, nil
 }
 
 // heloName is what we say that we are called: the name of this machine is nobody

@@ -20,8 +20,26 @@ import (
 // otherwise (minSnapshotHistoryWindowInSeconds); a dump that takes longer fails.
 // On a server without transactions every read sees what is there by then.
 func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[storage.Record, error] {
+	return s.records(ctx, func(context.Context) ([]string, error) { return []string{string(tenant)}, nil })
+}
+
+// DumpAll implements storage.Dumper, as Dump does.
+func (s *Store) DumpAll(ctx context.Context) iter.Seq2[storage.Record, error] {
+	return s.records(ctx, s.tenantIDs)
+}
+
+func (s *Store) tenantIDs(ctx context.Context) (ids []string, err error) {
+	err = s.each(ctx, tenants, bson.D{}, func(raw bson.Raw) error {
+		ids = append(ids, text(raw, fID))
+		return nil
+	}, look().sort(d(fID, 1)).fields(only(fID)))
+	return ids, err
+}
+
+// records yields the tenants that which names.
+func (s *Store) records(ctx context.Context, which func(context.Context) ([]string, error)) iter.Seq2[storage.Record, error] {
 	return storage.Records(func(give func(storage.Record) error) error {
-		err := s.dump(ctx, string(tenant), func(r storage.Record) error {
+		err := s.dump(ctx, which, func(r storage.Record) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -34,28 +52,43 @@ func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[sto
 	})
 }
 
-func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Record) error) error {
+func (s *Store) dump(ctx context.Context, which func(context.Context) ([]string, error), give func(storage.Record) error) error {
 	// Entries get their numbers before the snapshot, those that come until it is
 	// made get them in the dump.
-	for {
-		n, err := s.number(ctx, tenant)
-		if err != nil {
+	before, err := which(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tenant := range before {
+		if err := s.numberAll(ctx, tenant); err != nil {
 			return err
-		}
-		if n == 0 {
-			break
 		}
 	}
 	return s.inSnapshot(ctx, func(ctx context.Context) error {
-		for _, part := range []func(context.Context, string, func(storage.Record) error) error{
-			s.dumpTenant, s.dumpSchemas, s.dumpClients, s.dumpTokens, s.dumpResources, s.dumpMembers, s.dumpItems, s.dumpAudit,
-		} {
-			if err := part(ctx, tenant, give); err != nil {
-				return err
+		tenants, err := which(ctx)
+		if err != nil {
+			return err
+		}
+		for _, tenant := range tenants {
+			for _, part := range []func(context.Context, string, func(storage.Record) error) error{
+				s.dumpTenant, s.dumpSchemas, s.dumpClients, s.dumpTokens, s.dumpResources, s.dumpMembers, s.dumpItems, s.dumpAudit,
+			} {
+				if err := part(ctx, tenant, give); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
+}
+
+// numberAll gives all waiting entries their numbers.
+func (s *Store) numberAll(ctx context.Context, tenant string) error {
+	for {
+		if n, err := s.number(ctx, tenant); err != nil || n == 0 {
+			return err
+		}
+	}
 }
 
 func (s *Store) dumpTenant(ctx context.Context, tenant string, give func(storage.Record) error) error {

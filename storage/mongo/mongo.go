@@ -27,6 +27,10 @@ type Options struct {
 	// AllowLookalike accepts a server that is not MongoDB but speaks its
 	// protocol. It is for tests.
 	AllowLookalike bool
+	// AsIs refuses a database that holds no store (storage.ErrNoStore) or one that is not
+	// of this version (storage.ErrOtherVersion), in the place of making one or bringing it
+	// up to date. It is for those who only read.
+	AsIs bool
 	// OnCommit is told of every commit: how many writes it held, which is one,
 	// and how long it took. It must be fast.
 	OnCommit func(writes int, took time.Duration)

@@ -125,6 +125,9 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.checkServer(ctx); err != nil {
 		return explain(err)
 	}
+	if s.opt.AsIs {
+		return explain(s.upToDate(ctx))
+	}
 	if err := s.migrate(ctx); err != nil {
 		return explain(err)
 	}
@@ -322,6 +325,20 @@ func (s *Store) migrate(ctx context.Context) error {
 			return fmt.Errorf("note the schema version: %w", err)
 		}
 	}
+}
+
+// upToDate refuses what migrate would change.
+func (s *Store) upToDate(ctx context.Context) error {
+	have, oldest, err := s.schema(ctx)
+	switch {
+	case err != nil:
+		return err
+	case have == 0:
+		return storage.ErrNoStore
+	case have < schemaVersion || oldest != 0:
+		return fmt.Errorf("%w (schema version %d, and this one is for %d)", storage.ErrOtherVersion, have, schemaVersion)
+	}
+	return nil
 }
 
 // schema returns the version the database has, 0 for a new one, and that of the

@@ -17,8 +17,26 @@ import (
 // since a dump takes minutes and the readers belong to requests. For as long as
 // it lasts SQLite's log is not begun anew, so the log grows by what is written.
 func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[storage.Record, error] {
+	return s.records(ctx, func(*sqlite.Conn) ([]string, error) { return []string{string(tenant)}, nil })
+}
+
+// DumpAll implements storage.Dumper, as Dump does.
+func (s *Store) DumpAll(ctx context.Context) iter.Seq2[storage.Record, error] {
+	return s.records(ctx, tenantIDs)
+}
+
+func tenantIDs(c *sqlite.Conn) (ids []string, err error) {
+	err = query(c, `SELECT id FROM tenant ORDER BY id`, func(st *sqlite.Stmt) error {
+		ids = append(ids, st.ColumnText(0))
+		return nil
+	})
+	return ids, err
+}
+
+// records yields the tenants that which names.
+func (s *Store) records(ctx context.Context, which func(*sqlite.Conn) ([]string, error)) iter.Seq2[storage.Record, error] {
 	return storage.Records(func(give func(storage.Record) error) error {
-		err := s.dump(ctx, string(tenant), func(r storage.Record) error {
+		err := s.dump(ctx, which, func(r storage.Record) error {
 			select {
 			case <-s.closing:
 				return fmt.Errorf("%w: closed", storage.ErrUnavailable)
@@ -33,7 +51,27 @@ func (s *Store) Dump(ctx context.Context, tenant storage.TenantID) iter.Seq2[sto
 	})
 }
 
-func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Record) error) error {
+func (s *Store) dump(ctx context.Context, which func(*sqlite.Conn) ([]string, error), give func(storage.Record) error) error {
+	return s.apart(ctx, func(c *sqlite.Conn) error {
+		tenants, err := which(c)
+		if err != nil {
+			return err
+		}
+		for _, tenant := range tenants {
+			for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{
+				dumpTenant, dumpSchemas, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpItems, dumpAudit,
+			} {
+				if err := part(c, tenant, give); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// apart runs fn in one read transaction on a connection of its own.
+func (s *Store) apart(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	c, err := openConn(s.path, reader)
 	if err != nil {
 		return err
@@ -43,14 +81,7 @@ func (s *Store) dump(ctx context.Context, tenant string, give func(storage.Recor
 	if err := exec(c, "BEGIN"); err != nil {
 		return err
 	}
-	for _, part := range []func(*sqlite.Conn, string, func(storage.Record) error) error{
-		dumpTenant, dumpSchemas, dumpClients, dumpTokens, dumpResources, dumpMembers, dumpItems, dumpAudit,
-	} {
-		if err := part(c, tenant, give); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fn(c)
 }
 
 func dumpTenant(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {

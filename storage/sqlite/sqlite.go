@@ -28,6 +28,9 @@ type Options struct {
 	Guest bool
 	// MustExist refuses to create a store where there is none.
 	MustExist bool
+	// AsIs refuses a store that is not of this version (storage.ErrOtherVersion), in the
+	// place of bringing it up to date; it is for a Guest that only reads.
+	AsIs bool
 	// OnCommit is told of every commit: how many writes shared it and how long
 	// it took. It must be fast.
 	OnCommit func(writes int, took time.Duration)
@@ -146,7 +149,13 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 			return fail(err)
 		}
 	}
-	if err := migrate(ctx, w, locked); err != nil {
+	if opt.AsIs && locked {
+		err = upToDate(w)
+	}
+	if err == nil {
+		err = migrate(ctx, w, locked)
+	}
+	if err != nil {
 		w.Close()
 		return fail(err)
 	}
@@ -262,6 +271,23 @@ func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
 		return fmt.Errorf("migrate the store: %w", err)
 	}
 	return nil
+}
+
+// upToDate refuses a store that migrate and derive would change.
+func upToDate(c *sqlite.Conn) error {
+	schema, err := migrations()
+	if err != nil {
+		return err
+	}
+	have, stale := 0, false
+	err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { have = st.ColumnInt(0); return nil })
+	if err == nil && have == len(schema.Migrations) {
+		err = query(c, "SELECT 1 FROM stale", func(*sqlite.Stmt) error { stale = true; return nil })
+	}
+	if err == nil && (have < len(schema.Migrations) || stale) {
+		err = fmt.Errorf("%w (schema version %d, and this one is for %d)", storage.ErrOtherVersion, have, len(schema.Migrations))
+	}
+	return err
 }
 
 // Close waits for writes under way, moves the log into the file and releases

@@ -20,6 +20,7 @@ import (
 var dumpPromises = []promise{
 	{"a dump holds all there is of a tenant, in the order of kinds", dumpHoldsAll},
 	{"a dump is of one moment", dumpOfOneMoment},
+	{"a dump of all tenants is one after the other, as of one moment", dumpOfAll},
 	{"a dump ends when its reader or its context does", dumpEnds},
 	{"Dump of an unknown tenant is ErrNotFound", dumpUnknown},
 	{"a tenant loaded into another store is the same and dumps the same", loadedIsTheSame},
@@ -398,6 +399,35 @@ func dumpOfOneMoment(t *testing.T, d *directory) {
 	}
 	if dd := diff.Diff(texts(before, false), texts(list, false)); dd != "" {
 		t.Errorf("the dump mixes two moments (-begun +read):\n%s", dd)
+	}
+}
+
+func dumpOfAll(t *testing.T, d *directory) {
+	other := d.in(acme)
+	other.do(func(tx storage.Tx) error { return tx.CreateTenant("Acme", d.now()) })
+	setScene(other)
+	furnish(d, 5)
+	want := append(texts(other.dump(), false), texts(d.dump(), false)...)
+	var list []storage.Record
+	var tenants []storage.TenantID
+	for r, err := range d.DumpAll(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list = append(list, r); len(list) == 1 {
+			other.addUser("late")
+			d.addUser("late")
+			d.in("zoo").do(func(tx storage.Tx) error { return tx.CreateTenant("Zoo", d.now()) })
+		}
+		if r.Tenant != nil {
+			tenants = append(tenants, r.Tenant.ID)
+		}
+	}
+	if dd := diff.Diff(want, texts(list, false)); dd != "" {
+		t.Errorf("the dump of all tenants (-each +all):\n%s", dd)
+	}
+	if dd := diff.Diff([]storage.TenantID{acme, d.tenant}, tenants); dd != "" {
+		t.Errorf("tenants (-want +got):\n%s", dd)
 	}
 }
 

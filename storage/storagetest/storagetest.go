@@ -103,6 +103,7 @@ func newDirectory(t *testing.T, open func(t *testing.T) storage.Store) *director
 	}
 	d.Store = open(t)
 	t.Cleanup(func() {
+		d.wantSound(set)
 		if err := d.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}

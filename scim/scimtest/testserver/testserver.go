@@ -69,8 +69,12 @@ type Options struct {
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
 	// Policy, if set, is that for passwords.
-	Policy  *auth.Policy
-	LogSize int // of the provisioning log, which is written by Server.Requests.Flush only
+	Policy *auth.Policy
+	// KeyFile, if set, is that of a store that Open opens with something in it, and
+	// ClientName what its new client is called there.
+	KeyFile    string
+	ClientName string
+	LogSize    int // of the provisioning log, which is written by Server.Requests.Flush only
 	// Server, if set, changes how the server is set up.
 	Server func(*server.Options)
 	// Provider, if set, changes how the provider is set up.
@@ -83,6 +87,8 @@ type Server struct {
 	URL   string // Root and Base
 	Ops   string // address of metrics and health
 	Token string // of the client
+
+	KeyFile string
 
 	Store    storage.Store // without what Options.Store put before it
 	Provider *scim.Provider
@@ -125,7 +131,7 @@ func Start(t testing.TB, opt Options) *Server {
 		HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
 	}
 	t.Cleanup(s.HTTP.CloseIdleConnections)
-	s.Token = s.Client(t, "test", opt.Profile, opt.Scopes...)
+	s.Token = s.Client(t, cmp.Or(opt.ClientName, "test"), opt.Profile, opt.Scopes...)
 	s.run(t, opt)
 	return s
 }
@@ -150,11 +156,13 @@ func (s *Server) run(t testing.TB, opt Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyFile := filepath.Join(t.TempDir(), "roster.keys")
-	if err := auth.CreateKeyFile(keyFile); err != nil {
-		t.Fatal(err)
+	if s.KeyFile = opt.KeyFile; s.KeyFile == "" {
+		s.KeyFile = filepath.Join(t.TempDir(), "roster.keys")
+		if err := auth.CreateKeyFile(s.KeyFile); err != nil {
+			t.Fatal(err)
+		}
 	}
-	keys, err := auth.LoadKeyRing(keyFile)
+	keys, err := auth.LoadKeyRing(s.KeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,478 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/config"
+	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/sqlite"
+)
+
+func newDoctorCommand() *cobra.Command {
+	d := &doctor{now: time.Now, client: &http.Client{Timeout: 10 * time.Second}, space: diskSpace}
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look for what could give trouble, and say what to do",
+		Long: "Look at everything that `roster serve` with the same settings depends on, before or while it runs: the\n" +
+			"settings, the store, the key file, clocks, certificates, mail, disk space, the age of the last backup.\n" +
+			"Nothing is changed and no mail is sent. Settings come from flags, the environment (ROSTER_…) and a YAML\n" +
+			"file, as for roster serve.\n\n" +
+			"Each line is ok, warn or fail. The exit code is 1 if any is fail, and 0 otherwise.",
+		Example: "  roster doctor --config /etc/roster/roster.yaml --backups /mnt/backup --time-url https://www.example.com/",
+		Args:    cobra.NoArgs,
+	}
+	config.AddFlags(cmd.Flags())
+	cmd.Flags().StringVar(&d.backups, "backups", "", "the `folder` in which backups are kept, the newest of which should be less than a day old")
+	cmd.Flags().StringVar(&d.timeURL, "time-url", "", "a `URL` whose answer says what time it is (Date), to compare the clock with")
+	cmd.Flags().BoolVar(&d.json, "json", false, "print a JSON object")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := config.Load(cmd.Flags(), os.Getenv)
+		d.examine(cmd.Context(), c, err)
+		return d.print(cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// The outcomes of a check.
+const (
+	healthy  = "ok"
+	doubtful = "warn"
+	failed   = "fail"
+)
+
+// finding is what a check came to.
+type finding struct {
+	Check  string `json:"check"`
+	Status string `json:"status"`
+	Says   string `json:"says"`
+	Do     string `json:"do,omitempty"` // what to do about it
+}
+
+// doctor is one call of `roster doctor`.
+type doctor struct {
+	backups, timeURL string
+	json             bool
+
+	now    func() time.Time
+	client *http.Client
+	space  func(folder string) (free, total uint64, ok bool)
+
+	findings []finding
+}
+
+func (d *doctor) say(check, status, do, format string, args ...any) {
+	d.findings = append(d.findings, finding{check, status, fmt.Sprintf(format, args...), do})
+}
+
+func (d *doctor) print(out io.Writer) (err error) {
+	worst, fails := healthy, 0
+	for _, f := range d.findings {
+		switch {
+		case f.Status == failed:
+			worst = failed
+			fails++
+		case f.Status == doubtful && worst == healthy:
+			worst = doubtful
+		}
+	}
+	if d.json {
+		err = json.NewEncoder(out).Encode(struct {
+			Status string    `json:"status"`
+			Checks []finding `json:"checks"`
+		}{worst, d.findings})
+	} else {
+		for _, f := range d.findings {
+			_, printErr := fmt.Fprintf(out, "%-4s  %-14s  %s\n", f.Status, f.Check, f.Says)
+			err = errors.Join(err, printErr)
+			if f.Do != "" {
+				_, printErr := fmt.Fprintf(out, "%24s%s\n", "→ ", f.Do)
+				err = errors.Join(err, printErr)
+			}
+		}
+	}
+	if err == nil && fails > 0 {
+		err = fmt.Errorf("failed checks: %d", fails)
+	}
+	return err
+}
+
+// examine runs all checks. Those of settings that are not valid are left out.
+func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
+	if err != nil {
+		d.say("configuration", failed, "correct the settings; docs/configuration.md lists them", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return
+	}
+	set, err := schemas.Load()
+	if err == nil {
+		_, err = storage.ChooseIndexed(set, c.IndexAttributes)
+	}
+	if err != nil {
+		d.say("configuration", failed, "correct index-attributes", "index-attributes: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	} else {
+		d.say("configuration", healthy, "", "the settings are valid")
+	}
+	d.listeners(c)
+	d.certificate(c)
+	d.mail(ctx, c.Mail)
+	d.httpClock(ctx)
+	d.store(ctx, c)
+}
+
+func (d *doctor) listeners(c config.Config) {
+	if config.Loopback(c.OpsListen) {
+		d.say("ops-listen", healthy, "", "metrics and health are served on this machine only")
+	} else {
+		d.say("ops-listen", doubtful, "keep it in a private network, or on 127.0.0.1", "%s can be reached from other machines, and asks nobody who calls", c.OpsListen)
+	}
+	if c.AllowPlaintext && c.TLSCert == "" && !config.Loopback(c.Listen) {
+		d.say("listen", doubtful, "see that only the proxy which terminates TLS reaches it", "%s serves HTTP without TLS to other machines", c.Listen)
+	}
+}
+
+// Certificates are renewed some weeks ahead by what renews them.
+const renewAhead = 14 * 24 * time.Hour
+
+func (d *doctor) certificate(c config.Config) {
+	const check = "certificate"
+	if c.TLSCert == "" {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		d.say(check, failed, "put a certificate chain and its private key there, PEM, and let the server's user read them", "%v", err)
+		return
+	}
+	now, worst := d.now(), time.Time{}
+	for _, raw := range pair.Certificate {
+		cert, err := x509.ParseCertificate(raw)
+		if err != nil {
+			d.say(check, failed, "put a valid certificate chain there", "%s has a certificate that cannot be read", c.TLSCert)
+			return
+		}
+		if now.Before(cert.NotBefore) {
+			d.say(check, failed, "look at the clock, or wait", "it is good from %s on", formatTime(cert.NotBefore))
+			return
+		}
+		if worst.IsZero() || cert.NotAfter.Before(worst) {
+			worst = cert.NotAfter
+		}
+	}
+	switch left := worst.Sub(now); {
+	case left <= 0:
+		d.say(check, failed, "renew it, and start the server again", "it expired on %s", formatTime(worst))
+	case left < renewAhead:
+		d.say(check, doubtful, "renew it, and start the server again", "it expires on %s", formatTime(worst))
+	default:
+		d.say(check, healthy, "", "it is good until %s", formatTime(worst))
+	}
+}
+
+func (d *doctor) mail(ctx context.Context, c config.Mail) {
+	const check = "mail"
+	sender, err := newMailSender(c, io.Discard)
+	switch server, smtp := sender.(*mail.SMTP); {
+	case err != nil:
+		d.say(check, failed, "correct the settings of mail", "%v", err)
+	case sender == nil:
+		d.say(check, doubtful, "set mail-from and mail-smtp, if people are to be invited and told by mail", "no mail is sent")
+	case !smtp:
+		if fi, err := os.Stat(c.Dir); c.Dir != "" && (err != nil || !fi.IsDir()) {
+			d.say(check, failed, "make the folder", "mail-dir is no folder")
+			return
+		}
+		d.say(check, doubtful, "set mail-smtp in production", "mail is written down and not sent")
+	default:
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		if err := server.Greet(ctx); err != nil {
+			d.say(check, failed, "look at mail-smtp, mail-username and mail-password, and try roster mail test", "%s:%d: %v", server.Host, server.Port, err)
+		} else {
+			d.say(check, healthy, "", "%s:%d answers", server.Host, server.Port)
+		}
+	}
+}
+
+// clockTolerance is how far clocks may be apart: passcodes are good for 30 s either way.
+const clockTolerance = 5 * time.Second
+
+func (d *doctor) compareClock(check, whose string, theirs, before, after time.Time, exact time.Duration) {
+	// The answer was made at some time in between, to within exact.
+	off := time.Duration(0)
+	switch {
+	case theirs.Add(exact).Before(before):
+		off = before.Sub(theirs)
+	case theirs.After(after):
+		off = after.Sub(theirs)
+	}
+	if off.Abs() > clockTolerance {
+		status := doubtful
+		if off.Abs() >= 30*time.Second {
+			status = failed
+		}
+		d.say(check, status, "synchronise the clocks with NTP: passcodes are refused where they differ by more than half a minute", "this clock is %s off that of %s", off.Round(time.Second), whose)
+		return
+	}
+	d.say(check, healthy, "", "this clock agrees with that of %s", whose)
+}
+
+func (d *doctor) httpClock(ctx context.Context) {
+	const check = "clock"
+	if d.timeURL == "" {
+		return
+	}
+	const do = "give a URL that answers, such as that of the proxy in front"
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, d.timeURL, nil)
+	if err != nil {
+		d.say(check, doubtful, do, "time-url is no URL")
+		return
+	}
+	before := d.now()
+	res, err := d.client.Do(r)
+	after := d.now()
+	if err != nil {
+		d.say(check, doubtful, do, "%s does not answer", r.URL.Host)
+		return
+	}
+	_ = res.Body.Close() // there is none
+	at, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		d.say(check, doubtful, do, "%s does not say what time it is", r.URL.Host)
+		return
+	}
+	d.compareClock(check, r.URL.Host, at, before, after, time.Second)
+}
+
+// store looks at the store, and at what only an open store tells.
+func (d *doctor) store(ctx context.Context, c config.Config) {
+	const check = "store"
+	p, err := findPlace(c.Store.Reveal(), c.AllowStandalone)
+	if err != nil {
+		d.say(check, failed, "correct the setting store", "%v", err)
+		return
+	}
+	defer d.lastBackup(p, c)
+	if p.kind == embedded {
+		file := sqlite.File(p.location)
+		d.disk(filepath.Dir(file), file)
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			d.say(check, doubtful, "check the path; roster serve makes a new store there", "there is none at %s yet", file)
+			return
+		}
+	}
+	var warnings strings.Builder
+	log := slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	store, err := openAsIs(ctx, p, log)
+	switch {
+	case errors.Is(err, storage.ErrNoStore):
+		d.say(check, doubtful, "check the URL; roster serve makes a new store there", "there is none yet")
+		return
+	case errors.Is(err, storage.ErrOtherVersion):
+		d.say(check, doubtful, "make a backup with the former version; docs/operations.md says how to upgrade", "%v", err)
+		return
+	}
+	if err != nil {
+		do := "see that the file is there, belongs to the server's user and has mode 600, and that its version fits"
+		if p.kind == mongodb {
+			do = "see that the servers can be reached, that they are a replica set with a majority, and that name and password are right"
+		}
+		d.say(check, failed, do, "%v", err)
+		return
+	}
+	defer func() { _ = store.Close() }() // nothing was written
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	before := d.now()
+	is, err := store.(storage.Describer).Describe(ctx)
+	after := d.now()
+	if err == nil {
+		err = store.Ping(ctx)
+	}
+	if err != nil {
+		d.say(check, failed, "see whether the database has a majority, and space to write", "%v", err)
+		return
+	}
+	d.say(check, healthy, "", "%s, schema version %d, answers", is.Product, is.Schema)
+	if p.kind == mongodb {
+		switch {
+		case is.Standalone:
+			d.say("write concern", failed, "use a replica set; one member is enough to begin with", "the server is standalone: writes are neither atomic nor replicated")
+		case strings.Contains(warnings.String(), "write concern could not be read"):
+			d.say("write concern", doubtful, "allow the store's user to run getDefaultRWConcern", "the cluster's defaults could not be read back; Roster itself asks for w: majority, j: true")
+		default:
+			d.say("write concern", healthy, "", "w: majority, j: true")
+		}
+	}
+	if !is.Clock.IsZero() {
+		d.compareClock("store's clock", "the database", is.Clock, before, after, time.Millisecond)
+	}
+	d.keys(ctx, p, c.KeyFile, store)
+	d.tenants(ctx, store)
+}
+
+func (d *doctor) keys(ctx context.Context, p place, setting string, store storage.Store) {
+	const check = "key file"
+	sealed, err := auth.AnythingSealed(ctx, store)
+	if err != nil {
+		d.say(check, failed, "look at the store", "%v", err)
+		return
+	}
+	path := keyFile(p, setting)
+	if path == "" {
+		status := doubtful
+		if sealed {
+			status = failed
+		}
+		d.say(check, status, "make one with roster keys create, and name it with key-file", "key-file is not set: nobody can sign in")
+		return
+	}
+	ring, err := auth.LoadKeyRing(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && sealed:
+		d.say(check, failed, "put the file back from its copy, or nobody with a passcode app can sign in", "%s is not there, and the store has secrets", path)
+		return
+	case errors.Is(err, fs.ErrNotExist) && setting == "":
+		d.say(check, healthy, "", "there is none yet; roster serve makes %s", path)
+		return
+	case errors.Is(err, fs.ErrNotExist):
+		d.say(check, failed, "make one with roster keys create --key-file "+path, "%s is not there", path)
+		return
+	case err != nil:
+		d.say(check, failed, "chmod 600 it, and see that the server's user owns it", "%v", err)
+		return
+	}
+	if err := ring.Check(ctx, store); err != nil {
+		d.say(check, failed, "put the key file of this store there", "%v", err)
+		return
+	}
+	if fi, err := os.Stat(path); err == nil && fi.Mode().Perm()&0o077 != 0 {
+		d.say(check, doubtful, "chmod 600 it", "%s can be read by its group, too", path)
+		return
+	}
+	opens := "it opens the secrets of the store"
+	if !sealed {
+		opens = "the store has no secrets yet"
+	}
+	d.say(check, healthy, "", "%s is for its owner alone; %s", path, opens)
+}
+
+// tenants looks for loads that are not complete, and for entries of the audit trail from
+// the future, which a clock that was wrong leaves behind.
+func (d *doctor) tenants(ctx context.Context, store storage.Store) {
+	list, err := store.ListTenants(ctx)
+	if err != nil {
+		d.say("tenants", failed, "look at the store", "%v", err)
+		return
+	}
+	ready := true
+	for _, t := range list {
+		if mark, err := store.LoadMark(ctx, t.ID); err != nil || mark != nil {
+			ready = false
+			d.say("tenants", failed, "complete the load or restore: run it again with the same file", "tenant %q has been loaded in part, and nobody can use it", t.ID)
+		}
+	}
+	if ready {
+		d.say("tenants", healthy, "", "all of %d can be used", len(list))
+	}
+}
+
+// Below these there is trouble soon, or now. A new version may need room for another copy.
+const (
+	leastFree = 512 << 20
+	someFree  = 2 << 30
+)
+
+func (d *doctor) disk(folder, file string) {
+	const check = "disk"
+	free, _, ok := d.space(folder)
+	if !ok {
+		return
+	}
+	size := uint64(0)
+	if fi, err := os.Stat(file); err == nil {
+		size = uint64(max(0, fi.Size()))
+	}
+	mib := free >> 20
+	switch {
+	case free < leastFree:
+		d.say(check, failed, "make room: without it nothing is written", "%d MiB are free where the store lies", mib)
+	case free < max(someFree, size):
+		d.say(check, doubtful, "make room: backups that take long, and new versions, need as much as the store has", "%d MiB are free where the store lies, which has %d MiB", mib, size>>20)
+	default:
+		d.say(check, healthy, "", "%d MiB are free where the store lies", mib)
+	}
+}
+
+// backupAge is how old the last backup may be: a day, and the time that one takes.
+const backupAge = 26 * time.Hour
+
+// lastBackup looks at what is in the folder of backups.
+func (d *doctor) lastBackup(p place, c config.Config) {
+	const check = "backup"
+	if d.backups == "" {
+		d.say(check, doubtful, "name the folder with --backups; docs/operations.md says how to make them", "it is not known where backups are kept")
+		return
+	}
+	entries, err := os.ReadDir(d.backups)
+	if err != nil {
+		d.say(check, failed, "name the folder in which backups are kept", "%v", err)
+		return
+	}
+	var newest time.Time
+	name := ""
+	for _, e := range entries {
+		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if at, ok := backupTime(filepath.Join(d.backups, e.Name())); ok && at.After(newest) {
+			newest, name = at, e.Name()
+		}
+	}
+	if keys := keyFile(p, c.KeyFile); keys != "" && sameFolder(keys, filepath.Join(d.backups, "x")) {
+		if _, err := os.Stat(keys); err == nil {
+			d.say(check, doubtful, "keep the key file elsewhere: whoever takes both can open the secrets", "the key file lies where backups are kept")
+		}
+	}
+	age := d.now().Sub(newest)
+	switch {
+	case name == "":
+		d.say(check, failed, "make one: roster backup --to FILE", "there is none in %s", d.backups)
+	case age > backupAge:
+		d.say(check, doubtful, "see why there is no newer one", "the last one, %s, is %d hours old", name, int(math.Round(age.Hours())))
+	default:
+		d.say(check, healthy, "", "the last one, %s, is of %s", name, formatTime(newest))
+	}
+}
+
+// backupTime returns when a backup was made. Others, compressed ones among them, are none.
+func backupTime(path string) (time.Time, bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return time.Time{}, false
+	}
+	defer f.Close()
+	b, err := dump.NewBackupReader(f, nil)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return b.Header.Created, true
+}

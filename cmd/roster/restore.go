@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/backup"
+	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+func newRestoreCommand() *cobra.Command {
+	r := &restoreCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "restore --from FILE",
+		Short: "Make a store of a backup",
+		Long: "Make a store of what `roster backup` wrote. The file is checked to its end before anything is written, and\n" +
+			"the store has to be a new one. A restore that was interrupted goes on when it is begun again. Stop all\n" +
+			"servers on the former store first, and start none on this one before it is complete.\n\n" +
+			"A backup does not know what was revoked or used after it was made. So nothing of before lets anybody in\n" +
+			"again: no session, step-up, cursor, recovery code, temporary password, link of an invitation, or passcode\n" +
+			"that could have been used. The tokens of clients end too; make new ones with roster client rotate. Where\n" +
+			"it is known which clients were changed since, name them with --revoked; where none were, use --keep-tokens.",
+		Example: "  roster restore --from /mnt/backup/roster.jsonl --store /var/lib/roster/roster.db\n" +
+			"  roster restore --from roster.jsonl --revoked trail.jsonl --store mongodb://db1,db2/roster",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd) },
+	}
+	r.store.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&r.from, "from", "", "the backup, a `file`")
+	f.StringVar(&r.keyFile, "key-file", "", "the key `file` of the store that was backed up; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	f.BoolVar(&r.keepTokens, "keep-tokens", false, "leave the tokens of clients as they are: none was revoked since the backup")
+	f.StringVar(&r.revoked, "revoked", "", "a `file` with the ids of the clients or tokens that end, one to a line, or what roster audit export says of the former store since; other tokens stay")
+	f.BoolVar(&r.dryRun, "dry-run", false, "check the backup, and write nothing")
+	cmd.MarkFlagsMutuallyExclusive("keep-tokens", "revoked")
+	if err := cmd.MarkFlagRequired("from"); err != nil {
+		panic(err) // there is no such flag
+	}
+	return cmd
+}
+
+// restoreCommand is one call of `roster restore`.
+type restoreCommand struct {
+	store         storeFlags
+	from, keyFile string
+	keepTokens    bool
+	revoked       string
+	dryRun        bool
+	getenv        func(string) string
+}
+
+func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
+	ctx, say := cmd.Context(), cmd.ErrOrStderr()
+	policy := &backup.Policy{At: time.Now(), KeepTokens: r.keepTokens}
+	p, err := r.store.place(cmd, r.getenv)
+	if err != nil {
+		return err
+	}
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	if r.revoked != "" {
+		if policy.Listed, err = backup.ReadRevoked(r.revoked); err != nil {
+			return err
+		}
+	}
+	f, err := os.Open(r.from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file; a backup is read twice, so write what comes through a pipe to a file first", r.from)
+	}
+	keys := keyFile(p, keySetting(cmd, r.getenv, r.keyFile))
+	in, done := watchedFile(f, fi.Size(), "checking", say)
+	opens := &opener{path: keys}
+	b, err := dump.VerifyBackup(ctx, in, set, opens.look)
+	done()
+	if err != nil {
+		return r.explain(err)
+	}
+	if r.dryRun {
+		_, _ = fmt.Fprintf(say, "The backup of %s, made by %s, is whole.\n", formatTime(b.Header.Created), b.Header.Product)
+		r.tell(say, b)
+		return nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(say, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	store, err := openStore(ctx, p, log, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	restorer := &dump.Restorer{Store: store, Schemas: set, Now: time.Now, Alter: policy.Alter, Changes: policy.Changes(b)}
+	if p.kind == embedded {
+		restorer.AtOnce = restoredAtOnce
+	}
+	in, done = watchedFile(f, fi.Size(), "restoring", say)
+	err = restorer.Restore(ctx, in, b)
+	done()
+	if err != nil {
+		return r.explain(err)
+	}
+	_, _ = fmt.Fprintf(say, "Restored the backup of %s.\n", formatTime(b.Header.Created))
+	r.tell(say, b)
+	if policy.Ended > 0 {
+		_, _ = fmt.Fprintf(say, "Tokens that ended: %d. Their clients need new ones: roster client rotate.\n", policy.Ended)
+	}
+	if opens.missing {
+		_, _ = fmt.Fprintln(say, "Secrets in it are sealed with the key file of the former store, which is not here yet: put it in its place before a server starts.")
+	}
+	return nil
+}
+
+// restoredAtOnce is how many records a restore writes with one fsync. Nobody else waits
+// for their turn meanwhile.
+const restoredAtOnce = 10_000
+
+func (r *restoreCommand) tell(say io.Writer, b *dump.Backup) {
+	for _, t := range b.Parts {
+		_, _ = fmt.Fprintf(say, "Tenant %q: %s, up to number %d.\n", t.Tenant, t.Records, t.LastAudit)
+	}
+}
+
+func (r *restoreCommand) explain(err error) error {
+	if _, ok := errors.AsType[*dump.LineError](err); ok {
+		return fmt.Errorf("%s: %w", r.from, err)
+	}
+	return err
+}
+
+// opener finds out whether the key file opens the secrets of a backup.
+type opener struct {
+	path    string
+	ring    *auth.KeyRing
+	missing bool // there are secrets, and no key file
+}
+
+func (o *opener) look(tenant storage.TenantID, rec storage.Record) (err error) {
+	if rec.Item == nil || !auth.IsCanary(rec.Item) || o.missing {
+		return nil
+	}
+	if o.ring == nil {
+		o.ring, err = auth.LoadKeyRing(o.path)
+		if o.path == "" || errors.Is(err, fs.ErrNotExist) {
+			o.missing = true
+			return nil
+		}
+	}
+	if err == nil && o.ring.CheckCanary(tenant, rec.Item) != nil {
+		err = fmt.Errorf("the secrets of tenant %q in the backup were not sealed with the key file %s: put that of the former store in its place", tenant, o.path)
+	}
+	return err
+}
+
+// watchedFile is what reads a file, with a bar for those who look on.
+func watchedFile(f io.Reader, size int64, doing string, say io.Writer) (io.Reader, func()) {
+	if !isTerminal(say) {
+		return f, func() {}
+	}
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription(doing),
+		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	r := progressbar.NewReader(f, bar)
+	return &r, func() { _ = bar.Clear() } // nothing depends on what it shows
+}

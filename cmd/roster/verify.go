@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/verify"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+func newVerifyCommand() *cobra.Command {
+	v := &verifyCommand{getenv: os.Getenv}
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Look for what is wrong with a store",
+		Long: "Hold everything that a store keeps twice against each other, whether or not a server runs on it: what\n" +
+			"resources are searched by, unique values, counts, memberships, tokens, what items are about, secrets and\n" +
+			"the key file, the audit trail. Nothing is changed. What is found is named by ids, never by values.\n\n" +
+			"The exit code is 0 when nothing is wrong, and 1 otherwise.",
+		Example: "  roster verify --store /var/lib/roster/roster.db",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return v.run(cmd) },
+	}
+	v.store.add(cmd)
+	cmd.Flags().StringVar(&v.keyFile, "key-file", "", "the key `file` of the store; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	cmd.Flags().BoolVar(&v.json, "json", false, "print each flaw as a JSON object on a line, and what was looked at as the last one")
+	return cmd
+}
+
+// verifyCommand is one call of `roster verify`.
+type verifyCommand struct {
+	store   storeFlags
+	keyFile string
+	json    bool
+	getenv  func(string) string
+}
+
+// maxPrinted is how many flaws of a kind are printed.
+const maxPrinted = 1000
+
+func (v *verifyCommand) run(cmd *cobra.Command) (err error) {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	p, err := v.store.place(cmd, v.getenv)
+	if err != nil {
+		return err
+	}
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
+	path := keyFile(p, keySetting(cmd, v.getenv, v.keyFile))
+	var keys *auth.KeyRing
+	if path != "" {
+		if keys, err = auth.LoadKeyRing(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	store, err := openAsIs(ctx, p, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	checked, ok := store.(interface {
+		storage.Store
+		storage.Checker
+	})
+	if !ok {
+		return errors.New("this kind of store cannot be verified")
+	}
+	found := map[storage.FlawKind]int{}
+	lines := json.NewEncoder(out)
+	tell := func(f storage.Flaw) {
+		if found[f.Kind]++; found[f.Kind] > maxPrinted {
+			return
+		}
+		if v.json {
+			err = errors.Join(err, lines.Encode(f))
+			return
+		}
+		_, _ = fmt.Fprintln(out, f)
+	}
+	report, err := (&verify.Verifier{Store: checked, Schemas: set, Keys: keys, Now: time.Now, Found: tell}).Run(ctx)
+	if err != nil {
+		return err
+	}
+	if keys == nil {
+		if sealed, err := auth.AnythingSealed(ctx, store); err != nil {
+			return err
+		} else if sealed {
+			tell(storage.Flaw{Kind: storage.FlawSealed, What: "there are secrets, and the key file is not here: name it with --key-file"})
+		}
+	}
+	if v.json {
+		err = lines.Encode(report)
+	} else {
+		_, err = fmt.Fprintf(out, "looked at: %d tenants, %d resources, %d items, %d audit entries\n", report.Tenants, report.Resources, report.Items, report.Entries)
+	}
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(found)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", kind, found[kind]))
+	}
+	return fmt.Errorf("the store has flaws: %s", strings.Join(kinds, ", "))
+}
