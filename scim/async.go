@@ -97,6 +97,10 @@ const (
 	resultKind = "bulk.result"
 )
 
+// AsyncType is the type of the audit entries of asynchronous requests, whose id is the
+// transaction's. That of one that is done is an event.
+const AsyncType = "Bulk"
+
 // waitingKey is a key of requests that are not done. Those of one client have a second.
 const waitingKey = "waiting"
 
@@ -154,7 +158,7 @@ var SealedBulk = auth.Sealed{
 func (a *Async) now() time.Time { return a.Provider.now() }
 
 func (a *Async) entry(tenant storage.TenantID, action, txn string) storage.AuditEntry {
-	return auth.System(tenant).Entry(auth.WithRequestID(context.Background(), txn), a.now(), action, "Bulk", txn)
+	return auth.System(tenant).Entry(auth.WithRequestID(context.Background(), txn), a.now(), action, AsyncType, txn)
 }
 
 func readAsync(i *storage.Item) (r asyncRecord, err error) {
@@ -231,7 +235,7 @@ func (a *Async) accept(ctx context.Context, by auth.Principal, base string, raw 
 		if err := a.put(tx, nil, txn, asyncRecord{Client: by.ID, From: by.From, Base: base, Accepted: now, Due: now}); err != nil {
 			return err
 		}
-		return tx.Audit(by.Entry(ctx, now, "bulk.accept", "Bulk", txn))
+		return tx.Audit(by.Entry(ctx, now, "bulk.accept", AsyncType, txn))
 	})
 	if err != nil {
 		return "", err
@@ -550,7 +554,9 @@ func (a *Async) finish(tx storage.Tx, p asyncPlace, held string, result []byte) 
 	if err := a.put(tx, i, p.txn, r); err != nil {
 		return err
 	}
-	return tx.Audit(a.entry(p.tenant, "bulk.done", p.txn))
+	done := a.entry(p.tenant, "bulk.done", p.txn)
+	done.Version = 1 // it is an event: who asked is told
+	return tx.Audit(done)
 }
 
 // prefersLater reports whether a client prefers not to wait for the end of a request

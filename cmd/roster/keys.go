@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/events"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -173,7 +174,7 @@ func (k *keysCommand) rotate(cmd *cobra.Command, noNew, noSeal bool) (err error)
 	if noSeal {
 		return nil
 	}
-	n, err := keys.Rotate(cmd.Context(), store, time.Now, sealedMail, scim.SealedBulk)
+	n, err := keys.Rotate(cmd.Context(), store, time.Now, sealedMail, scim.SealedBulk, events.Sealed)
 	if err != nil {
 		return fmt.Errorf("%d users are done; roster keys rotate --no-new goes on: %w", n, err)
 	}

@@ -71,11 +71,11 @@ func readDescription(t *testing.T) description {
 	return d
 }
 
-// endpoints are those of both surfaces by method and whole path.
+// endpoints are those of all surfaces by method and whole path.
 func endpoints() map[string]endpoint {
 	all := map[string]endpoint{}
 	a := &API{}
-	for base, list := range map[string][]endpoint{AuthBase: a.authEndpoints(), AdminBase: a.adminEndpoints()} {
+	for base, list := range map[string][]endpoint{AuthBase: a.authEndpoints(), AdminBase: a.adminEndpoints(), EventsBase: a.eventEndpoints()} {
 		for _, e := range list {
 			all[e.method+" "+base+e.path] = e
 		}

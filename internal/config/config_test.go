@@ -89,7 +89,7 @@ func TestEverySetting(t *testing.T) {
 		"store": "mongodb://h1:27017,h2:27017/roster", "allow-standalone": "true", "index-attributes": "User:title, User:name.familyName", "key-file": "r.keys", "listen": "[::1]:80", "ops-listen": "127.0.0.1:0",
 		"public-url": "https://roster.example.com/", "tls-cert": "c.pem", "tls-key": "k.pem", "allow-plaintext": "true",
 		"trusted-proxies": "10.1.2.3/8, 2001:db8::1", "max-connections": "7", "max-connections-per-ip": "0",
-		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "bulk-result-lifetime": "36h", "provisioning-log-keep": "48h", "provisioning-log-size": "500", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl",
+		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "bulk-result-lifetime": "36h", "provisioning-log-keep": "48h", "provisioning-log-size": "500", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl", "event-networks": "10.1.2.0/24",
 		"mail-from": "r@example.com", "mail-smtp": "smtps://mail.example.com", "mail-username": "r", "mail-password": "p", "mail-auth": "login", "mail-language": "sv",
 		"mail-password-file": "", "mail-dir": "", "mail-stdout": "false", // these cannot stand beside the others: TestMail
 	}
@@ -99,7 +99,7 @@ func TestEverySetting(t *testing.T) {
 		PublicURL: "https://roster.example.com", TLSCert: "c.pem", TLSKey: "k.pem", AllowPlaintext: true,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
 		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour, BulkResultLifetime: 36 * time.Hour, ProvisioningLogKeep: 48 * time.Hour, ProvisioningLogSize: 500,
-		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl",
+		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl", EventNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24")},
 		Mail: Mail{From: "r@example.com", SMTP: "smtps://mail.example.com", Username: "r", Password: "p", Auth: "login", Language: "sv"},
 	}
 	var args []string
