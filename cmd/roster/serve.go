@@ -149,6 +149,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log, Overdue: server.OverdueReviews(registry),
 			Tell: access.Post(queue, c.PublicURL, log),
 		}
+		handler.EventURIs = events.URIs()
 		feeds = events.New(events.Options{
 			Store: store, Keys: keys, Directory: handler, Issuer: address, Base: basePath, Networks: c.EventNetworks, Now: time.Now, Log: log, Registry: registry,
 		})

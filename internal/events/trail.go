@@ -70,48 +70,12 @@ func (s *Feeds) entry(ctx context.Context, tenant storage.TenantID, seq int64) (
 
 // end returns the number of the last entry.
 func (s *Feeds) end(ctx context.Context, tenant storage.TenantID) (int64, error) {
-	return s.last(ctx, tenant, func(*storage.AuditEntry) bool { return true })
+	return storage.LastEntry(ctx, s.store, tenant, func(*storage.AuditEntry) bool { return true })
 }
 
 // before returns the number of the last entry before a time, about: the clocks of
 // servers may differ, so it stays some minutes behind.
 func (s *Feeds) before(ctx context.Context, tenant storage.TenantID, t time.Time) (int64, error) {
 	t = t.Add(-5 * time.Minute)
-	return s.last(ctx, tenant, func(e *storage.AuditEntry) bool { return e.At.Before(t) })
-}
-
-// last returns the number of the last of the entries at the beginning of the trail for
-// which is holds; 0 if it does for none.
-func (s *Feeds) last(ctx context.Context, tenant storage.TenantID, is func(*storage.AuditEntry) bool) (int64, error) {
-	var low int64 // it holds up to here
-	probe := func(after int64) (bool, error) {
-		list, err := s.store.AuditEntries(ctx, tenant, after, 1)
-		if err != nil || len(list) == 0 || !is(&list[0]) {
-			return false, err
-		}
-		low = list[0].Seq
-		return true, nil
-	}
-	var bound int64 // and at no number above this
-	for {
-		ok, err := probe(bound)
-		if err != nil {
-			return 0, err
-		}
-		if !ok {
-			break
-		}
-		bound = 2 * low
-	}
-	for low < bound {
-		middle := low + (bound-low)/2
-		ok, err := probe(middle)
-		if err != nil {
-			return 0, err
-		}
-		if !ok {
-			bound = middle
-		}
-	}
-	return low, nil
+	return storage.LastEntry(ctx, s.store, tenant, func(e *storage.AuditEntry) bool { return e.At.Before(t) })
 }

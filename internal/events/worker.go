@@ -23,12 +23,12 @@ const (
 	lookEvery = time.Second
 	listEvery = 10 * time.Second
 	// lease is for how long nobody else sends the events of a feed; longer than a round
-	// can take.
-	lease = 20 * time.Second
+	// takes, which begins nothing new after roundTime.
+	lease     = 15 * time.Second
+	roundTime = 5 * time.Second
 	// atOnce is how many events of a feed are under way, each of another resource.
 	atOnce = 8
-	// roundSize is how many events a round tries: with all of them running into the time
-	// limit it takes 15 seconds.
+	// roundSize is how many events a round tries at most.
 	roundSize = 3 * atOnce
 	// maxHeld bounds the events of a feed that are tried again; with so many it takes no
 	// new ones.
@@ -322,12 +322,13 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 			take(t)
 		}
 	}
+	began := time.Now()
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for _, tasks := range byResource {
 		g.Go(func() error {
 			for _, t := range tasks {
-				if ctx.Err() != nil {
+				if ctx.Err() != nil || time.Since(began) > roundTime {
 					return nil
 				}
 				if s.try(ctx, tenant, f, t); t.failure != nil && !t.over(f, now) {

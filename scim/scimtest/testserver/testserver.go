@@ -212,7 +212,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Keep: 7 * 24 * time.Hour, Size: cmp.Or(opt.LogSize, 1000), Now: opt.Now, Log: opt.Log, Registry: s.Registry,
 	})
 	s.Async = &scim.Async{Provider: s.Provider, Keys: keys, Log: opt.Log}
-	handler.Async = s.Async
+	handler.Async, handler.EventURIs = s.Async, events.URIs()
 	s.Feeds = events.New(events.Options{
 		Store: served, Keys: keys, Directory: handler, Issuer: func() string { return s.Root }, Base: Base,
 		Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: opt.Now, Log: opt.Log, Registry: s.Registry,
