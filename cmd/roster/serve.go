@@ -153,6 +153,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		feeds = events.New(events.Options{
 			Store: store, Keys: keys, Directory: handler, Issuer: address, Base: basePath, Networks: c.EventNetworks, Now: time.Now, Log: log, Registry: registry,
 		})
+		handler.Async.Tells = feeds.TellsOfAsync
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set, Definitions: provider,
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {

@@ -74,6 +74,7 @@ type payload struct {
 	Data       jsontext.Value `json:"data,omitzero"`
 
 	Method   string `json:"method,omitzero"`
+	BulkID   string `json:"bulkId,omitzero"`
 	Location string `json:"location,omitzero"`
 	Status   string `json:"status,omitzero"`
 }
@@ -146,9 +147,12 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 		return err
 	}
 	if e.Type == scim.AsyncType {
-		c.Txn = e.ID
-		c.Subject = &subject{Format: "scim", URI: "/Bulk/" + e.ID, ID: e.ID}
-		return c, say(AsyncResp, payload{Method: "POST", Location: c.Subject.URI, Status: "200"})
+		p := completion(e)
+		if p.Location != "" {
+			c.Subject = &subject{Format: "scim", URI: p.Location, ID: p.Location[strings.LastIndexByte(p.Location, '/')+1:]}
+			p.Location = c.Issuer + s.base + p.Location
+		}
+		return c, say(AsyncResp, p)
 	}
 	set, err := s.directory.Types(ctx, tenant)
 	if err != nil {
@@ -187,6 +191,24 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 		}
 	}
 	return c, nil
+}
+
+// completion is the response to an operation of an asynchronous request.
+func completion(e *storage.AuditEntry) (p payload) {
+	members := map[string]*string{"method": &p.Method, "bulkId": &p.BulkID, "status": &p.Status, "location": &p.Location, "version": &p.Version}
+	for _, c := range e.Changes {
+		if m := members[c.Path]; m != nil {
+			_ = json.Unmarshal(c.After, m) // one that was too long is left out
+		}
+	}
+	return p
+}
+
+// TellsOfAsync reports whether a feed of a tenant is told when an operation of an
+// asynchronous request is done.
+func (s *Feeds) TellsOfAsync(ctx context.Context, tenant storage.TenantID) (bool, error) {
+	list, err := s.List(ctx, tenant)
+	return slices.ContainsFunc(list, func(f *Feed) bool { return slices.Contains(f.Events, AsyncResp) }), err
 }
 
 // pathsOf returns the attributes that the entry of a new resource tells of.
