@@ -213,3 +213,35 @@ func TestNoProxyNoRedirect(t *testing.T) {
 		t.Errorf("a receiver inside that is not allowed: %+v", fail)
 	}
 }
+
+// TestAnswers: what a receiver answers is read up to a bound, and not waited for long.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	var written atomic.Int64
+	ended := make(chan struct{})
+	long := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		defer close(ended)
+		for part := make([]byte, 1<<10); ; {
+			n, err := w.Write(part)
+			if written.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}))
+	defer long.Close()
+	never := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-never }))
+	defer silent.Close()
+	defer close(never)
+	s := &Feeds{client: newClient([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, nil), now: time.Now}
+	f := &Feed{Delivery: Webhook, URL: long.URL, secrets: secrets{Key: newSecret()}}
+	if fail := s.attempt(t.Context(), f, &claims{ID: "x"}); fail != nil {
+		t.Errorf("an answer without end: %+v", fail)
+	}
+	<-ended // the connection was closed, or this waits for ever
+	t.Logf("%d bytes were written", written.Load())
+	f.URL = silent.URL
+	if fail := s.attempt(t.Context(), f, &claims{ID: "x"}); fail == nil || fail.reason != ReasonUnreachable {
+		t.Errorf("a receiver that says nothing: %+v", fail)
+	}
+}
