@@ -133,13 +133,14 @@ func (h *half) has(path string, e storage.AuditEntry) bool {
 }
 
 // TestEventsKilled: with a receiver that fails half the time and a server that is killed,
-// every change of every resource is told at least once, and in order.
+// every change of every resource is told at least once, and in order; of two processes on
+// one database, one at a time is killed.
 func TestEventsKilled(t *testing.T) {
 	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		eventsKilled(t, "--store", dir)
+		eventsKilled(t, 1, "--store", dir)
 	})
 	t.Run("MongoDB", func(t *testing.T) {
 		t.Parallel()
@@ -147,27 +148,29 @@ func TestEventsKilled(t *testing.T) {
 		double := mongotest.StartDouble(t, mongotest.Config{TransactionIdle: time.Second})
 		keys := filepath.Join(t.TempDir(), "roster.keys")
 		roster(t, "keys", "create", "--key-file", keys)
-		eventsKilled(t, "--store", double.URI("roster"), "--key-file", keys)
+		eventsKilled(t, 2, "--store", double.URI("roster"), "--key-file", keys)
 	})
 }
 
-func eventsKilled(t *testing.T, where ...string) {
+func eventsKilled(t *testing.T, processes int, where ...string) {
 	h := &half{t: t, acked: map[string]map[int64]bool{}, inARow: map[string]int{}}
 	receiver := httptest.NewServer(h)
 	t.Cleanup(receiver.Close)
 	token := rosterToken(t, "client", "create", "--store", where[1], "--name", "load", "--scopes", "users,groups")
-	var server atomic.Pointer[process]
-	start := func() {
+	servers := make([]atomic.Pointer[process], processes)
+	start := func(i int) {
 		t.Helper()
 		s, err := launch{dir: t.TempDir(), env: cleanEnv(), args: append([]string{"--shutdown-delay", "0s", "--event-networks", "127.0.0.0/8", "--log-level", "error"}, where...)}.start()
 		if err != nil {
 			t.Fatal(err)
 		}
-		server.Store(s)
+		servers[i].Store(s)
 	}
-	start()
-	t.Cleanup(func() { server.Load().kill() })
-	admin := administrate(t, server.Load(), where[:2]...)
+	for i := range servers {
+		start(i)
+		t.Cleanup(func() { servers[i].Load().kill() })
+	}
+	admin := administrate(t, servers[0].Load(), where[:2]...)
 	for _, d := range []string{"webhook", "push"} {
 		admin.ask(201, "POST", "/admin/v1/feeds", `{"name":"`+d+`","delivery":"`+d+`","url":"`+receiver.URL+`/`+d+`"}`, nil)
 	}
@@ -181,7 +184,7 @@ func eventsKilled(t *testing.T, where ...string) {
 				method, path = "PATCH", "/Users/"+ids[rand.IntN(len(ids))]
 				body = fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"title","value":"t%d"}]}`, i)
 			}
-			res, text, err := server.Load().do(method, path, token, body)
+			res, text, err := servers[rand.IntN(processes)].Load().do(method, path, token, body)
 			if err != nil {
 				return // killed
 			}
@@ -213,14 +216,14 @@ func eventsKilled(t *testing.T, where ...string) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if err := server.Load().end(syscall.SIGKILL); err != nil {
+			if err := servers[cycle%processes].Load().end(syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 			over.Store(true)
 		}
 		wg.Wait()
 		if cycle < kills {
-			start()
+			start(cycle % processes)
 		}
 	}
 
@@ -259,7 +262,7 @@ func eventsKilled(t *testing.T, where ...string) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t.Logf("%d events to two feeds, %d requests of which %d failed, %d kills; %d were sent out of order, %d never arrived", len(all), h.requests, h.failed, kills, h.wrong, missing)
+	t.Logf("%d events to two feeds, %d requests of which %d failed, %d kills of %d processes; %d were sent out of order, %d never arrived", len(all), h.requests, h.failed, kills, processes, h.wrong, missing)
 	if missing > 0 {
 		t.Errorf("%d events were not told", missing)
 	}

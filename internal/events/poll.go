@@ -161,9 +161,6 @@ func (s *Feeds) pending(ctx context.Context, by auth.Principal, f *Feed, limit i
 		if err != nil {
 			return nil, err
 		}
-		if c == nil {
-			continue
-		}
 		if out.Sets[c.ID], err = s.sign(c); err != nil {
 			return nil, err
 		}

@@ -158,11 +158,11 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 	if err != nil {
 		return nil, err
 	}
-	t := set.Type(e.Type)
-	if t == nil { // the tenant has none like it any more
-		return nil, nil
+	t, endpoint := set.Type(e.Type), "/"+e.Type
+	if t != nil { // the tenant may have none like it any more
+		endpoint = t.Endpoint
 	}
-	c.Subject = &subject{Format: "scim", URI: t.Endpoint + "/" + e.ID, ID: e.ID, ExternalID: externalID(e)}
+	c.Subject = &subject{Format: "scim", URI: endpoint + "/" + e.ID, ID: e.ID, ExternalID: externalID(e)}
 	version := func(n int64) string { return fmt.Sprintf(`W/"%d"`, n) }
 	for _, uri := range uris {
 		p := payload{Version: version(e.Version)}
@@ -171,7 +171,7 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 			if uri == CreateNotice {
 				p.Attributes = pathsOf(e)
 			}
-			if slices.Contains(f.Events, full) {
+			if t != nil && slices.Contains(f.Events, full) {
 				doc, external, at, err := s.directory.Represent(ctx, tenant, c.Issuer+s.base, t, e.ID)
 				switch {
 				case err == nil && at == e.Version:

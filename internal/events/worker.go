@@ -88,23 +88,23 @@ func (s *Feeds) Run(ctx context.Context) error {
 		for _, p := range feeds {
 			mu.Lock()
 			taken := busy[p]
+			busy[p] = true
 			mu.Unlock()
 			if taken {
 				continue
 			}
+			idle := func() {
+				mu.Lock()
+				delete(busy, p)
+				mu.Unlock()
+			}
 			// Without waiting for feeds whose receivers are slow.
-			if g.TryGo(func() error {
-				defer func() {
-					mu.Lock()
-					delete(busy, p)
-					mu.Unlock()
-				}()
+			if !g.TryGo(func() error {
+				defer idle()
 				s.Step(ctx, p.tenant, p.id)
 				return nil
 			}) {
-				mu.Lock()
-				busy[p] = true
-				mu.Unlock()
+				idle()
 			}
 		}
 	}
@@ -331,7 +331,7 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 				if ctx.Err() != nil || time.Since(began) > roundTime {
 					return nil
 				}
-				if s.try(ctx, tenant, f, t); t.failure != nil && !t.over(f, now) {
+				if s.try(ctx, tenant, f, t); t.failure != nil {
 					return nil // those behind it wait
 				}
 			}
@@ -369,14 +369,10 @@ func (s *Feeds) try(ctx context.Context, tenant storage.TenantID, f *Feed, t *ta
 		return
 	}
 	c, err := s.claimsOf(ctx, tenant, f, t.entry, uris)
-	switch {
-	case err != nil:
+	if err != nil {
 		s.log.Warn("an event could not be made", "feed", f.ID, "error", err)
 		t.failure = &failure{reason: ReasonInternal}
-	case c == nil:
-		t.skipped = true
-		return
-	default:
+	} else {
 		// What has begun may end when the process is to.
 		t.failure = s.attempt(context.WithoutCancel(ctx), f, c)
 	}
