@@ -599,6 +599,26 @@ func testFeedsRefused(t *testing.T, w *world) {
 			t.Errorf("%s: %d %s", name, r.Status, r.Body)
 		}
 	}
+	// Who may not read users has nobody told of them, by a new feed or by one that there is.
+	boss := w.fresh(t, w.feedPerson)
+	role := must[struct{ ID string }](t, w.scim(t, boss, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q,%q],"value":"feeder",%q:{"kind":"administrative","permissions":["feeds.read","feeds.write","groups.read"]}}`,
+		schemas.RoleURI, schemas.RosterRoleURI, schemas.RosterRoleURI)), 201).ID
+	feeder := w.person(t, "feeder")
+	w.assign(t, boss, feeder.id, role, "")
+	theirs := w.fresh(t, feeder)
+	if r := w.post(t, "/admin/v1/feeds", theirs, good); r.Status != 403 {
+		t.Errorf("a feed of users by who may not read them: %d %s", r.Status, r.Body)
+	}
+	groups := must[feedAnswer](t, w.post(t, "/admin/v1/feeds", theirs, object{"name": "g", "delivery": "webhook", "url": hook.URL, "types": []string{"Group"}}), 201).Feed.ID
+	ofUsers := w.feed(t, boss, good).Feed.ID
+	for id, body := range map[string]string{groups: `{"types":["Group","User"]}`, ofUsers: `{"url":"` + hook.URL + `/theirs"}`} {
+		if r := w.send(t, "PATCH", "/admin/v1/feeds/"+id, body, "Authorization", "Bearer "+theirs, "Content-Type", "application/json"); r.Status != 403 {
+			t.Errorf("%s by who may not read users: %d %s", body, r.Status, r.Body)
+		}
+	}
+	for _, id := range []string{groups, ofUsers} {
+		must[struct{}](t, w.delete(t, "/admin/v1/feeds/"+id, boss), 204)
+	}
 	auditor := w.person(t, "auditor", auth.Auditor)
 	w.enrol(t, auditor)
 	if r := w.post(t, "/admin/v1/feeds", w.mfa(t, auditor).Token, good); r.Status != 403 {

@@ -291,7 +291,10 @@ func TestNoFilesInRequests(t *testing.T) {
 					continue
 				}
 				seen++
-				if like.MatchString(name) {
+				// Where a feed sends to is looked at when the connection is made: TestRebinding in
+				// internal/events.
+				feeds := name == "url" && (typ == reflect.TypeFor[FeedRequest]() || typ == reflect.TypeFor[FeedChange]())
+				if like.MatchString(name) && !feeds {
 					t.Errorf("%s has a member %s", typ, name)
 				}
 				walk(f.Type)
