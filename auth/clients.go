@@ -43,7 +43,7 @@ var ErrRevoked = errors.New("the client has been revoked")
 // ClientError says what is wrong with a client to be made, or with its token. It
 // repeats what the caller gave.
 type ClientError struct {
-	Member string // "name", "scopes", "profile", "networks", "expires" or "overlap"
+	Member string // "name", "scopes", "profile", "references", "networks", "expires" or "overlap"
 	Msg    string
 }
 
@@ -64,7 +64,7 @@ type TokenEnd struct {
 	At    time.Time
 }
 
-// Create makes a client of the name, scopes, profile and networks in c, which it
+// Create makes a client of the name, scopes, profile, references and networks in c, which it
 // puts into canonical form, with a token that is valid for lifetime. A client may
 // do nothing that by may not do. The error is one or more *ClientError, an error
 // that is ErrNotPermitted, or a *storage.UniqueError.
@@ -155,10 +155,11 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 
 // ClientChange is what is to become of a client; what is nil stays as it is.
 type ClientChange struct {
-	Name     *string
-	Scopes   *[]string
-	Profile  *string
-	Networks *[]string
+	Name       *string
+	Scopes     *[]string
+	Profile    *string
+	References *string
+	Networks   *[]string
 	// Expires is when its tokens end that would end later. None ends later by it: that
 	// takes a new token.
 	Expires *time.Time
@@ -188,6 +189,7 @@ func (m *ClientManager) update(ctx context.Context, by Principal, id string, cha
 	next := *c
 	set(&next.Name, change.Name)
 	set(&next.Profile, change.Profile)
+	set(&next.References, change.References)
 	set(&next.Scopes, change.Scopes)
 	set(&next.Networks, change.Networks)
 	if change.Expires != nil {
@@ -305,11 +307,12 @@ func (m *ClientManager) write(ctx context.Context, by Principal, action, id stri
 
 // clientRecord is what the audit trail tells of a client.
 type clientRecord struct {
-	Name     string        `json:"name"`
-	Scopes   []string      `json:"scopes"`
-	Profile  string        `json:"profile,omitempty"`
-	Networks []string      `json:"networks,omitempty"`
-	Tokens   []tokenRecord `json:"tokens,omitempty"`
+	Name       string        `json:"name"`
+	Scopes     []string      `json:"scopes"`
+	Profile    string        `json:"profile,omitempty"`
+	References string        `json:"references,omitempty"`
+	Networks   []string      `json:"networks,omitempty"`
+	Tokens     []tokenRecord `json:"tokens,omitempty"`
 }
 
 type tokenRecord struct {
@@ -319,7 +322,7 @@ type tokenRecord struct {
 
 // recordOf returns a client with those of its tokens that are valid.
 func recordOf(c *storage.Client, tokens []*storage.Token, now time.Time) clientRecord {
-	r := clientRecord{Name: c.Name, Scopes: c.Scopes, Profile: c.Profile, Networks: c.Networks}
+	r := clientRecord{Name: c.Name, Scopes: c.Scopes, Profile: c.Profile, References: c.References, Networks: c.Networks}
 	for _, t := range tokens {
 		if now.Before(t.Expires) {
 			r.Tokens = append(r.Tokens, tokenRecord{t.ID, t.Expires.UTC()})
@@ -414,6 +417,9 @@ func CheckClient(c *storage.Client, lifetime time.Duration) error {
 	}
 	if !ValidProfile(c.Profile) {
 		add("profile", fmt.Sprintf("unknown profile %q; valid are entra, okta and strict", c.Profile))
+	}
+	if c.References != "" && c.References != ReferencesLate {
+		add("references", fmt.Sprintf("unknown references %q; valid is late", c.References))
 	}
 	var networks []string
 	for _, s := range c.Networks {

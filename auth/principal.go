@@ -58,6 +58,8 @@ type Principal struct {
 	// Profile says how the client is known to write SCIM: one of the Profile
 	// constants.
 	Profile string
+	// References is ReferencesLate for a client whose order of arrival is not guaranteed.
+	References string
 	// Token is the public id of the token that was presented. It identifies and
 	// proves nothing.
 	Token string
@@ -120,6 +122,10 @@ const (
 	ProfileOkta   = "okta"   // as usual; kept apart for what Okta alone may need
 	ProfileStrict = "strict" // none of the tolerance for what clients get wrong
 )
+
+// ReferencesLate says of a client that what it refers to may come later than the
+// reference; otherwise that has to be there.
+const ReferencesLate = "late"
 
 // ValidProfile reports whether s names a profile.
 func ValidProfile(s string) bool {

@@ -12,6 +12,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
 )
 
 const compatibilityPage = "../docs/compatibility.md"
@@ -29,12 +30,18 @@ type habit struct {
 type proof struct {
 	method, path, body string
 	byDefault, strict  answer
-	others             map[string]answer // by profile
+	others             map[string]answer // by profile, or the setting for references
 }
 
 // okta adds the answer to a client with that profile.
 func (p proof) okta(want answer) proof {
 	p.others = map[string]answer{auth.ProfileOkta: want}
+	return p
+}
+
+// late adds the answer to a client whose order of arrival is not guaranteed.
+func (p proof) late(want answer) proof {
+	p.others = map[string]answer{auth.ReferencesLate: want}
 	return p
 }
 
@@ -154,6 +161,11 @@ var habits = []habit{
 	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),
 	}},
+	{"a `manager` or member that is to come, by its `externalId` or `userName`", "HR loaders, whoever sends in parallel", "400 `invalidValue`; with `--references late` accepted, and resolved when it comes", "400 `invalidValue`, unless with `--references late`", []proof{
+		patchUser(`{"op":"add","path":"manager","value":{"value":"to-come-{n}"}}`, refusedValue, refusedValue).late(ok(`"manager":{"value":"to-come-{n}"}`)),
+		patchUser(`{"op":"add","path":"manager","value":{"value":"bo-{n}"}}`, refusedValue, refusedValue).late(ok(`"manager":{"value":"{bo}"`)),
+		patchGroup(`{"op":"add","path":"members","value":[{"value":"to-come-{n}"}]}`, refusedValue, refusedValue).late(ok(`{bo} !to-come`)),
+	}},
 	{"a POST in Bulk without `bulkId`", "HR loaders", "done", "400 of that operation", []proof{
 		{"POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","data":{"schemas":["` + schemas.UserURI + `"],"userName":"{n}"}}]}`,
 			ok(`"status":"201"`), ok(`"status":"400"`), nil},
@@ -198,7 +210,8 @@ var interop = []habit{
 func TestCompatibility(t *testing.T) {
 	s := testserver.Start(t, testserver.Options{})
 	tokens := map[string]string{"default": s.Token, "strict": s.Client(t, "strict one", auth.ProfileStrict),
-		auth.ProfileOkta: s.Client(t, "okta one", auth.ProfileOkta)}
+		auth.ProfileOkta:    s.Client(t, "okta one", auth.ProfileOkta),
+		auth.ReferencesLate: s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: "late one", Scopes: []string{"users", "groups"}, References: auth.ReferencesLate})}
 	n := 0
 	for _, h := range append(append([]habit{}, habits...), interop...) {
 		if len(h.proofs) == 0 {

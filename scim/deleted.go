@@ -283,6 +283,10 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err != nil {
 		return nil, err
 	}
+	late, err := p.lateness(ctx, by)
+	if err != nil {
+		return nil, err
+	}
 	now := p.now()
 	next := &storage.Resource{Type: t.Name, ID: id, Version: read.Version + 1, Created: read.Created, LastModified: later(later(now, read.Deleted), read.LastModified)}
 	if err := p.fill(by.Tenant, t, next, attrs); err != nil {
@@ -296,6 +300,9 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 			}
 			if prev.Version != read.Version || !prev.Deleted.Equal(read.Deleted) {
 				return errOvertaken // it was restored, and deleted again
+			}
+			if err := late.guardAll(tx, t, attrs, id); err != nil {
+				return err
 			}
 			switch err := checkManager(tx, manager); {
 			case errors.Is(err, errNoManager):
@@ -312,7 +319,10 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 					return err
 				}
 			}
-			_, err = d.reassign(back)
+			if _, err := d.reassign(back); err != nil {
+				return err
+			}
+			_, err = late.arrived(d, t, next, attrs)
 			return err
 		})
 	})

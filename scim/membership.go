@@ -152,6 +152,7 @@ func (p *Provider) moveMember(ctx context.Context, by auth.Principal, group, mem
 	if err != nil {
 		return 0, err
 	}
+	by.References = "" // a membership is between what there is
 	var before int64
 	r, err := p.update(ctx, by, set.Type(auth.PrincipalGroup), group, Precondition{}, func(prev *storage.Resource, attrs map[string]any) (change, error) {
 		before = prev.Version

@@ -131,30 +131,77 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if err != nil {
 		return nil, err
 	}
+	n := newborn{by: by, t: t, r: r, attrs: attrs, secret: secret, members: members}
+	if !refersLate(by, t) {
+		return r, p.bear(ctx, n, x)
+	}
+	if n.late, err = p.lateness(ctx, by); err != nil {
+		return nil, err
+	}
+	names := append(memberIDs(members), managerOf(attrs))
+	if err := n.late.find(ctx, t.Name == auth.PrincipalGroup, names...); err != nil {
+		return nil, err
+	}
+	return r, n.late.again(func() error { return p.bear(ctx, n, x) })
+}
+
+// newborn is a resource that is being created.
+type newborn struct {
+	by      auth.Principal
+	t       *schemas.ResourceType
+	r       *storage.Resource
+	attrs   map[string]any
+	secret  string
+	members []storage.Member
+	late    *lateness // nil where all that is referred to has to be there
+	waits   []awaited // members
+	manager string    // that is waited for, or ""
+}
+
+// bear writes a new resource.
+func (p *Provider) bear(ctx context.Context, b newborn, x extra) error {
+	by, t, r, attrs := b.by, b.t, b.r, b.attrs
+	if b.late != nil {
+		b.manager = b.late.manager(attrs, r.ID)
+		b.members, b.waits, _ = b.late.members(b.members)
+	}
+	members := b.members
 	then, err := p.prepare(ctx, by, t, r.ID, attrs, x.handed)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
-		return nil, err
+		return err
 	}
 	told := created(t, attrs)
-	manager := managerToCheck(by, nil, attrs)
+	manager := ""
+	if b.manager == "" {
+		manager = managerToCheck(by, nil, attrs)
+	}
+	if manager == r.ID {
+		manager = "" // their own
+	}
 	write := func(tx storage.Tx, d *decision) error {
-		if err := checkManager(tx, manager); err != nil {
-			return err
+		if b.late != nil {
+			if err := b.late.guardAll(tx, t, attrs, r.ID, append(valuesOf(b.waits), b.manager)...); err != nil {
+				return err
+			}
 		}
-		if err := p.putNew(tx, r, secret, (*auth.Credential).PushPassword); err != nil {
+		if err := checkManager(tx, manager); err != nil {
+			return b.late.overtaken(err)
+		}
+		r.InGroups = false
+		if err := p.putNew(tx, r, b.secret, (*auth.Credential).PushPassword); err != nil {
 			return err
 		}
 		told := told // the function may run again
 		if len(members) > 0 {
 			n, err := tx.AddMembers(r, members)
 			if err != nil {
-				return memberError(err)
+				return memberError(b.late.overtaken(err))
 			}
 			told.members(true, memberIDs(members), n)
 			for _, m := range members {
@@ -169,30 +216,33 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 		}
-		if err := p.record(ctx, tx, by, "create", r, nil, told); err != nil || x.also == nil {
+		if err := p.record(ctx, tx, by, "create", r, nil, told); err != nil {
 			return err
+		}
+		if b.late != nil {
+			if err := b.late.born(d, b); err != nil {
+				return err
+			}
+		}
+		if x.also == nil {
+			return nil
 		}
 		return x.also(tx, r)
 	}
-	if len(members) == 0 && then == nil {
+	if len(members) == 0 && then == nil && b.late == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
-		err = p.write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
-	} else {
-		err = p.withStanding(ctx, by, func(s *auth.Standing) error {
-			return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
-				if len(members) > 0 {
-					if err := p.current(ctx, by, s); err != nil {
-						return err
-					}
+		return p.write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
+	}
+	return p.withStanding(ctx, by, func(s *auth.Standing) error {
+		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
+			if len(members) > 0 {
+				if err := p.current(ctx, by, s); err != nil {
+					return err
 				}
-				return write(tx, p.decide(ctx, tx, by, s, r.Created))
-			})
+			}
+			return write(tx, p.decide(ctx, tx, by, s, r.Created))
 		})
-	}
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	})
 }
 
 // newcomer reads a new resource out of a decoded body: with its attributes, and a hash
@@ -482,6 +532,9 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 				return err
 			}
 			return d.keep(costs, func() error {
+				if err := stopWaiting(tx, r); err != nil {
+					return err
+				}
 				var err error
 				if d.reports, err = d.reassign(leaving); err != nil {
 					return err
@@ -576,11 +629,24 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 	u := update{p: p, t: t, by: by, pre: pre, compute: compute}
 	for attempt := 1; ; attempt++ {
 		var r *storage.Resource
-		err := p.withStanding(ctx, by, func(s *auth.Standing) (err error) {
-			u.standing = s
-			r, err = u.attempt(ctx, id)
-			return err
-		})
+		var err error
+		if refersLate(by, t) {
+			if u.late, err = p.lateness(ctx, by); err != nil {
+				return nil, err
+			}
+		}
+		try := func() error {
+			return p.withStanding(ctx, by, func(s *auth.Standing) (err error) {
+				u.standing = s
+				r, err = u.attempt(ctx, id)
+				return err
+			})
+		}
+		if u.late != nil {
+			err = u.late.again(try)
+		} else {
+			err = try()
+		}
 		if !errors.Is(err, errOvertaken) || attempt == attempts {
 			return r, err
 		}
@@ -591,6 +657,11 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 func (u update) attempt(ctx context.Context, id string) (*storage.Resource, error) {
 	p, t, by := u.p, u.t, u.by
 	if m := t.Top("members"); m != nil && m.Detached {
+		if u.late != nil {
+			if err := u.look(ctx, id); err != nil {
+				return nil, err
+			}
+		}
 		first := u
 		err := p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			u = first
@@ -648,6 +719,13 @@ type update struct {
 	d          *decision
 	own        bool   // of oneself, and needs no permission
 	manager    string // that is new, and has to be a user; "" for none
+
+	late   *lateness // nil where all that is referred to has to be there
+	within bool      // the write has begun
+	waits  string    // the manager who is waited for, or ""
+	keeps  bool      // who was the same before
+	// came and went are the members that a group waits for from now on, and no longer.
+	came, went []string
 }
 
 // inside reads the resource in the write, where it stays as it is, computes its
@@ -657,6 +735,7 @@ func (u *update) inside(ctx context.Context, tx storage.Tx, id string) error {
 	if err != nil {
 		return err
 	}
+	u.within = true
 	if err := u.prepare(ctx, prev); err != nil {
 		return err
 	}
@@ -684,13 +763,16 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
 	dropManagerRef(u.t, u.change.attrs)
+	if err := u.lookForManager(ctx, attrs, prev.ID); err != nil {
+		return err
+	}
 	if u.then, err = u.p.reprepare(ctx, u.by, u.t, attrs, u.change.attrs, prev.ID); err != nil {
 		return err
 	}
 	if err := u.p.fill(u.by.Tenant, u.t, next, u.change.attrs); err != nil {
 		return err
 	}
-	if u.manager = managerToCheck(u.by, attrs, u.change.attrs); u.manager == prev.ID {
+	if u.manager = managerToCheck(u.by, attrs, u.change.attrs); u.manager == prev.ID || u.waits != "" {
 		u.manager = "" // their own: this write reads them anyway
 	}
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
@@ -734,13 +816,17 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 // apply writes the change.
 func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	same := bytes.Equal(u.prev.Doc, u.next.Doc)
+	if err := u.guard(tx); err != nil {
+		return err
+	}
 	rows := 0
 	for _, m := range u.change.members {
+		waited := len(u.went)
 		n, err := u.changeMembers(tx, m)
 		if err != nil {
 			return inOperation(m.Operation, err)
 		}
-		if n == 0 && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
+		if n == 0 && len(u.went) == waited && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
 			return &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
 		}
 		rows += n
@@ -751,7 +837,12 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	}
 	if same && rows == 0 && u.change.password == "" && !u.change.noPassword {
 		u.next = u.prev
-		return nil
+		if len(u.came)+len(u.went) > 0 {
+			if err := u.d.ask(); err != nil {
+				return err
+			}
+		}
+		return u.d.tellWaiting(u.prev, u.came, u.went)
 	}
 	if u.then == nil && !u.own {
 		if err := u.d.ask(); err != nil {
@@ -759,7 +850,7 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		}
 	}
 	if err := checkManager(tx, u.manager); err != nil {
-		return err
+		return u.late.overtaken(err)
 	}
 	next := u.next
 	if same {
@@ -791,7 +882,13 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 			return err
 		}
 	}
-	return u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed, u.values)
+	if err := u.p.record(ctx, tx, u.by, u.change.action, u.next, u.changed, u.values); err != nil {
+		return err
+	}
+	if err := u.d.tellWaiting(u.next, u.came, u.went); err != nil || u.late == nil {
+		return err
+	}
+	return u.late.changed(u)
 }
 
 // inOperation says which operation of a PATCH brought a value that is wrong.
@@ -814,8 +911,13 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 	if err != nil {
 		return 0, err
 	}
+	all, sent := members, members
+	var waits []awaited
+	if u.late != nil {
+		members, waits, all = u.late.members(members)
+	}
 	if c.Kind == patch.AddMembers || c.Kind == patch.ReplaceMembers {
-		if err := u.noCycle(tx, members); err != nil {
+		if err := u.noCycle(tx, all); err != nil {
 			return 0, err
 		}
 	}
@@ -824,11 +926,21 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 	if err != nil {
 		return 0, err
 	}
+	if c.Kind == patch.RemoveMembers {
+		n, err := u.remove(tx, members, carried)
+		if err == nil && (n < len(sent) || u.late != nil) {
+			err = u.changeWaiting(tx, c, sent, waits, carried)
+		}
+		return n, err
+	}
+	if err := u.changeWaiting(tx, c, sent, waits, carried); err != nil {
+		return 0, err
+	}
 	switch c.Kind {
 	case patch.AddMembers:
 		n, err := u.each(members, func(portion []storage.Member) (int, error) { return tx.AddMembers(u.prev, portion) },
 			func(id string) { u.d.joins(id, carried) }, carried)
-		return u.moved(true, ids, n, memberError(err))
+		return u.moved(true, ids, n, memberError(u.late.overtaken(err)))
 	case patch.ReplaceMembers:
 		if err := u.replaced(tx, members, carried); err != nil {
 			return 0, err
@@ -841,9 +953,7 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 		if err == nil && n > 0 {
 			u.values.set(before, few, ids, n)
 		}
-		return n, memberError(err)
-	case patch.RemoveMembers:
-		return u.remove(tx, members, carried)
+		return n, memberError(u.late.overtaken(err))
 	}
 	ids = nil
 	err = tx.EachMember(u.prev, func(m storage.Member) error {

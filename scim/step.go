@@ -105,7 +105,7 @@ type witness struct {
 
 func (w *witness) Audit(e storage.AuditEntry) error {
 	w.changed = true
-	if o := w.step.o; e.Version > 0 && e.Type == o.t.Name && (o.method == http.MethodPost && !w.step.second || e.ID == o.id) {
+	if o := w.step.o; e.Version > 0 && e.Type == o.t.Name && (o.method == http.MethodPost && !w.step.second || e.ID == o.id) && e.ID == cmp.Or(w.own.ID, e.ID) { // others that it changes come later
 		w.own.ID, w.own.Version = e.ID, e.Version
 	}
 	return w.Tx.Audit(e)

@@ -11,15 +11,18 @@ type Tenant struct {
 
 // Client is a provisioning client: an identity provider or HR connector.
 type Client struct {
-	ID       string
-	Tenant   TenantID
-	Name     string
-	Scopes   []string
-	Profile  string   // "", "entra", "okta" or "strict"
-	Networks []string // CIDR prefixes its requests may come from; empty for any
-	Created  time.Time
-	Revoked  time.Time // zero while the client may be used
-	Tokens   []*Token  // filled by ListClients
+	ID      string
+	Tenant  TenantID
+	Name    string
+	Scopes  []string
+	Profile string // "", "entra", "okta" or "strict"
+	// References is "", or "late" when what the client refers to may come later than
+	// the reference.
+	References string
+	Networks   []string // CIDR prefixes its requests may come from; empty for any
+	Created    time.Time
+	Revoked    time.Time // zero while the client may be used
+	Tokens     []*Token  // filled by ListClients
 }
 
 // Token is a bearer token of a client. The secret is not stored.

@@ -80,6 +80,7 @@ func (c *clientCommand) createCommand() *cobra.Command {
 	f.StringVar(&client.Name, "name", "", "a name for the client, unique in the tenant")
 	f.StringSliceVar(&client.Scopes, "scopes", nil, "what the client may do: "+strings.Join(auth.ScopeNames(), ", "))
 	f.StringVar(&client.Profile, "profile", "", "how the client is known to write SCIM: entra, okta or strict")
+	f.StringVar(&client.References, "references", "", "late: managers and members that the client refers to may come later")
 	f.StringVar(&expires, "expires", formatDays(auth.DefaultTokenLifetime), "how long the token is valid, such as 90d or 24h, up to "+formatDays(auth.MaxTokenLifetime))
 	f.StringSliceVar(&client.Networks, "network", nil, "accept the client's requests from this `CIDR` prefix only; may be repeated")
 	for _, name := range []string{"name", "scopes"} {
@@ -397,34 +398,35 @@ func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
-	row("NAME", "ID", "PROFILE", "SCOPES", "TOKEN", "EXPIRES", "LAST USED", "STATE")
+	row("NAME", "ID", "PROFILE", "REFERENCES", "SCOPES", "TOKEN", "EXPIRES", "LAST USED", "STATE")
 	for _, c := range clients {
 		name := c.Name
 		if !printable(name) { // nothing may play with the terminal
 			name = strconv.Quote(name)
 		}
-		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-")}
+		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(c.References, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-")}
 		tokens := shownTokens(c, now)
 		if len(tokens) == 0 {
 			row(append(about, "-", "-", "-", clientState(c, now))...)
 		}
 		for _, t := range tokens {
-			row(append(about[:4:4], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
+			row(append(about[:5:5], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
 		}
 	}
 	return table.Flush()
 }
 
 type clientJSON struct {
-	Name     string      `json:"name"`
-	ID       string      `json:"id"`
-	Profile  string      `json:"profile,omitempty"`
-	Scopes   []string    `json:"scopes"`
-	Networks []string    `json:"networks,omitempty"`
-	Created  time.Time   `json:"created"`
-	Revoked  time.Time   `json:"revoked,omitzero"`
-	State    string      `json:"state"`
-	Tokens   []tokenJSON `json:"tokens"`
+	Name       string      `json:"name"`
+	ID         string      `json:"id"`
+	Profile    string      `json:"profile,omitempty"`
+	References string      `json:"references,omitempty"`
+	Scopes     []string    `json:"scopes"`
+	Networks   []string    `json:"networks,omitempty"`
+	Created    time.Time   `json:"created"`
+	Revoked    time.Time   `json:"revoked,omitzero"`
+	State      string      `json:"state"`
+	Tokens     []tokenJSON `json:"tokens"`
 }
 
 type tokenJSON struct {
@@ -440,7 +442,7 @@ func writeClientsJSON(w io.Writer, clients []*storage.Client, now time.Time) err
 	list := make([]clientJSON, 0, len(clients))
 	for _, c := range clients {
 		j := clientJSON{
-			Name: c.Name, ID: c.ID, Profile: c.Profile, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks,
+			Name: c.Name, ID: c.ID, Profile: c.Profile, References: c.References, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks,
 			Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), State: clientState(c, now), Tokens: []tokenJSON{},
 		}
 		for _, t := range c.Tokens {

@@ -339,7 +339,7 @@ func listed() ([]*storage.Client, time.Time) {
 			{ID: "current", Created: at(2, 1), Expires: at(5, 2), LastUsed: at(5, 1)},
 			{ID: "next", Created: at(5, 1), Expires: at(9, 1)},
 		}},
-		{ID: "id-2", Name: "late", Scopes: []string{"users"}, Created: at(1, 1), Tokens: []*storage.Token{
+		{ID: "id-2", Name: "late", Scopes: []string{"users"}, References: "late", Created: at(1, 1), Tokens: []*storage.Token{
 			{ID: "first", Created: at(1, 1), Expires: at(2, 1)}, {ID: "second", Created: at(2, 1), Expires: at(3, 1)},
 		}},
 		{ID: "id-3", Name: "gone", Scopes: []string{"users:read"}, Created: at(1, 1), Revoked: at(4, 1), Networks: []string{"192.0.2.0/24"},
@@ -354,12 +354,12 @@ func TestWriteClients(t *testing.T) {
 	if err := writeClients(&out, clients, now); err != nil {
 		t.Fatal(err)
 	}
-	want := `NAME            ID    PROFILE  SCOPES        TOKEN    EXPIRES               LAST USED             STATE
-entra           id-1  entra    groups,users  current  2026-05-02 09:30 UTC  2026-05-01 09:30 UTC  active
-entra           id-1  entra    groups,users  next     2026-09-01 09:30 UTC  never                 active
-late            id-2  -        users         second   2026-03-01 09:30 UTC  never                 expired
-gone            id-3  -        users:read    dead     2026-09-01 09:30 UTC  never                 revoked
-"bare\x1b[31m"  id-4  -        -             -        -                     -                     no token
+	want := `NAME            ID    PROFILE  REFERENCES  SCOPES        TOKEN    EXPIRES               LAST USED             STATE
+entra           id-1  entra    -           groups,users  current  2026-05-02 09:30 UTC  2026-05-01 09:30 UTC  active
+entra           id-1  entra    -           groups,users  next     2026-09-01 09:30 UTC  never                 active
+late            id-2  -        late        users         second   2026-03-01 09:30 UTC  never                 expired
+gone            id-3  -        -           users:read    dead     2026-09-01 09:30 UTC  never                 revoked
+"bare\x1b[31m"  id-4  -        -           -             -        -                     -                     no token
 `
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Error(d)

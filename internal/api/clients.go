@@ -12,20 +12,22 @@ import (
 
 // ClientRequest is the body of POST /clients.
 type ClientRequest struct {
-	Name     string     `json:"name"`
-	Scopes   []string   `json:"scopes"`
-	Profile  string     `json:"profile,omitempty"`
-	Networks []string   `json:"networks,omitempty"`
-	Expires  *time.Time `json:"expires,omitempty"` // of the token
+	Name       string     `json:"name"`
+	Scopes     []string   `json:"scopes"`
+	Profile    string     `json:"profile,omitempty"`
+	References string     `json:"references,omitempty"`
+	Networks   []string   `json:"networks,omitempty"`
+	Expires    *time.Time `json:"expires,omitempty"` // of the token
 }
 
 // ClientChange is the body of PATCH /clients/{id}. What is left out stays as it is.
 type ClientChange struct {
-	Name     *string    `json:"name,omitempty"`
-	Scopes   *[]string  `json:"scopes,omitempty"`
-	Profile  *string    `json:"profile,omitempty"`
-	Networks *[]string  `json:"networks,omitempty"`
-	Expires  *time.Time `json:"expires,omitempty"` // of the tokens that would end later
+	Name       *string    `json:"name,omitempty"`
+	Scopes     *[]string  `json:"scopes,omitempty"`
+	Profile    *string    `json:"profile,omitempty"`
+	References *string    `json:"references,omitempty"`
+	Networks   *[]string  `json:"networks,omitempty"`
+	Expires    *time.Time `json:"expires,omitempty"` // of the tokens that would end later
 }
 
 // RotationRequest is the body of POST /clients/{id}/rotate.
@@ -37,14 +39,15 @@ type RotationRequest struct {
 
 // Client is a provisioning client.
 type Client struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	Scopes   []string  `json:"scopes"`
-	Profile  string    `json:"profile,omitempty"`
-	Networks []string  `json:"networks,omitempty"`
-	Created  time.Time `json:"created"`
-	Revoked  time.Time `json:"revoked,omitzero"`
-	Tokens   []Token   `json:"tokens"`
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Scopes     []string  `json:"scopes"`
+	Profile    string    `json:"profile,omitempty"`
+	References string    `json:"references,omitempty"`
+	Networks   []string  `json:"networks,omitempty"`
+	Created    time.Time `json:"created"`
+	Revoked    time.Time `json:"revoked,omitzero"`
+	Tokens     []Token   `json:"tokens"`
 }
 
 // Token is a token of a client, without its secret.
@@ -68,7 +71,7 @@ type ClientList struct {
 
 func client(c *storage.Client) Client {
 	out := Client{
-		ID: c.ID, Name: c.Name, Scopes: append([]string{}, c.Scopes...), Profile: c.Profile, Networks: c.Networks,
+		ID: c.ID, Name: c.Name, Scopes: append([]string{}, c.Scopes...), Profile: c.Profile, References: c.References, Networks: c.Networks,
 		Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), Tokens: make([]Token, 0, len(c.Tokens)),
 	}
 	for _, t := range c.Tokens {
@@ -102,7 +105,7 @@ func (a *API) createClient(w http.ResponseWriter, r *http.Request, by auth.Princ
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	c := &storage.Client{Name: body.Name, Scopes: body.Scopes, Profile: body.Profile, Networks: body.Networks}
+	c := &storage.Client{Name: body.Name, Scopes: body.Scopes, Profile: body.Profile, References: body.References, Networks: body.Networks}
 	made, err := a.Clients.Create(r.Context(), by, c, a.lifetime(body.Expires))
 	if err != nil {
 		return clientProblem(err)
@@ -182,12 +185,13 @@ func clientProblem(err error) error {
 
 // clientMembers says what each member of a client has to be.
 var clientMembers = map[string]string{
-	"name":     "expected 1 to 64 printable characters without spaces around",
-	"scopes":   "expected some of " + strings.Join(auth.ScopeNames(), ", "),
-	"profile":  "expected entra, okta or strict, or nothing",
-	"networks": "expected networks such as 192.0.2.0/24 or 2001:db8::/32",
-	"expires":  "expected a time within 365 days from now",
-	"overlap":  "overlapSeconds is between 0 and 365 days",
+	"name":       "expected 1 to 64 printable characters without spaces around",
+	"scopes":     "expected some of " + strings.Join(auth.ScopeNames(), ", "),
+	"profile":    "expected entra, okta or strict, or nothing",
+	"references": "expected late, or nothing",
+	"networks":   "expected networks such as 192.0.2.0/24 or 2001:db8::/32",
+	"expires":    "expected a time within 365 days from now",
+	"overlap":    "overlapSeconds is between 0 and 365 days",
 }
 
 func flatten(err error) []error {

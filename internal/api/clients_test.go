@@ -48,11 +48,11 @@ func changeClient(t *testing.T, w *world) {
 	}
 
 	type answer struct {
-		Name, Profile    string
-		Scopes, Networks []string
+		Name, Profile, References string
+		Scopes, Networks          []string
 	}
-	got := must[answer](t, patch(full.Token, c.Client.ID, object{"name": "payroll", "scopes": []string{"groups:read"}, "profile": "", "networks": []string{"192.0.2.0/24"}}), 200)
-	if diff := cmp.Diff(answer{"payroll", "", []string{"groups:read"}, []string{"192.0.2.0/24"}}, got); diff != "" {
+	got := must[answer](t, patch(full.Token, c.Client.ID, object{"name": "payroll", "scopes": []string{"groups:read"}, "profile": "", "references": "late", "networks": []string{"192.0.2.0/24"}}), 200)
+	if diff := cmp.Diff(answer{"payroll", "", "late", []string{"groups:read"}, []string{"192.0.2.0/24"}}, got); diff != "" {
 		t.Errorf("the answer (-want +got):\n%s", diff)
 	}
 	for _, request := range []struct {
@@ -64,7 +64,7 @@ func changeClient(t *testing.T, w *world) {
 		}
 	}
 	want := map[string][2]string{
-		"name": {`"hr"`, `"payroll"`}, "scopes": {`["users"]`, `["groups:read"]`}, "profile": {`"okta"`, ""}, "networks": {"", `["192.0.2.0/24"]`},
+		"name": {`"hr"`, `"payroll"`}, "scopes": {`["users"]`, `["groups:read"]`}, "profile": {`"okta"`, ""}, "references": {"", `"late"`}, "networks": {"", `["192.0.2.0/24"]`},
 	}
 	if diff := cmp.Diff(want, w.told(t, "client.update")); diff != "" {
 		t.Errorf("the audit entry (-want +got):\n%s", diff)

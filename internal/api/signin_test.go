@@ -378,6 +378,7 @@ func managedClients(t *testing.T, w *world) {
 		"no name":      {object{"scopes": []string{"users"}}, 400, "name: "},
 		"no scope":     {object{"name": "x"}, 400, "scopes: "},
 		"a scope":      {object{"name": "x", "scopes": []string{canary}}, 400, "scopes: "},
+		"references":   {object{"name": "x", "scopes": []string{"users"}, "references": canary}, 400, "references: "},
 		"a profile":    {object{"name": "x", "scopes": []string{"users"}, "profile": canary}, 400, "profile: "},
 		"a network":    {object{"name": "x", "scopes": []string{"users"}, "networks": []string{canary}}, 400, "networks: "},
 		"the past":     {object{"name": "x", "scopes": []string{"users"}, "expires": w.now()}, 400, "expires: "},

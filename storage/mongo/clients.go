@@ -14,7 +14,7 @@ import (
 func clientFrom(raw bson.Raw) *storage.Client {
 	return &storage.Client{
 		ID: text(raw, fResource), Tenant: storage.TenantID(text(raw, fTenant)), Name: text(raw, fName), Scopes: texts(raw, fScopes),
-		Profile: text(raw, fProfile), Networks: texts(raw, fNetworks), Created: moment(raw, fBegan), Revoked: moment(raw, fRevoked),
+		Profile: text(raw, fProfile), References: text(raw, fRefers), Networks: texts(raw, fNetworks), Created: moment(raw, fBegan), Revoked: moment(raw, fRevoked),
 	}
 }
 
@@ -139,7 +139,7 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	}
 	// Looked at first, for without transactions a name that was taken stays so.
 	filter := append(byID(t.tenant, key(t.tenant, prev.ID)), d(fRevoked, int64(0), fName, prev.Name, fScopes, notNull(prev.Scopes),
-		fProfile, prev.Profile, fNetworks, notNull(prev.Networks))...)
+		fProfile, prev.Profile, fRefers, perhaps(prev.References), fNetworks, notNull(prev.Networks))...)
 	err := t.do(func(ctx context.Context) error { return t.store.db.Collection(clients).FindOne(ctx, filter).Err() })
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return storage.ErrConflict
@@ -153,7 +153,7 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 			return err
 		}
 	}
-	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fNetworks, notNull(next.Networks))))
+	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fRefers, next.References, fNetworks, notNull(next.Networks))))
 	switch {
 	case err != nil:
 		return err
@@ -165,8 +165,16 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	return nil
 }
 
+// perhaps selects a text, or documents without it if it is empty.
+func perhaps(s string) any {
+	if s == "" {
+		return d("$in", bson.A{"", nil})
+	}
+	return s
+}
+
 func clientDocument(tenant string, c *storage.Client) bson.D {
-	return d(fID, key(tenant, c.ID), fTenant, tenant, fResource, c.ID, fName, c.Name, fScopes, notNull(c.Scopes), fProfile, c.Profile,
+	return d(fID, key(tenant, c.ID), fTenant, tenant, fResource, c.ID, fName, c.Name, fScopes, notNull(c.Scopes), fProfile, c.Profile, fRefers, c.References,
 		fNetworks, notNull(c.Networks), fBegan, millis(c.Created), fRevoked, millis(c.Revoked))
 }
 

@@ -65,6 +65,7 @@ const (
 	// Of a client or token.
 	fScopes   = "s"
 	fProfile  = "p"
+	fRefers   = "rf" // not there in what older versions stored
 	fNetworks = "w"
 	fRevoked  = "x" // 0 while it may be used
 	fClient   = "c"

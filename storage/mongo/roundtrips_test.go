@@ -315,10 +315,10 @@ func TestRoundTrips(t *testing.T) {
 		{"groups with a member", func() error { return query(group, `members.value eq "`+ana.ID+`"`, 100) },
 			[]string{"find resources", "find rows", "find resources"}},
 		{"delete of one in no group", func() error { return p.Delete(ctx, by, user, gone.ID, scim.Precondition{}) },
-			[]string{"find resources", "find resources", "update resources", "find items", "find items", "find items", "find items", "find items", "update items", "findAndModify resources",
+			[]string{"find resources", "find resources", "find items", "update resources", "find items", "find items", "find items", "find items", "find items", "update items", "findAndModify resources",
 				"delete keys", "insert rows", "commitTransaction", "find resources"}},
 		{"delete", func() error { return p.Delete(ctx, by, user, others[5].ID, scim.Precondition{}) },
-			[]string{"find resources", "find resources", "find rows", "find resources", "update resources", "find items", "find items", "find items", "find items", "find items", "update items", "findAndModify resources", "find rows", "update resources",
+			[]string{"find resources", "find resources", "find items", "find rows", "find resources", "update resources", "find items", "find items", "find items", "find items", "find items", "update items", "findAndModify resources", "find rows", "update resources",
 				"delete keys", "insert rows", "commitTransaction", "find resources"}},
 		{"list deleted users, two of them", func() error {
 			page, err := p.ListDeleted(ctx, by, user, scim.DeletedQuery{Limit: 2})

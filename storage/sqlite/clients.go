@@ -21,13 +21,13 @@ func scanToken(st *sqlite.Stmt) *storage.Token {
 	return k
 }
 
-const clientColumns = `c.tenant, c.id, c.name, c.scopes, c.profile, c.networks, c.created, c.revoked`
+const clientColumns = `c.tenant, c.id, c.name, c.scopes, c.profile, c.networks, c.created, c.revoked, c.refers`
 
 func scanClient(st *sqlite.Stmt, from int) *storage.Client {
 	return &storage.Client{
 		Tenant: storage.TenantID(st.ColumnText(from)), ID: st.ColumnText(from + 1), Name: st.ColumnText(from + 2),
 		Scopes: strings.Fields(st.ColumnText(from + 3)), Profile: st.ColumnText(from + 4), Networks: strings.Fields(st.ColumnText(from + 5)),
-		Created: columnTime(st, from+6), Revoked: columnTime(st, from+7),
+		Created: columnTime(st, from+6), Revoked: columnTime(st, from+7), References: st.ColumnText(from + 8),
 	}
 }
 

@@ -19,7 +19,7 @@ var clientPromises = []promise{
 	{"the name of a client is unique in its tenant", clientName},
 	{"ListClients returns clients by name, revoked ones too", listClients},
 	{"Token of an unknown id is ErrNotFound", unknownToken},
-	{"UpdateClient changes name, scopes, profile and networks and nothing else", updateClient},
+	{"UpdateClient changes name, scopes, profile, references and networks and nothing else", updateClient},
 	{"UpdateClient fails when the client is not as it was, or its new name is taken", updateClientConflict},
 	{"of two that update a client at once one does", updateClientRace},
 	{"RevokeClient ends a client and all its tokens", revokeClient},
@@ -52,7 +52,7 @@ func (d *directory) token(id string, settled func(*storage.Token, *storage.Clien
 
 func newClient(d *directory, id, name string) *storage.Client {
 	return &storage.Client{
-		ID: id, Tenant: d.tenant, Name: name, Scopes: []string{"users", "groups:read"}, Profile: "entra",
+		ID: id, Tenant: d.tenant, Name: name, Scopes: []string{"users", "groups:read"}, Profile: "entra", References: "late",
 		Networks: []string{"192.0.2.0/24", "2001:db8::/32"}, Created: d.now(),
 	}
 }
@@ -143,7 +143,7 @@ func updateClient(t *testing.T, d *directory) {
 	d.store(prev, k)
 	d.store(other)
 	next := *prev
-	next.Name, next.Scopes, next.Profile, next.Networks = "Entra "+awkward, []string{"users:read"}, "", nil
+	next.Name, next.Scopes, next.Profile, next.References, next.Networks = "Entra "+awkward, []string{"users:read"}, "", "", nil
 	d.do(func(tx storage.Tx) error { return tx.UpdateClient(prev, &next) })
 	_, got := d.token("k1", func(_ *storage.Token, c *storage.Client) bool { return c.Name == next.Name })
 	if diff := cmp.Diff(&next, got, cmpopts.EquateEmpty()); diff != "" {
@@ -180,13 +180,14 @@ func updateClientConflict(t *testing.T, d *directory) {
 		return tx.UpdateClient(prev, change(prev, func(c *storage.Client) { c.Name = "Okta" }))
 	}), "name")
 	for name, was := range map[string]*storage.Client{
-		"of another name":    change(prev, func(c *storage.Client) { c.Name = "Entre" }),
-		"of other scopes":    change(prev, func(c *storage.Client) { c.Scopes = []string{"groups:read", "users"} }),
-		"of another profile": change(prev, func(c *storage.Client) { c.Profile = "" }),
-		"of other networks":  change(prev, func(c *storage.Client) { c.Networks = c.Networks[:1] }),
-		"that was revoked":   revoked,
-		"that nobody has":    newClient(d, "c4", "Nobody"),
-		"of another tenant":  newClient(d.in(acme), "c9", "Theirs"),
+		"of another name":     change(prev, func(c *storage.Client) { c.Name = "Entre" }),
+		"of other scopes":     change(prev, func(c *storage.Client) { c.Scopes = []string{"groups:read", "users"} }),
+		"of another profile":  change(prev, func(c *storage.Client) { c.Profile = "" }),
+		"of other references": change(prev, func(c *storage.Client) { c.References = "" }),
+		"of other networks":   change(prev, func(c *storage.Client) { c.Networks = c.Networks[:1] }),
+		"that was revoked":    revoked,
+		"that nobody has":     newClient(d, "c4", "Nobody"),
+		"of another tenant":   newClient(d.in(acme), "c9", "Theirs"),
 	} {
 		wantError(t, "UpdateClient of one "+name, d.try(func(tx storage.Tx) error { return tx.UpdateClient(was, change(was, rename)) }), storage.ErrConflict)
 	}

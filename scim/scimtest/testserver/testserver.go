@@ -305,8 +305,8 @@ func (s *Server) Issue(t testing.TB, c *storage.Client) string {
 }
 
 // Runner returns a runner of scripts as the client. The scripts find tokens of
-// further clients in {strict}, {entra} and {okta}, named for their profiles, and
-// in {users} and {groups}, which may only read these; {hr} may do everything that a
+// further clients in {strict}, {entra} and {okta}, named for their profiles, in {late},
+// whose order of arrival is not guaranteed, and in {users} and {groups}, which may only read these; {hr} may do everything that a
 // client can, and give the role with the value "deckhand".
 func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 	t.Helper()
@@ -314,6 +314,7 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 		"strict": s.Client(t, "strict", auth.ProfileStrict),
 		"entra":  s.Client(t, "entra", auth.ProfileEntra),
 		"okta":   s.Client(t, "okta", auth.ProfileOkta),
+		"late":   s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: "late", Scopes: []string{"users", "groups", "memberships"}, References: auth.ReferencesLate}),
 		"users":  s.Client(t, "users", "", "users:read"),
 		"groups": s.Client(t, "groups", "", "groups:read"),
 		"hr":     s.Client(t, "hr", "", "users", "groups", "roles", "invitations", "roles:assign:deckhand"),

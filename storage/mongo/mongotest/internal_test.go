@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -165,6 +166,34 @@ func TestPlans(t *testing.T) {
 	}
 	if used < 1000 {
 		t.Errorf("only %d queries used an index", used)
+	}
+}
+
+// TestPlanByKey: a query that names an _id looks at one document, whatever else it
+// asks for and however many agree with that.
+func TestPlanByKey(t *testing.T) {
+	e := newEngine(time.Second)
+	ns := namespace{"db", "c"}
+	if _, err := e.attempt(func(tx *txn) error {
+		c, err := tx.writable(ns)
+		c.indexes = append(c.indexes, newIndex(indexSpec{Name: "1", Key: []keyField{{path: []string{"a"}}, {path: []string{"b"}}}}))
+		for i := range 10 {
+			d := bson.D{{Key: "_id", Value: int32(i)}, {Key: "a", Value: "x"}, {Key: "b", Value: "y"}}
+			raw, marshal := bson.Marshal(d)
+			err = errors.Join(err, marshal, tx.insert(ns, raw, d))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := parseFilter(bson.D{{Key: "_id", Value: int32(7)}, {Key: "a", Value: "x"}, {Key: "b", Value: "y"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlan(e.current()[ns], f, nil)
+	found, err := p.find(t.Context(), 0, 0)
+	if err != nil || len(found) != 1 || p.docsExamined != 1 {
+		t.Errorf("%d documents found of %d looked at by %v, %v, want one of one", len(found), p.docsExamined, p.index, err)
 	}
 }
 

@@ -30,6 +30,10 @@ type bounds struct{ low, high string }
 // maxPoints is how many single keys a plan looks up before it prefers a range.
 const maxPoints = 1000
 
+// unique is how much more a plan is worth that knows all of a unique key than
+// one that knows any number of fields of others.
+const unique = 1000
+
 func newPlan(c *collection, f *filter, sort []keyField) *plan {
 	best := &plan{collection: c, filter: f, sort: sort}
 	if c == nil {
@@ -69,6 +73,9 @@ func (p *plan) bind() (score int) {
 		score += 10
 	}
 	rest := p.index.Key[equalities:]
+	if p.index.Unique && len(rest) == 0 {
+		score += unique // it finds a document for each key at most
+	}
 	ranged := false
 	for _, prefix := range prefixes {
 		low, high := prefix, prefix
