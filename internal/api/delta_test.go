@@ -17,6 +17,7 @@ import (
 // TestDelta: a client that has read everything asks for what changed since, and gets each
 // resource once, as it is now.
 func TestDelta(t *testing.T) {
+	shows(t, "A9")
 	onStoresWith(t, testserver.Options{ByHand: true}, testDelta)
 }
 
@@ -43,7 +44,6 @@ func (d deltaAnswer) changes() (list []string) {
 }
 
 func testDelta(t *testing.T, w *world) {
-	shows(t, "A9")
 	const uri = "urn:ietf:params:scim:api:messages:2.0:delta:request"
 	ask := func(token string, more string) testserver.Response {
 		t.Helper()

@@ -169,11 +169,11 @@ func (w *world) verify(t *testing.T, token string) told {
 // TestWebhooks: what changes is told with a signature that the receiver's secret checks;
 // what fails is tried again, then given up, and can be had again.
 func TestWebhooks(t *testing.T) {
+	shows(t, "A9")
 	onStoresWith(t, testserver.Options{ByHand: true}, testWebhooks)
 }
 
 func testWebhooks(t *testing.T, w *world) {
-	shows(t, "A9")
 	token := w.feedAdmin(t)
 	hook := listenForEvents(t)
 	w.userNamed(t, "before", "")
@@ -348,11 +348,11 @@ func (w *world) mfaAgain(t *testing.T) string {
 // TestPush: security event tokens are pushed, full ones with data, under a signature that
 // the published keys check.
 func TestPush(t *testing.T) {
+	shows(t, "A9")
 	onStoresWith(t, testserver.Options{ByHand: true}, testPush)
 }
 
 func testPush(t *testing.T, w *world) {
-	shows(t, "A9")
 	token := w.feedAdmin(t)
 	hook := listenForEvents(t)
 	const uri = "urn:ietf:params:scim:event:"
@@ -437,11 +437,11 @@ func testPush(t *testing.T, w *world) {
 // TestPoll: tokens are fetched and acknowledged; of each resource one at a time, the same
 // again until it is acknowledged, and what is reported goes to the dead letters.
 func TestPoll(t *testing.T) {
+	shows(t, "A9")
 	onStoresWith(t, testserver.Options{ByHand: true}, testPoll)
 }
 
 func testPoll(t *testing.T, w *world) {
-	shows(t, "A9")
 	token := w.feedAdmin(t)
 	issue := func(name string, scopes ...string) (string, string) {
 		c := &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes}
