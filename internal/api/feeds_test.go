@@ -53,6 +53,7 @@ func listenForEvents(t *testing.T) *receiver {
 			r.got = append(r.got, d)
 		}
 		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"err":"invalid_key","description":"none of ours"}`) // counts where it is one of 400
 	}))
 	t.Cleanup(r.Close)
 	return r
@@ -425,6 +426,15 @@ func testPush(t *testing.T, w *world) {
 	if f := must[struct{ Token bool }](t, r, 200); f.Token {
 		t.Error("the token stayed")
 	}
+	hook.answers(func(delivered) int { return 400 })
+	w.userNamed(t, "dora", "")
+	step()
+	if r := w.get(t, "/admin/v1/feeds/"+made.Feed.ID, w.mfaAgain(t)); !strings.Contains(r.Body, `"reason":"invalid_key","code":400`) || strings.Contains(r.Body, "none of ours") {
+		t.Errorf("an error of RFC 8935: %s", r.Body)
+	}
+	hook.answers(nil)
+	w.advance(time.Minute)
+	step()
 	// 200 is not the answer of a receiver of tokens (RFC 8935 §2.2).
 	hook.answers(func(delivered) int { return 200 })
 	w.userNamed(t, "cleo", "")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ import (
 // Reason is why an event was not delivered.
 type Reason string
 
-// The reasons.
+// The reasons, beside the errors of RFC 8935 §2.4.
 const (
 	ReasonUnreachable Reason = "unreachable" // there was no connection or no answer in time
 	ReasonForbidden   Reason = "forbidden"   // the address is none that events are sent to
@@ -32,7 +33,7 @@ const (
 )
 
 // failure says why an event was not delivered. Nothing of what the receiver said is in
-// it but its status.
+// it but its status, and the error if it is one of RFC 8935.
 type failure struct {
 	reason Reason
 	code   int
@@ -60,8 +61,8 @@ func (s *Feeds) attempt(ctx context.Context, f *Feed, c *claims) *failure {
 		return &failure{reason: ReasonUnreachable}
 	}
 	defer res.Body.Close()
-	// So that the connection can be used again; a long answer costs it.
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer))
+	// To its end, so that the connection can be used again; a long answer costs it.
+	answer, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	switch {
 	case res.StatusCode == http.StatusGone:
 		return &failure{reason: ReasonGone, code: res.StatusCode}
@@ -71,6 +72,10 @@ func (s *Feeds) attempt(ctx context.Context, f *Feed, c *claims) *failure {
 		return &failure{reason: ReasonRedirect, code: res.StatusCode}
 	}
 	out := &failure{reason: ReasonRefused, code: res.StatusCode}
+	var told SetErr
+	if f.Delivery == Push && res.StatusCode == http.StatusBadRequest && json.Unmarshal(answer, &told) == nil && slices.Contains(setErrors, told.Err) {
+		out.reason = Reason(told.Err) // RFC 8935 §2.3; the description may say anything
+	}
 	if n, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && n > 0 {
 		out.after = min(time.Duration(min(n, 3600))*time.Second, time.Hour)
 	}
