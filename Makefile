@@ -5,20 +5,25 @@ BIN      := bin/roster
 LONG     := ./storage/mongo ./cmd/roster ./scim ./internal/api
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
+# Nothing of the machine enters the binary, and what is known of the commit is VERSION.
+BUILD    := CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 GOLANGCI := v2.15.0
+NFPM     := v2.45.2
+GOMOD    := v1.10.0
+PROMTOOL := v0.316.0
 FUZZTIME ?= 30s
 # SQLite translated from C works in memory outside Go's heap, where the race
 # detector sees nothing; to look for races in it anyway doubles the time.
 RACE     := -race -gcflags='modernc.org/sqlite/lib=-race=false' -gcflags='modernc.org/libc/...=-race=false'
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint fuzz bench kill nodes timing mutants sequences model imports suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test lint fuzz bench kill nodes timing mutants sequences model imports overload suite opinion conformance clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/roster, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/roster
+	$(BUILD) -o $(BIN) ./cmd/roster
 
 run: build ## start the server on ./roster-data with a demo client
 	$(BIN) serve --store roster-data/roster.db --log-format text --demo $(ARGS)
@@ -83,8 +88,60 @@ model: ## 10,000 random sequences of 50 requests on each store, against a model 
 imports: ## what an import of 100,000 rows takes, beside creating as many users through Bulk
 	ROSTER_TEST_IMPORT=100000 $(GO) test -count=1 -timeout 30m -run TestImportTime -v ./cmd/roster
 
+overload: ## four times as many requests as the server can do: what is served, refused, and how soon
+	ROSTER_TEST_OVERLOAD=20 $(GO) test -count=1 -timeout 10m -run 'TestOverload$$' -v ./cmd/roster
+
 timing: ## does the time that a refused sign-in takes tell why? 2,000 of each kind; the machine should have nothing else to do
 	ROSTER_TEST_TIMING=2000 $(GO) test -count=1 -timeout 120m -run TestTimingOfRefusals -v ./auth
+
+# Tools of others, at exact versions; none is a part of what they make.
+TOOLS := bin/tools
+$(TOOLS)/nfpm-$(NFPM): TOOL = github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM)
+$(TOOLS)/cyclonedx-gomod-$(GOMOD): TOOL = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(GOMOD)
+$(TOOLS)/promtool-$(PROMTOOL): TOOL = github.com/prometheus/prometheus/cmd/promtool@$(PROMTOOL)
+$(TOOLS)/%:
+	@mkdir -p $(TOOLS)
+	GOBIN=$(CURDIR)/$(TOOLS) $(GO) install -trimpath $(TOOL)
+	@mv $(TOOLS)/$(notdir $(firstword $(subst @, ,$(TOOL)))) $@
+
+# v1.2.3 is 1.2.3, v1.2.3-rc.1 comes before it, and commits after a tag come after it.
+PACKAGE_VERSION = $(shell echo '$(VERSION)' | sed -E 's/^v//; s/-dirty$$/+dirty/; s/-([0-9]+)-g([0-9a-f]+)/+\1.g\2/; s/-/~/; s/^[0-9a-f]{7,}/0+g&/')
+package-version:
+	@echo $(PACKAGE_VERSION)
+
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+MAINTAINER ?= Roster <root@localhost>
+ARCHES     ?= amd64 arm64
+PACKAGES   := bin/packages
+packages: $(TOOLS)/nfpm-$(NFPM) $(TOOLS)/cyclonedx-gomod-$(GOMOD) ## deb and rpm for ARCHES (amd64 arm64), each with its SBOM and licences, into bin/packages
+	@rm -rf $(PACKAGES)
+	@set -eu; export SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' MAINTAINER='$(MAINTAINER)' PACKAGE_VERSION='$(PACKAGE_VERSION)'; \
+	for ARCH in $(ARCHES); do \
+		export ARCH STAGE=$(PACKAGES)/$$ARCH; mkdir -p $$STAGE; \
+		GOOS=linux GOARCH=$$ARCH $(BUILD) -o $$STAGE/roster ./cmd/roster; \
+		deploy/packages/third-party $$STAGE/roster >$$STAGE/third-party.txt; \
+		GOPROXY=off $(TOOLS)/cyclonedx-gomod-$(GOMOD) bin -json -std -licenses -noserial -notimestamp \
+			-version '$(VERSION)' -output $$STAGE/sbom.cdx.json $$STAGE/roster; \
+		for kind in deb rpm; do \
+			$(TOOLS)/nfpm-$(NFPM) package --config deploy/packages/nfpm.yaml --packager $$kind --target $(PACKAGES)/; \
+		done; \
+	done
+
+reproducible: ## build the packages of this commit twice, in other folders, with other caches, compare and look into them
+	@set -eu; dir=$$(mktemp -d); trap 'rm -rf $$dir' EXIT; \
+	git clone -q . $$dir/1/roster; git clone -q $$dir/1/roster $$dir/a/longer/2/roster; \
+	for n in 1 a/longer/2; do \
+		(cd $$dir/$$n/roster && GOCACHE=$$dir/$$n/cache $(MAKE) -s packages); \
+	done; \
+	diff -r $$dir/1/roster/$(PACKAGES) $$dir/a/longer/2/roster/$(PACKAGES); \
+	ROSTER_TEST_PACKAGES=$$dir/1/roster/$(PACKAGES) $(GO) test -count=1 -v -run 'TestPackages$$' ./cmd/roster; \
+	cd $$dir/1/roster && find $(PACKAGES) -type f -exec sha256sum {} +
+
+promtool: $(TOOLS)/promtool-$(PROMTOOL) ## install promtool (into bin)
+	@ln -sf $(CURDIR)/$< bin/promtool
+
+alerts: promtool ## play out the alert rules, with promtool
+	ROSTER_TEST_PROMTOOL=$(CURDIR)/bin/promtool $(GO) test -count=1 -v -run TestAlerts ./cmd/roster
 
 clean: ## remove what was built
 	rm -rf bin

@@ -37,13 +37,16 @@ const DefaultOverlap = 24 * time.Hour
 // MaxClientName is how long the name of a client may be, in characters.
 const MaxClientName = 64
 
+// MaxClientRate is how many requests in a second a client can be limited to.
+const MaxClientRate = 1_000_000
+
 // ErrRevoked says: the client has been revoked.
 var ErrRevoked = errors.New("the client has been revoked")
 
 // ClientError says what is wrong with a client to be made, or with its token. It
 // repeats what the caller gave.
 type ClientError struct {
-	Member string // "name", "scopes", "profile", "references", "networks", "expires" or "overlap"
+	Member string // "name", "scopes", "profile", "references", "networks", "rate", "burst", "expires" or "overlap"
 	Msg    string
 }
 
@@ -64,7 +67,7 @@ type TokenEnd struct {
 	At    time.Time
 }
 
-// Create makes a client of the name, scopes, profile, references and networks in c, which it
+// Create makes a client of the name, scopes, profile, references, networks and rate in c, which it
 // puts into canonical form, with a token that is valid for lifetime. A client may
 // do nothing that by may not do. The error is one or more *ClientError, an error
 // that is ErrNotPermitted, or a *storage.UniqueError.
@@ -160,6 +163,8 @@ type ClientChange struct {
 	Profile    *string
 	References *string
 	Networks   *[]string
+	Rate       *int
+	Burst      *int
 	// Expires is when its tokens end that would end later. None ends later by it: that
 	// takes a new token.
 	Expires *time.Time
@@ -192,6 +197,8 @@ func (m *ClientManager) update(ctx context.Context, by Principal, id string, cha
 	set(&next.References, change.References)
 	set(&next.Scopes, change.Scopes)
 	set(&next.Networks, change.Networks)
+	set(&next.Rate, change.Rate)
+	set(&next.Burst, change.Burst)
 	if change.Expires != nil {
 		lifetime = change.Expires.Sub(now)
 	}
@@ -312,6 +319,8 @@ type clientRecord struct {
 	Profile    string        `json:"profile,omitempty"`
 	References string        `json:"references,omitempty"`
 	Networks   []string      `json:"networks,omitempty"`
+	Rate       int           `json:"rate,omitzero"`
+	Burst      int           `json:"burst,omitzero"`
 	Tokens     []tokenRecord `json:"tokens,omitempty"`
 }
 
@@ -322,7 +331,7 @@ type tokenRecord struct {
 
 // recordOf returns a client with those of its tokens that are valid.
 func recordOf(c *storage.Client, tokens []*storage.Token, now time.Time) clientRecord {
-	r := clientRecord{Name: c.Name, Scopes: c.Scopes, Profile: c.Profile, References: c.References, Networks: c.Networks}
+	r := clientRecord{Name: c.Name, Scopes: c.Scopes, Profile: c.Profile, References: c.References, Networks: c.Networks, Rate: c.Rate, Burst: c.Burst}
 	for _, t := range tokens {
 		if now.Before(t.Expires) {
 			r.Tokens = append(r.Tokens, tokenRecord{t.ID, t.Expires.UTC()})
@@ -420,6 +429,12 @@ func CheckClient(c *storage.Client, lifetime time.Duration) error {
 	}
 	if c.References != "" && c.References != ReferencesLate {
 		add("references", fmt.Sprintf("unknown references %q; valid is late", c.References))
+	}
+	if c.Rate < 0 || c.Rate > MaxClientRate {
+		add("rate", fmt.Sprintf("the rate is between 0, for what holds for all clients, and %d requests in a second", MaxClientRate))
+	}
+	if c.Burst < 0 || c.Burst > MaxClientRate || c.Burst > 0 && c.Rate == 0 {
+		add("burst", fmt.Sprintf("the burst is between 0, for as many as the rate, and %d requests, and needs a rate", MaxClientRate))
 	}
 	var networks []string
 	for _, s := range c.Networks {

@@ -60,6 +60,8 @@ type Principal struct {
 	Profile string
 	// References is ReferencesLate for a client whose order of arrival is not guaranteed.
 	References string
+	// Rate and Burst are those of the client, see storage.Client.
+	Rate, Burst int
 	// Token is the public id of the token that was presented. It identifies and
 	// proves nothing.
 	Token string

@@ -242,7 +242,7 @@ func (v *Verifier) makeRoom(key tokenID) {
 // ClientPrincipal is a client as it is now, which no token of it speaks for: whoever
 // acts for it afterwards looks at client.Revoked first.
 func ClientPrincipal(client *storage.Client) Principal {
-	p := Principal{Kind: Client, Tenant: client.Tenant, ID: client.ID, Name: client.Name, Profile: client.Profile, References: client.References}
+	p := Principal{Kind: Client, Tenant: client.Tenant, ID: client.ID, Name: client.Name, Profile: client.Profile, References: client.References, Rate: client.Rate, Burst: client.Burst}
 	// A scope this version does not know permits nothing here, so that an older
 	// process serves a client that a newer one gave more to.
 	for _, s := range client.Scopes {

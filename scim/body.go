@@ -200,7 +200,7 @@ func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(raw []byte
 }
 
 func unreadable(err error) error {
-	if errors.Is(err, context.Canceled) {
+	if _, told := errors.AsType[*Error](err); told || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body could not be read to its end"}

@@ -27,6 +27,8 @@ type Route struct {
 	// of whoever asks has no such endpoint, or nil if it has: who is known, and lacks nothing
 	// but a scope or permission, is told of the first thing first.
 	Exists func(r *http.Request, by auth.Principal) error
+	// Deprovisioning says whether its requests go before others.
+	Deprovisioning Deprovisioning
 }
 
 func route(method, path string, needs auth.Need, serve func(http.ResponseWriter, *http.Request, auth.Principal) error) Route {
@@ -138,8 +140,15 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 			route("PUT", endpoint+"/{id}", to(auth.Update), on(h.replace)),
 			route("PATCH", endpoint+"/{id}", to(auth.Update), on(h.patch)))
 	}
-	for i := range routes {
+	for i, r := range routes {
 		routes[i].Exists = exists
+		switch {
+		case name != auth.PrincipalUser:
+		case r.Method == "DELETE":
+			routes[i].Deprovisioning = DeprovisionsAlways
+		case r.Method == "PUT", r.Method == "PATCH":
+			routes[i].Deprovisioning = DeprovisionsByBody
+		}
 	}
 	return routes
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/tracing"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/storage"
@@ -76,6 +77,14 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 	return err
 }
 
+// observed is observe at the end of a span as well.
+func (p *Provider) observed(span tracing.Span, t *schemas.ResourceType, operation string, err error) error {
+	if span.On() {
+		span.End(err != nil && ErrorFor(err).Status >= 500)
+	}
+	return p.observe(t, operation, err)
+}
+
 // outcomes names what has no scimType, from a small vocabulary.
 var outcomes = map[int]string{
 	403: "forbidden", 404: "notFound", 412: "preconditionFailed", 413: "tooLarge", 500: "error", 503: "unavailable",
@@ -99,8 +108,9 @@ var errWhole = errors.New("a membership is written by itself")
 // more than once, as storage.Store.Write says. It is not for memberships, which are
 // changes of their groups.
 func (p *Provider) CreateWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, also func(storage.Tx, *storage.Resource) error) (*storage.Resource, error) {
+	ctx, span := tracing.Start(ctx, "create", permitted(t))
 	r, err := p.create(ctx, by, t, body, extra{also: also})
-	return r, p.observe(t, "create", err)
+	return r, p.observed(span, t, "create", err)
 }
 
 // extra is what the creating of a resource may come with.
@@ -330,8 +340,9 @@ func (p *Provider) action(typ, what string) string {
 
 // Get returns a resource.
 func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
+	ctx, span := tracing.Start(ctx, "get", permitted(t))
 	r, err := p.get(ctx, by, t, id)
-	return r, p.observe(t, "get", err)
+	return r, p.observed(span, t, "get", err)
 }
 
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
@@ -376,6 +387,7 @@ func ours(id string) bool {
 
 // Query selects resources of one type.
 func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
+	ctx, span := tracing.Start(ctx, "query", permitted(t))
 	err := p.allow(by, auth.Read, t)
 	var page *storage.Page
 	if err == nil {
@@ -384,15 +396,16 @@ func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if err == nil {
 		page, err = p.query(ctx, by, t, q)
 	}
-	return page, p.observe(t, "query", err)
+	return page, p.observed(span, t, "query", err)
 }
 
 // Replace puts a decoded body in the place of a resource (RFC 7644 §3.5.1).
 // What the body leaves out is cleared, except active, the password, and the
 // members of a group, which an empty list clears.
 func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
+	ctx, span := tracing.Start(ctx, "replace", permitted(t))
 	r, err := p.replace(ctx, by, t, id, pre, body)
-	return r, p.observe(t, "replace", err)
+	return r, p.observed(span, t, "replace", err)
 }
 
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
@@ -435,8 +448,9 @@ const storedPassword = "\x00stored"
 // Patch applies operations to a resource in one step (RFC 7644 §3.5.2) and
 // returns the result. When they change nothing, the version stays.
 func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
+	ctx, span := tracing.Start(ctx, "patch", permitted(t))
 	r, err := p.patch(ctx, by, t, id, pre, ops)
-	return r, p.observe(t, "patch", err)
+	return r, p.observed(span, t, "patch", err)
 }
 
 func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
@@ -484,7 +498,8 @@ func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.Res
 
 // DeleteWith is Delete with a part of its own in the same write, as in CreateWith.
 func (p *Provider) DeleteWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
-	return p.observe(t, "delete", p.delete(ctx, by, t, id, pre, also))
+	ctx, span := tracing.Start(ctx, "delete", permitted(t))
+	return p.observed(span, t, "delete", p.delete(ctx, by, t, id, pre, also))
 }
 
 func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {

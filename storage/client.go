@@ -20,9 +20,12 @@ type Client struct {
 	// the reference.
 	References string
 	Networks   []string // CIDR prefixes its requests may come from; empty for any
-	Created    time.Time
-	Revoked    time.Time // zero while the client may be used
-	Tokens     []*Token  // filled by ListClients
+	// Rate is how many requests it may send in a second, Burst how many at once; 0 for
+	// what holds for all clients.
+	Rate, Burst int
+	Created     time.Time
+	Revoked     time.Time // zero while the client may be used
+	Tokens      []*Token  // filled by ListClients
 }
 
 // Token is a bearer token of a client. The secret is not stored.

@@ -172,7 +172,7 @@ type Tx interface {
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).
 	CreateClient(c *Client) error
-	// UpdateClient gives a client the name, scopes, profile, references and networks of next. It
+	// UpdateClient gives a client the name, scopes, profile, references, networks and rate of next. It
 	// fails with ErrConflict unless they are those of prev and the client has not been
 	// revoked, and with a *UniqueError if the name is taken.
 	UpdateClient(prev, next *Client) error

@@ -83,6 +83,8 @@ func (c *clientCommand) createCommand() *cobra.Command {
 	f.StringVar(&client.References, "references", "", "late: managers and members that the client refers to may come later")
 	f.StringVar(&expires, "expires", formatDays(auth.DefaultTokenLifetime), "how long the token is valid, such as 90d or 24h, up to "+formatDays(auth.MaxTokenLifetime))
 	f.StringSliceVar(&client.Networks, "network", nil, "accept the client's requests from this `CIDR` prefix only; may be repeated")
+	f.IntVar(&client.Rate, "rate", 0, "how many requests the client may send in a second; 0 means what holds for all clients")
+	f.IntVar(&client.Burst, "burst", 0, "how many of them at once; 0 means as many as --rate")
 	for _, name := range []string{"name", "scopes"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // there is no such flag
@@ -390,6 +392,17 @@ func shownTokens(c *storage.Client, now time.Time) []*storage.Token {
 	return shown
 }
 
+// formatRate writes "50/s", "50/s (100)" with a burst, or "-".
+func formatRate(c *storage.Client) string {
+	switch {
+	case c.Rate == 0:
+		return "-"
+	case c.Burst == 0:
+		return fmt.Sprintf("%d/s", c.Rate)
+	}
+	return fmt.Sprintf("%d/s (%d)", c.Rate, c.Burst)
+}
+
 // writeClients prints a table with a line for each token.
 func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
 	if len(clients) == 0 {
@@ -398,19 +411,19 @@ func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
-	row("NAME", "ID", "PROFILE", "REFERENCES", "SCOPES", "TOKEN", "EXPIRES", "LAST USED", "STATE")
+	row("NAME", "ID", "PROFILE", "REFERENCES", "SCOPES", "RATE", "TOKEN", "EXPIRES", "LAST USED", "STATE")
 	for _, c := range clients {
 		name := c.Name
 		if !printable(name) { // nothing may play with the terminal
 			name = strconv.Quote(name)
 		}
-		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(c.References, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-")}
+		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(c.References, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-"), formatRate(c)}
 		tokens := shownTokens(c, now)
 		if len(tokens) == 0 {
 			row(append(about, "-", "-", "-", clientState(c, now))...)
 		}
 		for _, t := range tokens {
-			row(append(about[:5:5], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
+			row(append(about[:6:6], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
 		}
 	}
 	return table.Flush()
@@ -423,6 +436,8 @@ type clientJSON struct {
 	References string      `json:"references,omitempty"`
 	Scopes     []string    `json:"scopes"`
 	Networks   []string    `json:"networks,omitempty"`
+	Rate       int         `json:"rate,omitzero"`
+	Burst      int         `json:"burst,omitzero"`
 	Created    time.Time   `json:"created"`
 	Revoked    time.Time   `json:"revoked,omitzero"`
 	State      string      `json:"state"`
@@ -442,7 +457,7 @@ func writeClientsJSON(w io.Writer, clients []*storage.Client, now time.Time) err
 	list := make([]clientJSON, 0, len(clients))
 	for _, c := range clients {
 		j := clientJSON{
-			Name: c.Name, ID: c.ID, Profile: c.Profile, References: c.References, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks,
+			Name: c.Name, ID: c.ID, Profile: c.Profile, References: c.References, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks, Rate: c.Rate, Burst: c.Burst,
 			Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), State: clientState(c, now), Tokens: []tokenJSON{},
 		}
 		for _, t := range c.Tokens {

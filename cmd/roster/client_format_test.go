@@ -156,13 +156,13 @@ func token(t *testing.T, stdout string) string {
 func TestClientLifecycle(t *testing.T) {
 	s := &clientStore{}
 	out, say, err := s.roster(t, "client", "create", "--name", "okta", "--scopes", "users,groups:read", "--scopes", "users:read",
-		"--profile", "okta", "--network", "192.0.2.77/24", "--network", "192.0.2.1/24,2001:db8::1", "--expires", "90d")
+		"--profile", "okta", "--network", "192.0.2.77/24", "--network", "192.0.2.1/24,2001:db8::1", "--expires", "90d", "--rate", "50", "--burst", "100")
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := token(t, out)
 	c := s.clients[0]
-	if c.Name != "okta" || c.Profile != "okta" || c.Tenant != "default" || len(c.ID) != 36 ||
+	if c.Rate != 50 || c.Burst != 100 || c.Name != "okta" || c.Profile != "okta" || c.Tenant != "default" || len(c.ID) != 36 ||
 		!slices.Equal(c.Scopes, []string{"groups:read", "users"}) || !slices.Equal(c.Networks, []string{"192.0.2.0/24", "2001:db8::1/128"}) {
 		t.Errorf("created %+v", c)
 	}
@@ -334,12 +334,12 @@ func listed() ([]*storage.Client, time.Time) {
 	at := func(month time.Month, d int) time.Time { return time.Date(2026, month, d, 9, 30, 0, 0, time.UTC) }
 	now := at(time.May, 1)
 	return []*storage.Client{
-		{ID: "id-1", Name: "entra", Scopes: []string{"groups", "users"}, Profile: "entra", Created: at(1, 1), Tokens: []*storage.Token{
+		{ID: "id-1", Name: "entra", Scopes: []string{"groups", "users"}, Profile: "entra", Rate: 50, Burst: 100, Created: at(1, 1), Tokens: []*storage.Token{
 			{ID: "old", Created: at(1, 1), Expires: at(2, 1), LastUsed: at(1, 31)},
 			{ID: "current", Created: at(2, 1), Expires: at(5, 2), LastUsed: at(5, 1)},
 			{ID: "next", Created: at(5, 1), Expires: at(9, 1)},
 		}},
-		{ID: "id-2", Name: "late", Scopes: []string{"users"}, References: "late", Created: at(1, 1), Tokens: []*storage.Token{
+		{ID: "id-2", Name: "late", Scopes: []string{"users"}, References: "late", Rate: 20, Created: at(1, 1), Tokens: []*storage.Token{
 			{ID: "first", Created: at(1, 1), Expires: at(2, 1)}, {ID: "second", Created: at(2, 1), Expires: at(3, 1)},
 		}},
 		{ID: "id-3", Name: "gone", Scopes: []string{"users:read"}, Created: at(1, 1), Revoked: at(4, 1), Networks: []string{"192.0.2.0/24"},
@@ -354,12 +354,12 @@ func TestWriteClients(t *testing.T) {
 	if err := writeClients(&out, clients, now); err != nil {
 		t.Fatal(err)
 	}
-	want := `NAME            ID    PROFILE  REFERENCES  SCOPES        TOKEN    EXPIRES               LAST USED             STATE
-entra           id-1  entra    -           groups,users  current  2026-05-02 09:30 UTC  2026-05-01 09:30 UTC  active
-entra           id-1  entra    -           groups,users  next     2026-09-01 09:30 UTC  never                 active
-late            id-2  -        late        users         second   2026-03-01 09:30 UTC  never                 expired
-gone            id-3  -        -           users:read    dead     2026-09-01 09:30 UTC  never                 revoked
-"bare\x1b[31m"  id-4  -        -           -             -        -                     -                     no token
+	want := `NAME            ID    PROFILE  REFERENCES  SCOPES        RATE        TOKEN    EXPIRES               LAST USED             STATE
+entra           id-1  entra    -           groups,users  50/s (100)  current  2026-05-02 09:30 UTC  2026-05-01 09:30 UTC  active
+entra           id-1  entra    -           groups,users  50/s (100)  next     2026-09-01 09:30 UTC  never                 active
+late            id-2  -        late        users         20/s        second   2026-03-01 09:30 UTC  never                 expired
+gone            id-3  -        -           users:read    -           dead     2026-09-01 09:30 UTC  never                 revoked
+"bare\x1b[31m"  id-4  -        -           -             -           -        -                     -                     no token
 `
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Error(d)

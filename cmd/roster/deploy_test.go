@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -112,7 +113,7 @@ func command(t *testing.T, args []string, env map[string]string) deployed {
 		t.Errorf("roster %q: too many arguments", args)
 	}
 	d := deployed{command: cmd.Name()}
-	if env["ROSTER_STORE"] == "" {
+	if env["ROSTER_STORE"] == "" && env["ROSTER_CONFIG"] == "" {
 		t.Errorf("roster %q: ROSTER_STORE is not set, and what is written elsewhere ends with the container", args)
 	}
 	if d.command == "serve" {
@@ -350,10 +351,8 @@ func TestCompose(t *testing.T) {
 				t.Errorf("no dashboard is mounted in %s", p.Options.Path)
 			}
 		}
-		for _, p := range dashboard(t).Panels {
-			if p.Datasource.UID != sources.Datasources[0].UID {
-				t.Errorf("%s: no data source %q", p.Title, p.Datasource.UID)
-			}
+		if uid := dashboard(t).variable("datasource").Current.Value; uid != sources.Datasources[0].UID {
+			t.Errorf("the dashboard reads %v, the data source is %v", uid, sources.Datasources[0].UID)
 		}
 	})
 }
@@ -662,6 +661,10 @@ func TestUnit(t *testing.T) {
 			env[variable] = v
 		}
 	}
+	if env["ROSTER_CONFIG"] != "/etc/roster/roster.yaml" {
+		t.Errorf("the settings are in %s, where the packages put none", env["ROSTER_CONFIG"])
+	}
+	env["ROSTER_CONFIG"] = configExample
 	args := strings.Fields(unit["ExecStart"][0])
 	d := command(t, args[1:], env)
 	if grace, err := time.ParseDuration(unit["TimeoutStopSec"][0] + "s"); err != nil || grace < d.config.ShutdownDelay+drain {
@@ -669,6 +672,23 @@ func TestUnit(t *testing.T) {
 	}
 	if dir := "/var/lib/" + unit["StateDirectory"][0] + "/"; !strings.HasPrefix(d.config.Store.Reveal(), dir) {
 		t.Errorf("the store %s is not in %s, the only place it can write to", d.config.Store, dir)
+	}
+
+	// systemd's own opinion, of the unit with a program that is there.
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Log("systemd-analyze is not installed: systemd has not been asked")
+		return
+	}
+	file := filepath.Join(t.TempDir(), "roster.service")
+	text := strings.Replace(deployFile(t, "roster.service"), "ExecStart=roster", "ExecStart=/bin/sh", 1)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("systemd-analyze", "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", file).CombinedOutput(); err != nil {
+		t.Errorf("the service is more exposed than 2.0: %v\n%s", err, out)
 	}
 }
 
@@ -713,12 +733,32 @@ func prometheusConfig(t *testing.T) (p prometheusFile) {
 
 type grafanaDashboard struct {
 	UID, Title string
-	Panels     []struct {
-		ID         int
-		Title      string
-		Datasource struct{ UID string }
-		Targets    []struct{ Expr, LegendFormat string }
+	Templating struct{ List []grafanaVariable }
+	Panels     []grafanaPanel
+}
+
+type grafanaVariable struct {
+	Name, Type string
+	Current    struct{ Value any }
+}
+
+type grafanaPanel struct {
+	ID                       int
+	Type, Title, Description string
+	Datasource               struct{ UID string }
+	Targets                  []struct{ Expr, LegendFormat string }
+	FieldConfig              struct{ Defaults struct{ Unit string } }
+	GridPos                  struct{ X, Y, W, H int }
+}
+
+// variable returns the one of that name, or none.
+func (d grafanaDashboard) variable(name string) grafanaVariable {
+	for _, v := range d.Templating.List {
+		if v.Name == name {
+			return v
+		}
 	}
+	return grafanaVariable{}
 }
 
 func dashboard(t *testing.T) (d grafanaDashboard) {
@@ -742,14 +782,42 @@ func TestMetricsThatAreWatched(t *testing.T) {
 	if d.UID == "" || d.Title == "" || len(d.Panels) == 0 {
 		t.Errorf("the dashboard has no name, or shows nothing")
 	}
-	ids := map[int]bool{}
-	for _, p := range d.Panels {
-		if ids[p.ID] || p.ID == 0 || len(p.Targets) == 0 {
-			t.Errorf("%s: its id is not its own, or it shows nothing", p.Title)
+	ids, shown := map[int]bool{}, ""
+	for i, p := range d.Panels {
+		if ids[p.ID] || p.ID == 0 || p.Title == "" {
+			t.Errorf("%s: its id is not its own, or it has no title", p.Title)
 		}
 		ids[p.ID] = true
+		at := p.GridPos
+		if at.X < 0 || at.W < 1 || at.H < 1 || at.X+at.W > 24 {
+			t.Errorf("%s is at %+v", p.Title, at)
+		}
+		for _, q := range d.Panels[:i] {
+			if o := q.GridPos; at.X < o.X+o.W && o.X < at.X+at.W && at.Y < o.Y+o.H && o.Y < at.Y+at.H {
+				t.Errorf("%s lies on %s", p.Title, q.Title)
+			}
+		}
+		if p.Type == "row" {
+			continue
+		}
+		if len(p.Targets) == 0 || p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != "${datasource}" {
+			t.Errorf("%s: it shows nothing, or does not say what, in which unit and from where", p.Title)
+		}
 		for _, target := range p.Targets {
 			w.check(t, p.Title, target.Expr, target.LegendFormat)
+			if target.LegendFormat == "" || !strings.Contains(target.Expr, `instance=~"$instance"`) {
+				t.Errorf("%s: it has no legend, or is not that of the chosen processes: %s", p.Title, target.Expr)
+			}
+			shown += target.Expr + "\n"
+		}
+	}
+	if v := d.variable("instance"); v.Type != "query" {
+		t.Errorf("the processes are chosen by %+v", v)
+	}
+	for name := range w.series {
+		base := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
+		if strings.HasPrefix(name, "roster_") && !strings.Contains(shown, base) {
+			t.Errorf("the dashboard does not show %s", base)
 		}
 	}
 
@@ -763,6 +831,14 @@ func TestMetricsThatAreWatched(t *testing.T) {
 	}
 	decodeYAML(t, "alerts.yml", &alerts)
 	names, exprs := map[string]bool{}, map[string]string{}
+	sections := map[string]bool{}
+	operations, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^### (Roster\w+)$`).FindAllStringSubmatch(string(operations), -1) {
+		sections[m[1]] = true
+	}
 	for _, g := range alerts.Groups {
 		for _, r := range g.Rules {
 			if names[r.Alert] || r.Alert == "" || r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
@@ -770,7 +846,14 @@ func TestMetricsThatAreWatched(t *testing.T) {
 			}
 			names[r.Alert], exprs[r.Alert] = true, r.Expr
 			w.check(t, r.Alert, r.Expr, r.Annotations["summary"])
+			if want := "/docs/operations.md#" + strings.ToLower(r.Alert); r.Annotations["description"] == "" || !sections[r.Alert] || !strings.HasSuffix(r.Annotations["runbook_url"], want) {
+				t.Errorf("the alert %s does not say what to do, or docs/operations.md does not", r.Alert)
+			}
+			delete(sections, r.Alert)
 		}
+	}
+	if len(sections) > 0 {
+		t.Errorf("docs/operations.md tells of alerts that are not there: %v", sections)
 	}
 	if len(names) == 0 {
 		t.Error("there are no alerts")
@@ -831,8 +914,8 @@ var (
 	template   = regexp.MustCompile(`\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}`)
 
 	// The words of PromQL that are in use.
-	promFunctions = []string{"rate", "increase", "histogram_quantile", "absent"}
-	promWords     = []string{"sum", "max", "by", "or"}
+	promFunctions = []string{"rate", "increase", "histogram_quantile", "absent", "time"}
+	promWords     = []string{"sum", "max", "by", "or", "and", "unless"}
 )
 
 // check reads an expression word by word: each is a function, a metric, or a

@@ -43,7 +43,7 @@ func (f *finished) seen() []storage.TenantID {
 func TestFinisher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &finished{}
-		f := &finisher{tenants: store, provider: store, log: slog.New(slog.NewTextHandler(&store.swept, nil))}
+		f := &finisher{tenants: store, provider: store, done: store.done, log: slog.New(slog.NewTextHandler(&store.swept, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- f.Run(ctx) }()
@@ -56,6 +56,8 @@ func TestFinisher(t *testing.T) {
 		synctest.Wait()
 		if n := len(store.seen()); n < 2*6 || n > 2*21 {
 			t.Errorf("%d looks in ten minutes", n)
+		} else if store.ok > 0 || store.failed != n/2 {
+			t.Errorf("%d and %d were told of", store.ok, store.failed)
 		}
 		cancel()
 		if err := <-done; err != nil {

@@ -30,6 +30,8 @@ import (
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/provlog"
 	"github.com/roster-id/roster/internal/server"
+	"github.com/roster-id/roster/internal/tracing"
+	"github.com/roster-id/roster/internal/tracing/export"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -89,6 +91,15 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			log.Error("closing the store failed", "error", err)
 		}
 	}()
+	var tracer *tracing.Tracer
+	if export.Wanted(os.Getenv) {
+		var flush func()
+		if tracer, flush, err = export.Open(ctx, versionText(), log); err != nil {
+			return err
+		}
+		defer flush()
+		store = tracing.Store(store)
+	}
 	if mark, err := store.LoadMark(ctx, storage.DefaultTenant); err != nil {
 		return err
 	} else if mark != nil {
@@ -105,10 +116,17 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	handler := scim.NewHandler(provider, func(r *http.Request) string { return srv.BaseURL(r) + basePath })
 	options := server.Options{
 		Mounts:   []server.Mount{{Prefix: basePath, Routes: handler.Routes()}},
-		Verifier: verifier, Log: log, Registry: registry,
+		Verifier: verifier, Log: log, Registry: registry, Tracer: tracer,
 		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
+		Admission: server.AdmissionFor(c.MaxQueueWait), ClientRate: c.ClientRate, ClientBurst: c.ClientBurst,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
+	}
+	if c.MaxRequests != config.Auto {
+		options.Admission.Requests, options.Admission.Queue = c.MaxRequests, c.MaxRequests
+	}
+	if c.MaxQueuedRequests != config.Auto {
+		options.Admission.Queue = c.MaxQueuedRequests
 	}
 	var requests *provlog.Log
 	if c.ProvisioningLogKeep > 0 {
@@ -165,10 +183,10 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		provider.SendInvitation = api.SendInvitations(queue, address)
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
-			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
-			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError},
+			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError, People: true},
+			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError, People: true},
 			server.Mount{Prefix: api.EventsBase, Routes: surface.EventRoutes(), WriteError: api.WriteError},
-			server.Mount{Routes: console.Routes(), WriteError: api.WriteError})
+			server.Mount{Routes: console.Routes(), WriteError: api.WriteError, People: true})
 	}
 	if srv, err = server.New(options); err != nil {
 		return err
@@ -195,12 +213,13 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		g.Go(func() error { return requests.Run(served) }) // until the last request has ended
 	}
 	g.Go(func() error { return verifier.Run(gctx) })
-	g.Go(func() error { return (&sweeper{store: store, log: log}).Run(gctx) })
+	done := server.Chores(registry, sweeping, purging, finishing)
+	g.Go(func() error { return (&sweeper{store: store, done: done, log: log}).Run(gctx) })
 	if keeper != nil {
 		g.Go(func() error { return keeper.Run(gctx) })
 	}
-	g.Go(func() error { return (&purger{tenants: store, provider: provider, log: log}).Run(gctx) })
-	g.Go(func() error { return (&finisher{tenants: store, provider: provider, log: log}).Run(gctx) })
+	g.Go(func() error { return (&purger{tenants: store, provider: provider, done: done, log: log}).Run(gctx) })
+	g.Go(func() error { return (&finisher{tenants: store, provider: provider, done: done, log: log}).Run(gctx) })
 	g.Go(func() error { return queue.Run(gctx) })
 	if handler.Async != nil {
 		g.Go(func() error { return handler.Async.Run(gctx) })

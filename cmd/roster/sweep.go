@@ -30,18 +30,26 @@ const (
 	finishTime  = 10 * time.Minute
 )
 
+// What these do, as metrics name it.
+const (
+	sweeping  = "sweep"
+	purging   = "purge"
+	finishing = "finish"
+)
+
 // sweeper removes items that have expired.
 type sweeper struct {
 	store interface {
 		SweepItems(ctx context.Context, before time.Time) (int, error)
 	}
-	log *slog.Logger
+	done func(chore string, err error) // is told of each time
+	log  *slog.Logger
 }
 
 // Run sweeps until ctx ends. What one sweep does not get done is left to the next.
 func (s *sweeper) Run(ctx context.Context) error {
 	for await(ctx, sweepEvery) {
-		s.sweep(ctx)
+		s.done(sweeping, s.sweep(ctx))
 	}
 	return nil
 }
@@ -56,14 +64,16 @@ func await(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (s *sweeper) sweep(ctx context.Context) {
+func (s *sweeper) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
-	if n, err := s.store.SweepItems(ctx, time.Now().Add(-sweepAfter)); err != nil {
+	n, err := s.store.SweepItems(ctx, time.Now().Add(-sweepAfter))
+	if err != nil {
 		s.log.Warn("expired items could not be removed; the next time will do it", "error", err)
 	} else if n > 0 {
 		s.log.Debug("expired items were removed", "items", n)
 	}
+	return err
 }
 
 // purger purges what was deleted for as long as its tenant keeps it.
@@ -72,33 +82,37 @@ type purger struct {
 	provider interface {
 		Sweep(ctx context.Context, tenant storage.TenantID) (int, error)
 	}
-	log *slog.Logger
+	done func(chore string, err error)
+	log  *slog.Logger
 }
 
 // Run purges until ctx ends. What is not done in time is left to the next.
 func (p *purger) Run(ctx context.Context) error {
 	for wait := purgeFirst; await(ctx, wait); wait = purgeEvery {
-		p.purge(ctx)
+		p.done(purging, p.purge(ctx))
 	}
 	return nil
 }
 
-func (p *purger) purge(ctx context.Context) {
+func (p *purger) purge(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, purgeTime)
 	defer cancel()
 	list, err := p.tenants.ListTenants(ctx)
 	if err != nil {
 		p.log.Warn("deleted resources could not be purged; the next time will do it", "error", err)
-		return
+		return err
 	}
+	var failed error
 	for _, tenant := range list {
 		n, err := p.provider.Sweep(ctx, tenant.ID)
 		if err != nil {
 			p.log.Warn("deleted resources could not all be purged; the next time will do it", "tenant", tenant.ID, "purged", n, "error", err)
+			failed = err
 		} else if n > 0 {
 			p.log.Info("resources were purged that had been deleted for long enough", "tenant", tenant.ID, "purged", n)
 		}
 	}
+	return failed
 }
 
 // finisher goes on with changes of schemas that came to a sudden end.
@@ -107,29 +121,33 @@ type finisher struct {
 	provider interface {
 		FinishDefinitions(ctx context.Context, tenant storage.TenantID) error
 	}
-	log *slog.Logger
+	done func(chore string, err error)
+	log  *slog.Logger
 }
 
 // Run looks at once, and again and again until ctx ends.
 func (f *finisher) Run(ctx context.Context) error {
-	f.finish(ctx)
+	f.done(finishing, f.finish(ctx))
 	for await(ctx, finishEvery) {
-		f.finish(ctx)
+		f.done(finishing, f.finish(ctx))
 	}
 	return nil
 }
 
-func (f *finisher) finish(ctx context.Context) {
+func (f *finisher) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, finishTime)
 	defer cancel()
 	list, err := f.tenants.ListTenants(ctx)
 	if err != nil {
 		f.log.Warn("changes of schemas could not be looked for; the next time will do it", "error", err)
-		return
+		return err
 	}
+	var failed error
 	for _, tenant := range list {
 		if err := f.provider.FinishDefinitions(ctx, tenant.ID); err != nil {
 			f.log.Warn("a change of a schema could not be completed; the next time will do it", "tenant", tenant.ID, "error", err)
+			failed = err
 		}
 	}
+	return failed
 }

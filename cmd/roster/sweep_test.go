@@ -20,6 +20,18 @@ type swept struct {
 	at  []time.Time
 	err error
 	log strings.Builder
+
+	ok, failed int // what was told of
+}
+
+func (s *swept) done(_ string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.failed++
+	} else {
+		s.ok++
+	}
 }
 
 func (s *swept) Write(b []byte) (int, error) {
@@ -59,7 +71,7 @@ func (s *swept) SweepItems(ctx context.Context, before time.Time) (int, error) {
 func TestSweeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &swept{}
-		s := &sweeper{store: store, log: slog.New(slog.NewTextHandler(store, nil))}
+		s := &sweeper{store: store, done: store.done, log: slog.New(slog.NewTextHandler(store, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
 		done := make(chan error)
@@ -90,6 +102,9 @@ func TestSweeper(t *testing.T) {
 		sweeps, log = store.soFar()
 		if len(sweeps) < n+5 || strings.Count(log, "expired items could not be removed") != len(sweeps)-n {
 			t.Errorf("%d sweeps that failed, and the log has %s", len(sweeps)-n, log)
+		}
+		if store.ok != n || store.failed != len(sweeps)-n {
+			t.Errorf("%d and %d of them were told of, %d and %d were done", store.ok, store.failed, n, len(sweeps)-n)
 		}
 		cancel()
 		if err := <-done; err != nil {
@@ -128,7 +143,7 @@ func (p *purged) Sweep(ctx context.Context, tenant storage.TenantID) (int, error
 func TestPurger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &purged{}
-		p := &purger{tenants: store, provider: store, log: slog.New(slog.NewTextHandler(&store.swept, nil))}
+		p := &purger{tenants: store, provider: store, done: store.done, log: slog.New(slog.NewTextHandler(&store.swept, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
 		done := make(chan error)
@@ -160,6 +175,8 @@ func TestPurger(t *testing.T) {
 		synctest.Wait()
 		if later, log := store.soFar(); len(later) != len(sweeps) || !strings.Contains(log, "could not be purged") {
 			t.Errorf("without a list of tenants: %d sweeps, and the log has %s", len(later)-len(sweeps), log)
+		} else if store.ok > 0 || store.failed <= len(sweeps)/2 {
+			t.Errorf("%d and %d were told of", store.ok, store.failed)
 		}
 		cancel()
 		if err := <-done; err != nil {

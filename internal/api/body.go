@@ -45,6 +45,9 @@ func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits) er
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
 	case err != nil:
+		if _, told := errors.AsType[*scim.Error](err); told {
+			return err
+		}
 		return invalid("the body could not be read to its end")
 	case int64(len(raw)) > maxBody:
 		return tooLarge(maxBody)

@@ -17,6 +17,8 @@ type ClientRequest struct {
 	Profile    string     `json:"profile,omitempty"`
 	References string     `json:"references,omitempty"`
 	Networks   []string   `json:"networks,omitempty"`
+	Rate       int        `json:"rate,omitempty"`
+	Burst      int        `json:"burst,omitempty"`
 	Expires    *time.Time `json:"expires,omitempty"` // of the token
 }
 
@@ -27,6 +29,8 @@ type ClientChange struct {
 	Profile    *string    `json:"profile,omitempty"`
 	References *string    `json:"references,omitempty"`
 	Networks   *[]string  `json:"networks,omitempty"`
+	Rate       *int       `json:"rate,omitempty"`
+	Burst      *int       `json:"burst,omitempty"`
 	Expires    *time.Time `json:"expires,omitempty"` // of the tokens that would end later
 }
 
@@ -45,6 +49,8 @@ type Client struct {
 	Profile    string    `json:"profile,omitempty"`
 	References string    `json:"references,omitempty"`
 	Networks   []string  `json:"networks,omitempty"`
+	Rate       int       `json:"rate,omitempty"`
+	Burst      int       `json:"burst,omitempty"`
 	Created    time.Time `json:"created"`
 	Revoked    time.Time `json:"revoked,omitzero"`
 	Tokens     []Token   `json:"tokens"`
@@ -71,7 +77,7 @@ type ClientList struct {
 
 func client(c *storage.Client) Client {
 	out := Client{
-		ID: c.ID, Name: c.Name, Scopes: append([]string{}, c.Scopes...), Profile: c.Profile, References: c.References, Networks: c.Networks,
+		ID: c.ID, Name: c.Name, Scopes: append([]string{}, c.Scopes...), Profile: c.Profile, References: c.References, Networks: c.Networks, Rate: c.Rate, Burst: c.Burst,
 		Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), Tokens: make([]Token, 0, len(c.Tokens)),
 	}
 	for _, t := range c.Tokens {
@@ -105,7 +111,7 @@ func (a *API) createClient(w http.ResponseWriter, r *http.Request, by auth.Princ
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	c := &storage.Client{Name: body.Name, Scopes: body.Scopes, Profile: body.Profile, References: body.References, Networks: body.Networks}
+	c := &storage.Client{Name: body.Name, Scopes: body.Scopes, Profile: body.Profile, References: body.References, Networks: body.Networks, Rate: body.Rate, Burst: body.Burst}
 	made, err := a.Clients.Create(r.Context(), by, c, a.lifetime(body.Expires))
 	if err != nil {
 		return clientProblem(err)
@@ -190,6 +196,8 @@ var clientMembers = map[string]string{
 	"profile":    "expected entra, okta or strict, or nothing",
 	"references": "expected late, or nothing",
 	"networks":   "expected networks such as 192.0.2.0/24 or 2001:db8::/32",
+	"rate":       "expected a number from 0 to 1000000",
+	"burst":      "expected a number from 0 to 1000000, and a rate beside it",
 	"expires":    "expected a time within 365 days from now",
 	"overlap":    "overlapSeconds is between 0 and 365 days",
 }

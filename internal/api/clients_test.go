@@ -33,7 +33,7 @@ func changeClient(t *testing.T, w *world) {
 		Client struct{ ID string }
 		Token  string
 	}
-	c := must[made](t, w.post(t, "/admin/v1/clients", full.Token, object{"name": "hr", "scopes": []string{"users"}, "profile": "okta"}), 201)
+	c := must[made](t, w.post(t, "/admin/v1/clients", full.Token, object{"name": "hr", "scopes": []string{"users"}, "profile": "okta", "rate": 1000, "burst": 2000}), 201)
 	reader := must[made](t, w.post(t, "/admin/v1/clients", full.Token, object{"name": "reader", "scopes": []string{"users:read"}}), 201)
 	patch := func(token, id string, body object) testserver.Response {
 		text, _ := json.Marshal(body)
@@ -50,9 +50,10 @@ func changeClient(t *testing.T, w *world) {
 	type answer struct {
 		Name, Profile, References string
 		Scopes, Networks          []string
+		Rate, Burst               int
 	}
-	got := must[answer](t, patch(full.Token, c.Client.ID, object{"name": "payroll", "scopes": []string{"groups:read"}, "profile": "", "references": "late", "networks": []string{"192.0.2.0/24"}}), 200)
-	if diff := cmp.Diff(answer{"payroll", "", "late", []string{"groups:read"}, []string{"192.0.2.0/24"}}, got); diff != "" {
+	got := must[answer](t, patch(full.Token, c.Client.ID, object{"name": "payroll", "scopes": []string{"groups:read"}, "profile": "", "references": "late", "networks": []string{"192.0.2.0/24"}, "rate": 500, "burst": 0}), 200)
+	if diff := cmp.Diff(answer{"payroll", "", "late", []string{"groups:read"}, []string{"192.0.2.0/24"}, 500, 0}, got); diff != "" {
 		t.Errorf("the answer (-want +got):\n%s", diff)
 	}
 	for _, request := range []struct {
@@ -65,6 +66,7 @@ func changeClient(t *testing.T, w *world) {
 	}
 	want := map[string][2]string{
 		"name": {`"hr"`, `"payroll"`}, "scopes": {`["users"]`, `["groups:read"]`}, "profile": {`"okta"`, ""}, "references": {"", `"late"`}, "networks": {"", `["192.0.2.0/24"]`},
+		"rate": {"1000", "500"}, "burst": {"2000", ""},
 	}
 	if diff := cmp.Diff(want, w.told(t, "client.update")); diff != "" {
 		t.Errorf("the audit entry (-want +got):\n%s", diff)
@@ -101,6 +103,8 @@ func changeClient(t *testing.T, w *world) {
 		"a name that is taken":           {full.Token, c.Client.ID, object{"name": "reader"}, 409, "name is in use"},
 		"no scopes":                      {full.Token, c.Client.ID, object{"scopes": []string{}}, 400, "scopes: "},
 		"no network":                     {full.Token, c.Client.ID, object{"networks": []string{"office"}}, 400, "networks: "},
+		"a negative rate":                {full.Token, c.Client.ID, object{"rate": -1}, 400, "rate: "},
+		"a burst without a rate":         {full.Token, c.Client.ID, object{"rate": 0, "burst": 5}, 400, "burst: "},
 		"the past":                       {full.Token, c.Client.ID, object{"expires": w.now()}, 400, "expires: "},
 		"what is no member":              {full.Token, c.Client.ID, object{"tenant": "acme"}, 400, "no such member"},
 		"a client that is not there":     {full.Token, nobody, object{"name": "x"}, 404, ""},

@@ -18,7 +18,7 @@ func TestNothingSentComesBack(t *testing.T) {
 	w := begin(t, testserver.Options{Server: trusting, Log: log.Logger()})
 	in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
 	members := []string{"tenant", "name", "userName", "password", "passcode", "recoveryCode", "code", "link", "current", "new", "cookie", "scopes",
-		"profile", "references", "networks", "expires", "overlapSeconds", "state", "when", "then", "assignment", "durationSeconds", "reason", "emergency", "id", "from", "to", "emails"}
+		"profile", "references", "networks", "rate", "burst", "expires", "overlapSeconds", "state", "when", "then", "assignment", "durationSeconds", "reason", "emergency", "id", "from", "to", "emails"}
 	sent := 0
 	play := func(mark string, every int) {
 		t.Helper()

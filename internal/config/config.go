@@ -30,6 +30,11 @@ type Config struct {
 	TrustedProxies      []netip.Prefix
 	MaxConnections      int // 0 for no limit
 	MaxConnectionsPerIP int // 0 for no limit
+	MaxRequests         int // Auto for what suits the machine, 0 for no limit
+	MaxQueuedRequests   int // Auto for what suits the machine
+	MaxQueueWait        time.Duration
+	ClientRate          int // requests in a second; 0 for no limit
+	ClientBurst         int // 0 for as many as ClientRate
 	ShutdownDelay       time.Duration
 	// TemporaryPasswordLifetime is 0 for ever.
 	TemporaryPasswordLifetime time.Duration
@@ -45,6 +50,9 @@ type Config struct {
 	EventNetworks             []netip.Prefix
 	Mail                      Mail
 }
+
+// Auto is a number that depends on the machine.
+const Auto = -1
 
 // maxProvisioningLog is how many requests of a client may be kept: all of them are read
 // when somebody looks.
@@ -128,10 +136,16 @@ func (c *Config) problems() (list []*SettingError) {
 	for _, n := range []struct {
 		setting string
 		value   int
-	}{{"max-connections", c.MaxConnections}, {"max-connections-per-ip", c.MaxConnectionsPerIP}} {
+	}{{"max-connections", c.MaxConnections}, {"max-connections-per-ip", c.MaxConnectionsPerIP}, {"client-rate", c.ClientRate}} {
 		if n.value < 0 {
 			add(n.setting, "is negative; 0 means no limit")
 		}
+	}
+	if c.ClientBurst < 0 {
+		add("client-burst", "is negative; 0 means as many as client-rate")
+	}
+	if c.MaxQueueWait < 0 {
+		add("max-queue-wait", "is negative")
 	}
 	if c.ShutdownDelay < 0 {
 		add("shutdown-delay", "is negative")

@@ -65,7 +65,7 @@ func diff(got, want any) string {
 func TestDefaults(t *testing.T) {
 	want := Config{
 		Store: "roster-data/roster.db", Listen: "127.0.0.1:8080", OpsListen: "127.0.0.1:9090",
-		MaxConnections: 1000, MaxConnectionsPerIP: 500, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, InvitationLifetime: 7 * 24 * time.Hour, BulkResultLifetime: 24 * time.Hour,
+		MaxConnections: 1000, MaxConnectionsPerIP: 500, MaxRequests: Auto, MaxQueuedRequests: Auto, MaxQueueWait: time.Second, ShutdownDelay: 5 * time.Second, TemporaryPasswordLifetime: 24 * time.Hour, InvitationLifetime: 7 * 24 * time.Hour, BulkResultLifetime: 24 * time.Hour,
 		ProvisioningLogKeep: 7 * 24 * time.Hour, ProvisioningLogSize: 1000, LogFormat: "json",
 		Mail: Mail{Auth: "auto", Language: "en"},
 	}
@@ -89,6 +89,7 @@ func TestEverySetting(t *testing.T) {
 		"store": "mongodb://h1:27017,h2:27017/roster", "allow-standalone": "true", "index-attributes": "User:title, User:name.familyName", "key-file": "r.keys", "listen": "[::1]:80", "ops-listen": "127.0.0.1:0",
 		"public-url": "https://roster.example.com/", "tls-cert": "c.pem", "tls-key": "k.pem", "allow-plaintext": "true",
 		"trusted-proxies": "10.1.2.3/8, 2001:db8::1", "max-connections": "7", "max-connections-per-ip": "0",
+		"max-requests": "100", "max-queued-requests": "50", "max-queue-wait": "3s", "client-rate": "20", "client-burst": "40",
 		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "bulk-result-lifetime": "36h", "provisioning-log-keep": "48h", "provisioning-log-size": "500", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl", "event-networks": "10.1.2.0/24",
 		"mail-from": "r@example.com", "mail-smtp": "smtps://mail.example.com", "mail-username": "r", "mail-password": "p", "mail-auth": "login", "mail-language": "sv",
 		"mail-password-file": "", "mail-dir": "", "mail-stdout": "false", // these cannot stand beside the others: TestMail
@@ -98,7 +99,7 @@ func TestEverySetting(t *testing.T) {
 		IndexAttributes: []string{"User:title", "User:name.familyName"}, KeyFile: "r.keys", Listen: "[::1]:80", OpsListen: "127.0.0.1:0",
 		PublicURL: "https://roster.example.com", TLSCert: "c.pem", TLSKey: "k.pem", AllowPlaintext: true,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
-		MaxConnections: 7, MaxConnectionsPerIP: 0, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour, BulkResultLifetime: 36 * time.Hour, ProvisioningLogKeep: 48 * time.Hour, ProvisioningLogSize: 500,
+		MaxConnections: 7, MaxConnectionsPerIP: 0, MaxRequests: 100, MaxQueuedRequests: 50, MaxQueueWait: 3 * time.Second, ClientRate: 20, ClientBurst: 40, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour, BulkResultLifetime: 36 * time.Hour, ProvisioningLogKeep: 48 * time.Hour, ProvisioningLogSize: 500,
 		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl", EventNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24")},
 		Mail: Mail{From: "r@example.com", SMTP: "smtps://mail.example.com", Username: "r", Password: "p", Auth: "login", Language: "sv"},
 	}

@@ -92,6 +92,21 @@ var settings = []Setting{
 	number("max-connections-per-ip", "500",
 		"most connections open at once from one address; 0 means no limit",
 		func(c *Config) *int { return &c.MaxConnectionsPerIP }),
+	automatic("max-requests",
+		"most requests of clients in work at once; auto is 32 for each processor, 0 means no limit",
+		func(c *Config) *int { return &c.MaxRequests }),
+	automatic("max-queued-requests",
+		"most requests that wait for their turn beyond that, before others are refused with 503; auto is as many as max-requests",
+		func(c *Config) *int { return &c.MaxQueuedRequests }),
+	duration("max-queue-wait", "1s",
+		"how long a request waits for its turn before it is refused with 503",
+		func(c *Config) *time.Duration { return &c.MaxQueueWait }),
+	number("client-rate", "0",
+		"how many requests a client may send in a second if nothing else is said of it, before they are refused with 429; 0 means no limit",
+		func(c *Config) *int { return &c.ClientRate }),
+	number("client-burst", "0",
+		"how many of them at once; 0 means as many as client-rate",
+		func(c *Config) *int { return &c.ClientBurst }),
 	duration("shutdown-delay", "5s",
 		"how long to go on serving, while reporting not to be ready, before shutting down; gives load balancers time to notice",
 		func(c *Config) *time.Duration { return &c.ShutdownDelay }),
@@ -198,6 +213,22 @@ func number(name, value, help string, field func(*Config) *int) Setting {
 			return fmt.Errorf("%q is not a whole number", s)
 		}
 		*field(c) = n
+		return nil
+	})
+}
+
+// automatic is a number, or auto.
+func automatic(name, help string, field func(*Config) *int) Setting {
+	return setting(name, "string", "auto", help, func(c *Config, s string) error {
+		if s == "auto" {
+			*field(c) = Auto
+			return nil
+		}
+		n, err := strconv.ParseUint(s, 10, 31)
+		if err != nil {
+			return fmt.Errorf("%q is neither auto nor a whole number from 0 on", s)
+		}
+		*field(c) = int(n)
 		return nil
 	})
 }

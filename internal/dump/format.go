@@ -117,6 +117,8 @@ type clientLine struct {
 	Profile    string    `json:"profile,omitempty"`
 	References string    `json:"references,omitempty"`
 	Networks   []string  `json:"networks,omitempty"`
+	Rate       int       `json:"rate,omitzero"`
+	Burst      int       `json:"burst,omitzero"`
 	Created    time.Time `json:"created"`
 	Revoked    time.Time `json:"revoked,omitzero"`
 }
@@ -219,8 +221,8 @@ var kinds = []kind{
 		i := &storage.Item{Kind: l.Kind, ID: l.ID, Keys: l.Keys, Version: l.Version, Data: l.Doc}
 		return storage.Record{Item: i}, l.Version > 0 && l.Kind == storage.SchemaKind && len(l.Keys) == 0 && i.Prepare() == nil
 	})},
-	{"client", "a client: id, name, scopes and created, and perhaps profile, references, networks and revoked", reader(func(l clientLine, tenant storage.TenantID) (storage.Record, bool) {
-		return storage.Record{Client: &storage.Client{ID: l.ID, Tenant: tenant, Name: l.Name, Scopes: l.Scopes, Profile: l.Profile, References: l.References, Networks: l.Networks,
+	{"client", "a client: id, name, scopes and created, and perhaps profile, references, networks, rate, burst and revoked", reader(func(l clientLine, tenant storage.TenantID) (storage.Record, bool) {
+		return storage.Record{Client: &storage.Client{ID: l.ID, Tenant: tenant, Name: l.Name, Scopes: l.Scopes, Profile: l.Profile, References: l.References, Networks: l.Networks, Rate: l.Rate, Burst: l.Burst,
 			Created: l.Created, Revoked: l.Revoked}}, l.ID != "" && l.Name != "" && l.Scopes != nil && whole(l.Created) && unset(l.Revoked)
 	})},
 	{"token", "a token: id, client, hash, created and expires, and perhaps lastUsed", reader(func(l tokenLine, _ storage.TenantID) (storage.Record, bool) {
@@ -286,7 +288,7 @@ func appendRecord(dst []byte, r storage.Record) ([]byte, error) {
 		name, line = "tenant", tenantLine{r.Tenant.Name, r.Tenant.Created}
 	case r.Client != nil:
 		c := r.Client
-		name, line = "client", clientLine{c.ID, c.Name, c.Scopes, c.Profile, c.References, c.Networks, c.Created, c.Revoked}
+		name, line = "client", clientLine{c.ID, c.Name, c.Scopes, c.Profile, c.References, c.Networks, c.Rate, c.Burst, c.Created, c.Revoked}
 	case r.Token != nil:
 		k := r.Token
 		name, line = "token", tokenLine{k.ID, k.Client, k.Hash, k.Created, k.Expires, k.LastUsed}

@@ -65,7 +65,8 @@ type Feeds struct {
 
 	mu       sync.Mutex
 	scanned  map[string]scan // by feed
-	polls    map[string]int  // under way, by feed
+	polls    map[string]int  // that wait, by feed
+	waits    int             // of all feeds
 	measured map[place]measured
 }
 

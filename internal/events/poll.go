@@ -15,8 +15,11 @@ const (
 	MaxPoll = 100
 	// MaxWait is for how long a poll waits for events.
 	MaxWait = 20 * time.Second
-	// maxPolls is how many polls of a feed wait in a process; others are answered at once.
-	maxPolls = 4
+	// maxPolls is how many polls of a feed wait in a process, and maxWaiting those of all
+	// feeds, as each takes the place of another request meanwhile; others are answered at
+	// once.
+	maxPolls   = 2
+	maxWaiting = 16
 	// maxDone bounds the events that were acknowledged out of turn; with so many, those
 	// before them are all that is returned.
 	maxDone = 1000
@@ -86,16 +89,18 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 func (s *Feeds) mayWait(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.polls[id] >= maxPolls {
+	if s.polls[id] >= maxPolls || s.waits >= maxWaiting {
 		return false
 	}
 	s.polls[id]++
+	s.waits++
 	return true
 }
 
 func (s *Feeds) waited(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.waits--
 	if s.polls[id]--; s.polls[id] == 0 {
 		delete(s.polls, id)
 	}

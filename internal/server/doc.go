@@ -3,7 +3,8 @@
 //
 // A request passes, in this order, the connection limits (limit.go), the
 // wrapper that gives it an id, a log line, metrics and a deadline
-// (middleware.go), the route table, and the gate: each route declares what it
+// (middleware.go), the route table, admission to one of a bounded number of places
+// (admission.go), and the gate: each route declares what it
 // needs, and a table with an undeclared route is refused by [New]. What a route
 // serves comes from other packages as scim.Route.
 //

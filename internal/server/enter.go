@@ -10,9 +10,18 @@ import (
 	"github.com/roster-id/roster/scim"
 )
 
-// enter finds out who calls and whether they may pass. The challenge of a refusal
-// is set here, since it is the same in every form an error may have.
+// enter finds out who calls and whether they may pass, once for each request. The
+// challenge of a refusal is set here, since it is the same in every form an error may have.
 func (s *Server) enter(c *call, route scim.Route) error {
+	if c.passed {
+		return nil
+	}
+	err := s.gate(c, route)
+	c.passed = err == nil
+	return err
+}
+
+func (s *Server) gate(c *call, route scim.Route) error {
 	c.by.From = c.remote
 	if route.Needs.Public() {
 		return s.sameOrigin(c.r, false)
@@ -24,6 +33,9 @@ func (s *Server) enter(c *call, route scim.Route) error {
 	}
 	by.From = c.remote
 	c.by = by
+	if err := s.withinRate(by); err != nil {
+		return err
+	}
 	if err := s.sameOrigin(c.r, cookie); err != nil {
 		return err
 	}

@@ -13,6 +13,10 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	refused  *prometheus.CounterVec
 	cut      *prometheus.CounterVec
+	inWork   *prometheus.GaugeVec
+	waiting  *prometheus.GaugeVec
+	overload *prometheus.CounterVec
+	limited  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -30,11 +34,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roster_http_responses_cut_total", Help: "Responses that ended in their middle, by who ended them: client, error or panic.",
 		}, []string{"cause"}),
+		inWork: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "roster_requests_in_work", Help: "Requests that have a place, by lane: common, deprovisioning or people.",
+		}, []string{"lane"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "roster_requests_waiting", Help: "Requests that wait for a place, by lane.",
+		}, []string{"lane"}),
+		overload: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "roster_requests_overload_total", Help: "Requests refused because of overload, by lane and reason: the queue was full, or they waited too long (late).",
+		}, []string{"lane", "reason"}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "roster_requests_limited_total", Help: "Requests refused because their client sends more than it may.",
+		}),
 	}
 	for _, cause := range []string{cutByClient, cutByError, cutByPanic} { // there from the start, so that alerts see the first one
 		m.cut.WithLabelValues(cause)
 	}
-	r.MustRegister(m.requests, m.duration, m.refused, m.cut)
+	r.MustRegister(m.requests, m.duration, m.refused, m.cut, m.inWork, m.waiting, m.overload, m.limited)
 	return m
 }
 
@@ -107,6 +123,26 @@ func OverdueReviews(r prometheus.Registerer) func(reviews int) {
 	return func(reviews int) { g.Set(float64(reviews)) }
 }
 
+// Chores registers the counter of what a process does again and again, and returns the
+// function that counts how it ended.
+func Chores(r prometheus.Registerer, names ...string) func(name string, err error) {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "roster_chores_total", Help: "What a process does again and again, by chore and outcome.",
+	}, []string{"chore", "outcome"})
+	r.MustRegister(c)
+	for _, name := range names {
+		c.WithLabelValues(name, "ok")
+		c.WithLabelValues(name, "failed")
+	}
+	return func(name string, err error) {
+		outcome := "ok"
+		if err != nil {
+			outcome = "failed"
+		}
+		c.WithLabelValues(name, outcome).Inc()
+	}
+}
+
 // SignIns registers the counters of what proves who somebody is and returns the
 // function that counts; see auth.Authenticator.Observe.
 func SignIns(r prometheus.Registerer) func(event, outcome string) {
@@ -123,6 +159,9 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 	r.MustRegister(signIns, passcodes, stepUps, lockouts)
 	for _, outcome := range []string{"locked", "disabled"} { // there from the start, so that alerts see the first one
 		lockouts.WithLabelValues(outcome)
+	}
+	for _, c := range []*prometheus.CounterVec{signIns, passcodes, stepUps} {
+		c.WithLabelValues("ok")
 	}
 	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "roster_emergency_signin_total", Help: "Sign-ins to accounts for emergencies.",

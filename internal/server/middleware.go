@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/tracing"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -25,7 +26,11 @@ type call struct {
 	r      *http.Request
 	remote netip.Addr // the client's address, seen through trusted proxies
 	by     auth.Principal
+	passed bool           // the gate
 	told   *scim.Exchange // nil if nobody is told
+	span   tracing.Span
+	place  place
+	body   lendingBody // of r, where its place may be lent
 }
 
 // response remembers what was sent.
@@ -70,6 +75,7 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 			c.told = &scim.Exchange{}
 			ctx = scim.WithExchange(ctx, c.told)
 		}
+		ctx, c.span = s.opt.Tracer.Request(ctx, r.Header, methodLabel(r.Method), route, id)
 		c.r = r.WithContext(ctx)
 		h := rw.Header()
 		h["X-Request-Id"] = []string{id}
@@ -115,6 +121,8 @@ type answered struct {
 	error
 	typ, detail string
 }
+
+func (e answered) Unwrap() error { return e.error }
 
 // answer tells the client of an error in the form of the mount.
 func (c *call) answer(err error) answered {
@@ -212,6 +220,8 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	}
 	s.metrics.requests.WithLabelValues(method, route, label).Inc()
 	s.metrics.duration.WithLabelValues(method, route).Observe(took.Seconds())
+	c.span.Responded(status)
+	c.span.End(status >= 500 || aborted)
 	if x := c.told; x != nil && c.by.Kind == auth.Client {
 		x.RequestID, x.By, x.Method, x.Route, x.Began, x.Took, x.Status, x.Err = id, c.by, method, route, s.opt.Now().Add(-took), took, status, err
 		if told, ok := errors.AsType[answered](err); ok {
@@ -225,17 +235,20 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	if aborted && err != nil {
 		cause = c.cutBy(err)
 	}
-	if status >= 500 || aborted && cause != cutByClient {
+	if _, overloaded := errors.AsType[*overloadError](err); status >= 500 && !overloaded || aborted && cause != cutByClient {
 		level = slog.LevelError
 	}
 	if !s.opt.Log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 11)
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs,
 		slog.String("request_id", id), slog.String("actor", c.by.Actor()), slog.String("method", method),
 		slog.String("route", route), slog.String("status", label), slog.Int64("bytes", c.w.bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000))
+	if c.span.On() {
+		attrs = append(attrs, slog.String("trace_id", c.span.TraceID()))
+	}
 	if err != nil {
 		told, ok := errors.AsType[answered](err)
 		if !ok {

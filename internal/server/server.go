@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/tracing"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -54,6 +55,9 @@ type Mount struct {
 	// Tell, if set, is told of each request to a route by a client that is known when it
 	// has ended, also if the client may not do that. It must not wait.
 	Tell func(*scim.Exchange)
+	// People says that the routes are for people who sign in, for whom places are
+	// reserved; see Admission.
+	People bool
 }
 
 // Sessions finds out who signed in.
@@ -70,6 +74,7 @@ type Options struct {
 	Sessions Sessions       // nil where nobody signs in
 	Log      *slog.Logger
 	Registry *prometheus.Registry
+	Tracer   *tracing.Tracer  // nil where nobody collects traces
 	Now      func() time.Time // nil for time.Now
 
 	Listen    string // address of the protocol
@@ -82,6 +87,9 @@ type Options struct {
 	TLSKey         string
 	MaxConns       int // 0 for no limit
 	MaxConnsPerIP  int
+	Admission      Admission
+	ClientRate     int           // requests of a client in a second, unless it has a rate of its own; 0 for no limit
+	ClientBurst    int           // 0 for as many as ClientRate
 	ShutdownDelay  time.Duration // between not ready and closing the listeners
 	Pprof          bool
 	Ready          func(context.Context) error
@@ -89,20 +97,23 @@ type Options struct {
 
 // Server is the two listeners. Make one with New.
 type Server struct {
-	opt      Options
-	metrics  *metrics
-	handler  http.Handler
-	origins  *http.CrossOriginProtection
-	cert     *tls.Certificate // nil without TLS
-	main     net.Listener
-	ops      net.Listener
-	draining atomic.Bool
+	opt       Options
+	metrics   *metrics
+	admission *admission
+	rates     rates
+	handler   http.Handler
+	origins   *http.CrossOriginProtection
+	cert      *tls.Certificate // nil without TLS
+	main      net.Listener
+	ops       net.Listener
+	draining  atomic.Bool
 }
 
 // New builds the server and opens its listeners, so that their addresses are
 // known. It fails when a route does not declare what it needs.
 func New(opt Options) (*Server, error) {
 	s := &Server{opt: opt, metrics: newMetrics(opt.Registry), origins: http.NewCrossOriginProtection()}
+	s.admission = newAdmission(opt.Admission, s.metrics)
 	if opt.Now == nil {
 		s.opt.Now = time.Now
 	}
@@ -370,10 +381,19 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.w.Header().Set("Allow", e.allow)
 			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 		}
+		lane, err := s.admit(c, r)
+		if err != nil {
+			return err
+		}
+		if lane != nil {
+			c.place.lane, c.place.held = lane, true
+			defer c.place.leave()
+			c.lend()
+		}
 		if err := s.enter(c, r); err != nil {
 			return err
 		}
-		err := r.Serve(c.w, c.r, c.by)
+		err = r.Serve(c.w, c.r, c.by)
 		if _, ok := errors.AsType[*auth.LevelError](err); ok {
 			c.challenge(err) // what it would do asks for more than the route does
 		}

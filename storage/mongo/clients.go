@@ -15,6 +15,7 @@ func clientFrom(raw bson.Raw) *storage.Client {
 	return &storage.Client{
 		ID: text(raw, fResource), Tenant: storage.TenantID(text(raw, fTenant)), Name: text(raw, fName), Scopes: texts(raw, fScopes),
 		Profile: text(raw, fProfile), References: text(raw, fRefers), Networks: texts(raw, fNetworks), Created: moment(raw, fBegan), Revoked: moment(raw, fRevoked),
+		Rate: int(number(raw, fRate)), Burst: int(number(raw, fBurst)),
 	}
 }
 
@@ -139,7 +140,8 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	}
 	// Looked at first, for without transactions a name that was taken stays so.
 	filter := append(byID(t.tenant, key(t.tenant, prev.ID)), d(fRevoked, int64(0), fName, prev.Name, fScopes, notNull(prev.Scopes),
-		fProfile, prev.Profile, fRefers, perhaps(prev.References), fNetworks, notNull(prev.Networks))...)
+		fProfile, prev.Profile, fRefers, perhaps(prev.References), fNetworks, notNull(prev.Networks),
+		fRate, amount(prev.Rate), fBurst, amount(prev.Burst))...)
 	err := t.do(func(ctx context.Context) error { return t.store.db.Collection(clients).FindOne(ctx, filter).Err() })
 	if errors.Is(err, mongo.ErrNoDocuments) {
 		return storage.ErrConflict
@@ -153,7 +155,8 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 			return err
 		}
 	}
-	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fRefers, next.References, fNetworks, notNull(next.Networks))))
+	n, err := t.update(clients, filter, d("$set", d(fName, next.Name, fScopes, notNull(next.Scopes), fProfile, next.Profile, fRefers, next.References, fNetworks, notNull(next.Networks),
+		fRate, next.Rate, fBurst, next.Burst)))
 	switch {
 	case err != nil:
 		return err
@@ -173,9 +176,17 @@ func perhaps(s string) any {
 	return s
 }
 
+// amount is perhaps for a number.
+func amount(n int) any {
+	if n == 0 {
+		return d("$in", bson.A{0, nil})
+	}
+	return n
+}
+
 func clientDocument(tenant string, c *storage.Client) bson.D {
 	return d(fID, key(tenant, c.ID), fTenant, tenant, fResource, c.ID, fName, c.Name, fScopes, notNull(c.Scopes), fProfile, c.Profile, fRefers, c.References,
-		fNetworks, notNull(c.Networks), fBegan, millis(c.Created), fRevoked, millis(c.Revoked))
+		fNetworks, notNull(c.Networks), fRate, c.Rate, fBurst, c.Burst, fBegan, millis(c.Created), fRevoked, millis(c.Revoked))
 }
 
 func tokenDocument(tenant string, k *storage.Token) bson.D {

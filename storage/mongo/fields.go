@@ -67,6 +67,8 @@ const (
 	fProfile  = "p"
 	fRefers   = "rf" // not there in what older versions stored
 	fNetworks = "w"
+	fRate     = "rt" // absent in documents of older versions, as 0
+	fBurst    = "bu"
 	fRevoked  = "x" // 0 while it may be used
 	fClient   = "c"
 	fHash     = "h"

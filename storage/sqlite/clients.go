@@ -21,13 +21,14 @@ func scanToken(st *sqlite.Stmt) *storage.Token {
 	return k
 }
 
-const clientColumns = `c.tenant, c.id, c.name, c.scopes, c.profile, c.networks, c.created, c.revoked, c.refers`
+const clientColumns = `c.tenant, c.id, c.name, c.scopes, c.profile, c.networks, c.created, c.revoked, c.refers, c.rate, c.burst`
 
 func scanClient(st *sqlite.Stmt, from int) *storage.Client {
 	return &storage.Client{
 		Tenant: storage.TenantID(st.ColumnText(from)), ID: st.ColumnText(from + 1), Name: st.ColumnText(from + 2),
 		Scopes: strings.Fields(st.ColumnText(from + 3)), Profile: st.ColumnText(from + 4), Networks: strings.Fields(st.ColumnText(from + 5)),
 		Created: columnTime(st, from+6), Revoked: columnTime(st, from+7), References: st.ColumnText(from + 8),
+		Rate: st.ColumnInt(from + 9), Burst: st.ColumnInt(from + 10),
 	}
 }
 

@@ -248,8 +248,8 @@ func taken(err error, primary, unique string) error {
 }
 
 func (t *tx) loadClient(c *storage.Client) error {
-	err := t.exec(`INSERT INTO client (tenant, id, name, scopes, profile, refers, networks, created, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, c.References, strings.Join(c.Networks, " "), c.Created, c.Revoked)
+	err := t.exec(`INSERT INTO client (tenant, id, name, scopes, profile, refers, networks, created, revoked, rate, burst) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, c.References, strings.Join(c.Networks, " "), c.Created, c.Revoked, c.Rate, c.Burst)
 	return taken(err, "id", "name")
 }
 

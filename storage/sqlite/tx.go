@@ -213,8 +213,8 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	err := t.change(`INSERT INTO client (tenant, id, name, scopes, profile, refers, networks, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, c.References, strings.Join(c.Networks, " "), c.Created)
+	err := t.change(`INSERT INTO client (tenant, id, name, scopes, profile, refers, networks, created, rate, burst) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, c.References, strings.Join(c.Networks, " "), c.Created, c.Rate, c.Burst)
 	if sqlite.ErrCode(err) == sqlite.ResultConstraintUnique {
 		return &storage.UniqueError{Attr: "name"}
 	}
@@ -225,10 +225,10 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	if err := t.usable(); err != nil {
 		return err
 	}
-	err := t.change(`UPDATE client SET name = ?, scopes = ?, profile = ?, refers = ?, networks = ?
-		WHERE tenant = ? AND id = ? AND revoked IS NULL AND name = ? AND scopes = ? AND profile = ? AND refers = ? AND networks = ?`,
-		next.Name, strings.Join(next.Scopes, " "), next.Profile, next.References, strings.Join(next.Networks, " "),
-		t.tenant, prev.ID, prev.Name, strings.Join(prev.Scopes, " "), prev.Profile, prev.References, strings.Join(prev.Networks, " "))
+	err := t.change(`UPDATE client SET name = ?, scopes = ?, profile = ?, refers = ?, networks = ?, rate = ?, burst = ?
+		WHERE tenant = ? AND id = ? AND revoked IS NULL AND name = ? AND scopes = ? AND profile = ? AND refers = ? AND networks = ? AND rate = ? AND burst = ?`,
+		next.Name, strings.Join(next.Scopes, " "), next.Profile, next.References, strings.Join(next.Networks, " "), next.Rate, next.Burst,
+		t.tenant, prev.ID, prev.Name, strings.Join(prev.Scopes, " "), prev.Profile, prev.References, strings.Join(prev.Networks, " "), prev.Rate, prev.Burst)
 	switch {
 	case sqlite.ErrCode(err) == sqlite.ResultConstraintUnique:
 		return &storage.UniqueError{Attr: "name"}

@@ -53,7 +53,7 @@ func (d *directory) token(id string, settled func(*storage.Token, *storage.Clien
 func newClient(d *directory, id, name string) *storage.Client {
 	return &storage.Client{
 		ID: id, Tenant: d.tenant, Name: name, Scopes: []string{"users", "groups:read"}, Profile: "entra", References: "late",
-		Networks: []string{"192.0.2.0/24", "2001:db8::/32"}, Created: d.now(),
+		Networks: []string{"192.0.2.0/24", "2001:db8::/32"}, Rate: 50, Burst: 100, Created: d.now(),
 	}
 }
 
@@ -144,6 +144,7 @@ func updateClient(t *testing.T, d *directory) {
 	d.store(other)
 	next := *prev
 	next.Name, next.Scopes, next.Profile, next.References, next.Networks = "Entra "+awkward, []string{"users:read"}, "", "", nil
+	next.Rate, next.Burst = 0, 0
 	d.do(func(tx storage.Tx) error { return tx.UpdateClient(prev, &next) })
 	_, got := d.token("k1", func(_ *storage.Token, c *storage.Client) bool { return c.Name == next.Name })
 	if diff := cmp.Diff(&next, got, cmpopts.EquateEmpty()); diff != "" {
@@ -151,7 +152,7 @@ func updateClient(t *testing.T, d *directory) {
 	}
 	// Several in one write, and the names that this frees.
 	third := next
-	third.Name, third.Networks = "Third", []string{"192.0.2.0/24"}
+	third.Name, third.Networks, third.Rate, third.Burst = "Third", []string{"192.0.2.0/24"}, 7, 9
 	otherNext := *other
 	otherNext.Name = next.Name
 	c3, c4 := newClient(d, "c3", "Entra"), newClient(d, "c4", "Okta")
@@ -185,6 +186,8 @@ func updateClientConflict(t *testing.T, d *directory) {
 		"of another profile":  change(prev, func(c *storage.Client) { c.Profile = "" }),
 		"of other references": change(prev, func(c *storage.Client) { c.References = "" }),
 		"of other networks":   change(prev, func(c *storage.Client) { c.Networks = c.Networks[:1] }),
+		"of another rate":     change(prev, func(c *storage.Client) { c.Rate = 0 }),
+		"of another burst":    change(prev, func(c *storage.Client) { c.Burst = 51 }),
 		"that was revoked":    revoked,
 		"that nobody has":     newClient(d, "c4", "Nobody"),
 		"of another tenant":   newClient(d.in(acme), "c9", "Theirs"),

@@ -115,7 +115,7 @@ func furnish(d *directory, members int) {
 	d.remove(lost)
 	d.addUser("member1") // the name is free
 	plain := newClient(d, "c2-"+string(d.tenant), "hr")
-	plain.Networks, plain.Profile, plain.References = nil, "", ""
+	plain.Networks, plain.Profile, plain.References, plain.Rate, plain.Burst = nil, "", "", 0, 0
 	gone, again := newClient(d, "c3-"+string(d.tenant), "idp"), newClient(d, "c1-"+string(d.tenant), "idp")
 	d.store(gone, newToken(d, "k3-"+string(d.tenant), gone.ID))
 	d.do(func(tx storage.Tx) error { return tx.RevokeClient(gone.ID, d.now()) })
@@ -165,7 +165,7 @@ func texts(list []storage.Record, agree bool) []string {
 			out = append(out, fmt.Sprintf("1 tenant %q since %s", r.Tenant.Name, at(r.Tenant.Created)))
 		case r.Client != nil:
 			c := r.Client
-			out = append(out, fmt.Sprintf("2 client %s %q %q %q %q %q since %s, revoked %s", c.ID, c.Name, c.Scopes, c.Profile, c.References, c.Networks, at(c.Created), at(c.Revoked)))
+			out = append(out, fmt.Sprintf("2 client %s %q %q %q %q %q, %d/s, %d at once, since %s, revoked %s", c.ID, c.Name, c.Scopes, c.Profile, c.References, c.Networks, c.Rate, c.Burst, at(c.Created), at(c.Revoked)))
 		case r.Token != nil:
 			k := r.Token
 			out = append(out, fmt.Sprintf("3 token %s of %s: %x since %s, until %s, used %s", k.ID, k.Client, k.Hash, at(k.Created), at(k.Expires), at(k.LastUsed)))

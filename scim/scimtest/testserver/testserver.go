@@ -221,8 +221,8 @@ func (s *Server) run(t testing.TB, opt Options) {
 	o := server.Options{
 		Mounts: []server.Mount{
 			{Prefix: Base, Routes: handler.Routes(), Tell: s.Requests.Tell},
-			{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError},
-			{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError},
+			{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError, People: true},
+			{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError, People: true},
 			{Prefix: api.EventsBase, Routes: surface.EventRoutes(), WriteError: api.WriteError},
 		},
 		Verifier: verifier, Sessions: s.People, Log: opt.Log, Registry: s.Registry, Now: opt.Now,

@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// bodyPatience is how long a request keeps its place while its body arrives.
+const bodyPatience = 100 * time.Millisecond
+
+// place is what a request has in a lane. While a slow body arrives it is lent to others, or a few
+// slow clients would have them all.
+type place struct {
+	lane *lane
+	mu   sync.Mutex
+	held bool
+	kept bool // from now on, to the end
+}
+
+// leave gives the place back at the end of the request.
+func (p *place) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept = true
+	if p.held {
+		p.held = false
+		p.lane.leave()
+	}
+}
+
+// lend gives the place to others until keep.
+func (p *place) lend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held && !p.kept {
+		p.held = false
+		p.lane.leave()
+	}
+}
+
+// keep takes the place again if it was lent, for which it may have to wait as in the
+// beginning.
+func (p *place) keep(ctx context.Context) error {
+	p.mu.Lock()
+	p.kept = true
+	held := p.held
+	p.mu.Unlock()
+	if held {
+		return nil
+	}
+	if err := p.lane.enter(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.held = true
+	p.mu.Unlock()
+	return nil
+}
+
+// lend has the place of a request lent while its body takes its time.
+func (c *call) lend() {
+	if c.r.Body != nil && c.r.Body != http.NoBody {
+		c.body = lendingBody{ReadCloser: c.r.Body, place: &c.place, ctx: c.r.Context()}
+		c.r.Body = &c.body
+	}
+}
+
+// lendingBody is a body during which the place of its request is lent.
+type lendingBody struct {
+	io.ReadCloser
+	place *place
+	ctx   context.Context //nolint:containedctx // of the request, which the body belongs to
+	timer *time.Timer     // since the first byte was asked for
+	err   error           // from the end on
+}
+
+// Read returns the end of the body when the request has its place again. The error is that
+// of errOverloaded if it does not get one.
+func (b *lendingBody) Read(buf []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.timer == nil {
+		b.timer = time.AfterFunc(bodyPatience, b.place.lend)
+	}
+	n, err := b.ReadCloser.Read(buf)
+	if err != nil {
+		b.timer.Stop()
+		b.err = err
+		if full := b.place.keep(b.ctx); full != nil {
+			n, b.err = 0, full
+		}
+	}
+	return n, b.err
+}
