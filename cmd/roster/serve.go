@@ -123,7 +123,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
 	}
 	if c.MaxRequests != config.Auto {
-		options.Admission.Requests, options.Admission.Queue = c.MaxRequests, c.MaxRequests
+		options.Admission = server.AdmissionOf(c.MaxRequests, c.MaxQueueWait)
 	}
 	if c.MaxQueuedRequests != config.Auto {
 		options.Admission.Queue = c.MaxQueuedRequests

@@ -28,12 +28,20 @@ type Admission struct {
 	Wait     time.Duration // for how long
 }
 
-// AdmissionFor returns how many requests may be in work and wait on this machine if
-// nobody says. A request needs a processor some of the time and waits for the disk, the database or
+// queuePerPlace is how many requests wait for a place unless somebody says: small ones
+// do so for some ten milliseconds, which a burst is worth. Where requests are large it is
+// the time that bounds the queue.
+const queuePerPlace = 8
+
+// AdmissionOf is so many requests at a time, and as many that wait as go with it.
+func AdmissionOf(requests int, wait time.Duration) Admission {
+	return Admission{Requests: requests, Queue: queuePerPlace * requests, Wait: wait}
+}
+
+// AdmissionFor is what suits this machine. A request needs a processor some of the time and waits for the disk, the database or
 // the client otherwise; 32 for each processor keep them busy, and share commits.
 func AdmissionFor(wait time.Duration) Admission {
-	n := 32 * runtime.GOMAXPROCS(0)
-	return Admission{Requests: n, Queue: n, Wait: wait}
+	return AdmissionOf(32*runtime.GOMAXPROCS(0), wait)
 }
 
 const (
