@@ -57,6 +57,7 @@ type stamp struct {
 type key struct {
 	seal   cipher.AEAD
 	signer ed25519.PrivateKey
+	events ed25519.PrivateKey
 	root   []byte
 }
 
@@ -67,6 +68,7 @@ const (
 	forSealing = "roster seal"
 	forSigning = "roster sign"
 	forDecoys  = "roster decoy"
+	forEvents  = "roster events"
 )
 
 // CreateKeyFile makes a key file with one new key, readable by its owner only. It
@@ -196,6 +198,7 @@ func newKey(root []byte) (*key, error) {
 		return nil, err
 	}
 	k.signer = ed25519.NewKeyFromSeed(k.derive(forSigning))
+	k.events = ed25519.NewKeyFromSeed(k.derive(forEvents))
 	return k, nil
 }
 
@@ -258,12 +261,27 @@ func (k *KeyRing) Signer() ed25519.PrivateKey {
 // PublicKeys returns the keys that check what any version has signed, the newest
 // first.
 func (k *KeyRing) PublicKeys() []ed25519.PublicKey {
+	return k.public(func(key *key) ed25519.PrivateKey { return key.signer })
+}
+
+// EventSigner returns the key that signs security event tokens, from the newest
+// version. It signs nothing else.
+func (k *KeyRing) EventSigner() ed25519.PrivateKey {
+	_, key := k.current()
+	return key.events
+}
+
+// EventKeys is PublicKeys for EventSigner.
+func (k *KeyRing) EventKeys() []ed25519.PublicKey {
+	return k.public(func(key *key) ed25519.PrivateKey { return key.events })
+}
+
+func (k *KeyRing) public(of func(*key) ed25519.PrivateKey) (list []ed25519.PublicKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.refresh()
-	var list []ed25519.PublicKey
 	for _, v := range slices.Backward(slices.Sorted(maps.Keys(k.keys))) {
-		list = append(list, k.keys[v].signer.Public().(ed25519.PublicKey))
+		list = append(list, of(k.keys[v]).Public().(ed25519.PublicKey))
 	}
 	return list
 }

@@ -34,6 +34,10 @@ func (a Act) String() string {
 // defines. No type is called so.
 const CustomResource = "Resource"
 
+// EventResource is the name that May and Need know the events of a client's feeds by.
+// They are no resources, and users have none.
+const EventResource = "Event"
+
 // May reports whether the principal may do this to resources of the type with
 // this name ("User", "Group", "Role", "RoleAssignment", "Entitlement", "Invitation", CustomResource) in its own tenant. A client
 // may by its scopes; a user by their permissions, in a session of level MFA. It is
@@ -130,6 +134,8 @@ const (
 	PermissionResourcesRead
 	PermissionResourcesWrite
 	PermissionProvisioningRead
+	PermissionFeedsRead
+	PermissionFeedsWrite
 	permissionsEnd
 )
 
@@ -182,6 +188,8 @@ var permissions = [...]PermissionInfo{
 	{PermissionResourcesRead, "resources.read", "List and read resources of the types that the tenant defines."},
 	{PermissionResourcesWrite, "resources.write", "Create, change and delete resources of the types that the tenant defines."},
 	{PermissionProvisioningRead, "provisioning.read", "See which requests clients sent, and why those that were refused were."},
+	{PermissionFeedsRead, "feeds.read", "See who is told of changes, where, and what could not be delivered."},
+	{PermissionFeedsWrite, "feeds.write", "Have others told of changes of resources that one may read; retry and discard what could not be delivered."},
 }
 
 // AllPermissions returns every permission there is, in the order of the
@@ -240,7 +248,7 @@ func (s Permissions) Strings() []string {
 // can be compared.
 //
 // A scope is the name of a kind of resource, "users", "groups", "memberships" (the
-// members of groups as resources of their own), "invitations", "entitlements", "roles" (which includes role assignments)
+// members of groups as resources of their own), "events" (those that were put aside for the client, which it fetches), "invitations", "entitlements", "roles" (which includes role assignments)
 // or "resources" (those of all types that the tenant defines), alone or with ":read" or ":write". Alone it means
 // both. As every write answers with the resource it wrote, ":write" includes
 // ":read", and "users:write" is another way to say "users".
@@ -258,6 +266,7 @@ type scopeSet uint16
 // catalogue lists the scopes by name.
 var catalogue = []scopeEntry{
 	{"entitlements", []string{"Entitlement"}, 1 << 10, 1 << 11},
+	{"events", []string{EventResource}, 1 << 14, 1 << 15},
 	{"groups", []string{"Group"}, 1 << 0, 1 << 1},
 	{"invitations", []string{"Invitation"}, 1 << 8, 1 << 9},
 	{"memberships", []string{"GroupMembership"}, 1 << 6, 1 << 7},

@@ -85,7 +85,7 @@ var builtIn = []*Role{
 	directoryRole(Auditor, "Auditor", "Reads everything, and searches, verifies and exports the audit trail. Changes nothing.",
 		PermissionUsersRead, PermissionUsersSessionsRead, PermissionGroupsRead, PermissionRolesRead, PermissionClientsRead, PermissionPoliciesRead,
 		PermissionReportsRead, PermissionAuditRead, PermissionAuditExport, PermissionMailRead, PermissionTenantsRead,
-		PermissionSchemasRead, PermissionResourcesRead, PermissionProvisioningRead),
+		PermissionSchemasRead, PermissionResourcesRead, PermissionProvisioningRead, PermissionFeedsRead),
 }
 
 func directoryRole(id, display, description string, list ...Permission) *Role {

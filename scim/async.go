@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -69,6 +70,9 @@ type Async struct {
 	// and when one is done. They may be nil.
 	Pending func(n int)
 	Done    func()
+	// Tells, if set, reports whether anybody in a tenant is told when an operation of a
+	// request is done.
+	Tells func(ctx context.Context, tenant storage.TenantID) (bool, error)
 
 	once     sync.Once
 	fresh    chan asyncPlace
@@ -96,6 +100,11 @@ const (
 	sealedKind = "bulk.request"
 	resultKind = "bulk.result"
 )
+
+// AsyncType is the type of the audit entries of asynchronous requests, whose id is the
+// transaction's. Those of their operations are events: their changes are the members of
+// the operation's response, location without the address of the server.
+const AsyncType = "Bulk"
 
 // waitingKey is a key of requests that are not done. Those of one client have a second.
 const waitingKey = "waiting"
@@ -154,7 +163,7 @@ var SealedBulk = auth.Sealed{
 func (a *Async) now() time.Time { return a.Provider.now() }
 
 func (a *Async) entry(tenant storage.TenantID, action, txn string) storage.AuditEntry {
-	return auth.System(tenant).Entry(auth.WithRequestID(context.Background(), txn), a.now(), action, "Bulk", txn)
+	return auth.System(tenant).Entry(auth.WithRequestID(context.Background(), txn), a.now(), action, AsyncType, txn)
 }
 
 func readAsync(i *storage.Item) (r asyncRecord, err error) {
@@ -231,7 +240,7 @@ func (a *Async) accept(ctx context.Context, by auth.Principal, base string, raw 
 		if err := a.put(tx, nil, txn, asyncRecord{Client: by.ID, From: by.From, Base: base, Accepted: now, Due: now}); err != nil {
 			return err
 		}
-		return tx.Audit(by.Entry(ctx, now, "bulk.accept", "Bulk", txn))
+		return tx.Audit(by.Entry(ctx, now, "bulk.accept", AsyncType, txn))
 	})
 	if err != nil {
 		return "", err
@@ -521,11 +530,42 @@ func (a *Async) attempt(ctx, stopping context.Context, p asyncPlace, r asyncReco
 	for part := range b.response() {
 		result = append(result, part...)
 	}
-	return store.Write(ctx, p.tenant, func(tx storage.Tx) error { return a.finish(tx, p, r.Lease, result) })
+	var completions []storage.AuditEntry
+	if a.Tells != nil {
+		tells, err := a.Tells(ctx, p.tenant)
+		if err != nil {
+			return err
+		}
+		if tells {
+			completions = b.completions()
+		}
+	}
+	return store.Write(ctx, p.tenant, func(tx storage.Tx) error { return a.finish(tx, p, r.Lease, result, completions) })
+}
+
+// completions are the events that tell of the end of each operation (RFC 9967 §2.5.1.2).
+func (b *bulk) completions() (list []storage.AuditEntry) {
+	for _, o := range b.ops {
+		if !o.done {
+			continue
+		}
+		id := b.operationTxn(o)
+		e := b.steps.a.entry(b.steps.tenant, "bulk.operation", id)
+		e.Version = 1 // it is an event
+		var c storage.Changes
+		for _, v := range [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}} {
+			if v[1] != "" {
+				c.Add(v[0], nil, schemas.AppendString(nil, v[1]))
+			}
+		}
+		e.Changes = c.List
+		list = append(list, e)
+	}
+	return list
 }
 
 // finish puts the result of a request in the place of what it was.
-func (a *Async) finish(tx storage.Tx, p asyncPlace, held string, result []byte) error {
+func (a *Async) finish(tx storage.Tx, p asyncPlace, held string, result []byte, completions []storage.AuditEntry) error {
 	i, r, err := a.held(tx, p.txn, held)
 	if err != nil {
 		return err
@@ -549,6 +589,11 @@ func (a *Async) finish(tx storage.Tx, p asyncPlace, held string, result []byte) 
 	}
 	if err := a.put(tx, i, p.txn, r); err != nil {
 		return err
+	}
+	for _, e := range completions {
+		if err := tx.Audit(e); err != nil {
+			return err
+		}
 	}
 	return tx.Audit(a.entry(p.tenant, "bulk.done", p.txn))
 }

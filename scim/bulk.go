@@ -611,25 +611,44 @@ func (b *bulk) result(dst []byte, o *bulkOperation) []byte {
 			dst = append(append(dst, `,"`+name+`":`...), schemas.AppendString(nil, value)...)
 		}
 	}
-	status := http.StatusOK
-	switch {
-	case o.err != nil:
-		status = ErrorFor(o.err).Status
-	case o.method == http.MethodPost:
-		status = http.StatusCreated
-	case o.method == http.MethodDelete:
-		status = http.StatusNoContent
-	}
-	dst = append(dst, fmt.Sprintf(`{"status":"%d"`, status)...)
+	dst = append(dst, fmt.Sprintf(`{"status":"%d"`, o.status())...)
 	field("method", o.method)
 	field("bulkId", o.bulkID)
-	if o.t != nil && o.id != "" && !strings.HasPrefix(o.id, bulkPrefix) {
-		field("location", b.base+o.t.Endpoint+"/"+o.id)
+	if location := o.location(); location != "" {
+		field("location", b.base+location)
 	}
 	if o.err != nil {
 		dst = ErrorFor(o.err).AppendJSON(append(dst, `,"response":`...))
-	} else if o.res != nil {
-		field("version", version(o.res, around{}))
 	}
+	field("version", o.etag())
 	return append(dst, '}')
+}
+
+// status is that of an operation that is done.
+func (o *bulkOperation) status() int {
+	switch {
+	case o.err != nil:
+		return ErrorFor(o.err).Status
+	case o.method == http.MethodPost:
+		return http.StatusCreated
+	case o.method == http.MethodDelete:
+		return http.StatusNoContent
+	}
+	return http.StatusOK
+}
+
+// location is where the resource is, below the base; "" if that is not known.
+func (o *bulkOperation) location() string {
+	if o.t == nil || o.id == "" || strings.HasPrefix(o.id, bulkPrefix) {
+		return ""
+	}
+	return o.t.Endpoint + "/" + o.id
+}
+
+// etag is the version of the resource, "" if there is none.
+func (o *bulkOperation) etag() string {
+	if o.err != nil || o.res == nil {
+		return ""
+	}
+	return version(o.res, around{})
 }

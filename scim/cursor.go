@@ -149,11 +149,15 @@ func (c *cursors) makeKey(ctx context.Context) error {
 
 // close makes the cursor of a place. bound is what it is good for.
 func (c *cursors) close(ctx context.Context, p place, bound []byte) (string, error) {
+	p.Expires = c.now().Add(CursorLifetime).Unix()
+	return c.sealed(ctx, p, bound)
+}
+
+func (c *cursors) sealed(ctx context.Context, p place, bound []byte) (string, error) {
 	seal, err := c.sealer(ctx)
 	if err != nil {
 		return "", err
 	}
-	p.Expires = c.now().Add(CursorLifetime).Unix()
 	plain, err := json.Marshal(p)
 	if err != nil {
 		return "", err

@@ -40,6 +40,9 @@ type Handler struct {
 	// Async, if set before the first request, carries out bulk requests whose clients
 	// prefer not to wait.
 	Async *Async
+	// EventURIs, if set before the first request, are the security events that there are
+	// (RFC 9967), for discovery.
+	EventURIs []string
 
 	provider *Provider
 	bodies   *bodies
@@ -119,13 +122,19 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 		}
 	}
 	to := func(a auth.Act) auth.Need { return auth.Scope(a, name) }
-	routes := []Route{
+	var routes []Route
+	if hasDelta(name) { // before what has an id
+		routes = append(routes,
+			route("GET", endpoint+"/.deltaToken", to(auth.Read), on(h.deltaToken)),
+			route("POST", endpoint+"/.delta", to(auth.Read), on(h.delta)))
+	}
+	routes = append(routes,
 		route("GET", endpoint, to(auth.Read), on(h.list)),
 		route("POST", endpoint, to(auth.Create), on(h.create)),
 		route("POST", endpoint+"/.search", to(auth.Read), on(h.search)),
 		route("GET", endpoint+"/{id}", to(auth.Read), on(h.get)),
 		route("DELETE", endpoint+"/{id}", to(auth.Delete), on(h.delete)),
-	}
+	)
 	if name != membershipType {
 		routes = append(routes,
 			route("PUT", endpoint+"/{id}", to(auth.Update), on(h.replace)),
@@ -372,7 +381,19 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 // The discovery endpoints (RFC 7644 §4) ignore paging and refuse a filter.
 
 func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	return h.discovery(w, r, serviceProviderConfig(h.base(r), by))
+	config := serviceProviderConfig(h.base(r), by)
+	// As with roles, for those only who use it.
+	if by.May(auth.Read, auth.EventResource) {
+		config["DeltaQuery"] = object{"supported": true, "deltaTokenExpiry": int(DeltaLifetime.Seconds()), "supportedResources": deltaTypes}
+		if len(h.EventURIs) > 0 {
+			async := "none"
+			if h.Async != nil {
+				async = "request"
+			}
+			config["securityEvents"] = object{"asyncRequest": async, "eventUris": h.EventURIs}
+		}
+	}
+	return h.discovery(w, r, config)
 }
 
 // tells reports whether a resource type is among those that discovery tells somebody of:

@@ -152,7 +152,7 @@ func (b *bulk) context(o *bulkOperation, second bool) context.Context {
 		return b.ctx
 	}
 	o.step = &step{steps: b.steps, o: o, second: second, with: b.steps.unsaved}
-	return context.WithValue(auth.WithRequestID(b.ctx, fmt.Sprintf("%s:%d", b.steps.txn, o.index)), stepKey{}, o.step)
+	return context.WithValue(auth.WithRequestID(b.ctx, b.operationTxn(o)), stepKey{}, o.step)
 }
 
 // expect notes what a POST is going to make, where its audit entry does not tell: a
@@ -319,4 +319,9 @@ func (o *bulkOperation) resume(n outcome) {
 	if o.t != nil && o.method != http.MethodDelete && n.Version > 0 {
 		o.res = &storage.Resource{Type: o.t.Name, ID: n.ID, Version: n.Version}
 	}
+}
+
+// operationTxn is the transaction of an operation (RFC 9967 §2.5.1.2).
+func (b *bulk) operationTxn(o *bulkOperation) string {
+	return fmt.Sprintf("%s:%d", b.steps.txn, o.index)
 }

@@ -24,6 +24,9 @@ func TestWithoutAKeyFile(t *testing.T) {
 	for _, r := range surface.AdminRoutes() {
 		paths[api.AdminBase+r.Path] = append(paths[api.AdminBase+r.Path], r.Method)
 	}
+	for _, r := range surface.EventRoutes() {
+		paths[api.EventsBase+r.Path] = append(paths[api.EventsBase+r.Path], r.Method)
+	}
 	for _, r := range console.Routes() {
 		paths[r.Path] = append(paths[r.Path], r.Method)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/events"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/provlog"
 	"github.com/roster-id/roster/internal/server"
@@ -148,7 +149,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		desk   *access.Desk
 		queue  *mail.Queue
 		keeper *domains.Keeper
+		feeds  *events.Feeds
 	)
+	address := func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) }
 	if keys != nil {
 		handler.Async = &scim.Async{Provider: provider, Keys: keys, Log: log, Lifetime: c.BulkResultLifetime}
 		handler.Async.Pending, handler.Async.Done = server.AsyncRequests(registry)
@@ -164,19 +167,25 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log, Overdue: server.OverdueReviews(registry),
 			Tell: access.Post(queue, c.PublicURL, log),
 		}
+		handler.EventURIs = events.URIs()
+		feeds = events.New(events.Options{
+			Store: store, Keys: keys, Directory: handler, Issuer: address, Base: basePath, Networks: c.EventNetworks, Now: time.Now, Log: log, Registry: registry,
+		})
+		handler.Async.Tells = feeds.TellsOfAsync
 		surface := &api.API{
 			Store: store, Auth: people, Now: time.Now, Directory: provider, Domains: keeper, Invitations: provider, Schemas: set, Definitions: provider,
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {
 				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 			},
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue,
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier}, Mail: queue, Feeds: feeds,
 			Access: desk,
 		}
-		provider.SendInvitation = api.SendInvitations(queue, func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) })
+		provider.SendInvitation = api.SendInvitations(queue, address)
 		options.Sessions = people
 		options.Mounts = append(options.Mounts,
 			server.Mount{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError, People: true},
 			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError, People: true},
+			server.Mount{Prefix: api.EventsBase, Routes: surface.EventRoutes(), WriteError: api.WriteError},
 			server.Mount{Routes: console.Routes(), WriteError: api.WriteError, People: true})
 	}
 	if srv, err = server.New(options); err != nil {
@@ -214,6 +223,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	g.Go(func() error { return queue.Run(gctx) })
 	if handler.Async != nil {
 		g.Go(func() error { return handler.Async.Run(gctx) })
+	}
+	if feeds != nil {
+		g.Go(func() error { return feeds.Run(gctx) })
 	}
 	if desk != nil {
 		g.Go(func() error { return desk.Run(gctx) })

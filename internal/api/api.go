@@ -9,6 +9,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/access"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/events"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -27,6 +28,7 @@ type API struct {
 	Auth    *auth.Authenticator
 	Clients *auth.ClientManager
 	Mail    *mail.Queue
+	Feeds   *events.Feeds
 	// Directory makes accounts, of the types in Schemas, and brings back what was deleted.
 	Directory Directory
 	Domains   *domains.Keeper
@@ -196,6 +198,18 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},
 		{"POST", "/mail/{id}/retry", auth.Admin(auth.PermissionMailWrite), a.retryMail, nil, nil, 204, nil},
 		{"DELETE", "/mail/{id}", auth.Admin(auth.PermissionMailWrite), a.discardMail, nil, nil, 204, nil},
+
+		{"GET", "/feeds", auth.Admin(auth.PermissionFeedsRead), a.feeds, nil, FeedList{}, 200, nil},
+		{"POST", "/feeds", auth.StepUp(auth.PermissionFeedsWrite), a.createFeed, FeedRequest{}, NewFeed{}, 201, nil},
+		{"GET", "/feeds/{id}", auth.Admin(auth.PermissionFeedsRead), a.feed, nil, Feed{}, 200, nil},
+		{"PATCH", "/feeds/{id}", auth.StepUp(auth.PermissionFeedsWrite), a.updateFeed, FeedChange{}, Feed{}, 200, nil},
+		{"DELETE", "/feeds/{id}", auth.StepUp(auth.PermissionFeedsWrite), a.removeFeed, nil, nil, 204, nil},
+		{"POST", "/feeds/{id}/rotate", auth.StepUp(auth.PermissionFeedsWrite), a.rotateFeed, nil, NewFeed{}, 201, nil},
+		{"POST", "/feeds/{id}/test", auth.Admin(auth.PermissionFeedsWrite), a.testFeed, nil, FeedTest{}, 200, nil},
+		{"POST", "/feeds/{id}/replay", auth.StepUp(auth.PermissionFeedsWrite), a.replayFeed, ReplayRequest{}, Replayed{}, 200, nil},
+		{"GET", "/feeds/{id}/dead-letters", auth.Admin(auth.PermissionFeedsRead), a.deadLetters, nil, DeadLetterList{}, 200, nil},
+		{"POST", "/dead-letters/{id}/retry", auth.Admin(auth.PermissionFeedsWrite), a.reviveLetter, nil, nil, 204, nil},
+		{"DELETE", "/dead-letters/{id}", auth.Admin(auth.PermissionFeedsWrite), a.dropLetter, nil, nil, 204, nil},
 
 		{"GET", "/clients", auth.Admin(auth.PermissionClientsRead), a.clients, nil, ClientList{}, 200, nil},
 		{"POST", "/clients", auth.StepUp(auth.PermissionClientsWrite), a.createClient, ClientRequest{}, NewToken{}, 201, nil},

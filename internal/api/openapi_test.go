@@ -71,11 +71,11 @@ func readDescription(t *testing.T) description {
 	return d
 }
 
-// endpoints are those of both surfaces by method and whole path.
+// endpoints are those of all surfaces by method and whole path.
 func endpoints() map[string]endpoint {
 	all := map[string]endpoint{}
 	a := &API{}
-	for base, list := range map[string][]endpoint{AuthBase: a.authEndpoints(), AdminBase: a.adminEndpoints()} {
+	for base, list := range map[string][]endpoint{AuthBase: a.authEndpoints(), AdminBase: a.adminEndpoints(), EventsBase: a.eventEndpoints()} {
 		for _, e := range list {
 			all[e.method+" "+base+e.path] = e
 		}
@@ -291,7 +291,10 @@ func TestNoFilesInRequests(t *testing.T) {
 					continue
 				}
 				seen++
-				if like.MatchString(name) {
+				// Where a feed sends to is looked at when the connection is made: TestRebinding in
+				// internal/events.
+				feeds := name == "url" && (typ == reflect.TypeFor[FeedRequest]() || typ == reflect.TypeFor[FeedChange]())
+				if like.MatchString(name) && !feeds {
 					t.Errorf("%s has a member %s", typ, name)
 				}
 				walk(f.Type)

@@ -26,7 +26,8 @@ import (
 // world is a server whose clock the test moves.
 type world struct {
 	*testserver.Server
-	clock atomic.Int64 // Unix milliseconds
+	clock      atomic.Int64 // Unix milliseconds
+	feedPerson *person      // who signs in with mfaAgain
 }
 
 func begin(t *testing.T, opt testserver.Options) *world {

@@ -77,12 +77,12 @@ type deed struct {
 var unrecordedElsewhere = []string{
 	"/scim/v2/Users", "/scim/v2/Groups", "/scim/v2/GroupMembers", "/scim/v2/GroupMemberships", "/scim/v2/Me", "/scim/v2/Bulk",
 	"/admin/v1/tenants", "/admin/v1/domain", "/admin/v1/mail", "/auth/v1/account-link", "/auth/v1/tenants", "/auth/v1/session/return",
-	"DELETE /admin/v1/users/{id}/account-links",
+	"DELETE /admin/v1/users/{id}/account-links", "/admin/v1/feeds/{id}/replay", "/admin/v1/dead-letters/", "/events/v1/poll/",
 	"POST /scim/v2/Invitations", "PUT /scim/v2/Invitations/", "PATCH /scim/v2/Invitations/", "PUT /scim/v2/Role", "PUT /scim/v2/Entitlements/", "PUT /scim/v2/{type}/", // as the routes beside them
 }
 
 // unrecordedNothing are the routes that change nothing, though their methods say so.
-var unrecordedNothing = []string{"/.search", "/auth/v1/setup/link", "/auth/v1/invitations/look", "/admin/v1/rule-trials", "/admin/v1/domain-move-previews"}
+var unrecordedNothing = []string{"/.search", "/auth/v1/setup/link", "/auth/v1/invitations/look", "/admin/v1/rule-trials", "/admin/v1/domain-move-previews", "/admin/v1/feeds/{id}/test"}
 
 // TestNothingWithoutEntry: what is done by every route for signing in, passcodes,
 // sessions, roles, rules, clients and accounts is recorded with who did it, from where
@@ -184,6 +184,16 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 	w.gadgets(t)
 	gadget := func() string { return made("/Gadgets", `{"serial":"1"}`) }
 
+	feed := func(body object) string {
+		t.Helper()
+		return must[feedAnswer](t, w.post(t, "/admin/v1/feeds", boss().Token, body), 201).Feed.ID
+	}
+	polled := func() object {
+		n++
+		c := &storage.Client{Tenant: storage.DefaultTenant, Name: fmt.Sprint("poller", n), Scopes: []string{"events"}}
+		w.Issue(t, c)
+		return object{"name": "x", "delivery": "poll", "client": c.ID}
+	}
 	deeds := map[string]func() deed{
 		"POST /auth/v1/sign-in": func() deed {
 			p, _ := enrolled()
@@ -302,7 +312,16 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 			return deed{by: boss(), path: id, body: object{"assignment": a, "decision": "revoke", "reason": "x"}}
 		},
 		"POST /admin/v1/reviews/{id}/close": func() deed { id, _ := review(); return deed{by: boss(), path: id, body: object{}, parts: true} },
-		"POST /scim/v2/Roles":               func() deed { return deed{by: boss(), body: role("administrative")} },
+		"POST /admin/v1/feeds":              func() deed { return deed{by: boss(), body: polled()} },
+		"PATCH /admin/v1/feeds/{id}":        func() deed { id := feed(polled()); return deed{by: boss(), path: id, body: object{"name": "y"}} },
+		"DELETE /admin/v1/feeds/{id}":       func() deed { id := feed(polled()); return deed{by: boss(), path: id} },
+		"POST /admin/v1/feeds/{id}/rotate": func() deed {
+			id := feed(object{"name": "x", "delivery": "webhook", "url": "https://example.com/"})
+			r := w.send(t, "PATCH", "/admin/v1/feeds/"+id, `{"enabled":false}`, "Authorization", "Bearer "+boss().Token, "Content-Type", "application/json")
+			must[object](t, r, 200) // lest it is sent to meanwhile
+			return deed{by: boss(), path: id}
+		},
+		"POST /scim/v2/Roles": func() deed { return deed{by: boss(), body: role("administrative")} },
 		"PATCH /scim/v2/Roles/{id}": func() deed {
 			id := made("/Roles", role("business"))
 			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"display","value":"x"}`)}

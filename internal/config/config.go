@@ -47,6 +47,7 @@ type Config struct {
 	Demo                      bool
 	Pprof                     bool
 	AuditCheckpoints          string // file
+	EventNetworks             []netip.Prefix
 	Mail                      Mail
 }
 
@@ -121,6 +122,11 @@ func (c *Config) problems() (list []*SettingError) {
 	case c.TLSCert == "" && !c.AllowPlaintext && addressProblem(c.Listen) == "" && !Loopback(c.Listen):
 		add("listen", c.Listen+" can be reached from other machines, and without TLS every bearer token could be read on the way."+
 			" Set tls-cert and tls-key; or set allow-plaintext, usually because a proxy in front terminates TLS")
+	}
+	for _, p := range c.EventNetworks {
+		if p.Bits() == 0 {
+			add("event-networks", p.String()+" is everything, this host and its neighbours included; name the networks of the receivers")
+		}
 	}
 	for _, p := range c.TrustedProxies {
 		if p.Bits() == 0 {

@@ -90,7 +90,7 @@ func TestEverySetting(t *testing.T) {
 		"public-url": "https://roster.example.com/", "tls-cert": "c.pem", "tls-key": "k.pem", "allow-plaintext": "true",
 		"trusted-proxies": "10.1.2.3/8, 2001:db8::1", "max-connections": "7", "max-connections-per-ip": "0",
 		"max-requests": "100", "max-queued-requests": "50", "max-queue-wait": "3s", "client-rate": "20", "client-burst": "40",
-		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "bulk-result-lifetime": "36h", "provisioning-log-keep": "48h", "provisioning-log-size": "500", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl",
+		"shutdown-delay": "1m30s", "temporary-password-lifetime": "0", "invitation-lifetime": "72h", "bulk-result-lifetime": "36h", "provisioning-log-keep": "48h", "provisioning-log-size": "500", "log-format": "text", "log-level": "warn", "demo": "true", "pprof": "true", "audit-checkpoints": "c.jsonl", "event-networks": "10.1.2.0/24",
 		"mail-from": "r@example.com", "mail-smtp": "smtps://mail.example.com", "mail-username": "r", "mail-password": "p", "mail-auth": "login", "mail-language": "sv",
 		"mail-password-file": "", "mail-dir": "", "mail-stdout": "false", // these cannot stand beside the others: TestMail
 	}
@@ -100,7 +100,7 @@ func TestEverySetting(t *testing.T) {
 		PublicURL: "https://roster.example.com", TLSCert: "c.pem", TLSKey: "k.pem", AllowPlaintext: true,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::1/128")},
 		MaxConnections: 7, MaxConnectionsPerIP: 0, MaxRequests: 100, MaxQueuedRequests: 50, MaxQueueWait: 3 * time.Second, ClientRate: 20, ClientBurst: 40, ShutdownDelay: 90 * time.Second, InvitationLifetime: 72 * time.Hour, BulkResultLifetime: 36 * time.Hour, ProvisioningLogKeep: 48 * time.Hour, ProvisioningLogSize: 500,
-		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl",
+		LogFormat: "text", LogLevel: slog.LevelWarn, Demo: true, Pprof: true, AuditCheckpoints: "c.jsonl", EventNetworks: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24")},
 		Mail: Mail{From: "r@example.com", SMTP: "smtps://mail.example.com", Username: "r", Password: "p", Auth: "login", Language: "sv"},
 	}
 	var args []string

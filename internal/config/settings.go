@@ -146,6 +146,12 @@ var settings = []Setting{
 	text("audit-checkpoints", "",
 		"`file` to append the signed checkpoints of the audit trail to, beside the store's own copy of the last one; have it taken to another machine",
 		func(c *Config) *string { return &c.AuditCheckpoints }),
+	setting("event-networks", "list", "",
+		"`networks` that events may be sent to besides the public internet, without TLS too, such as 10.1.2.0/24, separated by commas",
+		func(c *Config, s string) (err error) {
+			c.EventNetworks, err = networks(s)
+			return err
+		}),
 	text("mail-from", "",
 		"`address` that mail comes from, roster@example.com or Roster <roster@example.com>; unset, no mail is sent",
 		func(c *Config) *string { return &c.Mail.From }),

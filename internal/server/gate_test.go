@@ -260,6 +260,7 @@ var scopeTable = map[string]string{
 	"GET /ServiceProviderConfig": "", "GET /ResourceTypes": "", "GET /ResourceTypes/User": "", "GET /Schemas": "", "GET /Schemas/" + nobody: "",
 	"GET ": "", "POST /.search": "", "POST /Bulk": "", "GET /Bulk/" + nobody: "", "GET /Me": "", "PUT /Me": "", "PATCH /Me": "", "DELETE /Me": "users:write",
 	"POST /Users/.search": "users:read", "POST /Groups/.search": "groups:read", "POST /Roles/.search": "roles:read", "POST /RoleAssignments/.search": "roles:read",
+	"GET /Users/.deltaToken": "users:read", "POST /Users/.delta": "users:read", "GET /Groups/.deltaToken": "groups:read", "POST /Groups/.delta": "groups:read",
 	"GET /Users": "users:read", "POST /Users": "users:write",
 	"GET /Users/" + nobody: "users:read", "PUT /Users/" + nobody: "users:write", "PATCH /Users/" + nobody: "users:write", "DELETE /Users/" + nobody: "users:write",
 	"GET /Groups": "groups:read", "POST /Groups": "groups:write",

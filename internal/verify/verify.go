@@ -12,6 +12,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/audit"
+	"github.com/roster-id/roster/internal/events"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
@@ -24,6 +25,7 @@ var Sealed = []auth.Sealed{
 		return mail.Reseal(k, tenant, i)
 	}},
 	scim.SealedBulk,
+	events.Sealed,
 }
 
 // Verifier verifies a store. It only reads, and servers may go on meanwhile.

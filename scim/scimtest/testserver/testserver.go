@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ import (
 	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/internal/console"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/internal/events"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/provlog"
 	"github.com/roster-id/roster/internal/server"
@@ -64,7 +66,8 @@ type Options struct {
 	// Sender, if set, takes mail in place of Server.Outbox.
 	Sender mail.Sender
 	NoMail bool // the server sends none
-	// ByHand leaves asynchronous requests to Server.Async.Round.
+	// ByHand leaves asynchronous requests to Server.Async.Round, and events to
+	// Server.Feeds.Step.
 	ByHand bool
 	// Hasher, if set, hashes passwords, which costs little otherwise.
 	Hasher *auth.Hasher
@@ -97,6 +100,7 @@ type Server struct {
 	Access   *access.Desk
 	Mounts   []server.Mount
 	Mail     *mail.Queue
+	Feeds    *events.Feeds // which may send to this machine
 	Requests *provlog.Log
 	Async    *scim.Async
 	Outbox   mail.Outbox // where mail goes, unless Options say otherwise
@@ -216,12 +220,18 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Keep: 7 * 24 * time.Hour, Size: cmp.Or(opt.LogSize, 1000), Now: opt.Now, Log: opt.Log, Registry: s.Registry,
 	})
 	s.Async = &scim.Async{Provider: s.Provider, Keys: keys, Log: opt.Log}
-	handler.Async = s.Async
+	handler.Async, handler.EventURIs = s.Async, events.URIs()
+	s.Feeds = events.New(events.Options{
+		Store: served, Keys: keys, Directory: handler, Issuer: func() string { return s.Root }, Base: Base,
+		Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: opt.Now, Log: opt.Log, Registry: s.Registry,
+	})
+	surface.Feeds, s.Async.Tells = s.Feeds, s.Feeds.TellsOfAsync
 	o := server.Options{
 		Mounts: []server.Mount{
 			{Prefix: Base, Routes: handler.Routes(), Tell: s.Requests.Tell},
 			{Prefix: api.AuthBase, Routes: surface.AuthRoutes(), WriteError: api.WriteError, People: true},
 			{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError, People: true},
+			{Prefix: api.EventsBase, Routes: surface.EventRoutes(), WriteError: api.WriteError},
 		},
 		Verifier: verifier, Sessions: s.People, Log: opt.Log, Registry: s.Registry, Now: opt.Now,
 		Listen: "127.0.0.1:0", OpsListen: "127.0.0.1:0", Ready: served.Ping,
@@ -245,6 +255,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 	g.Go(func() error { return s.Mail.Run(gctx) })
 	if !opt.ByHand {
 		g.Go(func() error { return s.Async.Run(gctx) })
+		g.Go(func() error { return s.Feeds.Run(gctx) })
 	}
 	stopped := false
 	s.stop = func() error {
@@ -272,7 +283,7 @@ func (s *Server) Stop() error { return s.stop() }
 func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) string {
 	t.Helper()
 	if scopes == nil {
-		scopes = []string{"users", "groups", "roles", "memberships", "invitations", "entitlements", "resources"}
+		scopes = []string{"users", "groups", "roles", "memberships", "invitations", "entitlements", "resources", "events"}
 	}
 	return s.Issue(t, &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: scopes, Profile: profile})
 }

@@ -1,0 +1,261 @@
+package scim
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// The delta query (draft-sehgal-scim-delta-query-01) is experimental: the draft has
+// expired, and may come back in another form.
+
+// Schema URIs of its messages.
+const (
+	DeltaTokenURI    = "urn:ietf:params:scim:api:messages:2.0:delta:token"
+	DeltaRequestURI  = "urn:ietf:params:scim:api:messages:2.0:delta:request"
+	DeltaResponseURI = "urn:ietf:params:scim:api:messages:2.0:delta:response"
+)
+
+// DeltaLifetime is how long a delta token is good.
+const DeltaLifetime = 7 * 24 * time.Hour
+
+// deltaTypes are the resource types whose changes can be asked for.
+var deltaTypes = []string{"User", "Group"}
+
+func hasDelta(typ string) bool { return slices.Contains(deltaTypes, typ) }
+
+const (
+	deltaPortion = 256
+	// maxDeltaLooked bounds how many entries of the audit trail one request looks at.
+	maxDeltaLooked = 20_000
+)
+
+var (
+	errInvalidDelta = &Error{Status: 400, Type: InvalidCursor, Detail: "deltaToken: it is not one of this client for these resources: get a new one, and read all resources"}
+	errExpiredDelta = &Error{Status: 400, Type: ExpiredCursor, Detail: fmt.Sprintf("deltaToken: it is older than %d days: get a new one, and read all resources", int(DeltaLifetime.Hours())/24)}
+)
+
+// deltaBound is what a delta token is tied to. It is good for longer than the tokens of
+// a client may be.
+func deltaBound(by auth.Principal, endpoint string) []byte {
+	return []byte(strings.Join([]string{string(by.Tenant), by.Actor(), endpoint, "delta"}, "\x00"))
+}
+
+// deltaObject makes the token of a place in the audit trail.
+func (h *Handler) deltaObject(ctx context.Context, by auth.Principal, t *schemas.ResourceType, seq int64) (object, error) {
+	expires := h.provider.now().Add(DeltaLifetime)
+	text, err := h.cursors.sealed(ctx, place{Int: seq, Expires: expires.Unix()}, deltaBound(by, t.Endpoint))
+	return object{"value": text, "expiry": expires.Format(time.RFC3339)}, err
+}
+
+// openDelta reads it.
+func (h *Handler) openDelta(ctx context.Context, by auth.Principal, t *schemas.ResourceType, text string) (seq int64, err error) {
+	sealed, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return 0, errInvalidDelta
+	}
+	seal, err := h.cursors.sealer(ctx)
+	if err != nil {
+		return 0, err
+	}
+	plain, err := seal.Open(nil, nil, sealed, deltaBound(by, t.Endpoint))
+	if err != nil {
+		return 0, errInvalidDelta
+	}
+	var p place
+	switch err := json.Unmarshal(plain, &p); {
+	case err != nil:
+		return 0, errInvalidDelta
+	case h.provider.now().Unix() > p.Expires:
+		return 0, errExpiredDelta
+	}
+	return p.Int, nil
+}
+
+// deltaToken answers with a token for what changes from now on.
+func (h *Handler) deltaToken(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	ctx := r.Context()
+	end, err := storage.LastEntry(ctx, h.provider.Store, by.Tenant, func(*storage.AuditEntry) bool { return true })
+	if err != nil {
+		return err
+	}
+	o, err := h.deltaObject(ctx, by, t, end)
+	if err != nil {
+		return err
+	}
+	o["schemas"] = []string{DeltaTokenURI}
+	return h.discovery(w, r, o)
+}
+
+// deltaRequest is the body of POST .delta.
+type deltaRequest struct {
+	token      string
+	count      int
+	projection projectionRequest
+}
+
+func parseDelta(body any) (d deltaRequest, err error) {
+	if err := hasSchema(body, DeltaRequestURI); err != nil {
+		return d, err
+	}
+	q := url.Values{}
+	for _, name := range []string{"attributes", "excludedAttributes"} {
+		if v, _ := schemas.Field(body, name); v != nil {
+			text, ok := joined(v)
+			if !ok {
+				return d, &Error{Status: 400, Type: InvalidValue, Detail: name + ": expected an array of strings"}
+			}
+			q.Set(name, text)
+		}
+	}
+	if d.projection, err = parseProjection(q); err != nil {
+		return d, err
+	}
+	v, _ := schemas.Field(body, "deltaToken")
+	var ok bool
+	if d.token, ok = v.(string); !ok {
+		return d, &Error{Status: 400, Type: InvalidValue, Detail: "deltaToken: expected a string"}
+	}
+	d.count = MaxCount
+	if v, _ := schemas.Field(body, "count"); v != nil {
+		n, ok := v.(json.Number)
+		count, err := strconv.Atoi(n.String())
+		if !ok || err != nil || count < 1 {
+			return d, &Error{Status: 400, Type: InvalidValue, Detail: "count: expected an integer above 0"}
+		}
+		d.count = min(count, MaxCount)
+	}
+	return d, nil
+}
+
+// changed are resources in the order in which they changed first.
+type changed struct {
+	ids  []string
+	made map[string]bool // by id, whether it was created, or restored, meanwhile
+	to   int64           // how far the trail was looked through
+	more bool
+}
+
+// changedSince returns up to count resources of a type that changed behind a number.
+func (h *Handler) changedSince(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, seq int64, count int) (*changed, error) {
+	c := &changed{made: map[string]bool{}, to: seq}
+	for looked := 0; looked < maxDeltaLooked; looked += deltaPortion {
+		entries, err := h.provider.Store.AuditEntries(ctx, tenant, c.to, deltaPortion)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Version > 0 && e.Type == t.Name {
+				made, known := c.made[e.ID]
+				if !known {
+					if len(c.ids) == count {
+						c.more = true
+						return c, nil
+					}
+					c.ids = append(c.ids, e.ID)
+				}
+				c.made[e.ID] = made || strings.HasSuffix(e.Action, ".create") || strings.HasSuffix(e.Action, ".restore")
+			}
+			c.to = e.Seq
+		}
+		if len(entries) < deltaPortion {
+			return c, nil
+		}
+	}
+	c.more = true
+	return c, nil
+}
+
+// delta answers with what changed behind a token, each resource as it is now.
+func (h *Handler) delta(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	ctx := r.Context()
+	var d deltaRequest
+	err := h.withBody(r, by, func(body any) (err error) {
+		d, err = parseDelta(body)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	seq, err := h.openDelta(ctx, by, t, d.token)
+	if err != nil {
+		return err
+	}
+	c, err := h.changedSince(ctx, by.Tenant, t, seq, d.count)
+	if err != nil {
+		return err
+	}
+	next, err := h.deltaObject(ctx, by, t, c.to)
+	if err != nil {
+		return err
+	}
+	tail, err := marshal(next)
+	if err != nil {
+		return err
+	}
+	v := viewFor(by, t, h.base(r), d.projection)
+	w.Header().Set("Content-Type", mediaType(r))
+	s := newStream(w, http.StatusOK)
+	s.buf = append(s.buf, `{"schemas":["`+ListResponseURI+`"],"totalResults":`...)
+	s.buf = strconv.AppendInt(s.buf, int64(len(c.ids)), 10)
+	s.buf = append(s.buf, `,"moreAvailable":`...)
+	s.buf = strconv.AppendBool(s.buf, c.more)
+	s.buf = append(append(s.buf, `,"nextDeltaToken":`...), tail...)
+	s.buf = append(s.buf, `,"Resources":[`...)
+	for i, id := range c.ids {
+		if i > 0 {
+			s.buf = append(s.buf, ',')
+		}
+		if err := h.writeDelta(ctx, s, by, v, t, id, c.made[id]); err != nil {
+			return s.fail(err)
+		}
+	}
+	s.buf = append(s.buf, `],"itemsPerPage":`...)
+	s.buf = strconv.AppendInt(s.buf, int64(len(c.ids)), 10)
+	s.buf = append(s.buf, '}')
+	return s.close()
+}
+
+// writeDelta appends what became of a resource.
+func (h *Handler) writeDelta(ctx context.Context, s *stream, by auth.Principal, v view, t *schemas.ResourceType, id string, made bool) error {
+	res, err := h.provider.get(ctx, by, t, id)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	what := "update"
+	switch {
+	case err != nil:
+		what = "delete"
+	case made:
+		what = "create"
+	}
+	s.buf = append(s.buf, `{"schemas":["`+DeltaResponseURI+`"],"resourceType":"`+t.Name+`","changeType":"`+what+`","changedResourceId":"`+id+`"`...)
+	if res != nil {
+		list, err := h.around(ctx, by, v.t, res)
+		if err != nil {
+			return err
+		}
+		var with around
+		if list != nil {
+			with = list[0]
+		}
+		s.buf = append(s.buf, `,"data":`...)
+		if err := h.write(ctx, s, by, v, res, with); err != nil {
+			return err
+		}
+	}
+	s.buf = append(s.buf, '}')
+	return s.room()
+}
