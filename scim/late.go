@@ -609,11 +609,11 @@ func (l *lateness) join(d *decision, n *waiting, r *storage.Resource) (joined, k
 		return false, false, err
 	}
 	if may.joins(r.ID, carried); may.effect.Permitted(d.by) != nil {
-		return false, true, nil
+		return false, true, nil //nolint:nilerr // it waits for somebody who may
 	}
 	err = may.ask()
 	if _, ok := errors.AsType[*auth.LevelError](err); ok {
-		return false, true, nil //nolint:nilerr // somebody else may
+		return false, true, nil // somebody else may
 	}
 	if err != nil {
 		return false, false, err

@@ -246,7 +246,7 @@ func eventsKilled(t *testing.T, processes int, where ...string) {
 	if len(all) < 100 {
 		t.Errorf("%d events only, so this has shown little", len(all))
 	}
-	missing := 0
+	var missing int
 	for deadline := time.Now().Add(4 * patience); ; time.Sleep(100 * time.Millisecond) {
 		missing = 0
 		for _, e := range all {

@@ -329,7 +329,7 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 		g.Go(func() error {
 			for _, t := range tasks {
 				if ctx.Err() != nil || time.Since(began) > roundTime {
-					return nil
+					break
 				}
 				if s.try(ctx, tenant, f, t); t.failure != nil {
 					return nil // those behind it wait

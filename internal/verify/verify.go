@@ -101,7 +101,7 @@ func (w *work) types(tenant storage.TenantID) (*schemas.Set, error) {
 	return e.Set, nil
 }
 
-func (w *work) searchable(tenant storage.TenantID, t *schemas.ResourceType) bool {
+func (w *work) searchable(tenant storage.TenantID, _ *schemas.ResourceType) bool {
 	e, err := w.edition(tenant)
 	if err != nil || e == nil {
 		return false

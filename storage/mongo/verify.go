@@ -263,7 +263,8 @@ func (k *check) memberships(ctx context.Context, tenant string) error {
 			return nil, nil, err
 		}
 		for _, raw := range list {
-			group, member, what := text(raw, fGroup), text(raw, fKind), ""
+			group, member := text(raw, fGroup), text(raw, fKind)
+			var what string
 			switch typ, _ := strings.CutSuffix(info[group].typ, deletedType("")); {
 			case typ != groupType:
 				what = "the group of the member " + member + " is not there"

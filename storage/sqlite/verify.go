@@ -84,7 +84,7 @@ func (k *check) resources() error {
 		attrs, err := t.Parse(columnBytes(st, 6))
 		if err != nil || attrs["id"] != id {
 			k.found(storage.FlawDocument, tenant, typ, id, "the document cannot be read, or is another one's")
-			return nil
+			return nil //nolint:nilerr // it is what was looked for
 		}
 		is := unpackKeys(columnBytes(st, 5))
 		if live {
@@ -129,9 +129,9 @@ func (k *check) row(st *sqlite.Stmt, n int64, tenant string, t *schemas.Resource
 		} else {
 			k.unique++
 		}
-		switch {
-		case owner == n:
-		case owner == 0:
+		switch owner {
+		case n:
+		case 0:
 			k.found(storage.FlawUnique, tenant, t.Name, id, "a unique value of it is not reserved")
 		default:
 			if err := k.contested(owner, u, tenant, t.Name, id); err != nil {
