@@ -328,11 +328,12 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 	for _, tasks := range byResource {
 		g.Go(func() error {
 			for _, t := range tasks {
-				if ctx.Err() != nil || time.Since(began) > roundTime {
+				over := ctx.Err() != nil || time.Since(began) > roundTime
+				if over {
 					break
 				}
 				if s.try(ctx, tenant, f, t); t.failure != nil {
-					return nil // those behind it wait
+					break // those behind it wait
 				}
 			}
 			return nil
