@@ -145,3 +145,23 @@ func TestRestore(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreEndsLinks: a link that one tenant may have cut since the backup leads nowhere
+// after a restore; both make a new one.
+func TestRestoreEndsLinks(t *testing.T) {
+	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
+		person := w.person(t, "boss", auth.GlobalAdministrator)
+		boss := w.stepUp(t, person, w.mfa(t, person))
+		w.founded(t, boss)
+		file := w.backedUp(t)
+		r := w.restored(t, file, nil, &backup.Policy{})
+		r.advance(2 * time.Minute)
+		again := r.mfa(t, person)
+		if got := must[struct{ Links []accountLink }](t, r.get(t, "/auth/v1/account-links", again.Token), 200); len(got.Links) != 0 {
+			t.Errorf("links that are there after a restore: %+v", got)
+		}
+		if a := r.post(t, "/auth/v1/tenants/acme/session", again.Token, nil); a.Status != 404 {
+			t.Errorf("a move by a link of the backup: %d %s", a.Status, a.Body)
+		}
+	})
+}

@@ -19,7 +19,7 @@ import (
 )
 
 // Policy is what a restore does about what was revoked or used since the backup, of which
-// the backup knows nothing: auth.Restored and scim.Restorable for people, and for clients
+// the backup knows nothing: auth.Restored, auth.Restorable and scim.Restorable for people, and for clients
 // what is said here. The zero Policy, with a time, ends all tokens.
 type Policy struct {
 	At time.Time // when the restore began
@@ -67,7 +67,7 @@ func (p *Policy) Alter(_ storage.TenantID, rec *storage.Record) (keep bool, err 
 			k.Expires = at
 		}
 		rec.Token = &k
-	case rec.Item != nil && !scim.Restorable(rec.Item):
+	case rec.Item != nil && !(scim.Restorable(rec.Item) && auth.Restorable(rec.Item)):
 		return false, nil
 	case rec.Item != nil:
 		rec.Item, err = auth.Restored(rec.Item, p.At)
