@@ -15,6 +15,7 @@ import (
 	"github.com/roster-id/roster/internal/backup"
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -87,6 +88,9 @@ func TestRestore(t *testing.T) {
 				page := must[struct{ NextCursor string }](t, w.scim(t, w.Token, "GET", "/Users?cursor&count=1", ""), 200)
 				cursor := "/Users?count=1&cursor=" + url.QueryEscape(page.NextCursor)
 				must[object](t, w.scim(t, w.Token, "GET", cursor, ""), 200)
+				delta := must[struct{ Value string }](t, w.scim(t, w.Token, "GET", "/Users/.deltaToken", ""), 200).Value
+				delta = `{"schemas":["` + scim.DeltaRequestURI + `"],"deltaToken":"` + delta + `"}`
+				must[object](t, w.scim(t, w.Token, "POST", "/Users/.delta", delta), 200)
 				code := w.code(t, bossPerson)
 				signIn := object{"name": bossPerson.name, "password": bossPerson.password, "passcode": code}
 				file := w.backedUp(t)
@@ -132,6 +136,9 @@ func TestRestore(t *testing.T) {
 				must[object](t, kept.scim(t, w.Token, "GET", "/Users", ""), 200)
 				if a := kept.scim(t, w.Token, "GET", cursor, ""); a.Status != 400 || !strings.Contains(a.Body, "invalidCursor") {
 					t.Errorf("a cursor of before: %d %s, want 400 invalidCursor", a.Status, a.Body)
+				}
+				if a := kept.scim(t, w.Token, "POST", "/Users/.delta", delta); a.Status != 400 || !strings.Contains(a.Body, "invalidCursor") {
+					t.Errorf("a delta token of before: %d %s, want 400 invalidCursor", a.Status, a.Body)
 				}
 				// One who knows which were revoked names them.
 				id, _, _ := strings.Cut(strings.TrimPrefix(w.Token, "roster_"), "_")
