@@ -76,9 +76,8 @@ func (h *Handler) Routes() []Route {
 		route("DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)),
 	}
 	for _, t := range h.provider.Schemas.Types() {
-		routes = append(routes, h.routesOf(t.Name, t.Endpoint)...)
-		if t.Name == membershipType { // as earlier versions of the draft call it
-			routes = append(routes, h.routesOf(t.Name, "/GroupMembers")...)
+		for _, endpoint := range endpointsOf(t) {
+			routes = append(routes, h.routesOf(t.Name, endpoint)...)
 		}
 	}
 	if h.provider.Custom != nil {
