@@ -159,7 +159,7 @@ func TestBulkReferences(t *testing.T) {
 	patch := func(path, operation string) string {
 		return fmt.Sprintf(`{"method":"PATCH","path":%q,"data":[%s]}`, path, operation)
 	}
-	token := s.Client(t, "composer", "", "users", "groups", "roles", "roles:assign:inner")
+	token := s.Client(t, "composer", "", "users", "groups", "roles", "memberships", "roles:assign:inner")
 	a, r := bulk(t, s, token,
 		post("/Roles", "in", schemas.RoleURI, `"value":"inner"`),
 		post("/Roles", "out", schemas.RoleURI, `"value":"outer","contains":["bulkId:in"]`),

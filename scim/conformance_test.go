@@ -230,7 +230,9 @@ forgiven is in [compatibility.md](compatibility.md).
 
 Other implementations are asked as well: ` + "`make conformance`" + ` runs the suite scim2-tester against the server on both stores, and compares it with
 scimmy, another server, and PATCH with scim-patch. Each difference is in a table with the section of the RFC that it is about:
-[scim/scimmy_test.go](../scim/scimmy_test.go), [scim/patch/opinion_test.go](../scim/patch/opinion_test.go).
+[scim/scimmy_test.go](../scim/scimmy_test.go), [scim/patch/opinion_test.go](../scim/patch/opinion_test.go). scim2-tester plays users and groups
+with a client of these scopes: of roles, memberships, invitations and entitlements it makes values up that a server has to refuse, and it
+refuses a ServiceProviderConfig with attributes that it does not know, which only clients with the scopes for them are shown.
 
 `
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/gorilla/mux"
@@ -383,7 +384,10 @@ func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, 
 	config := serviceProviderConfig(h.base(r), by)
 	// As with roles, for those only who use it.
 	if by.May(auth.Read, auth.EventResource) {
-		config["DeltaQuery"] = object{"supported": true, "deltaTokenExpiry": int(DeltaLifetime.Seconds()), "supportedResources": deltaTypes}
+		types := slices.DeleteFunc(slices.Clone(deltaTypes), func(typ string) bool { return !by.May(auth.Read, typ) })
+		if len(types) > 0 {
+			config["DeltaQuery"] = object{"supported": true, "deltaTokenExpiry": int(DeltaLifetime.Seconds()), "supportedResources": types}
+		}
 		if len(h.EventURIs) > 0 {
 			async := "none"
 			if h.Async != nil {
