@@ -9,6 +9,10 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
+// Restorable reports whether an item of a backup, which may be of any kind, may live again
+// at all. Links of accounts may not: the tenant that one leads to may have cut it since.
+func Restorable(i *storage.Item) bool { return i.Kind != linkKind }
+
 // Restored makes an item of a backup, which may be of any kind, one that lets nobody in
 // with what was used or revoked between the backup and at, when it is restored: nothing
 // tells what that was.

@@ -275,6 +275,7 @@ func (a *Async) find(ctx context.Context, by auth.Principal, txn string) (*stora
 
 // await waits for the result of a request, and returns nil if it does not come in time.
 func (a *Async) await(ctx context.Context, by auth.Principal, txn string, wait time.Duration) (*storage.Item, error) {
+	LeavePlace(ctx)
 	a.mu.Lock()
 	done := a.waiting[txn]
 	if done == nil {

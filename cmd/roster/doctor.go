@@ -23,6 +23,7 @@ import (
 	"github.com/roster-id/roster/internal/config"
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/internal/mail"
+	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -162,6 +163,10 @@ func (d *doctor) certificate(c config.Config) {
 		d.say(check, failed, "put a certificate chain and its private key there, PEM, and let the server's user read them", "%v", err)
 		return
 	}
+	if err := server.Private(c.TLSKey); err != nil {
+		d.say(check, failed, "the server does not start with it as it is", "tls-key: %v", err)
+		return
+	}
 	now, worst := d.now(), time.Time{}
 	for _, raw := range pair.Certificate {
 		cert, err := x509.ParseCertificate(raw)
@@ -190,7 +195,7 @@ func (d *doctor) certificate(c config.Config) {
 func (d *doctor) mail(ctx context.Context, c config.Mail) {
 	const check = "mail"
 	sender, err := newMailSender(c, io.Discard)
-	switch server, smtp := sender.(*mail.SMTP); {
+	switch relay, smtp := sender.(*mail.SMTP); {
 	case err != nil:
 		d.say(check, failed, "correct the settings of mail", "%v", err)
 	case sender == nil:
@@ -204,10 +209,10 @@ func (d *doctor) mail(ctx context.Context, c config.Mail) {
 	default:
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		if err := server.Greet(ctx); err != nil {
-			d.say(check, failed, "look at mail-smtp, mail-username and mail-password, and try roster mail test", "%s:%d: %v", server.Host, server.Port, err)
+		if err := relay.Greet(ctx); err != nil {
+			d.say(check, failed, "look at mail-smtp, mail-username and mail-password, and try roster mail test", "%s:%d: %v", relay.Host, relay.Port, err)
 		} else {
-			d.say(check, healthy, "", "%s:%d answers", server.Host, server.Port)
+			d.say(check, healthy, "", "%s:%d answers", relay.Host, relay.Port)
 		}
 	}
 }
@@ -375,8 +380,7 @@ func (d *doctor) keys(ctx context.Context, p place, setting string, store storag
 	d.say(check, healthy, "", "%s is for its owner alone; %s", path, opens)
 }
 
-// tenants looks for loads that are not complete, and for entries of the audit trail from
-// the future, which a clock that was wrong leaves behind.
+// tenants looks for loads that are not complete.
 func (d *doctor) tenants(ctx context.Context, store storage.Store) {
 	list, err := store.ListTenants(ctx)
 	if err != nil {
@@ -437,14 +441,18 @@ func (d *doctor) lastBackup(p place, c config.Config) {
 		d.say(check, failed, "name the folder in which backups are kept", "%v", err)
 		return
 	}
-	var newest time.Time
-	name := ""
+	var newest, otherNewest time.Time
+	name, other := "", ""
 	for _, e := range entries {
 		if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if at, ok := backupTime(filepath.Join(d.backups, e.Name())); ok && at.After(newest) {
-			newest, name = at, e.Name()
+		if at, ok := backupTime(filepath.Join(d.backups, e.Name())); ok {
+			if at.After(newest) {
+				newest, name = at, e.Name()
+			}
+		} else if fi, err := e.Info(); err == nil && fi.ModTime().After(otherNewest) {
+			otherNewest, other = fi.ModTime(), e.Name()
 		}
 	}
 	if keys := keyFile(p, c.KeyFile); keys != "" && sameFolder(keys, filepath.Join(d.backups, "x")) {
@@ -454,6 +462,8 @@ func (d *doctor) lastBackup(p place, c config.Config) {
 	}
 	age := d.now().Sub(newest)
 	switch {
+	case name == "" && other != "":
+		d.say(check, doubtful, "see whether they are backups that were compressed, and how old", "no file can be read as a backup; the newest, %s, was written on %s", other, formatTime(otherNewest))
 	case name == "":
 		d.say(check, failed, "make one: roster backup --to FILE", "there is none in %s", d.backups)
 	case age > backupAge:
@@ -463,7 +473,7 @@ func (d *doctor) lastBackup(p place, c config.Config) {
 	}
 }
 
-// backupTime returns when a backup was made. Others, compressed ones among them, are none.
+// backupTime returns when a backup was made. Others are none, nor are compressed ones: what they hold is not known.
 func backupTime(path string) (time.Time, bool) {
 	f, err := os.Open(path)
 	if err != nil {

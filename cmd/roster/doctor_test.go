@@ -159,6 +159,10 @@ func TestDoctor(t *testing.T) {
 		"a certificate of the future": {func(t *testing.T, c *config.Config, _ *doctor) {
 			c.TLSCert, c.TLSKey = certificateFor(t, now.Add(day), now.Add(90*day))
 		}, "certificate", "fail", "good from"},
+		"a key that everybody may read": {func(t *testing.T, c *config.Config, _ *doctor) {
+			c.TLSCert, c.TLSKey = certificateFor(t, now.Add(-day), now.Add(90*day))
+			must(t, os.Chmod(c.TLSKey, 0o644))
+		}, "certificate", "fail", "may be read by everybody"},
 		"no certificate": {func(_ *testing.T, c *config.Config, _ *doctor) { c.TLSCert, c.TLSKey = "nowhere", "nowhere" },
 			"certificate", "fail", "nowhere"},
 		"no mail":                         {nil, "mail", "warn", "no mail is sent"},
@@ -225,6 +229,14 @@ func TestDoctor(t *testing.T) {
 		}, "disk", "fail", "1 MiB"},
 		"a backup":   {nil, "backup", "ok", "b.jsonl"},
 		"no backups": {func(t *testing.T, _ *config.Config, d *doctor) { d.backups = t.TempDir() }, "backup", "fail", "there is none"},
+		"compressed backups": {func(t *testing.T, _ *config.Config, d *doctor) {
+			d.backups = t.TempDir()
+			for name, age := range map[string]time.Duration{"a.zst": 0, "b.zst": day} {
+				path := filepath.Join(d.backups, name)
+				must(t, os.WriteFile(path, []byte("zst"), 0o600))
+				must(t, os.Chtimes(path, now.Add(-age), now.Add(-age)))
+			}
+		}, "backup", "warn", "the newest, a.zst, was written on " + formatTime(now)},
 		"no folder of backups": {func(t *testing.T, _ *config.Config, d *doctor) { d.backups = filepath.Join(t.TempDir(), "x") },
 			"backup", "fail", "no such file"},
 		"backups nobody knows of": {func(_ *testing.T, _ *config.Config, d *doctor) { d.backups = "" }, "backup", "warn", "not known"},

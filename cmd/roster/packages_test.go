@@ -200,3 +200,26 @@ func checkDeb(t *testing.T, deb string) {
 		}
 	}
 }
+
+// TestUpgradeWithoutSettings: settings that were deleted, as a conffile may be, do not make
+// an upgrade fail.
+func TestUpgradeWithoutSettings(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/etc/roster"); err == nil {
+		t.Skip("the package is installed here")
+	}
+	bin := t.TempDir()
+	for name, does := range map[string]string{
+		"getent": "exit 0", "install": "exit 0", "systemctl": "exit 1",
+		"chgrp": `shift; for f; do [ "$f" = /etc/roster ] || exit 1; done`,
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+does+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("/bin/sh", "../../deploy/packages/after-install")
+	cmd.Env = []string{"PATH=" + bin}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v %s", err, out)
+	}
+}

@@ -72,7 +72,7 @@ func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	if r.revoked != "" {
-		if policy.Listed, err = backup.ReadRevoked(r.revoked); err != nil {
+		if err := policy.ReadRevoked(r.revoked); err != nil {
 			return err
 		}
 	}
@@ -91,10 +91,16 @@ func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
 	keys := keyFile(p, keySetting(cmd, r.getenv, r.keyFile))
 	in, done := watchedFile(f, fi.Size(), "checking", say)
 	opens := &opener{path: keys}
-	b, err := dump.VerifyBackup(ctx, in, set, opens.look)
+	b, err := dump.VerifyBackup(ctx, in, set, func(tenant storage.TenantID, rec storage.Record) error {
+		policy.Look(rec)
+		return opens.look(tenant, rec)
+	})
 	done()
 	if err != nil {
 		return r.explain(err)
+	}
+	if err := policy.Unknown(); err != nil {
+		return err
 	}
 	if r.dryRun {
 		_, _ = fmt.Fprintf(say, "The backup of %s, made by %s, is whole.\n", formatTime(b.Header.Created), b.Header.Product)
@@ -122,8 +128,9 @@ func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
 	}
 	_, _ = fmt.Fprintf(say, "Restored the backup of %s.\n", formatTime(b.Header.Created))
 	r.tell(say, b)
+	_, _ = fmt.Fprintf(say, "Tokens that ended: %d.\n", policy.Ended)
 	if policy.Ended > 0 {
-		_, _ = fmt.Fprintf(say, "Tokens that ended: %d. Their clients need new ones: roster client rotate.\n", policy.Ended)
+		_, _ = fmt.Fprintln(say, "Their clients need new ones: roster client rotate.")
 	}
 	if opens.missing {
 		_, _ = fmt.Fprintln(say, "Secrets in it are sealed with the key file of the former store, which is not here yet: put it in its place before a server starts.")

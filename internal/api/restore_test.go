@@ -15,6 +15,7 @@ import (
 	"github.com/roster-id/roster/internal/backup"
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -87,6 +88,9 @@ func TestRestore(t *testing.T) {
 				page := must[struct{ NextCursor string }](t, w.scim(t, w.Token, "GET", "/Users?cursor&count=1", ""), 200)
 				cursor := "/Users?count=1&cursor=" + url.QueryEscape(page.NextCursor)
 				must[object](t, w.scim(t, w.Token, "GET", cursor, ""), 200)
+				delta := must[struct{ Value string }](t, w.scim(t, w.Token, "GET", "/Users/.deltaToken", ""), 200).Value
+				delta = `{"schemas":["` + scim.DeltaRequestURI + `"],"deltaToken":"` + delta + `"}`
+				must[object](t, w.scim(t, w.Token, "POST", "/Users/.delta", delta), 200)
 				code := w.code(t, bossPerson)
 				signIn := object{"name": bossPerson.name, "password": bossPerson.password, "passcode": code}
 				file := w.backedUp(t)
@@ -133,6 +137,9 @@ func TestRestore(t *testing.T) {
 				if a := kept.scim(t, w.Token, "GET", cursor, ""); a.Status != 400 || !strings.Contains(a.Body, "invalidCursor") {
 					t.Errorf("a cursor of before: %d %s, want 400 invalidCursor", a.Status, a.Body)
 				}
+				if a := kept.scim(t, w.Token, "POST", "/Users/.delta", delta); a.Status != 400 || !strings.Contains(a.Body, "invalidCursor") {
+					t.Errorf("a delta token of before: %d %s, want 400 invalidCursor", a.Status, a.Body)
+				}
 				// One who knows which were revoked names them.
 				id, _, _ := strings.Cut(strings.TrimPrefix(w.Token, "roster_"), "_")
 				listed := w.restored(t, file, openTo, &backup.Policy{Listed: map[string]bool{id: true}})
@@ -144,4 +151,24 @@ func TestRestore(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRestoreEndsLinks: a link that one tenant may have cut since the backup leads nowhere
+// after a restore; both make a new one.
+func TestRestoreEndsLinks(t *testing.T) {
+	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
+		person := w.person(t, "boss", auth.GlobalAdministrator)
+		boss := w.stepUp(t, person, w.mfa(t, person))
+		w.founded(t, boss)
+		file := w.backedUp(t)
+		r := w.restored(t, file, nil, &backup.Policy{})
+		r.advance(2 * time.Minute)
+		again := r.mfa(t, person)
+		if got := must[struct{ Links []accountLink }](t, r.get(t, "/auth/v1/account-links", again.Token), 200); len(got.Links) != 0 {
+			t.Errorf("links that are there after a restore: %+v", got)
+		}
+		if a := r.post(t, "/auth/v1/tenants/acme/session", again.Token, nil); a.Status != 404 {
+			t.Errorf("a move by a link of the backup: %d %s", a.Status, a.Body)
+		}
+	})
 }

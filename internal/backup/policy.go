@@ -4,7 +4,9 @@ package backup
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +19,7 @@ import (
 )
 
 // Policy is what a restore does about what was revoked or used since the backup, of which
-// the backup knows nothing: auth.Restored and scim.Restorable for people, and for clients
+// the backup knows nothing: auth.Restored, auth.Restorable and scim.Restorable for people, and for clients
 // what is said here. The zero Policy, with a time, ends all tokens.
 type Policy struct {
 	At time.Time // when the restore began
@@ -26,8 +28,34 @@ type Policy struct {
 	// Listed, if not nil, are the ids of the clients and tokens that end; others stay.
 	Listed map[string]bool
 
-	// Ended is how many tokens ended.
+	// Ended is how many of the tokens that Look has seen end.
 	Ended int
+
+	file  string         // that ReadRevoked read
+	named map[string]int // the lines of ids in it that Look has not seen yet
+}
+
+// Look is shown each record of a backup before anything is restored.
+func (p *Policy) Look(rec storage.Record) {
+	switch {
+	case rec.Client != nil:
+		delete(p.named, rec.Client.ID)
+	case rec.Token != nil:
+		delete(p.named, rec.Token.ID)
+		if p.ends(rec.Token) && rec.Token.Expires.After(p.At) {
+			p.Ended++
+		}
+	}
+}
+
+// Unknown returns an error for each line of the file of ReadRevoked that names what Look
+// has not seen: with a name or a typo for an id, tokens would stay that were to end.
+func (p *Policy) Unknown() error {
+	var unknown []error
+	for _, n := range slices.Sorted(maps.Values(p.named)) {
+		unknown = append(unknown, fmt.Errorf("%s, line %d: no client or token of the backup has this id", p.file, n))
+	}
+	return errors.Join(unknown...)
 }
 
 // Alter is for dump.Restorer.
@@ -37,10 +65,9 @@ func (p *Policy) Alter(_ storage.TenantID, rec *storage.Record) (keep bool, err 
 		k, at := *rec.Token, p.At.UTC().Truncate(time.Millisecond)
 		if p.ends(&k) && k.Expires.After(at) {
 			k.Expires = at
-			p.Ended++
 		}
 		rec.Token = &k
-	case rec.Item != nil && !scim.Restorable(rec.Item):
+	case rec.Item != nil && !(scim.Restorable(rec.Item) && auth.Restorable(rec.Item)):
 		return false, nil
 	case rec.Item != nil:
 		rec.Item, err = auth.Restored(rec.Item, p.At)
@@ -76,15 +103,17 @@ func jsonText(s string) []byte {
 // any more, or not for as much.
 var changed = []string{"client.revoke", "client.rotate", "client.update"}
 
-// ReadRevoked reads a file for Policy.Listed: ids, one to a line, or audit entries as
-// roster audit export writes them, of which those about clients count.
-func ReadRevoked(path string) (map[string]bool, error) {
+// ReadRevoked sets Listed to what a file names, and is an error if that is nothing: ids, one
+// to a line, or audit entries as roster audit export writes them, of which those about
+// clients count. Clients of these may be none of the backup, having been made since.
+func (p *Policy) ReadRevoked(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	ids := make(map[string]bool)
+	p.Listed, p.file, p.named = make(map[string]bool), path, make(map[string]int)
+	entries := false
 	s := bufio.NewScanner(f)
 	s.Buffer(nil, 16<<20)
 	for n := 1; s.Scan(); n++ {
@@ -94,16 +123,23 @@ func ReadRevoked(path string) (map[string]bool, error) {
 		case line[0] == '{':
 			var e struct{ Action, Type, ID string }
 			if err := json.Unmarshal([]byte(line), &e); err != nil || e.Action == "" { // the error may quote it
-				return nil, fmt.Errorf("%s, line %d: expected an audit entry", path, n)
+				return fmt.Errorf("%s, line %d: expected an audit entry", path, n)
 			}
+			entries = true
 			if slices.Contains(changed, e.Action) && e.Type == "Client" {
-				ids[e.ID] = true
+				p.Listed[e.ID] = true
 			}
 		case strings.ContainsAny(line, " \t,;\""):
-			return nil, fmt.Errorf("%s, line %d: expected the id of a client or token", path, n)
+			return fmt.Errorf("%s, line %d: expected the id of a client or token", path, n)
 		default:
-			ids[line] = true
+			p.Listed[line], p.named[line] = true, n
 		}
 	}
-	return ids, s.Err()
+	if err := s.Err(); err != nil {
+		return err
+	}
+	if !entries && len(p.named) == 0 {
+		return fmt.Errorf("%s names nothing: where no token was revoked, use --keep-tokens", path)
+	}
+	return nil
 }

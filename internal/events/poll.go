@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -68,6 +69,7 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 		return out, err
 	}
 	defer s.waited(id)
+	scim.LeavePlace(ctx)
 	end := time.NewTimer(MaxWait)
 	defer end.Stop()
 	look := time.NewTicker(lookEvery)

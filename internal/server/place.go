@@ -20,7 +20,8 @@ type place struct {
 	kept bool // from now on, to the end
 }
 
-// leave gives the place back at the end of the request.
+// leave gives the place back for good, at the end of the request or where it only waits from
+// now on (scim.LeavePlace).
 func (p *place) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -135,7 +135,7 @@ func New(opt Options) (*Server, error) {
 		return nil, err
 	}
 	if opt.TLSCert != "" {
-		if err := private(opt.TLSKey); err != nil {
+		if err := Private(opt.TLSKey); err != nil {
 			return nil, fmt.Errorf("tls-key: %w", err)
 		}
 		cert, err := tls.LoadX509KeyPair(opt.TLSCert, opt.TLSKey)
@@ -156,9 +156,9 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
-// private refuses a file that everybody on the machine may read or write. A group
+// Private refuses a file that everybody on the machine may read or write. A group
 // may: that is how many systems hand out keys.
-func private(path string) error {
+func Private(path string) error {
 	fi, err := os.Stat(path)
 	if err != nil {
 		return err
