@@ -65,8 +65,8 @@ type Feeds struct {
 
 	mu       sync.Mutex
 	scanned  map[place]scan
-	polls    map[string]int  // that wait, by feed
-	waits    int             // of all feeds
+	polls    map[string]int // that wait, by feed
+	waits    int            // of all feeds
 	measured map[place]measured
 }
 

@@ -16,7 +16,9 @@ type scan struct {
 }
 
 // tells reports whether a feed is still told of the same.
-func (s scan) tells(f *Feed) bool { return slices.Equal(s.types, f.Types) && slices.Equal(s.events, f.Events) }
+func (s scan) tells(f *Feed) bool {
+	return slices.Equal(s.types, f.Types) && slices.Equal(s.events, f.Events)
+}
 
 const (
 	// lookAt is how many entries are read at once.
