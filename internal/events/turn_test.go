@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -33,9 +34,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestTurns: feeds whose slow receivers always have something to get do not keep the
-// others waiting, as many as a process sends at a time.
-func TestTurns(t *testing.T) {
+// ringOf makes a key file.
+func ringOf(t *testing.T) *auth.KeyRing {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "roster.keys")
 	if err := auth.CreateKeyFile(file); err != nil {
 		t.Fatal(err)
@@ -44,19 +45,43 @@ func TestTurns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return keys
+}
+
+// open returns the feeds of a new store.
+func open(t *testing.T, keys *auth.KeyRing, path string) *Feeds {
+	t.Helper()
 	set, err := schemas.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "roster.db")
-	synctest.Test(t, func(t *testing.T) {
-		store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
-		if err != nil {
-			t.Fatal(err)
+	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
 		}
-		defer store.Close()
-		s := New(Options{Store: store, Keys: keys, Directory: coreTypes{set}, Issuer: func() string { return "https://roster.example.com" }, Now: time.Now,
-			Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+	})
+	return New(Options{Store: store, Keys: keys, Directory: coreTypes{set}, Issuer: func() string { return "https://roster.example.com" }, Now: time.Now,
+		Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
+}
+
+// begin stores a feed of users at the beginning of the trail.
+func (s *Feeds) begin(tx storage.Tx, f *Feed) error {
+	f.Name, f.Audience, f.Types, f.Events, f.Enabled, f.KeepHours, f.RetryHours = f.ID, f.ID, []string{"User"}, DefaultURIs(), true, DefaultKeepHours, DefaultRetryHours
+	st, err := (&state{}).item(f.ID)
+	return errors.Join(err, s.put(tx, storage.DefaultTenant, nil, f), tx.PutItem(nil, st),
+		tx.Audit(auth.System(storage.DefaultTenant).Entry(context.Background(), s.now(), "feed.create", "Feed", f.ID)))
+}
+
+// TestTurns: feeds whose slow receivers always have something to get do not keep the
+// others waiting, as many as a process sends at a time.
+func TestTurns(t *testing.T) {
+	keys, path := ringOf(t), filepath.Join(t.TempDir(), "roster.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, keys, path)
 		var quick, slow atomic.Int64
 		s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			if strings.HasPrefix(r.URL.Host, "slow") {
@@ -67,22 +92,13 @@ func TestTurns(t *testing.T) {
 			}
 			return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r}, nil
 		})}
-		err = store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 			for i := range feedsAtOnce + 1 {
 				name := fmt.Sprintf("slow%02d", i)
 				if i == feedsAtOnce {
 					name = "unhurried"
 				}
-				f := &Feed{ID: name, Name: name, Delivery: Push, URL: "https://" + name + ".example.com/", Types: []string{"User"}, Events: DefaultURIs(), Audience: name,
-					Enabled: true, KeepHours: DefaultKeepHours, RetryHours: DefaultRetryHours}
-				if err := s.put(tx, storage.DefaultTenant, nil, f); err != nil {
-					return err
-				}
-				st, err := (&state{}).item(f.ID)
-				if err != nil {
-					return err
-				}
-				if err := tx.PutItem(nil, st); err != nil {
+				if err := s.begin(tx, &Feed{ID: name, Delivery: Push, URL: "https://" + name + ".example.com/"}); err != nil {
 					return err
 				}
 			}

@@ -292,7 +292,8 @@ type round struct {
 func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st *state) (*round, error) {
 	now := s.now()
 	r := &round{from: st.Position, to: st.Position, known: map[int64]bool{}}
-	size := roundSize     // half of it for what failed before, so that new events get their turn
+	// Half of it is for what failed before, so that new events get their turn.
+	size := roundSize
 	if st.Failures >= 3 { // a few tell whether somebody is there again
 		size = 2
 	}
