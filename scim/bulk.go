@@ -243,12 +243,11 @@ func (b *bulk) find(o *bulkOperation) error {
 	}
 	path = "/" + strings.TrimPrefix(path, "/")
 	for _, t := range b.set.Types() {
-		rest, ok := strings.CutPrefix(path, t.Endpoint)
-		if !ok || rest != "" && rest[0] != '/' {
-			continue
+		for _, endpoint := range endpointsOf(t) {
+			if rest, ok := strings.CutPrefix(path, endpoint); ok && (rest == "" || rest[0] == '/') {
+				o.t, o.id = t, strings.TrimPrefix(rest, "/")
+			}
 		}
-		o.t, o.id = t, strings.TrimPrefix(rest, "/")
-		break
 	}
 	switch o.method {
 	case http.MethodPost:
@@ -567,7 +566,7 @@ func (r *resolver) text(s, name string) (any, bool) {
 		return s, true
 	case name == "path":
 		return r.path(s), true
-	case name == "$ref" && at > 0 && s[at-1] == '/', at == 0 && (name == "value" || name == "$ref" || name == "manager"):
+	case name == "$ref" && at > 0 && s[at-1] == '/', at == 0 && holdsID(name):
 		ref := s[at+len(bulkPrefix):]
 		if slices.Contains(r.cut, ref) {
 			return nil, false
@@ -575,6 +574,16 @@ func (r *resolver) text(s, name string) (any, bool) {
 		return s[:at] + r.id(ref), true
 	}
 	return s, true
+}
+
+// holdsID reports whether an id of another resource may stand under a name, which is in
+// lower case and may be a path, as in a PATCH without one.
+func holdsID(name string) bool {
+	switch name[strings.LastIndexAny(name, ":.")+1:] {
+	case "value", "$ref", "manager", "members", "contains":
+		return true
+	}
+	return false
 }
 
 // path resolves the references in a PATCH path: members[value eq "bulkId:x"].

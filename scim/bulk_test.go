@@ -148,3 +148,39 @@ func TestBulkStrict(t *testing.T) {
 		t.Errorf("a POST without bulkId, leniently: %+v", a.Operations[0])
 	}
 }
+
+// TestBulkReferences: a bulkId stands wherever an id may.
+func TestBulkReferences(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	post := func(path, id, schema, rest string) string {
+		return fmt.Sprintf(`{"method":"POST","path":%q,"bulkId":%q,"data":{"schemas":[%q],%s}}`, path, id, schema, rest)
+	}
+	patch := func(path, operation string) string {
+		return fmt.Sprintf(`{"method":"PATCH","path":%q,"data":[%s]}`, path, operation)
+	}
+	token := s.Client(t, "composer", "", "users", "groups", "roles", "memberships", "roles:assign:inner")
+	a, r := bulk(t, s, token,
+		post("/Roles", "in", schemas.RoleURI, `"value":"inner"`),
+		post("/Roles", "out", schemas.RoleURI, `"value":"outer","contains":["bulkId:in"]`),
+		post("/Roles", "out2", schemas.RoleURI, `"value":"outer2"`),
+		patch("/Roles/bulkId:out2", `{"op":"add","path":"contains","value":["bulkId:in"]}`),
+		post("/Users", "u", schemas.UserURI, `"userName":"u"`),
+		post("/Users", "v", schemas.UserURI, `"userName":"v"`),
+		post("/Groups", "g", schemas.GroupURI, `"displayName":"g","members":["bulkId:u"]`),
+		post("/GroupMembers", "m", schemas.GroupMembershipURI, `"group":{"value":"bulkId:g"},"member":{"value":"bulkId:v"}`),
+		`{"method":"DELETE","path":"/GroupMemberships/bulkId:m"}`,
+		patch("/Users/bulkId:u", `{"op":"add","value":{"`+schemas.EnterpriseUserURI+`:manager":"bulkId:v"}}`),
+		patch("/Users/bulkId:v", `{"op":"add","value":{"`+schemas.EnterpriseUserURI+`:manager.value":"bulkId:u"}}`),
+		patch("/Groups/bulkId:g", `{"op":"add","path":"members","value":"bulkId:v"}`),
+		patch("/Groups/bulkId:g", `{"op":"remove","path":"members","value":["bulkId:u"]}`),
+	)
+	for i, o := range a.Operations {
+		if o.Status[0] != '2' {
+			t.Errorf("operation %d: %s", i, o.Status)
+		}
+	}
+	if t.Failed() {
+		t.Log(r.Body)
+	}
+}

@@ -22,8 +22,8 @@ func metaOf(base, resourceType, path string) object {
 	return object{"resourceType": resourceType, "location": base + path}
 }
 
-// serviceProviderConfig says what this server does (RFC 7643 §5). It is kept
-// beside nothing else on purpose: whoever adds a feature changes it here.
+// serviceProviderConfig says what this server does (RFC 7643 §5). What depends on how a
+// handler is set up is added by [Handler]: events, and the delta query.
 func serviceProviderConfig(base string, by auth.Principal) object {
 	config := object{
 		"schemas":        []string{ServiceProviderConfigURI},
@@ -47,7 +47,7 @@ func serviceProviderConfig(base string, by auth.Principal) object {
 	// types is left out: any text is one.
 	if by.May(auth.Read, entitlementType) {
 		config["RolesAndEntitlements"] = object{
-			"roles":        object{"supported": true, "multipleRolesSupported": true, "primarySupported": true, "typeSupported": true},
+			"roles":        object{"supported": by.May(auth.Read, roleType), "multipleRolesSupported": true, "primarySupported": true, "typeSupported": true},
 			"entitlements": object{"supported": true, "multipleEntitlementsSupported": true, "primarySupported": true, "typeSupported": true},
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/gorilla/mux"
@@ -76,9 +77,8 @@ func (h *Handler) Routes() []Route {
 		route("DELETE", "/Me", auth.Scope(auth.Delete, auth.PrincipalUser), h.onMe(h.delete)),
 	}
 	for _, t := range h.provider.Schemas.Types() {
-		routes = append(routes, h.routesOf(t.Name, t.Endpoint)...)
-		if t.Name == membershipType { // as earlier versions of the draft call it
-			routes = append(routes, h.routesOf(t.Name, "/GroupMembers")...)
+		for _, endpoint := range endpointsOf(t) {
+			routes = append(routes, h.routesOf(t.Name, endpoint)...)
 		}
 	}
 	if h.provider.Custom != nil {
@@ -384,7 +384,10 @@ func (h *Handler) serviceProviderConfig(w http.ResponseWriter, r *http.Request, 
 	config := serviceProviderConfig(h.base(r), by)
 	// As with roles, for those only who use it.
 	if by.May(auth.Read, auth.EventResource) {
-		config["DeltaQuery"] = object{"supported": true, "deltaTokenExpiry": int(DeltaLifetime.Seconds()), "supportedResources": deltaTypes}
+		types := slices.DeleteFunc(slices.Clone(deltaTypes), func(typ string) bool { return !by.May(auth.Read, typ) })
+		if len(types) > 0 {
+			config["DeltaQuery"] = object{"supported": true, "deltaTokenExpiry": int(DeltaLifetime.Seconds()), "supportedResources": types}
+		}
 		if len(h.EventURIs) > 0 {
 			async := "none"
 			if h.Async != nil {

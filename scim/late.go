@@ -475,13 +475,18 @@ func stopWaiting(tx storage.Tx, r *storage.Resource) error {
 }
 
 // tellWaiting records which members a group waits for from now on, and for which no
-// longer. It is no event: the group has the members that it had.
-func (d *decision) tellWaiting(group *storage.Resource, came, went []string) error {
+// longer, or for which manager a user waits again. It is no event: what can be seen of
+// them is what it was.
+func (d *decision) tellWaiting(r *storage.Resource, came, went []string) error {
 	if len(came)+len(went) == 0 {
 		return nil
 	}
-	e := d.by.Entry(d.ctx, d.now, d.p.action(group.Type, "await"), group.Type, group.ID)
-	e.Attributes = []string{"members"}
+	e := d.by.Entry(d.ctx, d.now, d.p.action(r.Type, "await"), r.Type, r.ID)
+	path := "members"
+	if r.Type == auth.PrincipalUser {
+		path = managerAttributePath
+	}
+	e.Attributes = []string{path}
 	var c storage.Changes
 	names := func(list []string) []byte {
 		if len(list) == 0 {
@@ -489,7 +494,7 @@ func (d *decision) tellWaiting(group *storage.Resource, came, went []string) err
 		}
 		return fmt.Appendf(appendIDs([]byte{'{'}, "awaited", list), `,"total":%d}`, len(list))
 	}
-	c.Add("members", names(went), names(came))
+	c.Add(path, names(went), names(came))
 	e.Changes = c.List
 	return d.tx.Audit(e)
 }
@@ -695,7 +700,7 @@ func (l *lateness) born(d *decision, b newborn) error {
 
 // changed does so for one that has been changed.
 func (l *lateness) changed(u *update) error {
-	if u.t.Name == auth.PrincipalUser && !u.keeps {
+	if u.t.Name == auth.PrincipalUser {
 		if err := l.waitFor(u.d.tx, u.next.ID, u.waits, u.d.now); err != nil {
 			return err
 		}
@@ -735,12 +740,30 @@ func (u *update) lookForManager(ctx context.Context, prev map[string]any, own st
 	if _, known := u.late.known[name]; u.within && !known && name != "" {
 		return errOvertaken // nothing is looked for in the write
 	}
-	if err := u.late.find(ctx, false, name); err != nil {
+	err := u.late.find(ctx, false, name)
+	if err != nil {
 		return err
 	}
 	u.waits = u.late.manager(u.change.attrs, own)
-	u.keeps = u.waits != "" && u.waits == managerOf(prev)
-	return nil
+	if u.within || u.waits == "" || u.waits != managerOf(prev) {
+		return nil
+	}
+	u.renews, err = u.late.forgotten(ctx, own, u.waits)
+	return err
+}
+
+// forgotten reports whether a user's manager is waited for no more: references end
+// after some time, with the user's deletion, and are in no dump.
+func (l *lateness) forgotten(ctx context.Context, user, name string) (bool, error) {
+	i, err := l.p.Store.Item(ctx, l.by.Tenant, waitingKind, user)
+	if errors.Is(err, storage.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	n, err := waitingFrom(i)
+	return err == nil && (n.Name != name || !l.p.now().Before(i.Expires)), err
 }
 
 // guard comes before what the write does about names.

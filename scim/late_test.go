@@ -586,3 +586,45 @@ func TestLateBulk(t *testing.T) {
 		})
 	}
 }
+
+// TestLateAgain: a reference that is waited for no more, because of its age or because who
+// refers was deleted and restored, is waited for again when it is sent again.
+func TestLateAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *invitations) {
+		// deleted, restored, sent again
+		w.ids["hand"] = w.must(late(t), "User", withManager("hand", "E-1"))
+		if err := w.remove(hr(t), "User", w.ids["hand"]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.restore(w.session("gus"), "User", "hand", scim.Restoration{}); err != nil {
+			t.Fatal(err)
+		}
+		w.wantWaiting("restored", 0)
+		if err := w.put(late(t), "User", w.ids["hand"], withManager("hand", "E-1")); err != nil {
+			t.Fatal(err)
+		}
+		w.wantWaiting("sent again after restore", 1)
+		if err := w.put(late(t), "User", w.ids["hand"], strings.Replace(withManager("hand", "E-1"), "Yard", "Dock", 1)); err != nil {
+			t.Fatal(err)
+		}
+		w.wantWaiting("sent again with another department", 1)
+		boss := w.must(late(t), "User", userCalled("boss", "E-1"))
+		w.wantManager("after restore", w.ids["hand"], boss)
+		// too old, sent again
+		foot := w.must(late(t), "User", withManager("foot", "E-2"))
+		w.clock = w.clock.Add(31 * 24 * time.Hour)
+		if err := w.put(late(t), "User", foot, withManager("foot", "E-2")); err != nil {
+			t.Fatal(err)
+		}
+		chief := w.must(late(t), "User", userCalled("chief", "E-2"))
+		w.wantManager("sent again after 31 days", foot, chief)
+		// the group, sent again the same after 31 days by PUT
+		g := w.must(late(t), "Group", groupOf("g", "E-3"))
+		w.clock = w.clock.Add(31 * 24 * time.Hour)
+		if err := w.put(late(t), "Group", g, groupOf("g", "E-3")); err != nil {
+			t.Fatal(err)
+		}
+		three := w.must(late(t), "User", userCalled("three", "E-3"))
+		w.wantMembers("group again", g, three)
+	})
+}

@@ -291,3 +291,12 @@ func bounds(e filter.Expr) (group, member string, alone bool) {
 	}
 	return group, member, len(terms) == 1 && group != ""
 }
+
+// endpointsOf are where the resources of a type are: memberships as earlier versions of
+// the draft call them, too.
+func endpointsOf(t *schemas.ResourceType) []string {
+	if t.Name == membershipType {
+		return []string{t.Endpoint, "/GroupMembers"}
+	}
+	return []string{t.Endpoint}
+}

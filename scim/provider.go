@@ -738,7 +738,7 @@ type update struct {
 	late   *lateness // nil where all that is referred to has to be there
 	within bool      // the write has begun
 	waits  string    // the manager who is waited for, or ""
-	keeps  bool      // who was the same before
+	renews bool      // who is not waited for any more, and is sent again
 	// came and went are the members that a group waits for from now on, and no longer.
 	came, went []string
 }
@@ -808,7 +808,7 @@ func later(now, last time.Time) time.Time {
 }
 
 func (u *update) nothing() bool {
-	return bytes.Equal(u.prev.Doc, u.next.Doc) && len(u.change.members) == 0 && u.change.password == "" && !u.change.noPassword
+	return !u.renews && bytes.Equal(u.prev.Doc, u.next.Doc) && len(u.change.members) == 0 && u.change.password == "" && !u.change.noPassword
 }
 
 // write decides about the change and writes it.
@@ -852,6 +852,12 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	}
 	if same && rows == 0 && u.change.password == "" && !u.change.noPassword {
 		u.next = u.prev
+		if u.renews {
+			if err := u.late.waitFor(tx, u.prev.ID, u.waits, u.d.now); err != nil {
+				return err
+			}
+			u.came = append(u.came, u.waits)
+		}
 		if len(u.came)+len(u.went) > 0 {
 			if err := u.d.ask(); err != nil {
 				return err

@@ -34,7 +34,7 @@ var vendorRows = []struct {
 // withoutScript says why a row has no script of its own.
 var withoutScript = map[string]string{
 	"E06": "a burst of requests, none of them turned away: TestBurst",
-	"E39": "the token endpoint of gallery apps: tokens are made on the command line so far",
+	"E39": "the token endpoint of gallery apps: there is none, a token is made before it is needed (roster client create, /admin/v1/clients)",
 	"E41": "Entra's own API for HR systems, not a request to a SCIM server",
 	"E43": "what Entra does not ask for; special characters are in filter.txt",
 	"O18": "Okta gives up after 60 s; every request has a deadline of 30 s",

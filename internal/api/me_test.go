@@ -3,6 +3,7 @@ package api_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -78,6 +79,16 @@ func TestMe(t *testing.T) {
 			}
 			if r := w.scim(t, w.mfa(t, admin).Token, "DELETE", "/Me", ""); r.Status != 409 {
 				t.Errorf("the last Global Administrator: %d %s", r.Status, r.Body)
+			}
+			// One of two deletes the own account, and the session with it.
+			second := w.person(t, "second", auth.GlobalAdministrator)
+			own := w.mfa(t, second).Token
+			if r := w.scim(t, own, "DELETE", "/Me", ""); r.Status != 204 {
+				t.Errorf("one of two Global Administrators: %d %s", r.Status, r.Body)
+			}
+			w.advance(time.Second)
+			if me, user := w.scim(t, own, "GET", "/Me", "").Status, w.Do(t, "GET", "/Users/"+second.id, "").Status; me != 401 || user != 404 {
+				t.Errorf("after the deletion of the own account /Me is %d and the user %d, want 401 and 404", me, user)
 			}
 			// A client is nobody.
 			for _, method := range []string{"GET", "PUT", "PATCH", "DELETE"} {
