@@ -30,13 +30,19 @@ import (
 // administrate makes the first administrator of a server, with a fresh passcode.
 func administrate(t *testing.T, s *process, args ...string) *people {
 	t.Helper()
+	return enter(t, s, roster(t, append([]string{"setup"}, args...)...), `"userName":"root","password":"correct horse battery staple"`)
+}
+
+// enter uses a link that was printed, with these members beside it, and enrols a passcode app.
+func enter(t *testing.T, s *process, link, members string) *people {
+	t.Helper()
 	p := &people{process: s, t: t}
-	_, link, ok := strings.Cut(strings.TrimSpace(roster(t, append([]string{"setup"}, args...)...)), "#")
+	_, link, ok := strings.Cut(strings.TrimSpace(link), "#")
 	if !ok {
 		t.Fatal("the link has no fragment")
 	}
 	var in struct{ Token, Secret string }
-	p.ask(200, "POST", "/auth/v1/setup", `{"link":`+quote(link)+`,"userName":"root","password":"correct horse battery staple"}`, &in)
+	p.ask(200, "POST", "/auth/v1/setup", `{"link":`+quote(link)+`,`+members+`}`, &in)
 	p.token = in.Token
 	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
 	code, err := totp.GenerateCode(in.Secret, time.Now())

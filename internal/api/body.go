@@ -30,8 +30,14 @@ var limits = schemas.Limits{Depth: 8, Tokens: 2000}
 // values are never repeated.
 func read(r *http.Request, dst any) error { return readUpTo(r, dst, maxBody, limits) }
 
+// readExtensible is read for bodies that may have members of which this server knows
+// nothing, as a specification has it.
+func readExtensible(r *http.Request, dst any) error {
+	return readUpTo(r, dst, maxBody, limits, json.RejectUnknownMembers(false))
+}
+
 // readUpTo is read for bodies of another size.
-func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits) error {
+func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits, opts ...json.Options) error {
 	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return &scim.Error{Status: http.StatusUnsupportedMediaType, Detail: "expected a body without Content-Encoding"}
 	}
@@ -60,7 +66,7 @@ func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits) er
 		}
 		return err
 	}
-	if err := json.Unmarshal(raw, dst, json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(raw, dst, json.RejectUnknownMembers(true), json.JoinOptions(opts...)); err != nil {
 		return misfit(err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/roster-id/roster/auth"
@@ -115,11 +116,25 @@ type DeadLetter struct {
 	Code         int       `json:"code,omitempty"`
 }
 
-func feed(f *events.Feed) Feed {
+// feed is a feed as by may see it. The path and the query of its address may be what the
+// receiver knows its sender by, so who may not have it sent elsewhere does not see them.
+func feed(f *events.Feed, by auth.Principal) Feed {
+	address := f.URL
+	if !by.Permissions.Has(auth.PermissionFeedsWrite) {
+		address = origin(address)
+	}
 	return Feed{
-		ID: f.ID, Name: f.Name, Delivery: string(f.Delivery), URL: f.URL, Client: f.Client, Types: f.Types, Events: f.Events, Audience: f.Audience,
+		ID: f.ID, Name: f.Name, Delivery: string(f.Delivery), URL: address, Client: f.Client, Types: f.Types, Events: f.Events, Audience: f.Audience,
 		Token: f.HasToken(), Enabled: f.Enabled, Gone: f.Gone, KeepHours: f.KeepHours, RetryHours: f.RetryHours, Created: f.Created.UTC(), Creator: f.Creator,
 	}
+}
+
+func origin(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 func (a *API) feeds(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -129,7 +144,7 @@ func (a *API) feeds(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 	}
 	out := FeedList{Feeds: make([]Feed, len(list))}
 	for i, f := range list {
-		out.Feeds[i] = feed(f)
+		out.Feeds[i] = feed(f, by)
 	}
 	return respond(w, http.StatusOK, out)
 }
@@ -139,7 +154,7 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, by auth.Principal) er
 	if err != nil {
 		return err
 	}
-	out := feed(f)
+	out := feed(f, by)
 	out.Position = &FeedPosition{Acknowledged: p.Acknowledged, Waiting: p.Waiting, Failures: p.Failures, Next: p.Next.UTC(), Reason: string(p.Reason), Code: p.Code}
 	return respond(w, http.StatusOK, out)
 }
@@ -157,7 +172,7 @@ func (a *API) createFeed(w http.ResponseWriter, r *http.Request, by auth.Princip
 		return feedProblem(err)
 	}
 	w.Header().Set("Location", AdminBase+"/feeds/"+f.ID)
-	return respond(w, http.StatusCreated, NewFeed{Feed: feed(f), Secret: secret.Reveal()})
+	return respond(w, http.StatusCreated, NewFeed{Feed: feed(f, by), Secret: secret.Reveal()})
 }
 
 func (a *API) updateFeed(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -172,7 +187,7 @@ func (a *API) updateFeed(w http.ResponseWriter, r *http.Request, by auth.Princip
 	if err != nil {
 		return feedProblem(err)
 	}
-	return respond(w, http.StatusOK, feed(f))
+	return respond(w, http.StatusOK, feed(f, by))
 }
 
 func (a *API) removeFeed(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -187,7 +202,7 @@ func (a *API) rotateFeed(w http.ResponseWriter, r *http.Request, by auth.Princip
 	if err != nil {
 		return feedProblem(err)
 	}
-	return respond(w, http.StatusCreated, NewFeed{Feed: feed(f), Secret: secret.Reveal()})
+	return respond(w, http.StatusCreated, NewFeed{Feed: feed(f, by), Secret: secret.Reveal()})
 }
 
 func (a *API) testFeed(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -267,7 +282,7 @@ func (a *API) eventKeys(w http.ResponseWriter, _ *http.Request, _ auth.Principal
 
 func (a *API) poll(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	var body events.PollRequest
-	if err := read(r, &body); err != nil {
+	if err := readExtensible(r, &body); err != nil {
 		return err
 	}
 	out, err := a.Feeds.Poll(r.Context(), by, pathID(r), body)

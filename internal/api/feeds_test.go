@@ -528,11 +528,8 @@ func testPoll(t *testing.T, w *world) {
 			patched = id
 		}
 	}
-	// ben's is not accepted.
-	if r := w.post(t, path, clients, object{"returnImmediately": true, "setErrs": object{ofBen: object{"err": "no such error"}}}); r.Status != 400 {
-		t.Errorf("an unknown error: %d %s", r.Status, r.Body)
-	}
-	sets, more = poll(object{"ack": []string{patched, patched}, "setErrs": object{ofBen: object{"err": "invalid_audience", "description": "who is ben?"}}})
+	// ben's is not accepted, by an error and with members that nobody here knows.
+	sets, more = poll(object{"ack": []string{patched, patched}, "setErrs": object{ofBen: object{"err": "jwtAud", "description": "who is ben?", "more": 1}}, "extension": true})
 	if len(sets) != 0 || more {
 		t.Errorf("all is acknowledged or reported: %v %t", sets, more)
 	}
@@ -634,6 +631,17 @@ func testFeedsRefused(t *testing.T, w *world) {
 	if r := w.post(t, "/admin/v1/feeds", w.mfa(t, auditor).Token, good); r.Status != 403 {
 		t.Errorf("an auditor: %d %s", r.Status, r.Body)
 	}
+	theirs = w.mfa(t, auditor).Token
+	hidden := w.feed(t, w.mfaAgain(t), object{"name": "x", "delivery": "webhook", "url": hook.URL + "/hidden?key=hidden"}).Feed.ID
+	for _, path := range []string{"/admin/v1/feeds", "/admin/v1/feeds/" + hidden} {
+		if r := w.get(t, path, theirs); r.Status != 200 || strings.Contains(r.Body, "hidden?") || strings.Contains(r.Body, "/hidden\"") || !strings.Contains(r.Body, `"url":"`+hook.URL+`"`) {
+			t.Errorf("what an auditor sees at %s: %d %s", path, r.Status, r.Body)
+		}
+		if r := w.get(t, path, w.mfaAgain(t)); r.Status != 200 || !strings.Contains(r.Body, hook.URL+"/hidden?key=hidden") {
+			t.Errorf("what an administrator sees at %s: %d %s", path, r.Status, r.Body)
+		}
+	}
+	must[struct{}](t, w.delete(t, "/admin/v1/feeds/"+hidden, w.mfaAgain(t)), 204)
 	made := w.feed(t, w.mfaAgain(t), good)
 	r := w.send(t, "DELETE", "/admin/v1/feeds/"+made.Feed.ID, "", "Authorization", "Bearer "+w.mfaAgain(t))
 	must[struct{}](t, r, 204)

@@ -14,13 +14,15 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/internal/events"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
 
 // Policy is what a restore does about what was revoked or used since the backup, of which
-// the backup knows nothing: auth.Restored, auth.Restorable and scim.Restorable for people, and for clients
-// what is said here. The zero Policy, with a time, ends all tokens.
+// the backup knows nothing: auth.Restored, auth.Restorable and scim.Restorable for people,
+// events.Restored for feeds, and for clients what is said here. The zero Policy, with a
+// time, ends all tokens.
 type Policy struct {
 	At time.Time // when the restore began
 	// KeepTokens leaves the tokens of clients as they are.
@@ -70,7 +72,9 @@ func (p *Policy) Alter(_ storage.TenantID, rec *storage.Record) (keep bool, err 
 	case rec.Item != nil && !(scim.Restorable(rec.Item) && auth.Restorable(rec.Item)):
 		return false, nil
 	case rec.Item != nil:
-		rec.Item, err = auth.Restored(rec.Item, p.At)
+		if rec.Item, err = auth.Restored(rec.Item, p.At); err == nil {
+			rec.Item, err = events.Restored(rec.Item)
+		}
 	}
 	return true, err
 }

@@ -16,7 +16,7 @@ import (
 
 // DeadLetter is an event that was given up.
 type DeadLetter struct {
-	ID       string    `json:"-"` // that of the event
+	ID       string    `json:"-"`
 	Type     string    `json:"type"`
 	Resource string    `json:"resource"` // its id
 	At       time.Time `json:"at"`       // when it happened
@@ -33,7 +33,7 @@ func (s *Feeds) bury(tx storage.Tx, p place, f *Feed, h held, e *storage.AuditEn
 	if e != nil {
 		d.At = e.At.UTC()
 	}
-	next := &storage.Item{Kind: deadKind, ID: eventID(p.id, h.Seq), Keys: []string{p.id}, Expires: now.Add(time.Duration(f.KeepHours) * time.Hour), Data: asJSON(d)}
+	next := &storage.Item{Kind: deadKind, ID: letterID(p.id, h.Seq), Keys: []string{p.id}, Expires: now.Add(time.Duration(f.KeepHours) * time.Hour), Data: asJSON(d)}
 	prev, err := tx.Item(deadKind, next.ID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
@@ -69,7 +69,7 @@ func (s *Feeds) DeadLetters(ctx context.Context, tenant storage.TenantID, id str
 
 // Revive has a dead letter delivered again, whatever its resource has become since.
 func (s *Feeds) Revive(ctx context.Context, by auth.Principal, id string) error {
-	feed, seq, ok := parseEventID(id)
+	feed, seq, ok := parseLetterID(id)
 	if !ok {
 		return storage.ErrNotFound
 	}
@@ -116,7 +116,7 @@ var ErrFull = errors.New("the feed has too many events that wait to be tried aga
 
 // Drop discards a dead letter.
 func (s *Feeds) Drop(ctx context.Context, by auth.Principal, id string) error {
-	feed, _, ok := parseEventID(id)
+	feed, _, ok := parseLetterID(id)
 	if !ok {
 		return storage.ErrNotFound
 	}

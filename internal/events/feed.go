@@ -1,6 +1,7 @@
 package events
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -44,6 +45,9 @@ type Feed struct {
 	RetryHours int       `json:"retryHours"`
 	Created    time.Time `json:"created"`
 	Creator    string    `json:"creator"` // an actor
+	// Epoch tells the ids of its events from those before a restore, after which the
+	// numbers of the audit trail are given once more.
+	Epoch string `json:"epoch,omitzero"`
 
 	// URL is where events are sent; it may hold a secret.
 	URL string `json:"-"`
@@ -95,7 +99,7 @@ type Position struct {
 }
 
 // The kinds of items. A feed and its state have the same id; that of a dead letter is
-// the id of its event.
+// letterID.
 const (
 	feedKind  = "feed"
 	stateKind = "feed.state"
@@ -151,6 +155,23 @@ var Sealed = auth.Sealed{
 		}
 		return f.item(k, tenant)
 	},
+}
+
+// Restored makes an item of a backup, which may be of any kind, one that tells nobody
+// anything: a feed is disabled, as it may have been removed or got another secret since
+// the backup, and its events have other ids from now on.
+func Restored(i *storage.Item) (*storage.Item, error) {
+	if i.Kind != feedKind {
+		return i, nil
+	}
+	var r record
+	if err := json.Unmarshal(i.Data, &r); err != nil {
+		return nil, fmt.Errorf("the feed %s is damaged", i.ID)
+	}
+	r.Enabled, r.Epoch = false, rand.Text()
+	next := *i
+	next.Data = asJSON(r)
+	return &next, nil
 }
 
 // state is how far a feed has come; see Position.

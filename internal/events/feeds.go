@@ -64,9 +64,9 @@ type Feeds struct {
 	changed   chan struct{} // something was done to a feed
 
 	mu       sync.Mutex
-	scanned  map[string]scan // by feed
-	polls    map[string]int  // that wait, by feed
-	waits    int             // of all feeds
+	scanned  map[place]scan
+	polls    map[string]int // that wait, by feed
+	waits    int            // of all feeds
 	measured map[place]measured
 }
 
@@ -74,7 +74,7 @@ type Feeds struct {
 func New(o Options) *Feeds {
 	return &Feeds{
 		store: o.Store, keys: o.Keys, directory: o.Directory, issuer: o.Issuer, base: o.Base, networks: o.Networks, client: newClient(o.Networks, o.Resolver),
-		now: o.Now, log: o.Log, metrics: newMetrics(o.Registry), changed: make(chan struct{}, 1), scanned: map[string]scan{}, polls: map[string]int{}, measured: map[place]measured{},
+		now: o.Now, log: o.Log, metrics: newMetrics(o.Registry), changed: make(chan struct{}, 1), scanned: map[place]scan{}, polls: map[string]int{}, measured: map[place]measured{},
 	}
 }
 

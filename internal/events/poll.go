@@ -17,8 +17,7 @@ const (
 	// MaxWait is for how long a poll waits for events.
 	MaxWait = 20 * time.Second
 	// maxPolls is how many polls of a feed wait in a process, and maxWaiting those of all
-	// feeds, as each takes the place of another request meanwhile; others are answered at
-	// once.
+	// feeds, as each looks at the store once a second; others are answered at once.
 	maxPolls   = 2
 	maxWaiting = 16
 	// maxDone bounds the events that were acknowledged out of turn; with so many, those
@@ -77,12 +76,16 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return out, nil // the client has a shorter patience
 		case <-end.C:
 			return out, nil
 		case <-look.C:
 		}
-		if out, err = s.pending(ctx, by, f, limit); err != nil || len(out.Sets) > 0 {
+		next, err := s.pending(ctx, by, f, limit)
+		if err != nil && ctx.Err() != nil {
+			return out, nil
+		}
+		if out = next; err != nil || len(out.Sets) > 0 {
 			return out, err
 		}
 	}
@@ -214,7 +217,7 @@ func parseState(i *storage.Item) (state, error) {
 	return *st, nil
 }
 
-// setErrors are the errors that a client may report (RFC 8935 §2.4).
+// setErrors are the errors of RFC 8935 §2.4.
 var setErrors = []string{"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"}
 
 // acknowledge notes what a client took, and buries what it did not. What it was never
@@ -222,15 +225,14 @@ var setErrors = []string{"invalid_request", "invalid_key", "invalid_issuer", "in
 func (s *Feeds) acknowledge(ctx context.Context, by auth.Principal, f *Feed, q PollRequest) error {
 	acked, refused := map[int64]bool{}, map[int64]bool{}
 	for _, id := range q.Ack {
-		if feed, seq, ok := parseEventID(id); ok && feed == f.ID {
+		if seq, ok := f.seqOf(id); ok {
 			acked[seq] = true
 		}
 	}
-	for id, e := range q.SetErrs {
-		if !slices.Contains(setErrors, e.Err) {
-			return invalid("setErrs", "errors of RFC 8935 §2.4")
-		}
-		if feed, seq, ok := parseEventID(id); ok && feed == f.ID && !acked[seq] {
+	// Whatever the error is called: there are more than those of RFC 8935, and what came
+	// beside it counts.
+	for id := range q.SetErrs {
+		if seq, ok := f.seqOf(id); ok && !acked[seq] {
 			refused[seq] = true
 		}
 	}

@@ -1,6 +1,15 @@
 package events
 
-import "testing"
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/storage"
+)
 
 // TestWaitingPolls: polls that wait are bounded, of a feed and of all.
 func TestWaitingPolls(t *testing.T) {
@@ -28,4 +37,25 @@ func TestWaitingPolls(t *testing.T) {
 	if !s.mayWait("a") || len(s.polls) == 0 {
 		t.Error("nobody waits in the place of those that have ended")
 	}
+}
+
+// TestPollImpatient: a client that waits for less long than a poll does is answered, not
+// failed.
+func TestPollImpatient(t *testing.T) {
+	keys, path := ringOf(t), filepath.Join(t.TempDir(), "roster.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, keys, path)
+		if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+			return s.begin(tx, &Feed{ID: "sp", Delivery: Poll, Client: "c"})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), MaxWait/2+lookEvery/2)
+		defer cancel()
+		began := time.Now()
+		out, err := s.Poll(ctx, auth.Principal{Tenant: storage.DefaultTenant, Kind: auth.Client, ID: "c"}, "sp", PollRequest{})
+		if err != nil || len(out.Sets) != 0 || time.Since(began) < MaxWait/2 {
+			t.Errorf("after %v: %+v, %v", time.Since(began), out, err)
+		}
+	})
 }

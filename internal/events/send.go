@@ -133,7 +133,7 @@ func (s *Feeds) Test(ctx context.Context, tenant storage.TenantID, id string) (R
 		return "", 0, ErrDelivery
 	}
 	now := s.now()
-	c := &claims{Issuer: s.issuer(), Audience: f.Audience, IssuedAt: now.Unix(), ID: eventID(f.ID, 0) + "." + strconv.FormatInt(now.UnixMilli(), 10),
+	c := &claims{Issuer: s.issuer(), Audience: f.Audience, IssuedAt: now.Unix(), ID: f.eventID(0) + "." + strconv.FormatInt(now.UnixMilli(), 10),
 		Events: testEvent}
 	if fail := s.attempt(ctx, f, c); fail != nil {
 		return fail.reason, fail.code, nil

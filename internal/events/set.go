@@ -81,13 +81,28 @@ type payload struct {
 
 // eventID is the jti of an event of a feed, and the id of a webhook: the same at every
 // attempt, and for every process.
-func eventID(feed string, seq int64) string { return feed + "." + strconv.FormatInt(seq, 10) }
+func (f *Feed) eventID(seq int64) string {
+	id := f.ID
+	if f.Epoch != "" {
+		id += "-" + f.Epoch
+	}
+	return letterID(id, seq)
+}
 
-// parseEventID is eventID the other way round.
-func parseEventID(id string) (feed string, seq int64, ok bool) {
+// seqOf is eventID the other way round.
+func (f *Feed) seqOf(id string) (seq int64, ok bool) {
+	_, seq, ok = parseLetterID(id)
+	return seq, ok && id == f.eventID(seq)
+}
+
+// letterID is the id of a dead letter: that of the event, without the epoch.
+func letterID(feed string, seq int64) string { return feed + "." + strconv.FormatInt(seq, 10) }
+
+// parseLetterID is letterID the other way round.
+func parseLetterID(id string) (feed string, seq int64, ok bool) {
 	feed, text, _ := strings.Cut(id, ".")
 	seq, err := strconv.ParseInt(text, 10, 64)
-	return feed, seq, err == nil && seq > 0 && id == eventID(feed, seq)
+	return feed, seq, err == nil && seq > 0 && id == letterID(feed, seq)
 }
 
 // tells returns the URIs by which a feed is told of an entry of the audit trail, none
@@ -139,7 +154,7 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 // claimsOf says what an entry means to a feed, which is told of it by these URIs.
 func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, e *storage.AuditEntry, uris []string) (*claims, error) {
 	c := &claims{
-		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: eventID(f.ID, e.Seq), Txn: e.RequestID, Events: map[string]jsontext.Value{},
+		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: f.eventID(e.Seq), Txn: e.RequestID, Events: map[string]jsontext.Value{},
 	}
 	say := func(uri string, p payload) error {
 		raw, err := json.Marshal(p)

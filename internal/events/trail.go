@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -9,7 +10,15 @@ import (
 
 // scan is how far the trail was looked through for a feed that stands at a position, in
 // this process: what lies between tells it nothing.
-type scan struct{ position, to int64 }
+type scan struct {
+	position, to  int64
+	types, events []string // that the feed was told of
+}
+
+// tells reports whether a feed is still told of the same.
+func (s scan) tells(f *Feed) bool {
+	return slices.Equal(s.types, f.Types) && slices.Equal(s.events, f.Events)
+}
 
 const (
 	// lookAt is how many entries are read at once.
@@ -24,14 +33,15 @@ const (
 func (s *Feeds) next(ctx context.Context, tenant storage.TenantID, f *Feed, position int64, limit int) (list []storage.AuditEntry, to int64, more bool, err error) {
 	s.mu.Lock()
 	to = position
-	if at := s.scanned[f.ID]; at.position == position {
+	p := place{tenant, f.ID}
+	if at := s.scanned[p]; at.position == position && at.tells(f) {
 		to = max(to, at.to)
 	}
 	s.mu.Unlock()
 	defer func() {
 		if err == nil && len(list) == 0 {
 			s.mu.Lock()
-			s.scanned[f.ID] = scan{position, to}
+			s.scanned[p] = scan{position, to, f.Types, f.Events}
 			s.mu.Unlock()
 		}
 	}()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	randv2 "math/rand/v2"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -85,6 +86,9 @@ func (s *Feeds) Run(ctx context.Context) error {
 			feeds, listed = list, time.Now()
 			s.forget(feeds)
 		}
+		// Not in the same order each time, or the last ones would get no turn while the
+		// first always have something to send.
+		randv2.Shuffle(len(feeds), func(i, j int) { feeds[i], feeds[j] = feeds[j], feeds[i] })
 		for _, p := range feeds {
 			mu.Lock()
 			taken := busy[p]
@@ -132,6 +136,7 @@ func (s *Feeds) forget(feeds []place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.measured, func(p place, _ measured) bool { return !slices.Contains(feeds, p) })
+	maps.DeleteFunc(s.scanned, func(p place, _ scan) bool { return !slices.Contains(feeds, p) })
 	s.show()
 }
 
@@ -152,6 +157,7 @@ func (s *Feeds) step(ctx context.Context, p place) error {
 	if err != nil || st == nil {
 		return err
 	}
+	began := time.Now()
 	for {
 		// The feed may have been changed, or be gone, since the last round.
 		i, err := s.store.Item(ctx, p.tenant, feedKind, p.id)
@@ -162,11 +168,14 @@ func (s *Feeds) step(ctx context.Context, p place) error {
 		if err != nil {
 			return err
 		}
+		if !f.Enabled {
+			return s.release(ctx, p, held)
+		}
 		r, err := s.round(ctx, p.tenant, f, st)
 		if err != nil {
 			return errors.Join(err, s.release(ctx, p, held))
 		}
-		if ctx.Err() != nil || !f.Enabled {
+		if ctx.Err() != nil || time.Since(began) > roundTime { // others have their turn
 			r.more = false
 		}
 		if st, err = s.note(ctx, p, f, held, r); err != nil || st == nil || !r.more {
@@ -276,12 +285,14 @@ type round struct {
 	delivered int
 	failed    int
 	last      *failure
+	after     time.Duration // for how long the receiver asks to be left alone
 }
 
 // round sends some of what is due.
 func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st *state) (*round, error) {
 	now := s.now()
 	r := &round{from: st.Position, to: st.Position, known: map[int64]bool{}}
+	// Half of it is for what failed before, so that new events get their turn.
 	size := roundSize
 	if st.Failures >= 3 { // a few tell whether somebody is there again
 		size = 2
@@ -294,7 +305,7 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 	}
 	for _, h := range st.Held {
 		r.known[h.Seq] = true
-		if blocked[h.Resource] || h.Due.After(now) || len(r.tasks) >= size {
+		if blocked[h.Resource] || h.Due.After(now) || len(r.tasks) >= size/2 {
 			r.more = r.more || !blocked[h.Resource] && !h.Due.After(now)
 			blocked[h.Resource] = true
 			r.waits = append(r.waits, h)
@@ -306,7 +317,7 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 		}
 		take(&task{held: h, entry: e})
 	}
-	if room := min(size-len(r.tasks), maxHeld-len(st.Held)); room > 0 && f.Enabled {
+	if room := min(size-len(r.tasks), maxHeld-len(st.Held)); room > 0 {
 		list, to, more, err := s.next(ctx, tenant, f, st.Position, room)
 		if err != nil {
 			return nil, err
@@ -348,9 +359,12 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 		default:
 			r.failed++
 			r.last = t.failure
+			if code := t.failure.code; code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
+				r.after = max(r.after, t.failure.after)
+			}
 		}
 	}
-	if r.delivered == 0 && r.failed > 0 {
+	if r.delivered == 0 && r.failed > 0 || r.after > 0 {
 		r.more = false
 	}
 	return r, nil
@@ -449,11 +463,14 @@ func (s *Feeds) note(ctx context.Context, p place, f *Feed, name string, r *roun
 				st.Failures++
 			}
 			st.Lease, st.Due = "", time.Time{}
-			if r.more {
+			switch {
+			case r.more:
 				st.Lease, st.Due = name, now.Add(lease)
-			} else if st.Failures > 0 && r.failed > 0 {
+			case st.Failures > 0 && r.failed > 0:
 				// Nobody is there, it seems: one try is enough for all events.
-				st.Due = milli(now.Add(min(backOff(st.Failures), time.Minute)))
+				st.Due = milli(now.Add(max(min(backOff(st.Failures), time.Minute), r.after)))
+			case r.after > 0:
+				st.Due = now.Add(r.after)
 			}
 			if gone {
 				if err := s.disable(tx, p); err != nil {
