@@ -309,7 +309,9 @@ func TestLinkTakesBothSides(t *testing.T) {
 		// Not with what is no offer, or one of the same tenant, or one that a later one took the place of, or that is too old.
 		old := code
 		code = offer()
-		for name, bad := range map[string]string{"an earlier offer": old, "nothing": "", "a session": theirs.Token, "its id": theirs.Session, "a damaged one": code[:len(code)-1] + "x"} {
+		middle := len(code) / 2
+		damaged := code[:middle] + string(code[middle]^1) + code[middle+1:]
+		for name, bad := range map[string]string{"an earlier offer": old, "nothing": "", "a session": theirs.Token, "its id": theirs.Session, "a damaged one": damaged} {
 			if r := accept(mine, bad); r.Status != 409 {
 				t.Errorf("accepted with %s: %d %s", name, r.Status, r.Body)
 			}

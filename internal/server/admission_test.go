@@ -303,7 +303,8 @@ func TestOverloadIsNoError(t *testing.T) {
 func TestSlowBodies(t *testing.T) {
 	t.Parallel()
 	s := &crowd{Server: testserver.Start(t, testserver.Options{Server: func(o *server.Options) {
-		o.Admission = server.Admission{Requests: 2, Queue: 1, Wait: time.Hour}
+		// There is room for all that may come before one has lent its place.
+		o.Admission = server.Admission{Requests: 2, Queue: 5, Wait: time.Hour}
 	}})}
 	status := make(chan int, 10)
 	var bodies []*io.PipeWriter
