@@ -69,7 +69,7 @@ func (p *Policy) Alter(_ storage.TenantID, rec *storage.Record) (keep bool, err 
 			k.Expires = at
 		}
 		rec.Token = &k
-	case rec.Item != nil && !(scim.Restorable(rec.Item) && auth.Restorable(rec.Item)):
+	case rec.Item != nil && (!scim.Restorable(rec.Item) || !auth.Restorable(rec.Item)):
 		return false, nil
 	case rec.Item != nil:
 		if rec.Item, err = auth.Restored(rec.Item, p.At); err == nil {
