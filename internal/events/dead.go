@@ -82,11 +82,7 @@ func (s *Feeds) Revive(ctx context.Context, by auth.Principal, id string) error 
 		if err := json.Unmarshal(i.Data, &d); err != nil {
 			return errors.New("the dead letter " + id + " is damaged")
 		}
-		prev, err := tx.Item(stateKind, feed)
-		if err != nil {
-			return err
-		}
-		st, err := readState(prev)
+		prev, st, err := readState(tx.Item(stateKind, feed))
 		if err != nil {
 			return err
 		}
@@ -150,11 +146,7 @@ func (s *Feeds) Replay(ctx context.Context, by auth.Principal, id string, since 
 	}
 	from = max(from, position)
 	err = s.store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		i, err := tx.Item(stateKind, id)
-		if err != nil {
-			return err
-		}
-		st, err := readState(i)
+		i, st, err := readState(tx.Item(stateKind, id))
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 // TestDisabledMeanwhile: a feed that is disabled while it is looked at sends nothing, not
 // even what waits to be tried again, and goes on from there once it is enabled.
 func TestDisabledMeanwhile(t *testing.T) {
-	s := open(t, ringOf(t), filepath.Join(t.TempDir(), "roster.db"))
+	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
 	tries := 0
 	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		tries++

@@ -204,12 +204,16 @@ func (s *state) item(id string) (*storage.Item, error) {
 	return &storage.Item{Kind: stateKind, ID: id, Data: data}, err
 }
 
-func readState(i *storage.Item) (*state, error) {
+// readState takes what a look for the item of a state returns.
+func readState(i *storage.Item, err error) (*storage.Item, *state, error) {
+	if err != nil {
+		return nil, nil, err
+	}
 	var s state
 	if err := json.Unmarshal(i.Data, &s); err != nil {
-		return nil, errors.New("the state of the feed " + i.ID + " is damaged")
+		return nil, nil, errors.New("the state of the feed " + i.ID + " is damaged")
 	}
-	return &s, nil
+	return i, &s, nil
 }
 
 func (s *state) position() Position {

@@ -118,23 +118,23 @@ func (s *Feeds) List(ctx context.Context, tenant storage.TenantID) (list []*Feed
 
 // Find returns a feed, or storage.ErrNotFound, and how far it has come.
 func (s *Feeds) Find(ctx context.Context, tenant storage.TenantID, id string) (*Feed, Position, error) {
-	i, err := s.store.Item(ctx, tenant, feedKind, id)
+	f, err := s.read(ctx, place{tenant, id})
 	if err != nil {
 		return nil, Position{}, err
 	}
-	f, err := readFeed(s.keys, tenant, i)
-	if err != nil {
-		return nil, Position{}, err
-	}
-	i, err = s.store.Item(ctx, tenant, stateKind, id)
-	if err != nil {
-		return nil, Position{}, err
-	}
-	st, err := readState(i)
+	_, st, err := readState(s.store.Item(ctx, tenant, stateKind, id))
 	if err != nil {
 		return nil, Position{}, err
 	}
 	return f, st.position(), nil
+}
+
+func (s *Feeds) read(ctx context.Context, p place) (*Feed, error) {
+	i, err := s.store.Item(ctx, p.tenant, feedKind, p.id)
+	if err != nil {
+		return nil, err
+	}
+	return readFeed(s.keys, p.tenant, i)
 }
 
 // Create makes a feed that is told of what happens from now on, and returns the secret

@@ -19,13 +19,7 @@ import (
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "roster.keys")
-	if err := auth.CreateKeyFile(file); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := auth.LoadKeyRing(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	keys := ringOf(t, file)
 	s := &Feeds{keys: keys}
 	check := func(token string) error {
 		_, err := jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"})).Parse(token, func(tok *jwt.Token) (any, error) {

@@ -149,11 +149,7 @@ func (s *Feeds) waiting(ctx context.Context, tenant storage.TenantID, f *Feed, s
 
 // pending makes tokens of what waits.
 func (s *Feeds) pending(ctx context.Context, by auth.Principal, f *Feed, limit int) (*PollResponse, error) {
-	i, err := s.store.Item(ctx, by.Tenant, stateKind, f.ID)
-	if err != nil {
-		return nil, err
-	}
-	st, err := readState(i)
+	_, st, err := readState(s.store.Item(ctx, by.Tenant, stateKind, f.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -191,12 +187,12 @@ func (s *Feeds) passOld(ctx context.Context, by auth.Principal, f *Feed, st *sta
 	}
 	p := place{by.Tenant, f.ID}
 	err = s.store.Write(ctx, p.tenant, func(tx storage.Tx) error {
-		i, err := tx.Item(stateKind, p.id)
+		i, now, err := readState(tx.Item(stateKind, p.id))
 		if err != nil {
 			return err
 		}
-		if *st, err = parseState(i); err != nil || st.Position >= to {
-			return err
+		if *st = *now; st.Position >= to {
+			return nil
 		}
 		st.Position = to
 		st.Done = slices.DeleteFunc(st.Done, func(seq int64) bool { return seq <= to })
@@ -208,17 +204,6 @@ func (s *Feeds) passOld(ctx context.Context, by auth.Principal, f *Feed, st *sta
 	}
 	return err
 }
-
-func parseState(i *storage.Item) (state, error) {
-	st, err := readState(i)
-	if err != nil {
-		return state{}, err
-	}
-	return *st, nil
-}
-
-// setErrors are the errors of RFC 8935 §2.4.
-var setErrors = []string{"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"}
 
 // acknowledge notes what a client took, and buries what it did not. What it was never
 // given is left alone.
@@ -241,11 +226,7 @@ func (s *Feeds) acknowledge(ctx context.Context, by auth.Principal, f *Feed, q P
 	}
 	p := place{by.Tenant, f.ID}
 	for {
-		i, err := s.store.Item(ctx, p.tenant, stateKind, p.id)
-		if err != nil {
-			return err
-		}
-		st, err := readState(i)
+		i, st, err := readState(s.store.Item(ctx, p.tenant, stateKind, p.id))
 		if err != nil {
 			return err
 		}

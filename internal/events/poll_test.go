@@ -42,7 +42,7 @@ func TestWaitingPolls(t *testing.T) {
 // TestPollImpatient: a client that waits for less long than a poll does is answered, not
 // failed.
 func TestPollImpatient(t *testing.T) {
-	keys, path := ringOf(t), filepath.Join(t.TempDir(), "roster.db")
+	keys, path := ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db")
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, keys, path)
 		if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {

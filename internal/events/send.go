@@ -40,6 +40,9 @@ type failure struct {
 	after  time.Duration // for how long the receiver asks to be left alone
 }
 
+// setErrors are the errors of RFC 8935 §2.4.
+var setErrors = []string{"invalid_request", "invalid_key", "invalid_issuer", "invalid_audience", "authentication_failed", "access_denied"}
+
 // attempt sends an event once, or a nil failure.
 func (s *Feeds) attempt(ctx context.Context, f *Feed, c *claims) *failure {
 	body, header, err := s.message(f, c)

@@ -35,9 +35,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // ringOf makes a key file.
-func ringOf(t *testing.T) *auth.KeyRing {
+func ringOf(t *testing.T, file string) *auth.KeyRing {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "roster.keys")
 	if err := auth.CreateKeyFile(file); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +78,7 @@ func (s *Feeds) begin(tx storage.Tx, f *Feed) error {
 // TestTurns: feeds whose slow receivers always have something to get do not keep the
 // others waiting, as many as a process sends at a time.
 func TestTurns(t *testing.T) {
-	keys, path := ringOf(t), filepath.Join(t.TempDir(), "roster.db")
+	keys, path := ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db")
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, keys, path)
 		var quick, slow atomic.Int64

@@ -160,11 +160,7 @@ func (s *Feeds) step(ctx context.Context, p place) error {
 	began := time.Now()
 	for {
 		// The feed may have been changed, or be gone, since the last round.
-		i, err := s.store.Item(ctx, p.tenant, feedKind, p.id)
-		if err != nil {
-			return err
-		}
-		f, err := readFeed(s.keys, p.tenant, i)
+		f, err := s.read(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -187,18 +183,11 @@ func (s *Feeds) step(ctx context.Context, p place) error {
 // due reports whether there is something to do for a feed, and measures how far it is
 // behind.
 func (s *Feeds) due(ctx context.Context, p place) (bool, error) {
-	i, err := s.store.Item(ctx, p.tenant, feedKind, p.id)
-	if err != nil {
-		return false, err
-	}
-	f, err := readFeed(s.keys, p.tenant, i)
+	f, err := s.read(ctx, p)
 	if err != nil || f.Delivery == Poll {
 		return false, err
 	}
-	if i, err = s.store.Item(ctx, p.tenant, stateKind, p.id); err != nil {
-		return false, err
-	}
-	st, err := readState(i)
+	_, st, err := readState(s.store.Item(ctx, p.tenant, stateKind, p.id))
 	if err != nil {
 		return false, err
 	}
@@ -234,11 +223,7 @@ func (s *Feeds) claim(ctx context.Context, p place) (claimed *state, name string
 	name = rand.Text()
 	err = s.store.Write(ctx, p.tenant, func(tx storage.Tx) error {
 		claimed = nil
-		i, err := tx.Item(stateKind, p.id)
-		if err != nil {
-			return err
-		}
-		st, err := readState(i)
+		i, st, err := readState(tx.Item(stateKind, p.id))
 		if err != nil {
 			return err
 		}
@@ -415,11 +400,7 @@ func (s *Feeds) note(ctx context.Context, p place, f *Feed, name string, r *roun
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		err = s.store.Write(ctx, p.tenant, func(tx storage.Tx) error {
 			next, gone, outcomes = nil, false, map[string]int{}
-			i, err := tx.Item(stateKind, p.id)
-			if err != nil {
-				return err
-			}
-			st, err := readState(i)
+			i, st, err := readState(tx.Item(stateKind, p.id))
 			if err != nil {
 				return err
 			}
@@ -534,11 +515,7 @@ func (s *Feeds) release(ctx context.Context, p place, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	return s.store.Write(ctx, p.tenant, func(tx storage.Tx) error {
-		i, err := tx.Item(stateKind, p.id)
-		if err != nil {
-			return err
-		}
-		st, err := readState(i)
+		i, st, err := readState(tx.Item(stateKind, p.id))
 		if err != nil || st.Lease != name {
 			return err
 		}
