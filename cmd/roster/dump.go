@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
@@ -63,7 +61,10 @@ func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
 	if d.out == "-" {
 		counts, err = w.Write(ctx, storage.TenantID(d.tenant), cmd.OutOrStdout())
 	} else {
-		counts, err = d.toFile(ctx, w)
+		err = whole(d.out, func(f io.Writer) (err error) {
+			counts, err = w.Write(ctx, storage.TenantID(d.tenant), f)
+			return err
+		})
 	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("no tenant called %q", d.tenant)
@@ -73,25 +74,6 @@ func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
 	}
 	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "Dumped tenant %q: %s.\n", d.tenant, counts)
 	return nil
-}
-
-// toFile makes a file of a dump, or none.
-func (d *dumpCommand) toFile(ctx context.Context, w *dump.Writer) (counts dump.Counts, err error) {
-	f, err := os.OpenFile(d.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return counts, fmt.Errorf("%s exists; choose another name", d.out)
-	}
-	if err != nil {
-		return counts, err
-	}
-	counts, err = w.Write(ctx, storage.TenantID(d.tenant), f)
-	if err == nil {
-		err = f.Sync() // whoever deletes the store next relies on it
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		err = errors.Join(err, os.Remove(d.out))
-	}
-	return counts, err
 }
 
 // isTerminal reports whether a person sees what is written to w at once.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
@@ -89,9 +88,11 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 	// What can be read twice is checked first, so that nothing of a bad dump is
 	// ever loaded.
 	if size >= 0 || l.dryRun {
-		result, err := watched(in, size, "checking", say, func(r io.Reader) (dump.Result, error) { return dump.Verify(ctx, r, set, l.meet) })
+		r, done := watched(in, size, "checking", say)
+		result, err := dump.Verify(ctx, r, set, l.meet)
+		done()
 		if err != nil {
-			return l.explain(err)
+			return inFile(l.in, err)
 		}
 		if l.dryRun {
 			_, _ = fmt.Fprintf(say, "The dump of tenant %q of %s is whole: %s.\n", result.Tenant, formatTime(result.Header.Created), result.Counts)
@@ -156,7 +157,9 @@ func (l *loadCommand) load(ctx context.Context, store storage.Store, set *schema
 		}
 		return errors.Join(l.meet(h, r), l.fits(ctx, store, keys))
 	}
-	result, err := watched(in, size, "loading", say, func(r io.Reader) (dump.Result, error) { return loader.Load(ctx, r) })
+	r, done := watched(in, size, "loading", say)
+	result, err := loader.Load(ctx, r)
+	done()
 	if result.Resumed > 0 {
 		_, _ = fmt.Fprintf(say, "Went on after %d records that had been loaded before.\n", result.Resumed)
 	}
@@ -168,26 +171,5 @@ func (l *loadCommand) load(ctx context.Context, store storage.Store, set *schema
 		_, _ = fmt.Fprintf(say, "%d records are loaded. Tenant %q cannot be used before the load is complete; load the same dump again to go on.\n",
 			mark.Records, result.Tenant)
 	}
-	return l.explain(err)
-}
-
-// explain adds which file a line is in.
-func (l *loadCommand) explain(err error) error {
-	if _, ok := errors.AsType[*dump.LineError](err); ok && l.in != "-" {
-		return fmt.Errorf("%s: %w", l.in, err)
-	}
-	return err
-}
-
-// watched runs fn on what it reads, with a bar for those who look on. size is -1
-// where nobody knows it.
-func watched(in io.Reader, size int64, doing string, say io.Writer, fn func(io.Reader) (dump.Result, error)) (dump.Result, error) {
-	if !isTerminal(say) {
-		return fn(in)
-	}
-	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription(doing),
-		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
-	defer func() { _ = bar.Clear() }() // nothing depends on what it shows
-	r := progressbar.NewReader(in, bar)
-	return fn(&r)
+	return inFile(l.in, err)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
@@ -89,7 +88,7 @@ func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
 		return fmt.Errorf("%s is no file; a backup is read twice, so write what comes through a pipe to a file first", r.from)
 	}
 	keys := keyFile(p, keySetting(cmd, r.getenv, r.keyFile))
-	in, done := watchedFile(f, fi.Size(), "checking", say)
+	in, done := watched(f, fi.Size(), "checking", say)
 	opens := &opener{path: keys}
 	b, err := dump.VerifyBackup(ctx, in, set, func(tenant storage.TenantID, rec storage.Record) error {
 		policy.Look(rec)
@@ -97,7 +96,7 @@ func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
 	})
 	done()
 	if err != nil {
-		return r.explain(err)
+		return inFile(r.from, err)
 	}
 	if err := policy.Unknown(); err != nil {
 		return err
@@ -120,11 +119,11 @@ func (r *restoreCommand) run(cmd *cobra.Command) (err error) {
 	if p.kind == embedded {
 		restorer.AtOnce = restoredAtOnce
 	}
-	in, done = watchedFile(f, fi.Size(), "restoring", say)
+	in, done = watched(f, fi.Size(), "restoring", say)
 	err = restorer.Restore(ctx, in, b)
 	done()
 	if err != nil {
-		return r.explain(err)
+		return inFile(r.from, err)
 	}
 	_, _ = fmt.Fprintf(say, "Restored the backup of %s.\n", formatTime(b.Header.Created))
 	r.tell(say, b)
@@ -146,13 +145,6 @@ func (r *restoreCommand) tell(say io.Writer, b *dump.Backup) {
 	for _, t := range b.Parts {
 		_, _ = fmt.Fprintf(say, "Tenant %q: %s, up to number %d.\n", t.Tenant, t.Records, t.LastAudit)
 	}
-}
-
-func (r *restoreCommand) explain(err error) error {
-	if _, ok := errors.AsType[*dump.LineError](err); ok {
-		return fmt.Errorf("%s: %w", r.from, err)
-	}
-	return err
 }
 
 // opener finds out whether the key file opens the secrets of a backup.
@@ -177,15 +169,4 @@ func (o *opener) look(tenant storage.TenantID, rec storage.Record) (err error) {
 		err = fmt.Errorf("the secrets of tenant %q in the backup were not sealed with the key file %s: put that of the former store in its place", tenant, o.path)
 	}
 	return err
-}
-
-// watchedFile is what reads a file, with a bar for those who look on.
-func watchedFile(f io.Reader, size int64, doing string, say io.Writer) (io.Reader, func()) {
-	if !isTerminal(say) {
-		return f, func() {}
-	}
-	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription(doing),
-		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
-	r := progressbar.NewReader(f, bar)
-	return &r, func() { _ = bar.Clear() } // nothing depends on what it shows
 }
