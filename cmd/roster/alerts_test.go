@@ -50,7 +50,7 @@ func TestAlerts(t *testing.T) {
 
 	promtool := os.Getenv("ROSTER_TEST_PROMTOOL")
 	if promtool == "" {
-		t.Skip("ROSTER_TEST_PROMTOOL names no promtool: the alerts have not been played out (make alerts)")
+		t.Skip("NOT RUN: the alerts played out; ROSTER_TEST_PROMTOOL names no promtool, as make alerts does")
 	}
 	for _, args := range [][]string{{"check", "rules", deployDir + "/alerts.yml"}, {"test", "rules", deployDir + "/alerts_test.yml"}} {
 		if out, err := exec.Command(promtool, args...).CombinedOutput(); err != nil {

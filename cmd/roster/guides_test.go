@@ -24,7 +24,7 @@ func TestGuides(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("the guides have not been tried: %v", err)
+			t.Skipf("NOT RUN: the commands of the guides: %v", err)
 		}
 	}
 	pages, err := filepath.Glob(guidesDir + "/*.md")

@@ -116,7 +116,7 @@ func TestConfigExample(t *testing.T) {
 func TestPackages(t *testing.T) {
 	dir := os.Getenv("ROSTER_TEST_PACKAGES")
 	if dir == "" {
-		t.Skip("make reproducible makes packages to look into")
+		t.Skip("NOT RUN: a look into packages; make reproducible makes some, and names them")
 	}
 	debs, _ := filepath.Glob(dir + "/*.deb")
 	rpms, _ := filepath.Glob(dir + "/*.rpm")
@@ -206,7 +206,7 @@ func checkDeb(t *testing.T, deb string) {
 func TestUpgradeWithoutSettings(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/etc/roster"); err == nil {
-		t.Skip("the package is installed here")
+		t.Skip("NOT RUN: an upgrade of a package, which is installed here")
 	}
 	bin := t.TempDir()
 	for name, does := range map[string]string{

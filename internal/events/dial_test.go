@@ -158,7 +158,7 @@ func TestRebinding(t *testing.T) {
 	good := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") })}
 	l, err := net.Listen("tcp", "127.0.0.9:"+port)
 	if err != nil {
-		t.Skip("this machine has one loopback address: ", err)
+		t.Skip("NOT RUN: a name that moves: this machine has one loopback address: ", err)
 	}
 	go func() { _ = good.Serve(l) }()
 	defer good.Close()
