@@ -30,6 +30,8 @@ type Route struct {
 	Exists func(r *http.Request, by auth.Principal) error
 	// Deprovisioning says whether its requests go before others.
 	Deprovisioning Deprovisioning
+	// Waits says that Serve may call LeavePlace.
+	Waits bool
 }
 
 func route(method, path string, needs auth.Need, serve func(http.ResponseWriter, *http.Request, auth.Principal) error) Route {
@@ -69,7 +71,7 @@ func (h *Handler) Routes() []Route {
 		route("GET", "/Schemas/{id}", auth.Token(), h.schema),
 		route("GET", "", auth.Token(), h.listAll),
 		route("POST", "/.search", auth.Token(), h.searchAll),
-		route("POST", "/Bulk", auth.Token(), h.bulk),
+		{Method: "POST", Path: "/Bulk", Needs: auth.Token(), Serve: h.bulk, Waits: true},
 		route("GET", "/Bulk/{id}", auth.Token(), h.bulkResult),
 		route("GET", "/Me", auth.Token(), h.onMe(h.get)),
 		route("PUT", "/Me", auth.Token(), h.onMe(h.replace)),

@@ -10,7 +10,7 @@ func WithPlace(ctx context.Context, leave func()) context.Context {
 	return context.WithValue(ctx, placeKey{}, leave)
 }
 
-// LeavePlace gives the place of a request back for good. Call it before a wait that does
+// LeavePlace gives the place of a request back for good, on a Route that Waits. Call it before a wait that does
 // no work, or those who wait keep out those who work.
 func LeavePlace(ctx context.Context) {
 	if leave, ok := ctx.Value(placeKey{}).(func()); ok {

@@ -273,7 +273,13 @@ func (a *API) eventEndpoints() []endpoint {
 }
 
 // EventRoutes is the route table below EventsBase.
-func (a *API) EventRoutes() []scim.Route { return routes(a.eventEndpoints()) }
+func (a *API) EventRoutes() []scim.Route {
+	list := routes(a.eventEndpoints())
+	for i := range list {
+		list[i].Waits = true
+	}
+	return list
+}
 
 func (a *API) eventKeys(w http.ResponseWriter, _ *http.Request, _ auth.Principal) error {
 	w.Header().Set("Cache-Control", "public, max-age=300")

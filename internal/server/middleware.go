@@ -75,7 +75,6 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 			c.told = &scim.Exchange{}
 			ctx = scim.WithExchange(ctx, c.told)
 		}
-		ctx = scim.WithPlace(ctx, c.place.leave)
 		ctx, c.span = s.opt.Tracer.Request(ctx, r.Header, methodLabel(r.Method), route, id)
 		c.r = r.WithContext(ctx)
 		h := rw.Header()

@@ -389,6 +389,9 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			c.place.lane, c.place.held = lane, true
 			defer c.place.leave()
 			c.lend()
+			if r.Waits {
+				c.r = c.r.WithContext(scim.WithPlace(c.r.Context(), c.place.leave))
+			}
 		}
 		if err := s.enter(c, r); err != nil {
 			return err
