@@ -36,11 +36,8 @@ var deltaTypes = []string{"User", "Group"}
 
 func hasDelta(typ string) bool { return slices.Contains(deltaTypes, typ) }
 
-const (
-	deltaPortion = 256
-	// maxDeltaLooked bounds how many entries of the audit trail one request looks at.
-	maxDeltaLooked = 20_000
-)
+// maxDeltaLooked bounds how many entries of the audit trail one request looks at.
+const maxDeltaLooked = 20_000
 
 var (
 	errInvalidDelta = &Error{Status: 400, Type: InvalidCursor, Detail: "deltaToken: it is not one of this client for these resources: get a new one, and read all resources"}
@@ -150,32 +147,23 @@ type changed struct {
 
 // changedSince returns up to count resources of a type that changed behind a number.
 func (h *Handler) changedSince(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, seq int64, count int) (*changed, error) {
-	c := &changed{made: map[string]bool{}, to: seq}
-	for looked := 0; looked < maxDeltaLooked; looked += deltaPortion {
-		entries, err := h.provider.Store.AuditEntries(ctx, tenant, c.to, deltaPortion)
-		if err != nil {
-			return nil, err
+	c := &changed{made: map[string]bool{}}
+	var err error
+	c.to, c.more, err = storage.EachEntry(ctx, h.provider.Store, tenant, seq, maxDeltaLooked, func(e *storage.AuditEntry) bool {
+		if e.Version == 0 || e.Type != t.Name {
+			return true
 		}
-		for _, e := range entries {
-			if e.Version > 0 && e.Type == t.Name {
-				made, known := c.made[e.ID]
-				if !known {
-					if len(c.ids) == count {
-						c.more = true
-						return c, nil
-					}
-					c.ids = append(c.ids, e.ID)
-				}
-				c.made[e.ID] = made || strings.HasSuffix(e.Action, ".create") || strings.HasSuffix(e.Action, ".restore")
+		made, known := c.made[e.ID]
+		if !known {
+			if len(c.ids) == count {
+				return false
 			}
-			c.to = e.Seq
+			c.ids = append(c.ids, e.ID)
 		}
-		if len(entries) < deltaPortion {
-			return c, nil
-		}
-	}
-	c.more = true
-	return c, nil
+		c.made[e.ID] = made || strings.HasSuffix(e.Action, ".create") || strings.HasSuffix(e.Action, ".restore")
+		return true
+	})
+	return c, err
 }
 
 // delta answers with what changed behind a token, each resource as it is now.

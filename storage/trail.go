@@ -38,3 +38,37 @@ func LastEntry(ctx context.Context, a Audit, tenant TenantID, is func(*AuditEntr
 	}
 	return low, nil
 }
+
+// Of a trail few entries are read first, and more at a time later on.
+const (
+	firstEntries = 256
+	moreEntries  = 1024
+)
+
+// EachEntry visits the entries of a trail behind a number, oldest first, until visit returns
+// false or bound of them were visited, so that a look for a few of them has an end. to is
+// the number of the last one for which visit returned true, and more says that there may
+// be others behind it.
+//
+// It reads what is no event too: [Outbox] has no bound on what it passes over.
+func EachEntry(ctx context.Context, a Audit, tenant TenantID, after int64, bound int, visit func(*AuditEntry) bool) (to int64, more bool, err error) {
+	size := firstEntries
+	for looked := 0; looked < bound; size = moreEntries {
+		want := min(size, bound-looked)
+		list, err := a.AuditEntries(ctx, tenant, after, want)
+		if err != nil {
+			return 0, false, err
+		}
+		for i := range list {
+			if !visit(&list[i]) {
+				return after, true, nil
+			}
+			after = list[i].Seq
+		}
+		if len(list) < want {
+			return after, false, nil
+		}
+		looked += want
+	}
+	return after, true, nil
+}

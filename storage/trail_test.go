@@ -41,3 +41,38 @@ func TestLastEntry(t *testing.T) {
 		}
 	})
 }
+
+func TestEachEntry(t *testing.T) {
+	t.Parallel()
+	var trail numbers
+	for n := range int64(3000) {
+		trail = append(trail, 2*n+1)
+	}
+	for _, test := range []struct {
+		after       int64
+		bound       int
+		until       int64 // which the visitor does not want, nor what is behind it
+		to, visited int64
+		more        bool
+	}{
+		{0, 5000, 9999, 5999, 3000, false},
+		{0, 3000, 9999, 5999, 3000, true}, // it does not look whether there are others
+		{0, 1500, 9999, 2999, 1500, true},
+		{0, 5000, 601, 599, 300, true},
+		{0, 5000, 1, 0, 0, true},
+		{599, 5000, 603, 601, 1, true},
+		{5999, 5000, 9999, 5999, 0, false},
+	} {
+		var visited int64
+		to, more, err := EachEntry(t.Context(), trail, "x", test.after, test.bound, func(e *AuditEntry) bool {
+			if e.Seq >= test.until {
+				return false
+			}
+			visited++
+			return true
+		})
+		if err != nil || to != test.to || more != test.more || visited != test.visited {
+			t.Errorf("behind %d, of at most %d, up to %d: to %d, more %v, %d visited, %v; want %d, %v, %d", test.after, test.bound, test.until, to, more, visited, err, test.to, test.more, test.visited)
+		}
+	}
+}

@@ -40,23 +40,20 @@ func Search(ctx context.Context, store storage.Audit, tenant storage.TenantID, q
 	if q.Limit < 1 || q.Limit > maxLimit {
 		q.Limit = defaultLimit
 	}
-	after := q.After
-	for looked := 0; looked < maxLooked; looked += portion {
-		entries, err := store.AuditEntries(ctx, tenant, after, portion)
-		if err != nil {
-			return nil, 0, err
+	to, more, err := storage.EachEntry(ctx, store, tenant, q.After, maxLooked, func(e *storage.AuditEntry) bool {
+		if len(list) == q.Limit {
+			return false
 		}
-		for i := range entries {
-			after = entries[i].Seq
-			if q.selects(&entries[i]) {
-				if list = append(list, entries[i]); len(list) == q.Limit {
-					return list, after, nil
-				}
-			}
+		if q.selects(e) {
+			list = append(list, *e)
 		}
-		if len(entries) < portion {
-			return list, 0, nil
-		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case more || len(list) == q.Limit:
+		return list, to, nil
 	}
-	return list, after, nil
+	return list, 0, nil
 }

@@ -20,13 +20,9 @@ func (s scan) tells(f *Feed) bool {
 	return slices.Equal(s.types, f.Types) && slices.Equal(s.events, f.Events)
 }
 
-const (
-	// lookAt is how many entries are read at once.
-	lookAt = 256
-	// passBy is how many entries that tell a feed nothing may lie behind its position
-	// before that is moved on in the store.
-	passBy = 10_000
-)
+// passBy is how many entries that tell a feed nothing may lie behind its position before
+// that is moved on in the store.
+const passBy = 10_000
 
 // next returns up to limit entries behind a position that a feed is told of, and up to
 // which number the trail was looked through. more says that there may be others.
@@ -45,25 +41,16 @@ func (s *Feeds) next(ctx context.Context, tenant storage.TenantID, f *Feed, posi
 			s.mu.Unlock()
 		}
 	}()
-	for looked := 0; looked < passBy; looked += lookAt {
-		entries, err := s.store.AuditEntries(ctx, tenant, to, lookAt)
-		if err != nil {
-			return nil, 0, false, err
+	to, more, err = storage.EachEntry(ctx, s.store, tenant, to, passBy, func(e *storage.AuditEntry) bool {
+		if len(list) == limit {
+			return false
 		}
-		for i := range entries {
-			if len(list) == limit {
-				return list, to, true, nil
-			}
-			to = entries[i].Seq
-			if len(f.tells(&entries[i])) > 0 {
-				list = append(list, entries[i])
-			}
+		if len(f.tells(e)) > 0 {
+			list = append(list, *e)
 		}
-		if len(entries) < lookAt {
-			return list, to, false, nil
-		}
-	}
-	return list, to, true, nil
+		return true
+	})
+	return list, to, more, err
 }
 
 // entry returns the entry with a number.
