@@ -167,6 +167,14 @@ func (c *cursors) sealed(ctx context.Context, p place, bound []byte) (string, er
 
 // open reads a cursor that was made for the same client, query and count.
 func (c *cursors) open(ctx context.Context, text string, count int, bound []byte) (*place, error) {
+	p, err := c.unsealed(ctx, text, bound)
+	if err == nil && p.Count != count {
+		return nil, errInvalidCount
+	}
+	return p, err
+}
+
+func (c *cursors) unsealed(ctx context.Context, text string, bound []byte) (*place, error) {
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
 		return nil, errInvalidCursor
@@ -185,8 +193,6 @@ func (c *cursors) open(ctx context.Context, text string, count int, bound []byte
 		return nil, errInvalidCursor
 	case c.now().Unix() > p.Expires:
 		return nil, errExpiredCursor
-	case p.Count != count:
-		return nil, errInvalidCount
 	}
 	return &p, nil
 }

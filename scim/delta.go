@@ -2,12 +2,9 @@ package scim
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,24 +56,14 @@ func (h *Handler) deltaObject(ctx context.Context, by auth.Principal, t *schemas
 
 // openDelta reads it.
 func (h *Handler) openDelta(ctx context.Context, by auth.Principal, t *schemas.ResourceType, text string) (seq int64, err error) {
-	sealed, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
+	p, err := h.cursors.unsealed(ctx, text, deltaBound(by, t.Endpoint))
+	switch {
+	case errors.Is(err, errInvalidCursor):
 		return 0, errInvalidDelta
-	}
-	seal, err := h.cursors.sealer(ctx)
-	if err != nil {
-		return 0, err
-	}
-	plain, err := seal.Open(nil, nil, sealed, deltaBound(by, t.Endpoint))
-	if err != nil {
-		return 0, errInvalidDelta
-	}
-	var p place
-	switch err := json.Unmarshal(plain, &p); {
-	case err != nil:
-		return 0, errInvalidDelta
-	case h.provider.now().Unix() > p.Expires:
+	case errors.Is(err, errExpiredCursor):
 		return 0, errExpiredDelta
+	case err != nil:
+		return 0, err
 	}
 	return p.Int, nil
 }
@@ -103,37 +90,27 @@ type deltaRequest struct {
 	projection projectionRequest
 }
 
+// deltaParameters are its attributes.
+var deltaParameters = []parameter{
+	{"deltaToken", "a string"}, {"count", "an integer"}, {"attributes", "an array of strings"}, {"excludedAttributes", "an array of strings"},
+}
+
 func parseDelta(body any) (d deltaRequest, err error) {
-	if err := hasSchema(body, DeltaRequestURI); err != nil {
+	q, err := parametersIn(body, DeltaRequestURI, deltaParameters)
+	if err != nil {
 		return d, err
-	}
-	q := url.Values{}
-	for _, name := range []string{"attributes", "excludedAttributes"} {
-		if v, _ := schemas.Field(body, name); v != nil {
-			text, ok := joined(v)
-			if !ok {
-				return d, &Error{Status: 400, Type: InvalidValue, Detail: name + ": expected an array of strings"}
-			}
-			q.Set(name, text)
-		}
 	}
 	if d.projection, err = parseProjection(q); err != nil {
 		return d, err
 	}
-	v, _ := schemas.Field(body, "deltaToken")
-	var ok bool
-	if d.token, ok = v.(string); !ok {
+	if !q.Has("deltaToken") {
 		return d, &Error{Status: 400, Type: InvalidValue, Detail: "deltaToken: expected a string"}
 	}
-	d.count = MaxCount
-	if v, _ := schemas.Field(body, "count"); v != nil {
-		n, ok := v.(json.Number)
-		count, err := strconv.Atoi(n.String())
-		if !ok || err != nil || count < 1 {
-			return d, &Error{Status: 400, Type: InvalidValue, Detail: "count: expected an integer above 0"}
-		}
-		d.count = min(count, MaxCount)
+	d.token = q.Get("deltaToken")
+	if d.count, err = integer(q, "count", MaxCount); err != nil || d.count < 1 {
+		return d, &Error{Status: 400, Type: InvalidValue, Detail: "count: expected an integer above 0"}
 	}
+	d.count = min(d.count, MaxCount)
 	return d, nil
 }
 

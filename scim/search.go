@@ -86,23 +86,34 @@ func parseSearch(q url.Values) (SearchRequest, error) {
 // SearchRequestURI is the schema of the body of POST .search (RFC 7644 §3.4.3).
 const SearchRequestURI = "urn:ietf:params:scim:api:messages:2.0:SearchRequest"
 
-// searchParameters are the attributes of a SearchRequest, which are called like the
-// parameters of a GET.
-var searchParameters = []struct {
+// parameter is an attribute of a message that is called like a parameter of a GET.
+type parameter struct {
 	name string
 	kind string // of the JSON value, for people to read
-}{
+}
+
+// searchParameters are the attributes of a SearchRequest.
+var searchParameters = []parameter{
 	{"filter", "a string"}, {"sortBy", "a string"}, {"sortOrder", "a string"}, {"cursor", "a string"},
 	{"startIndex", "an integer"}, {"count", "an integer"}, {"attributes", "an array of strings"}, {"excludedAttributes", "an array of strings"},
 }
 
 // parseSearchBody reads a SearchRequest as if its values had come as parameters.
 func parseSearchBody(body any) (SearchRequest, error) {
-	if err := hasSchema(body, SearchRequestURI); err != nil {
+	q, err := parametersIn(body, SearchRequestURI, searchParameters)
+	if err != nil {
 		return SearchRequest{}, err
 	}
+	return parseSearch(q)
+}
+
+// parametersIn reads the attributes of a message of this schema as parameters.
+func parametersIn(body any, uri string, parameters []parameter) (url.Values, error) {
+	if err := hasSchema(body, uri); err != nil {
+		return nil, err
+	}
 	q := url.Values{}
-	for _, p := range searchParameters {
+	for _, p := range parameters {
 		v, _ := schemas.Field(body, p.name)
 		if v == nil {
 			continue
@@ -120,11 +131,11 @@ func parseSearchBody(body any) (SearchRequest, error) {
 			text, ok = joined(v)
 		}
 		if !ok {
-			return SearchRequest{}, &Error{Status: 400, Type: InvalidValue, Detail: p.name + ": expected " + p.kind}
+			return nil, &Error{Status: 400, Type: InvalidValue, Detail: p.name + ": expected " + p.kind}
 		}
 		q.Set(p.name, text)
 	}
-	return parseSearch(q)
+	return q, nil
 }
 
 // joined puts names of attributes between commas; one that is given as a string is
