@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,9 +51,10 @@ func TestRefusedResources(t *testing.T) {
 // TestReceiverBusy: a receiver that asks to be left alone is, with all events.
 func TestReceiverBusy(t *testing.T) {
 	onStoresWith(t, testserver.Options{ByHand: true}, func(t *testing.T, w *world) {
-		tries, busy := 0, true
+		var tries atomic.Int64
+		var free atomic.Bool
 		hook := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-			if tries++; busy && tries > 1 {
+			if tries.Add(1) > 1 && !free.Load() {
 				rw.Header().Set("Retry-After", "1800")
 				rw.WriteHeader(http.StatusTooManyRequests)
 			}
@@ -63,22 +65,22 @@ func TestReceiverBusy(t *testing.T) {
 		w.patchUser(t, id, "title", "Boss") // behind the first: one is delivered, one refused
 		step := func() { w.Feeds.Step(t.Context(), storage.DefaultTenant, made.Feed.ID) }
 		step()
-		if tries != 2 {
-			t.Fatalf("%d tries, want 2", tries)
+		if n := tries.Load(); n != 2 {
+			t.Fatalf("%d tries, want 2", n)
 		}
 		for i := range 14 {
 			w.advance(2 * time.Minute)
 			w.userNamed(t, fmt.Sprint("later", i), "")
 			step()
 		}
-		if tries != 2 {
-			t.Errorf("%d tries within half an hour, want 2", tries)
+		if n := tries.Load(); n != 2 {
+			t.Errorf("%d tries within half an hour, want 2", n)
 		}
-		busy = false
+		free.Store(true)
 		w.advance(3 * time.Minute)
 		step()
-		if tries != 2+1+14 {
-			t.Errorf("%d tries after half an hour, want 17", tries)
+		if n := tries.Load(); n != 2+1+14 {
+			t.Errorf("%d tries after half an hour, want 17", n)
 		}
 	})
 }
