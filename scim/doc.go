@@ -18,8 +18,9 @@
 //     clients that may refer to them before that
 //   - membership.go: members of groups as resources; across.go: lists over all types
 //   - cursor.go: places of walks (RFC 9865); delta.go: what changed since
-//   - bulk.go: many operations in a request (§3.7); async.go: those that are carried
-//     out after the answer, and step.go: what of them is done
+//   - bulk.go: many operations in a request (§3.7), bulk_run.go: which of them are under
+//     way together; async.go: those that are carried out after the answer, and step.go:
+//     what of them is done
 //   - body.go: bodies within their limits; limits.go: those of what is stored
 //   - search.go: what a list was asked for (§3.4.2, §3.4.3)
 //   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)
