@@ -142,3 +142,47 @@ func TestWordGone(t *testing.T) {
 		}
 	}
 }
+
+// TestBulkWords: in a bulk request a role or an entitlement can be meant by its value once
+// an operation before has created it, and not before.
+func TestBulkWords(t *testing.T) {
+	t.Parallel()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := wordy{testserver.Start(t, testserver.Options{Open: open}), t}
+			w.hold(auth.Vocabulary{Roles: true, Entitlements: true})
+			scopes := []string{"users", "roles", "entitlements"}
+			for round := range 10 {
+				scopes = append(scopes, fmt.Sprint("roles:assign:deckhand", round), fmt.Sprint("roles:assign:bosun", round))
+			}
+			token := w.Client(t, "who may put roles into roles", "", scopes...)
+			for round := range 10 {
+				post := func(typ, attributes string) string {
+					return strings.ReplaceAll(fmt.Sprintf(`{"method":"POST","path":"/%ss","data":{"schemas":["urn:ietf:params:scim:schemas:core:2.0:%[1]s"],%s}}`, typ, attributes), "{n}", fmt.Sprint(round))
+				}
+				operations := []string{
+					post("User", `"userName":"early{n}","roles":[{"value":"deckhand{n}"}]`),
+					post("Role", `"value":"deckhand{n}"`),
+					post("Role", `"value":"bosun{n}","contains":["deckhand{n}"]`),
+					post("Role", `"value":"mate{n}","contains":["bosun{n}"]`),
+					post("Entitlement", `"value":"seat{n}"`),
+					post("User", `"userName":"ana{n}","roles":[{"value":"mate{n}"}],"entitlements":[{"value":"seat{n}"}]`),
+					post("User", `"userName":"bo{n}","roles":[{"value":"bosun{n}"}]`),
+				}
+				r := w.Do(t, "POST", "/Bulk", fmt.Sprintf(`{"schemas":[%q],"Operations":[%s]}`, scim.BulkRequestURI, strings.Join(operations, ",")), "Authorization", "Bearer "+token)
+				var answer struct{ Operations []struct{ Status string } }
+				if err := json.Unmarshal([]byte(r.Body), &answer); err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, o := range answer.Operations {
+					got = append(got, o.Status)
+				}
+				if diff := cmp.Diff([]string{"400", "201", "201", "201", "201", "201", "201"}, got); diff != "" {
+					t.Errorf("(-want +got):\n%s\n%s", diff, r.Body)
+				}
+			}
+		})
+	}
+}
