@@ -31,6 +31,7 @@ type window struct {
 	company company
 	ops     []*bulkOperation
 	names   map[string]bool // the unique values of those that are free
+	words   wording         // of those that are free
 	targets map[string]bool // the resources that those in turn change
 }
 
@@ -41,7 +42,7 @@ func (b *bulk) run() {
 		if len(w.ops) > 0 && !b.pause() {
 			b.together(&w)
 		}
-		w.ops = nil
+		w.ops, w.words = nil, wording{}
 		clear(w.names)
 		clear(w.targets)
 	}
@@ -76,7 +77,7 @@ func (b *bulk) run() {
 
 // joins adds an operation to a window if it can be under way together with what is there.
 func (b *bulk) joins(w *window, o *bulkOperation) bool {
-	kind, names := b.company(o)
+	kind, names, words := b.company(o)
 	first := len(w.ops) == 0
 	switch {
 	case kind == alone:
@@ -87,6 +88,10 @@ func (b *bulk) joins(w *window, o *bulkOperation) bool {
 		return false
 	}
 	if w.company == free {
+		if w.words.makes && words.uses || w.words.uses && words.makes {
+			return false
+		}
+		w.words.makes, w.words.uses = w.words.makes || words.makes, w.words.uses || words.uses
 		for _, name := range names {
 			if w.names[name] {
 				return false
@@ -116,33 +121,47 @@ func orderly(t *schemas.ResourceType) bool {
 	return t.Name == auth.PrincipalUser || t.Name == auth.PrincipalGroup || t.Custom
 }
 
-// company tells how an operation can go together with others now, and the unique values
-// of one that is free.
-func (b *bulk) company(o *bulkOperation) (company, []string) {
+// wording says whether a create makes a role or an entitlement, and whether it could mean
+// some by their values: then it matters which comes first.
+type wording struct{ makes, uses bool }
+
+func wordingOf(t *schemas.ResourceType, tree any) wording {
+	w := wording{makes: t.Name == roleType || t.Name == entitlementType}
+	for _, name := range []string{"roles", "entitlements", "contains"} {
+		if v, _ := schemas.Field(tree, name); v != nil {
+			w.uses = true
+		}
+	}
+	return w
+}
+
+// company tells how an operation can go together with others now, and of one that is free
+// its unique values and its wording.
+func (b *bulk) company(o *bulkOperation) (company, []string, wording) {
 	if o.err != nil || b.failOnErrors > 0 {
-		return alone, nil
+		return alone, nil, wording{}
 	}
 	if bytes.Contains(bytes.ToLower(o.data), []byte(`password`)) {
-		return alone, nil // a Hasher turns away what is too much at once, and others wait for it
+		return alone, nil, wording{} // a Hasher turns away what is too much at once, and others wait for it
 	}
 	if o.method == http.MethodPost && len(o.needs) == 0 {
 		tree, err := b.tree(o)
 		if err != nil {
-			return alone, nil
+			return alone, nil, wording{}
 		}
-		return free, uniqueNames(o.t, tree)
+		return free, uniqueNames(o.t, tree), wordingOf(o.t, tree)
 	}
 	// With steps, what changed nothing has to be written down before more is done. What
 	// is to be linked would take back a change that comes before that.
 	if b.steps != nil || len(b.unlinked) > 0 || !orderly(o.t) {
-		return alone, nil
+		return alone, nil, wording{}
 	}
 	for _, ref := range o.needs {
 		if c := b.creates[ref]; c == nil || !c.done {
-			return alone, nil
+			return alone, nil, wording{}
 		}
 	}
-	return ordered, nil
+	return ordered, nil, wording{}
 }
 
 func uniqueNames(t *schemas.ResourceType, tree any) (names []string) {

@@ -523,16 +523,20 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 		return errBuiltIn
 	}
 	var leaving reassignment
-	if t.Name == auth.PrincipalUser {
-		var err error
-		if leaving, err = p.leaving(ctx, by.Tenant, id); err != nil {
-			return err
-		}
-		if err := leaving.settled(ctx, p, by.Tenant); err != nil {
-			return err
-		}
+	var err error
+	switch t.Name {
+	case auth.PrincipalUser:
+		leaving, err = p.leaving(ctx, by.Tenant, id)
+	case roleType, entitlementType:
+		leaving, err = p.wordless(ctx, by.Tenant, t, id)
 	}
-	err := p.withStanding(ctx, by, func(s *auth.Standing) error {
+	if err != nil {
+		return err
+	}
+	if err := leaving.settled(ctx, p, by.Tenant); err != nil {
+		return err
+	}
+	err = p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
 			r, err := tx.Get(t.Name, id)
 			if err != nil {
