@@ -196,9 +196,9 @@ func restoreProblem(by auth.Principal, err error) error {
 			what = "the role " + e.Role.Name()
 		}
 		if e.Group != "" {
-			what, without = what+", by a group", "groups"
+			what, without = what+", by a group,", "groups"
 		}
-		p := notPermitted(what + ", would come back, and you may not give it; \"without\": [\"" + without + "\"] leaves it out")
+		p := notPermitted(what + " would come back, and you may not give it; \"without\": [\"" + without + "\"] leaves it out")
 		p.repeats = true // the name of a role belongs into no log either
 		return p
 	}

@@ -617,6 +617,14 @@ func (e *edit) assign(m map[string]any, a *schemas.Attribute, next any) error {
 	if a.Mutability == schemas.Immutable && had {
 		return e.fail(Mutability, a.Path, "is immutable and already has a value")
 	}
+	if next == nil && a.Extension { // its attributes are those of the resource
+		was, _ := old.(map[string]any)
+		for _, s := range a.SubAttributes {
+			if was[s.Name] != nil && s.Mutability == schemas.Immutable {
+				return e.fail(Mutability, s.Path, "is immutable and already has a value")
+			}
+		}
+	}
 	if next == nil && a.Required {
 		if e.op == Remove {
 			return e.fail(Mutability, a.Path, "is required") // §3.5.2.2
