@@ -92,7 +92,7 @@ func missing(v any, t reflect.Type, path string) string {
 			if t.Kind() != reflect.Slice {
 				break
 			}
-			if name := missing(element, t.Elem(), path+strconv.Itoa(i)+"."); name != "" {
+			if name := missing(element, t.Elem(), memberPath(path, strconv.Itoa(i))); name != "" {
 				return name
 			}
 		}
@@ -107,11 +107,11 @@ func missing(v any, t reflect.Type, path string) string {
 			}
 			if v[name] == nil {
 				if options == "" {
-					return path + name
+					return memberPath(path, name)
 				}
 				continue
 			}
-			if inner := missing(v[name], f.Type, path+name+"."); inner != "" {
+			if inner := missing(v[name], f.Type, memberPath(path, name)); inner != "" {
 				return inner
 			}
 		}
@@ -129,7 +129,10 @@ func misfit(err error) error {
 	if !ok {
 		return invalid("the body is not as expected")
 	}
-	name := strings.ReplaceAll(strings.TrimPrefix(string(e.JSONPointer), "/"), "/", ".")
+	name := ""
+	for token := range e.JSONPointer.Tokens() {
+		name = memberPath(name, token)
+	}
 	if errors.Is(err, json.ErrUnknownName) {
 		p := invalid("there is no such member: " + strconv.QuoteToASCII(cut(name)))
 		p.repeats = true
@@ -139,6 +142,17 @@ func misfit(err error) error {
 		name = "the body"
 	}
 	return invalid(name + ": expected " + kindName(e.GoType))
+}
+
+// memberPath is where something stands in a body: roles[0].value.
+func memberPath(path, token string) string {
+	switch _, err := strconv.Atoi(token); {
+	case err == nil:
+		return path + "[" + token + "]"
+	case path == "":
+		return token
+	}
+	return path + "." + token
 }
 
 // cut keeps the name of a member short; it is the client's.

@@ -43,7 +43,7 @@ func TestRead(t *testing.T) {
 		{"too large", `{"number":123456789012345678901234567890}`, "number: expected a whole number"},
 		{"a flag", `{"flag":"canary"}`, "flag: expected true or false"},
 		{"a list", `{"list":"canary"}`, "list: expected an array"},
-		{"an element", `{"list":["canary",1]}`, "list.1: expected a string"},
+		{"an element", `{"list":["canary",1]}`, "list[1]: expected a string"},
 		{"a date", `{"expires":"canary"}`, "expires: expected a date and time"},
 		{"U+0000", `{"name":"\u0000"}`, "is not acceptable JSON"},
 		{"not UTF-8", "{\"name\":\"\xff\"}", "is not acceptable JSON"},
@@ -96,7 +96,7 @@ func TestReadRequired(t *testing.T) {
 		{`{"flag":false}`, ""},
 		{`{"flag":false,"one":{}}`, "one.value: is required"},
 		{`{"flag":false,"one":null,"many":null,"empty":null}`, ""},
-		{`{"flag":false,"many":[{"value":""},{"kind":"k"}]}`, "many.1.value: is required"},
+		{`{"flag":false,"many":[{"value":""},{"kind":"k"}]}`, "many[1].value: is required"},
 		{`{"flag":false,"empty":{"kind":"k"}}`, "empty.value: is required"},
 		{`{"flag":false,"raw":{"value":null,"list":[{}]}}`, ""},
 	} {

@@ -178,7 +178,7 @@ func testProvisioningLog(t *testing.T, w *world) {
 	if got := w.log(t, in, "since="+w.now().Add(time.Hour).Format(time.RFC3339), 0); len(got) != 0 {
 		t.Errorf("%d requests of the future", len(got))
 	}
-	for query, want := range map[string]int{"client=" + nobody: 404, "refused=perhaps": 400, "since=yesterday": 400, "limit=0": 400, "what=ever": 400} {
+	for query, want := range map[string]int{"client=" + nobody: 404, "refused=perhaps": 400, "since=yesterday": 400, "limit=0": 400, "after=x": 400, "what=ever": 400} {
 		if r := w.get(t, "/admin/v1/provisioning-log?"+query, in); r.Status != want {
 			t.Errorf("%s: %d %s", query, r.Status, r.Body)
 		}
