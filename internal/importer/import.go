@@ -22,9 +22,12 @@ import (
 
 const (
 	// atOnce is how many requests are under way at a time.
-	atOnce = 4
+	atOnce = 8
 	// batchLength is how many operations one has, where the server takes as many.
 	batchLength = 250
+	// changesLength is how many of them there are where they change what there is. A server
+	// carries those out one after the other, so that only other requests share a commit.
+	changesLength = 32
 )
 
 // Importer brings a file into a server.
@@ -387,25 +390,34 @@ type pass struct {
 	link     bool // those whose manager was not there before
 }
 
+// batch is a request that grows.
+type batch struct {
+	ops        []*operation
+	size, most int
+}
+
 func (i *Importer) pass(ctx context.Context, p pass) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
-	var batch []*operation
-	size := 0
-	flush := func() {
-		ops := batch
-		batch, size = nil, 0
+	creates, changes := &batch{most: min(i.maxOps, batchLength)}, &batch{most: min(i.maxOps, changesLength)}
+	flush := func(b *batch) {
+		ops := b.ops
+		b.ops, b.size = nil, 0
 		if len(ops) > 0 {
 			g.Go(func() error { return i.send(ctx, ops) })
 		}
 	}
 	var updates []func() (*operation, error)
 	add := func(op *operation) {
-		n := op.size()
-		if len(batch) >= min(i.maxOps, batchLength) || size+n > i.maxSize-1024 {
-			flush()
+		b := changes
+		if op.method == http.MethodPost {
+			b = creates
 		}
-		batch, size = append(batch, op), size+n
+		n := op.size()
+		if len(b.ops) >= b.most || b.size+n > i.maxSize-1024 {
+			flush(b)
+		}
+		b.ops, b.size = append(b.ops, op), b.size+n
 	}
 	// Users that change are read first, several at a time.
 	drain := func() error {
@@ -459,7 +471,8 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 	if err == nil {
 		err = drain()
 	}
-	flush()
+	flush(creates)
+	flush(changes)
 	return errors.Join(err, g.Wait())
 }
 
@@ -689,21 +702,21 @@ func (i *Importer) disable(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(keys, min(i.maxOps, batchLength)) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for chunk := range slices.Chunk(keys, min(i.maxOps, changesLength)) {
 		var ops []*operation
 		for _, k := range chunk {
 			e := i.entries[k]
 			change := &Change{Action: "disable", Key: k, ID: e.id}
 			op := &operation{method: http.MethodPatch, path: "/Users/" + e.id, data: data, change: change, entry: e}
 			if err := i.done(op, func(op *operation) { ops = append(ops, op) }); err != nil {
-				return err
+				return errors.Join(err, g.Wait())
 			}
 		}
 		if len(ops) > 0 {
-			if err := i.send(ctx, ops); err != nil {
-				return err
-			}
+			g.Go(func() error { return i.send(ctx, ops) })
 		}
 	}
-	return nil
+	return g.Wait()
 }
