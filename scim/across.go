@@ -14,7 +14,7 @@ import (
 
 // Lists and searches over all resource types (RFC 7644 §3.4.2.1): those of each type
 // that the principal may read, one behind the other, or between each other where an
-// order is asked for.
+// order is asked for. Memberships are among them where the filter speaks of them.
 
 // maxAcross is up to which place a list over all types goes that is ordered by an
 // attribute: each type is read up to there.
@@ -89,7 +89,7 @@ func (h *Handler) parts(r *http.Request, by auth.Principal, search SearchRequest
 	}
 	var readable []*schemas.ResourceType
 	for _, t := range set.Types() {
-		if by.May(auth.Read, permitted(t)) && t.Name != membershipType { // which groups have
+		if by.May(auth.Read, permitted(t)) {
 			readable = append(readable, t)
 		}
 	}
@@ -103,6 +103,14 @@ func (h *Handler) parts(r *http.Request, by auth.Principal, search SearchRequest
 		q, err := search.query(visible[i], base+t.Endpoint+"/", visible...)
 		if err != nil {
 			return nil, err
+		}
+		if t.Name == membershipType {
+			if !ofMemberships(q.Filter) {
+				continue
+			}
+			if search.SortBy != "" {
+				return nil, errMembershipOrder
+			}
 		}
 		parts = append(parts, &part{t: t, q: stored(q, visible[i], t), v: viewFor(by, t, base, search.Projection)})
 	}

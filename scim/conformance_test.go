@@ -46,6 +46,7 @@ type statement struct {
 	Text          string
 	Tests         []string
 	NotApplicable string `yaml:"notApplicable"`
+	NotKept       string `yaml:"notKept"` // what is done in its place, and why
 }
 
 // tag is the list of statements in a title: "[7644-3.3-1 7644-3.3-2]".
@@ -112,21 +113,21 @@ func (r *requirements) each(f func(statement)) {
 }
 
 // TestRequirements: every statement has what shows it, or a reason why it is not
-// applicable, and nothing is said to show a statement that is not in the list.
+// applicable or not kept, and nothing is said to show a statement that is not in the list.
 func TestRequirements(t *testing.T) {
 	t.Parallel()
 	r := loadRequirements(t)
 	known := map[string]bool{}
 	r.each(func(s statement) {
-		shown := len(r.shownBy[s.ID])+len(s.Tests) > 0
+		shown, excused := len(r.shownBy[s.ID])+len(s.Tests) > 0, s.NotApplicable != "" || s.NotKept != ""
 		switch {
 		case known[s.ID]:
 			t.Errorf("%s is there twice", s.ID)
 		case s.Text == "" || !slices.Contains([]string{"MUST", "SHOULD", "MAY"}, s.Level):
 			t.Errorf("%s: level %q, text %q", s.ID, s.Level, s.Text)
-		case shown && s.NotApplicable != "":
-			t.Errorf("%s is not applicable and yet shown by %v %v", s.ID, r.shownBy[s.ID], s.Tests)
-		case !shown && s.NotApplicable == "":
+		case shown && excused || s.NotApplicable != "" && s.NotKept != "":
+			t.Errorf("%s is two of not applicable, not kept and shown by %v %v", s.ID, r.shownBy[s.ID], s.Tests)
+		case !shown && !excused:
 			t.Errorf("%s: nothing shows that %s", s.ID, s.Text)
 		}
 		known[s.ID] = true
@@ -241,18 +242,21 @@ func (r *requirements) page() []byte {
 	var b bytes.Buffer
 	b.WriteString(conformanceHead)
 	levels := []string{"MUST", "SHOULD", "MAY"}
-	b.WriteString("| | statements | shown | not applicable |\n|---|---|---|---|\n")
+	b.WriteString("| | statements | shown | not applicable | not kept |\n|---|---|---|---|---|\n")
 	for _, level := range levels {
-		all, not := 0, 0
+		all, not, unkept := 0, 0, 0
 		r.each(func(s statement) {
 			if s.Level == level {
 				all++
 				if s.NotApplicable != "" {
 					not++
 				}
+				if s.NotKept != "" {
+					unkept++
+				}
 			}
 		})
-		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", level, all, all-not, not)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d |\n", level, all, all-not-unkept, not, unkept)
 	}
 	for _, level := range levels {
 		fmt.Fprintf(&b, "\n## %s\n", level)
@@ -277,6 +281,9 @@ func (r *requirements) page() []byte {
 func (r *requirements) shows(s statement) string {
 	if s.NotApplicable != "" {
 		return "not applicable: " + s.NotApplicable
+	}
+	if s.NotKept != "" {
+		return "**not kept**: " + s.NotKept
 	}
 	var by []string
 	for _, name := range r.shownBy[s.ID] {

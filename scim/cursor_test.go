@@ -1,6 +1,7 @@
 package scim_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -93,68 +94,122 @@ func scimType(t *testing.T, body string) string {
 	return e.ScimType
 }
 
+// passers create users and delete some of them, and some that were there before, until
+// they are stopped: never more of them than a walk comes to the end of.
+type passers struct {
+	s                *testserver.Server
+	created, deleted atomic.Int64
+	going            chan string   // ids of users to delete
+	tick             chan struct{} // holds something when there was a change since it was last emptied
+	stop             chan struct{}
+}
+
+func (p *passers) change(ctx context.Context, status int, done *atomic.Int64, method, path, body string) (id string, err error) {
+	r, err := p.s.Try(ctx, method, path, body)
+	if err != nil || r.Status != status {
+		return "", fmt.Errorf("%s %s: %d %s, %w", method, path, r.Status, r.Body, err)
+	}
+	done.Add(1)
+	select {
+	case p.tick <- struct{}{}:
+	default:
+	}
+	var u struct{ ID string }
+	if r.Body != "" {
+		err = json.Unmarshal([]byte(r.Body), &u)
+	}
+	return u.ID, err
+}
+
+func (p *passers) run(ctx context.Context, name string) error {
+	for n := 0; ; n++ {
+		select {
+		case <-p.stop:
+			return nil
+		default:
+		}
+		id, err := p.change(ctx, 201, &p.created, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":"passing-%s-%d"}`, schemas.UserURI, name, n))
+		if err != nil {
+			return err
+		}
+		if n%4 == 0 && n < 200 { // this one stays
+			select {
+			case id = <-p.going:
+			default:
+				continue
+			}
+		}
+		if _, err := p.change(ctx, 204, &p.deleted, "DELETE", "/Users/"+id, ""); err != nil {
+			return err
+		}
+	}
+}
+
 // TestWalkAmongChanges: while clients create and delete users, walks in several orders
-// meet everybody who is there all the time, and nobody twice.
+// meet everybody who is there all the time, and nobody twice. Something changes between
+// any two pages.
 func TestWalkAmongChanges(t *testing.T) {
 	t.Parallel()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := testserver.Start(t, testserver.Options{Open: open})
+			p := &passers{s: s, going: make(chan string, 200), tick: make(chan struct{}, 1), stop: make(chan struct{})}
 			stay := map[string]bool{}
-			for _, id := range s.Users(t, 200) {
-				stay[id] = true
+			for i, id := range s.Users(t, 400) {
+				if i%2 == 0 {
+					stay[id] = true
+				} else {
+					p.going <- id
+				}
 			}
-			stop := make(chan struct{})
-			var g errgroup.Group
+			g, ctx := errgroup.WithContext(t.Context())
 			for c := range 4 {
-				g.Go(func() error {
-					for n := range 150 { // or a walk would never come to its end
-						select {
-						case <-stop:
-							return nil
-						default:
-						}
-						r, err := s.Try(t.Context(), "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":"passing-%d-%d"}`, schemas.UserURI, c, n))
-						if err != nil || r.Status != 201 {
-							return fmt.Errorf("%d %s, %w", r.Status, r.Body, err)
-						}
-						var u struct{ ID string }
-						if err := json.Unmarshal([]byte(r.Body), &u); err != nil {
-							return err
-						}
-						if n%2 == 0 {
-							if r, err := s.Try(t.Context(), "DELETE", "/Users/"+u.ID, ""); err != nil || r.Status != 204 {
-								return fmt.Errorf("%d %s, %w", r.Status, r.Body, err)
-							}
-						}
-					}
-					return nil
-				})
+				g.Go(func() error { return p.run(ctx, fmt.Sprint(c)) })
 			}
-			for _, query := range []string{"count=7", "count=50&sortBy=userName", "count=20&sortBy=meta.lastModified&sortOrder=descending", "count=13&filter=userName+pr"} {
+			for _, query := range []string{"count=7", "count=25&sortBy=userName", "count=20&sortBy=meta.lastModified&sortOrder=descending", "count=13&filter=userName+pr"} {
 				met := map[string]int{}
+				pages, repeated, missed := 0, 0, 0
+				created, deleted := p.created.Load(), p.deleted.Load()
 				for cursor := ""; ; {
-					p, r := walkPage(t, s, s.Token, query, cursor)
+					select {
+					case <-p.tick:
+					default:
+					}
+					page, r := walkPage(t, s, s.Token, query, cursor)
 					if r.Status != 200 {
 						t.Fatalf("%s: %d %s", query, r.Status, r.Body)
 					}
-					for _, u := range p.Resources {
+					pages++
+					for _, u := range page.Resources {
 						if met[u.ID]++; met[u.ID] > 1 {
+							repeated++
 							t.Errorf("%s: %s was met again", query, u.UserName)
 						}
 					}
-					if cursor = p.NextCursor; cursor == "" {
+					if cursor = page.NextCursor; cursor == "" {
 						break
+					}
+					select {
+					case <-p.tick:
+					case <-ctx.Done():
+						t.Fatalf("%s: nothing changes any more: %v", query, g.Wait())
 					}
 				}
 				for id := range stay {
 					if met[id] == 0 {
+						missed++
 						t.Errorf("%s: %s was not met", query, id)
 					}
 				}
+				created, deleted = p.created.Load()-created, p.deleted.Load()-deleted
+				t.Logf("%s: %d pages; meanwhile %d users were created and %d deleted; of %d that were there throughout %d were met, %d missed, %d of all repeated",
+					query, pages, created, deleted, len(stay), len(stay)-missed, missed, repeated)
+				if pages < 10 || created == 0 || deleted == 0 {
+					t.Errorf("%s: the walk was not among changes", query)
+				}
 			}
-			close(stop)
+			close(p.stop)
 			if err := g.Wait(); err != nil {
 				t.Error(err)
 			}

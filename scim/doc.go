@@ -11,11 +11,16 @@
 //   - decision.go: what a write would do to whom; roles.go: roles and their
 //     assignments; builtin.go: those that are not stored
 //   - contains.go: roles in roles; vocabulary.go: entitlements, and which words users may
-//     have; okta.go: both as Okta has them
+//     have, and lose; okta.go: both as Okta has them
 //   - account.go: a user with groups and roles in one write
 //   - user.go: what the schemas alone do not say of a user
-//   - bulk.go: many operations in a request (§3.7); async.go: those that are carried
-//     out after the answer, and step.go: what of them is done
+//   - reference.go: managers and members have to be there; late.go: or come later, for
+//     clients that may refer to them before that
+//   - membership.go: members of groups as resources; across.go: lists over all types
+//   - cursor.go: places of walks (RFC 9865); delta.go: what changed since
+//   - bulk.go: many operations in a request (§3.7), bulk_run.go: which of them are under
+//     way together; async.go: those that are carried out after the answer, and step.go:
+//     what of them is done
 //   - body.go: bodies within their limits; limits.go: those of what is stored
 //   - search.go: what a list was asked for (§3.4.2, §3.4.3)
 //   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)

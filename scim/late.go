@@ -577,7 +577,7 @@ func (l *lateness) manages(d *decision, n *waiting, r *storage.Resource) error {
 	if err != nil {
 		return err
 	}
-	a := reassignment{t: l.user, from: n.Name, to: r.ID}
+	a := managerChange(l.user, n.Name, r.ID)
 	u, err := a.next(l.p, l.by.Tenant, prev, d.now)
 	if err != nil || !u.had {
 		return err

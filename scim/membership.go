@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/roster-id/roster/auth"
@@ -31,9 +32,10 @@ func splitMembership(id string) (group, member string, ok bool) {
 }
 
 var (
-	errNoGroup       = &schemas.ValueError{Path: "group.value", Msg: "no group has this id"}
-	errAlreadyMember = &Error{Status: http.StatusConflict, Type: Uniqueness, Detail: "member.value is a member of the group already"}
-	errFixed         = &Error{Status: http.StatusMethodNotAllowed, Detail: "a membership is created and deleted, never changed"}
+	errNoGroup         = &schemas.ValueError{Path: "group.value", Msg: "no group has this id"}
+	errAlreadyMember   = &Error{Status: http.StatusConflict, Type: Uniqueness, Detail: "member.value is a member of the group already"}
+	errMembershipOrder = &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: memberships come in the order of their ids"}
+	errFixed           = &Error{Status: http.StatusMethodNotAllowed, Detail: "a membership is created and deleted, never changed"}
 )
 
 // membership is a membership as a resource.
@@ -166,11 +168,11 @@ func (p *Provider) moveMember(ctx context.Context, by auth.Principal, group, mem
 	return int(r.Version - before), nil
 }
 
-// queryMemberships selects memberships. One of group.value and member.value has to be
+// queryMemberships selects memberships. One of group.value, member.value and id has to be
 // compared with eq: everything that a directory has of them is no list to be asked for.
 func (p *Provider) queryMemberships(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
 	if q.SortBy != nil {
-		return nil, &Error{Status: 400, Type: InvalidPath, Detail: "sortBy: memberships come in the order of their ids"}
+		return nil, errMembershipOrder
 	}
 	group, member, alone := bounds(q.Filter)
 	after := ""
@@ -239,6 +241,7 @@ func pageOf(t *schemas.ResourceType, q storage.Query, all iter.Seq2[*storage.Res
 		if err != nil {
 			return nil, err
 		}
+		attrs["meta"] = map[string]any{"resourceType": r.Type}
 		if q.Filter != nil && !q.Filter.Match(attrs) {
 			continue
 		}
@@ -270,6 +273,40 @@ func pageOf(t *schemas.ResourceType, q storage.Query, all iter.Seq2[*storage.Res
 	return page, nil
 }
 
+// ofMemberships reports whether a filter has a term that is about memberships: about
+// their group or member, or the id or type of one. What is about all resources is about
+// memberships as well, but a search over all types means the groups then, which have them.
+func ofMemberships(e filter.Expr) bool {
+	switch e := e.(type) {
+	case filter.And:
+		return slices.ContainsFunc(e, ofMemberships)
+	case filter.Or:
+		return slices.ContainsFunc(e, ofMemberships)
+	case filter.Not:
+		return ofMemberships(e.Expr)
+	case filter.ValuePath:
+		return ofMemberships(e.Filter)
+	case filter.Present:
+		return ofPart(e.Attr)
+	case filter.Compare:
+		switch e.Attr.Path {
+		case "id":
+			_, _, ok := splitMembership(fmt.Sprint(e.Value))
+			return ok
+		case "meta.resourceType":
+			return e.Op == filter.Equal && e.Match(map[string]any{"meta": map[string]any{"resourceType": membershipType}})
+		}
+		return ofPart(e.Attr)
+	}
+	return false
+}
+
+// ofPart reports whether a is the group or the member of a membership, or of one.
+func ofPart(a *schemas.Attribute) bool {
+	name := a.Top().Name
+	return name == "group" || name == "member"
+}
+
 // bounds finds the group and the member that a filter names with eq, and whether it is
 // nothing but the group.
 func bounds(e filter.Expr) (group, member string, alone bool) {
@@ -287,6 +324,10 @@ func bounds(e filter.Expr) (group, member string, alone bool) {
 			group = fmt.Sprint(c.Value)
 		case "member.value":
 			member = fmt.Sprint(c.Value)
+		case "id":
+			if g, m, ok := splitMembership(fmt.Sprint(c.Value)); ok {
+				group, member = g, m
+			}
 		}
 	}
 	return group, member, len(terms) == 1 && group != ""

@@ -18,12 +18,15 @@ import (
 // stay without.
 const MaxReports = 1000
 
-// reassignment gives users another manager, or none. What is written is made before
-// the write, where it holds up nobody.
+// reassignment changes what users refer to, because that comes or goes: gives them
+// another manager, or none, for one. What is written is made before the write, where it
+// holds up nobody.
 type reassignment struct {
-	t        *schemas.ResourceType // of users, with what the tenant adds to it
-	from, to string                // the manager before and after, or ""
-	users    []reassigned
+	t    *schemas.ResourceType // of users, with what the tenant adds to it
+	path string                // of the attribute that changes
+	// edit changes the attributes of a user; false if there is nothing to change.
+	edit  func(attrs map[string]any) bool
+	users []reassigned
 }
 
 type reassigned struct {
@@ -31,17 +34,32 @@ type reassigned struct {
 	version int64 // that next follows
 	next    *storage.Resource
 	told    changes
-	had     bool // the manager before is from
+	had     bool // there is something to change
 	attrs   map[string]any
 }
 
-// reassignment begins one.
+// reassignment begins one that puts a manager in the place of another, or of none; or
+// none in the place of one.
 func (p *Provider) reassignment(ctx context.Context, tenant storage.TenantID, from, to string) (reassignment, error) {
 	set, err := p.types(ctx, tenant)
 	if err != nil {
 		return reassignment{}, err
 	}
-	return reassignment{t: set.Type(auth.PrincipalUser), from: from, to: to}, nil
+	return managerChange(set.Type(auth.PrincipalUser), from, to), nil
+}
+
+func managerChange(t *schemas.ResourceType, from, to string) reassignment {
+	return reassignment{t: t, path: managerAttributePath, edit: func(attrs map[string]any) bool {
+		if managerOf(attrs) != from {
+			return false
+		}
+		if to == "" {
+			dropManager(t, attrs)
+		} else {
+			setManager(t, attrs, to)
+		}
+		return true
+	}}
 }
 
 // settled is Provider.settled for all that is to be written.
@@ -61,22 +79,17 @@ func (a reassignment) settled(ctx context.Context, p *Provider, tenant storage.T
 // next makes the next version of a user.
 func (a reassignment) next(p *Provider, tenant storage.TenantID, r *storage.Resource, now time.Time) (u reassigned, err error) {
 	t := a.t
-	prev, err := parseStored(t, r)
-	if err != nil {
-		return u, err
-	}
-	u = reassigned{id: strings.Clone(r.ID), version: r.Version, had: managerOf(prev) == a.from}
-	if !u.had {
-		return u, nil
-	}
 	attrs, err := parseStored(t, r)
 	if err != nil {
 		return u, err
 	}
-	if a.to == "" {
-		dropManager(t, attrs)
-	} else {
-		setManager(t, attrs, a.to)
+	u = reassigned{id: strings.Clone(r.ID), version: r.Version, had: a.edit(attrs)}
+	if !u.had {
+		return u, nil
+	}
+	prev, err := parseStored(t, r)
+	if err != nil {
+		return u, err
 	}
 	u.attrs = attrs
 	u.next = &storage.Resource{Type: t.Name, ID: u.id, Version: r.Version + 1, Created: r.Created, LastModified: later(now, r.LastModified), InGroups: r.InGroups}
@@ -99,7 +112,7 @@ func setManager(t *schemas.ResourceType, attrs map[string]any, id string) {
 }
 
 // reassign writes a reassignment, and returns the users that it concerned: not those
-// who are gone, or have another manager than expected by now.
+// who are gone, or have nothing to change by now.
 func (d *decision) reassign(a reassignment) (ids []string, err error) {
 	for _, u := range a.users {
 		r, err := d.tx.Get(auth.PrincipalUser, u.id)
@@ -120,7 +133,7 @@ func (d *decision) reassign(a reassignment) (ids []string, err error) {
 		if err := d.tx.Update(r, u.next); err != nil {
 			return nil, err
 		}
-		if err := d.p.record(d.ctx, d.tx, d.by, "patch", u.next, []string{managerAttributePath}, u.told); err != nil {
+		if err := d.p.record(d.ctx, d.tx, d.by, "patch", u.next, []string{a.path}, u.told); err != nil {
 			return nil, err
 		}
 		ids = append(ids, u.id)

@@ -1,8 +1,10 @@
 package scim_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -28,7 +31,7 @@ func TestScripts(t *testing.T) {
 	scimtest.Run(t, os.DirFS("testdata"), func(t *testing.T) *scimtest.Runner {
 		t.Parallel()
 		played.watch(t)
-		r := testserver.Start(t, testserver.Options{}).Runner(t)
+		r := runner(t, testserver.Options{})
 		r.Check = wellFormed
 		return r
 	})
@@ -41,13 +44,13 @@ func TestScriptsOnMongoDB(t *testing.T) {
 	scimtest.Run(t, os.DirFS("testdata"), func(t *testing.T) *scimtest.Runner {
 		t.Parallel()
 		want := playEmbedded(t)
-		r := testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
+		r := runner(t, testserver.Options{Open: func(t testing.TB) storage.Store {
 			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
-		}}).Runner(t)
+		}})
 		renew := newRenewed()
 		r.Check = func(x *scimtest.Exchange) error {
 			if len(want) == 0 {
@@ -64,6 +67,29 @@ func TestScriptsOnMongoDB(t *testing.T) {
 	})
 }
 
+// runner starts the server of the script that t plays, with the schemas that a file beside
+// the script defines, if there is one.
+func runner(t *testing.T, opt testserver.Options) *scimtest.Runner {
+	t.Helper()
+	s := testserver.Start(t, opt)
+	_, name, _ := strings.Cut(t.Name(), "/")
+	text, err := os.ReadFile("testdata/" + name + ".json")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s.Runner(t)
+	case err != nil:
+		t.Fatal(err)
+	}
+	var definitions []schemas.CustomSchema
+	if err := json.Unmarshal(text, &definitions); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Provider.Define(t.Context(), operator(), definitions...); err != nil {
+		t.Fatal(err)
+	}
+	return s.Runner(t)
+}
+
 // playEmbedded plays the script of a test on the embedded store and returns the
 // answers.
 func playEmbedded(t *testing.T) (answers []string) {
@@ -78,7 +104,7 @@ func playEmbedded(t *testing.T) (answers []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, renew := testserver.Start(t, testserver.Options{}).Runner(t), newRenewed()
+	r, renew := runner(t, testserver.Options{}), newRenewed()
 	r.Check = func(x *scimtest.Exchange) error {
 		answers = append(answers, renew.text(r.URL, x))
 		return nil

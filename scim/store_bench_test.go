@@ -13,7 +13,6 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
-	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
@@ -51,14 +50,20 @@ func newBenchmark(b *testing.B, users int) *benchmark {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { store.Close() })
+	m := newBenchmarkOn(b, store, users)
+	m.store, m.log = store, filepath.Join(dir, "roster.db-wal")
+	return m
+}
+
+func newBenchmarkOn(b *testing.B, store storage.Store, users int) *benchmark {
+	b.Helper()
 	set, err := schemas.Load()
 	if err != nil {
 		b.Fatal(err)
 	}
 	m := &benchmark{
-		Provider: &scim.Provider{Store: store, Schemas: set, Now: time.Now}, store: store, user: set.Type("User"),
-		by:  auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant},
-		log: filepath.Join(dir, "roster.db-wal"),
+		Provider: &scim.Provider{Store: store, Schemas: set, Now: time.Now}, user: set.Type("User"),
+		by: auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant},
 	}
 	m.ids = make([]string, users)
 	m.each(b, users, func(i int) (err error) { m.ids[i], err = m.create(b); return err })
@@ -161,63 +166,5 @@ func BenchmarkPatch(b *testing.B) {
 				return err
 			})
 		})
-	}
-}
-
-// BenchmarkWalk asks for the second page of a walk over 100,000 users, and for the
-// ten-thousandth, of ten users each; sorted, without an order, and by a filter.
-func BenchmarkWalk(b *testing.B) {
-	const users, size = 100_000, 10
-	m := newBenchmark(b, users)
-	department, err := filter.Parse(`name.familyName eq "Lindqvist"`, m.user, filter.DefaultLimits)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, walk := range []struct {
-		name string
-		q    storage.Query
-	}{
-		{"all", storage.Query{}},
-		{"by userName", storage.Query{SortBy: m.user.Lookup("userName")}},
-		{"filtered", storage.Query{Filter: department}},
-	} {
-		walk.q.Type, walk.q.StartIndex, walk.q.Count, walk.q.Walk = "User", 1, size, true
-		page := func() (last *storage.Mark) {
-			page, err := m.Query(b.Context(), m.by, m.user, walk.q)
-			if err != nil {
-				b.Fatal(err)
-			}
-			for n := 0; ; {
-				r, err := page.Next(b.Context())
-				if err != nil {
-					b.Fatal(err)
-				}
-				if len(r) == 0 {
-					if n != size {
-						b.Fatalf("a page of %d", n)
-					}
-					return page.Last
-				}
-				n += len(r)
-			}
-		}
-		walk.q.After = page()
-		for _, at := range []int{2, users / size} {
-			// In large steps to the place before the page that is measured.
-			for left := (at - 2) * size; left > 0; left -= walk.q.Count {
-				walk.q.Count = min(left, 10_000)
-				page, err := m.Query(b.Context(), m.by, m.user, walk.q)
-				if err != nil {
-					b.Fatal(err)
-				}
-				walk.q.After = page.Last
-			}
-			walk.q.Count = size
-			b.Run(fmt.Sprintf("%s/page %d", walk.name, at), func(b *testing.B) {
-				for b.Loop() {
-					page()
-				}
-			})
-		}
 	}
 }

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -76,6 +77,77 @@ func (p *Provider) wellWorded(ctx context.Context, tenant storage.TenantID, prev
 		err = p.known(ctx, tenant, "entitlements", entitlementType, fresh["entitlements"])
 	}
 	return err
+}
+
+// wordless readies that no user has a role or an entitlement any more that is deleted,
+// where the tenant holds users to those that there are. Otherwise their words mean what
+// clients mean by them, and stay.
+func (p *Provider) wordless(ctx context.Context, tenant storage.TenantID, t *schemas.ResourceType, id string) (a reassignment, err error) {
+	v, err := auth.FindVocabulary(ctx, p.Store, tenant)
+	if err != nil {
+		return a, err
+	}
+	name, held := "roles", v.Roles
+	if t.Name == entitlementType {
+		name, held = "entitlements", v.Entitlements
+	}
+	if !held {
+		return a, nil
+	}
+	r, err := p.Store.Get(ctx, tenant, t.Name, id)
+	if err != nil {
+		return a, err
+	}
+	attrs, err := parseStored(t, r)
+	if err != nil {
+		return a, err
+	}
+	of := t.Top("value")
+	value, _ := attrs["value"].(string)
+	value = of.Key(value)
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return a, err
+	}
+	a = reassignment{t: set.Type(auth.PrincipalUser), path: name, edit: func(attrs map[string]any) bool {
+		words := wordsOf(attrs, name)
+		list, _ := attrs[name].([]any)
+		var rest []any
+		for i, w := range words {
+			if w != id && of.Key(w) != value {
+				rest = append(rest, list[i])
+			}
+		}
+		if len(rest) == len(list) {
+			return false
+		}
+		if delete(attrs, name); len(rest) > 0 {
+			attrs[name] = rest
+		}
+		return true
+	}}
+	// No index has these words. Most users are passed over by their text.
+	key := []byte(`"` + name + `":[`)
+	err = storage.Walk(ctx, p.Store, tenant, storage.Query{Type: auth.PrincipalUser, Count: MaxCount}, func(portion []*storage.Resource) error {
+		for _, r := range portion {
+			if !bytes.Contains(r.Doc, key) {
+				continue
+			}
+			u, err := a.next(p, tenant, r.Clone(), p.now())
+			if err != nil {
+				return err
+			}
+			if !u.had {
+				continue
+			}
+			if len(a.users) == MaxHolders {
+				return &Error{Status: 409, Detail: fmt.Sprintf("more than %d users have it in %s: take it from them first", MaxHolders, name)}
+			}
+			a.users = append(a.users, u)
+		}
+		return nil
+	})
+	return a, err
 }
 
 // wordsOf returns the values of a multi-valued attribute in their order.

@@ -341,8 +341,8 @@ func TestConnectionsPerAddress(t *testing.T) {
 	}
 }
 
-// TestTLS: with a certificate the server speaks TLS 1.2 and newer, says https of
-// itself, and HTTP/2 to those who can.
+// TestTLS: with a certificate the server speaks TLS 1.3, and 1.2 to those who know no newer
+// one, says https of itself, and HTTP/2 to those who can.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	cert, key, pool := certificate(t)
@@ -361,10 +361,18 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	body := drain(t, resp)
+	if resp.TLS.Version != tls.VersionTLS13 {
+		t.Errorf("the server speaks %s", tls.VersionName(resp.TLS.Version))
+	}
 	if resp.StatusCode != 200 || resp.ProtoMajor != 2 || resp.Header.Get("Location") != s.URL+"/ResourceTypes/User" {
 		t.Errorf("%s %d %s %s", resp.Proto, resp.StatusCode, resp.Header.Get("Location"), body)
 	}
 	s.HTTP.CloseIdleConnections()
+	older, err := tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12}) //nolint:gosec // what it is about
+	if err != nil {
+		t.Fatalf("TLS 1.2: %v", err)
+	}
+	older.Close()
 	_, err = tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}) //nolint:gosec // to be refused
 	if err == nil {
 		t.Error("TLS 1.1 is spoken")
