@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -266,93 +265,6 @@ func (b *bulk) find(o *bulkOperation) error {
 		return &Error{Status: 400, Type: InvalidPath, Detail: "path: expected the endpoint of a resource type and an id"}
 	}
 	return &Error{Status: 400, Type: InvalidValue, Detail: "method: expected POST, PUT, PATCH or DELETE"}
-}
-
-// run carries the operations out. Creates that stand together and do not depend on
-// each other go together: which of them is first is nothing that anybody could see.
-func (b *bulk) run() {
-	var together []*bulkOperation
-	names := map[string]bool{}
-	flush := func() {
-		if len(together) > 0 && !b.pause() {
-			b.together(together)
-		}
-		together = nil
-		clear(names)
-	}
-	for _, o := range b.ops {
-		if b.stop != nil {
-			return
-		}
-		if b.failOnErrors > 0 && b.failed >= b.failOnErrors {
-			break
-		}
-		if o.done {
-			continue
-		}
-		if b.alone(o, names) {
-			if flush(); b.stop != nil {
-				return
-			}
-			b.do(o)
-			b.link()
-			continue
-		}
-		if together = append(together, o); len(together) == batch {
-			flush()
-		}
-	}
-	if flush(); b.stop == nil {
-		b.link() // what an earlier process created
-	}
-}
-
-// alone reports whether an operation has to wait for those before it. names are unique
-// values of those that it could go together with.
-func (b *bulk) alone(o *bulkOperation, names map[string]bool) bool {
-	if o.err != nil || o.method != http.MethodPost || len(o.needs) > 0 || b.failOnErrors > 0 {
-		return true
-	}
-	tree, err := b.tree(o)
-	if err != nil {
-		return true
-	}
-	if _, ok := schemas.Field(tree, "password"); ok {
-		return true // a Hasher turns away what is too much at once, and others wait for it
-	}
-	for _, a := range o.t.Schema.Attributes {
-		if !storage.Unique(a) {
-			continue
-		}
-		v, _ := schemas.Field(tree, a.Name)
-		s, _ := v.(string)
-		name := o.t.Name + " " + a.Name + " " + a.UniqueKey(s)
-		if names[name] {
-			return true
-		}
-		names[name] = true
-	}
-	return false
-}
-
-func (b *bulk) together(list []*bulkOperation) {
-	var g errgroup.Group
-	g.SetLimit(bulkAtOnce)
-	if !b.save() {
-		return
-	}
-	for _, o := range list {
-		o.begun = true
-		ctx := b.context(o, false)
-		g.Go(func() error {
-			b.carryOut(ctx, o)
-			return nil
-		})
-	}
-	_ = g.Wait() // they keep their errors
-	for _, o := range list {
-		b.finish(o)
-	}
 }
 
 // do carries an operation out, after the creates that it needs.

@@ -14,8 +14,9 @@
 //     have; okta.go: both as Okta has them
 //   - account.go: a user with groups and roles in one write
 //   - user.go: what the schemas alone do not say of a user
-//   - bulk.go: many operations in a request (§3.7); async.go: those that are carried
-//     out after the answer, and step.go: what of them is done
+//   - bulk.go: many operations in a request (§3.7), bulk_run.go: which of them are under
+//     way together; async.go: those that are carried out after the answer, and step.go:
+//     what of them is done
 //   - body.go: bodies within their limits; limits.go: those of what is stored
 //   - search.go: what a list was asked for (§3.4.2, §3.4.3)
 //   - resource.go: a resource to JSON, attributes and excludedAttributes (§3.9)

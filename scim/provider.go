@@ -77,10 +77,14 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 	return err
 }
 
-// observed is observe at the end of a span as well.
-func (p *Provider) observed(span tracing.Span, t *schemas.ResourceType, operation string, err error) error {
+// observed is observe at the end of a span as well. What is done again in its turn is
+// counted then.
+func (p *Provider) observed(ctx context.Context, span tracing.Span, t *schemas.ResourceType, operation string, err error) error {
 	if span.On() {
 		span.End(err != nil && ErrorFor(err).Status >= 500)
+	}
+	if storage.TurnOf(ctx).Early() {
+		return err
 	}
 	return p.observe(t, operation, err)
 }
@@ -110,7 +114,7 @@ var errWhole = errors.New("a membership is written by itself")
 func (p *Provider) CreateWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, body any, also func(storage.Tx, *storage.Resource) error) (*storage.Resource, error) {
 	ctx, span := tracing.Start(ctx, "create", permitted(t))
 	r, err := p.create(ctx, by, t, body, extra{also: also})
-	return r, p.observed(span, t, "create", err)
+	return r, p.observed(ctx, span, t, "create", err)
 }
 
 // extra is what the creating of a resource may come with.
@@ -342,7 +346,7 @@ func (p *Provider) action(typ, what string) string {
 func (p *Provider) Get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
 	ctx, span := tracing.Start(ctx, "get", permitted(t))
 	r, err := p.get(ctx, by, t, id)
-	return r, p.observed(span, t, "get", err)
+	return r, p.observed(ctx, span, t, "get", err)
 }
 
 func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*storage.Resource, error) {
@@ -396,7 +400,7 @@ func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if err == nil {
 		page, err = p.query(ctx, by, t, q)
 	}
-	return page, p.observed(span, t, "query", err)
+	return page, p.observed(ctx, span, t, "query", err)
 }
 
 // Replace puts a decoded body in the place of a resource (RFC 7644 §3.5.1).
@@ -405,7 +409,7 @@ func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.Reso
 func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
 	ctx, span := tracing.Start(ctx, "replace", permitted(t))
 	r, err := p.replace(ctx, by, t, id, pre, body)
-	return r, p.observed(span, t, "replace", err)
+	return r, p.observed(ctx, span, t, "replace", err)
 }
 
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
@@ -450,7 +454,7 @@ const storedPassword = "\x00stored"
 func (p *Provider) Patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
 	ctx, span := tracing.Start(ctx, "patch", permitted(t))
 	r, err := p.patch(ctx, by, t, id, pre, ops)
-	return r, p.observed(span, t, "patch", err)
+	return r, p.observed(ctx, span, t, "patch", err)
 }
 
 func (p *Provider) patch(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, ops []patch.Operation) (*storage.Resource, error) {
@@ -499,7 +503,7 @@ func (p *Provider) Delete(ctx context.Context, by auth.Principal, t *schemas.Res
 // DeleteWith is Delete with a part of its own in the same write, as in CreateWith.
 func (p *Provider) DeleteWith(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {
 	ctx, span := tracing.Start(ctx, "delete", permitted(t))
-	return p.observed(span, t, "delete", p.delete(ctx, by, t, id, pre, also))
+	return p.observed(ctx, span, t, "delete", p.delete(ctx, by, t, id, pre, also))
 }
 
 func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, also func(storage.Tx) error) error {

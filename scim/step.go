@@ -73,8 +73,13 @@ var (
 	errTaken = errors.New("the request has been taken over")
 )
 
-// write is Store.Write, which writes down the step that ctx belongs to as well.
+// write is Store.Write in its turn, which writes down the step that ctx belongs to as well.
 func (p *Provider) write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	turn := storage.TurnOf(ctx)
+	if err := turn.Wait(ctx); err != nil {
+		return err
+	}
+	defer turn.Take()
 	s, ok := ctx.Value(stepKey{}).(*step)
 	if !ok {
 		return p.Store.Write(ctx, tenant, fn)

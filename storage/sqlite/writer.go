@@ -52,6 +52,7 @@ func (s *Store) submit(j *job) error {
 	}
 	select {
 	case s.jobs <- j:
+		storage.TurnOf(j.ctx).Take() // the queue keeps the order
 	case <-s.closing:
 		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
 	case <-j.ctx.Done():

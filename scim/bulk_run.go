@@ -1,0 +1,196 @@
+package scim
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
+
+// company is how an operation can be under way together with others, to share commits
+// with them.
+type company int
+
+const (
+	// alone: it waits for those before it, and those after it wait.
+	alone company = iota
+	// ordered: all of it that could be seen happens in its turn.
+	ordered
+	// free: a create, and which of several is first is nothing that anybody could see.
+	free
+)
+
+// window is a run of operations that are carried out together.
+type window struct {
+	company company
+	ops     []*bulkOperation
+	names   map[string]bool // the unique values of those that are free
+	targets map[string]bool // the resources that those in turn change
+}
+
+// run carries the operations out.
+func (b *bulk) run() {
+	w := window{names: map[string]bool{}, targets: map[string]bool{}}
+	flush := func() {
+		if len(w.ops) > 0 && !b.pause() {
+			b.together(&w)
+		}
+		w.ops = nil
+		clear(w.names)
+		clear(w.targets)
+	}
+	for _, o := range b.ops {
+		if b.stop != nil {
+			return
+		}
+		if b.failOnErrors > 0 && b.failed >= b.failOnErrors {
+			break
+		}
+		if o.done {
+			continue
+		}
+		if !b.joins(&w, o) {
+			if flush(); b.stop != nil {
+				return
+			}
+			if !b.joins(&w, o) {
+				b.do(o)
+				b.link()
+				continue
+			}
+		}
+		if len(w.ops) == batch {
+			flush()
+		}
+	}
+	if flush(); b.stop == nil {
+		b.link() // what an earlier process created
+	}
+}
+
+// joins adds an operation to a window if it can be under way together with what is there.
+func (b *bulk) joins(w *window, o *bulkOperation) bool {
+	kind, names := b.company(o)
+	first := len(w.ops) == 0
+	switch {
+	case kind == alone:
+		return false
+	case first:
+		w.company = kind
+	case w.company == free && kind != free, w.company == ordered && !orderly(o.t):
+		return false
+	}
+	if w.company == free {
+		for _, name := range names {
+			if w.names[name] {
+				return false
+			}
+		}
+		for _, name := range names {
+			w.names[name] = true
+		}
+	} else if o.method != http.MethodPost {
+		target := o.t.Name + " " + o.id
+		if ref, ok := strings.CutPrefix(o.id, bulkPrefix); ok {
+			target = o.t.Name + " " + b.creates[ref].id
+		}
+		if w.targets[target] {
+			return false // what it reads before it writes would be out of date for certain
+		}
+		w.targets[target] = true
+	}
+	w.ops = append(w.ops, o)
+	return true
+}
+
+// orderly reports whether what is done to resources of a type takes effect in the write
+// of its turn, whatever was read before. A change of what others hold is not: all who
+// know the roles of the tenant begin again.
+func orderly(t *schemas.ResourceType) bool {
+	return t.Name == auth.PrincipalUser || t.Name == auth.PrincipalGroup || t.Custom
+}
+
+// company tells how an operation can go together with others now, and the unique values
+// of one that is free.
+func (b *bulk) company(o *bulkOperation) (company, []string) {
+	if o.err != nil || b.failOnErrors > 0 {
+		return alone, nil
+	}
+	if bytes.Contains(bytes.ToLower(o.data), []byte(`password`)) {
+		return alone, nil // a Hasher turns away what is too much at once, and others wait for it
+	}
+	if o.method == http.MethodPost && len(o.needs) == 0 {
+		tree, err := b.tree(o)
+		if err != nil {
+			return alone, nil
+		}
+		return free, uniqueNames(o.t, tree)
+	}
+	// With steps, what changed nothing has to be written down before more is done. What
+	// is to be linked would take back a change that comes before that.
+	if b.steps != nil || len(b.unlinked) > 0 || !orderly(o.t) {
+		return alone, nil
+	}
+	for _, ref := range o.needs {
+		if c := b.creates[ref]; c == nil || !c.done {
+			return alone, nil
+		}
+	}
+	return ordered, nil
+}
+
+func uniqueNames(t *schemas.ResourceType, tree any) (names []string) {
+	for _, a := range t.Schema.Attributes {
+		if storage.Unique(a) {
+			v, _ := schemas.Field(tree, a.Name)
+			s, _ := v.(string)
+			names = append(names, t.Name+" "+a.Name+" "+a.UniqueKey(s))
+		}
+	}
+	return names
+}
+
+// together carries out the operations of a window.
+func (b *bulk) together(w *window) {
+	var g errgroup.Group
+	g.SetLimit(bulkAtOnce)
+	if !b.save() {
+		return
+	}
+	var last *storage.Turn
+	for _, o := range w.ops {
+		o.begun = true
+		ctx := b.context(o, false)
+		if w.company == free {
+			g.Go(func() error { b.carryOut(ctx, o); return nil })
+			continue
+		}
+		turn := storage.NewTurn(last)
+		last = turn
+		g.Go(func() error { b.inTurn(ctx, o, turn); return nil })
+	}
+	_ = g.Wait() // they keep their errors
+	for _, o := range w.ops {
+		b.finish(o)
+	}
+}
+
+// inTurn carries an operation out as if all before it were over, while they are under
+// way: it reads when it likes and writes in its turn, where all is decided. What comes to
+// its end without a write, because there is an error or nothing to do, is done again when
+// the others are over, since they may have changed what it read.
+func (b *bulk) inTurn(ctx context.Context, o *bulkOperation, turn *storage.Turn) {
+	defer turn.End()
+	b.carryOut(storage.InTurn(ctx, turn), o)
+	if turn.Early() {
+		turn.Alone()
+		o.err, o.res = nil, nil
+		b.carryOut(ctx, o)
+	}
+}
