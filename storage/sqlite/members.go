@@ -143,7 +143,7 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 }
 
 func (t *tx) Remains(typ, id string) error {
-	err := error(storage.ErrNotFound)
+	err := storage.ErrNotFound
 	if rerr := query(t.conn, `SELECT 1 FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, func(*sqlite.Stmt) error {
 		err = nil
 		return nil
