@@ -17,6 +17,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/audit"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/patch"
@@ -136,7 +137,12 @@ func everything(t *testing.T, s storage.Store) []storage.Record {
 func TestNoChangeWithoutEntry(t *testing.T) {
 	t.Parallel()
 	for name, store := range auditStores(t) {
-		t.Run(name, func(t *testing.T) { noChangeWithoutEntry(t, store) })
+		t.Run(name, func(t *testing.T) {
+			if name == "MongoDB" {
+				raced.Skip(t)
+			}
+			noChangeWithoutEntry(t, store)
+		})
 	}
 }
 

@@ -163,9 +163,9 @@ func (b *bulk) read(raw []byte) error {
 	}
 	switch {
 	case !slices.ContainsFunc(m.Schemas, func(s string) bool { return strings.EqualFold(s, BulkRequestURI) }):
-		return &Error{Status: 400, Type: InvalidValue, Detail: "schemas: expected " + BulkRequestURI}
+		return &Error{Status: 400, Type: InvalidSyntax, Detail: "schemas: expected " + BulkRequestURI}
 	case m.Operations == nil:
-		return &Error{Status: 400, Type: InvalidValue, Detail: "Operations: expected an array"}
+		return &Error{Status: 400, Type: InvalidSyntax, Detail: "Operations: expected an array"}
 	case len(m.Operations) > MaxBulkOperations:
 		return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("Operations: more than %d", MaxBulkOperations)}
 	case m.FailOnErrors != nil && *m.FailOnErrors < 0:
@@ -253,6 +253,7 @@ func (b *bulk) find(o *bulkOperation) error {
 		if o.t != nil && o.id == "" {
 			return nil
 		}
+		o.id = "" // nothing is made there, and so it has no location
 		return &Error{Status: 400, Type: InvalidPath, Detail: "path: expected the endpoint of a resource type"}
 	case http.MethodPut, http.MethodPatch, http.MethodDelete:
 		if o.t != nil && o.id != "" && !strings.Contains(o.id, "/") {
@@ -361,6 +362,9 @@ func (b *bulk) link() {
 				return
 			}
 			e := *ErrorFor(err)
+			if e.Status == http.StatusBadRequest {
+				e.Status, e.Type = http.StatusConflict, "" // RFC 7644 §3.7.1
+			}
 			e.Detail = "it was created, without what it refers to by bulkId: " + e.Detail
 			o.err = &e
 			b.failed++

@@ -74,7 +74,7 @@ func TestBulkCircleErrors(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.Body), &a); err != nil {
 		t.Fatal(err)
 	}
-	if len(a.Operations) != 2 || a.Operations[0].Status != "201" || a.Operations[1].Status != "400" {
+	if len(a.Operations) != 2 || a.Operations[0].Status != "201" || a.Operations[1].Status != "409" {
 		t.Errorf("%d %s", r.Status, r.Body)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -156,10 +157,7 @@ func randomStep(r *rand.Rand, people, groups int) bulkStep {
 // the one before was answered, versions and errors too.
 func TestBulkInOrder(t *testing.T) {
 	t.Parallel()
-	rounds := 30
-	if testing.Short() {
-		rounds = 5
-	}
+	rounds := raced.Size(30, 6)
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -118,10 +118,11 @@ var habits = []habit{
 		patchUser(`{"op":"add","value":{"shoeSize":44,"title":"x"}}`, ok(`!shoeSize "title":"x"`), refusedPath),
 		patchUser(`{"op":"add","path":"shoeSize","value":44}`, refusedPath, refusedPath),
 	}},
-	{"`id`, `meta`, `groups` in a body or a path-less value", "Okta, authentik, SailPoint", "ignored", "ignored in a body (RFC 7644 §3.3), 400 `mutability` in PATCH", []proof{
+	{"`id`, `meta`, `groups` in a body or a path-less value; `groups` as a path", "Okta, authentik, SailPoint", "ignored", "ignored in a body (RFC 7644 §3.3), 400 `mutability` in PATCH", []proof{
 		postUser(`"id":"x","meta":{"version":"x"},"groups":[]`, stored(`!"id":"x"`), stored(`!"id":"x"`)),
 		patchUser(`{"op":"replace","value":{"id":"{user}","title":"x"}}`, ok(`"title":"x"`), refusedMutability),
 		patchUser(`{"op":"add","value":{"groups":[{"value":"{bo}"}]}}`, ok(`!{bo}`), refusedMutability),
+		patchUser(`{"op":"add","path":"groups","value":[{"value":"{bo}"}]}`, ok(`!{bo}`), refusedMutability),
 	}},
 	{"`schemas` in a path-less value", "authentik", "ignored", "ignored when they are schemas of the type, else 400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","value":{"schemas":["`+schemas.UserURI+`"],"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -35,7 +36,7 @@ const modelVariable = "ROSTER_TEST_MODEL"
 // version, members, groups direct and indirect, uniqueness, what filters find and in
 // which order, entity tags. Nothing of it is taken from the server but ids.
 func TestModel(t *testing.T) {
-	sequences := map[string]int{"SQLite": modelSequences, "MongoDB": modelSequences / 10}
+	sequences := map[string]int{"SQLite": raced.Size(1000, 100), "MongoDB": raced.Size(100, 10)}
 	if s := os.Getenv(modelVariable); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {

@@ -52,14 +52,9 @@ func checkManager(tx storage.Tx, id string) error {
 	if !ours(id) {
 		return errNoManager
 	}
-	r, err := tx.Get(auth.PrincipalUser, id)
+	err := tx.Remains(auth.PrincipalUser, id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return errNoManager
 	}
-	if err != nil {
-		return err
-	}
-	// The manager stays what they are until this is written.
-	_, err = tx.MemberOf(r)
 	return err
 }

@@ -168,6 +168,9 @@ type Tx interface {
 	// ids, with all but Doc; none if r does not exist. What it returned still holds when the write becomes
 	// durable, or else the write fails or runs again.
 	MemberOf(r *Resource) ([]*Resource, error)
+	// Remains is ErrNotFound unless there is such a resource. If there is, it is there
+	// when the write becomes durable, or else the write fails or runs again.
+	Remains(typ, id string) error
 
 	// CreateClient stores a client; its name is unique in the tenant
 	// (*UniqueError).

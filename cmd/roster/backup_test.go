@@ -136,7 +136,7 @@ func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	from, file := filepath.Join(dir, "from.db"), filepath.Join(dir, "backup.jsonl")
-	fillForBackup(t, from, 3000)
+	fillForBackup(t, from, 1500)
 	roster(t, "tenant", "create", "acme", "--store", from)
 	roster(t, "backup", "--store", from, "--to", file)
 	want := restorable(t, file)

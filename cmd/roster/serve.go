@@ -119,11 +119,11 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		Verifier: verifier, Log: log, Registry: registry, Tracer: tracer,
 		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
-		Admission: server.AdmissionFor(c.MaxQueueWait), ClientRate: c.ClientRate, ClientBurst: c.ClientBurst,
+		Admission: server.AdmissionFor(c.MaxConnectionsPerIP, c.MaxQueueWait), ClientRate: c.ClientRate, ClientBurst: c.ClientBurst,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
 	}
 	if c.MaxRequests != config.Auto {
-		options.Admission = server.AdmissionOf(c.MaxRequests, c.MaxQueueWait)
+		options.Admission = server.AdmissionOf(c.MaxRequests, c.MaxConnectionsPerIP, c.MaxQueueWait)
 	}
 	if c.MaxQueuedRequests != config.Auto {
 		options.Admission.Queue = c.MaxQueuedRequests

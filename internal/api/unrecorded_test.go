@@ -90,7 +90,7 @@ var unrecordedNothing = []string{"/.search", "/auth/v1/setup/link", "/auth/v1/in
 // counts before it looks is there, with its own entry, when a later one fails.
 func TestNothingWithoutEntry(t *testing.T) {
 	opt := testserver.Options{NoMail: true, Store: func(s storage.Store) storage.Store { return &forgetful{Store: s, from: -1} }}
-	onStoresWith(t, opt, nothingWithoutEntry)
+	onStoresWhole(t, opt, nothingWithoutEntry)
 }
 
 func nothingWithoutEntry(t *testing.T, w *world) {

@@ -99,7 +99,7 @@ const inCookie = ", in a cookie"
 // TestEveryRoute walks every route with every kind of credential and compares what
 // happens with what the route declares. It counts, too: no route that is for
 // administrators lets in a session after the password alone.
-func TestEveryRoute(t *testing.T) { onStores(t, testEveryRoute) }
+func TestEveryRoute(t *testing.T) { onStoresWhole(t, testserver.Options{}, testEveryRoute) }
 
 func testEveryRoute(t *testing.T, w *world) {
 	all := func(string) bool { return true }

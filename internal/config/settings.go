@@ -96,7 +96,7 @@ var settings = []Setting{
 		"most requests of clients in work at once; auto is 32 for each processor, 0 means no limit",
 		func(c *Config) *int { return &c.MaxRequests }),
 	automatic("max-queued-requests",
-		"most requests that wait for their turn beyond that, before others are refused with 503; auto is eight times max-requests",
+		"most requests that wait for their turn beyond that, before others are refused with 503; auto is eight times max-requests, if connections of one address allow it",
 		func(c *Config) *int { return &c.MaxQueuedRequests }),
 	duration("max-queue-wait", "1s",
 		"how long a request waits for its turn before it is refused with 503",

@@ -139,14 +139,26 @@ func (c *Client) walk(ctx context.Context, attributes string, do func(jsontext.V
 
 // operation is one of a Bulk request.
 type operation struct {
-	Method string         `json:"method"`
-	Path   string         `json:"path"`
-	BulkID string         `json:"bulkId,omitempty"`
-	Data   jsontext.Value `json:"data"`
+	method, path string
+	bulkID       string
+	data         []byte // JSON
 
 	change *Change
 	entry  *entry
 	late   bool // without its manager
+}
+
+// size is how many bytes it has, at most.
+func (o *operation) size() int { return len(o.data) + 256 }
+
+// append appends the operation as it is sent.
+func (o *operation) append(b []byte) []byte {
+	b = appendText(append(b, `{"method":`...), o.method)
+	b = appendText(append(b, `,"path":`...), o.path)
+	if o.bulkID != "" {
+		b = appendText(append(b, `,"bulkId":`...), o.bulkID)
+	}
+	return append(append(append(b, `,"data":`...), o.data...), '}')
 }
 
 // outcome is that of an operation.
@@ -156,17 +168,20 @@ type outcome struct {
 	Response scimError `json:"response"`
 }
 
-const bulkURI = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"
-
 // bulk sends a request.
 func (c *Client) bulk(ctx context.Context, ops []*operation) ([]outcome, error) {
-	body, err := json.Marshal(struct {
-		Schemas    []string     `json:"schemas"`
-		Operations []*operation `json:"Operations"`
-	}{[]string{bulkURI}, ops})
-	if err != nil {
-		return nil, err
+	size := 0
+	for _, op := range ops {
+		size += op.size()
 	}
+	body := append(make([]byte, 0, size+256), `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[`...)
+	for n, op := range ops {
+		if n > 0 {
+			body = append(body, ',')
+		}
+		body = op.append(body)
+	}
+	body = append(body, "]}"...)
 	var out struct {
 		Operations []outcome `json:"Operations"`
 	}

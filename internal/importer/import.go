@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -21,9 +22,12 @@ import (
 
 const (
 	// atOnce is how many requests are under way at a time.
-	atOnce = 4
+	atOnce = 8
 	// batchLength is how many operations one has, where the server takes as many.
 	batchLength = 250
+	// changesLength is how many of them there are where they change what there is. A server
+	// carries those out one after the other, so that only other requests share a commit.
+	changesLength = 32
 )
 
 // Importer brings a file into a server.
@@ -199,9 +203,7 @@ func (i *Importer) check(ctx context.Context) error {
 			return i.reject(r.line, "", r.err.Error())
 		}
 		// A person whose row is bad is not absent all the same.
-		k, kerr := m.key.convert(r.cell(m.key.column))
-		s, _ := k.(string)
-		key := m.key.attr.UniqueKey(s)
+		key, kerr := m.keyOf(r)
 		if kerr != nil || key == "" {
 			i.unknown = true
 			if kerr == nil {
@@ -388,25 +390,34 @@ type pass struct {
 	link     bool // those whose manager was not there before
 }
 
+// batch is a request that grows.
+type batch struct {
+	ops        []*operation
+	size, most int
+}
+
 func (i *Importer) pass(ctx context.Context, p pass) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
-	var batch []*operation
-	size := 0
-	flush := func() {
-		ops := batch
-		batch, size = nil, 0
+	creates, changes := &batch{most: min(i.maxOps, batchLength)}, &batch{most: min(i.maxOps, changesLength)}
+	flush := func(b *batch) {
+		ops := b.ops
+		b.ops, b.size = nil, 0
 		if len(ops) > 0 {
 			g.Go(func() error { return i.send(ctx, ops) })
 		}
 	}
 	var updates []func() (*operation, error)
 	add := func(op *operation) {
-		n := len(op.Data) + 256
-		if len(batch) >= min(i.maxOps, batchLength) || size+n > i.maxSize-1024 {
-			flush()
+		b := changes
+		if op.method == http.MethodPost {
+			b = creates
 		}
-		batch, size = append(batch, op), size+n
+		n := op.size()
+		if len(b.ops) >= b.most || b.size+n > i.maxSize-1024 {
+			flush(b)
+		}
+		b.ops, b.size = append(b.ops, op), b.size+n
 	}
 	// Users that change are read first, several at a time.
 	drain := func() error {
@@ -429,17 +440,21 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 		if r.err != nil {
 			return nil //nolint:nilerr // it was rejected when it was checked
 		}
-		values, _, err := i.Mapping.values(r)
+		k, err := i.Mapping.keyOf(r)
 		if err != nil {
 			return nil //nolint:nilerr // so was this
 		}
 		i.mu.Lock()
-		e := i.entries[i.Mapping.keyOf(values)]
+		e := i.entries[k]
 		take := e != nil && int(e.line) == r.line && e.flags&(repeated|rejected) == 0 &&
 			(p.link && e.flags&late != 0 || !p.link && e.flags&late == 0 && (i.Mapping.manager == nil || (e.flags&manages != 0) == p.managers))
 		i.mu.Unlock()
 		if !take {
 			return nil
+		}
+		values, _, err := i.Mapping.values(r)
+		if err != nil {
+			return nil //nolint:nilerr // and this
 		}
 		op, update, err := i.plan(ctx, p, e, r, values)
 		if err != nil || op == nil && update == nil {
@@ -456,7 +471,8 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 	if err == nil {
 		err = drain()
 	}
-	flush()
+	flush(creates)
+	flush(changes)
 	return errors.Join(err, g.Wait())
 }
 
@@ -522,7 +538,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 	if e.id == "" {
 		change.Action = "create"
 		for n, f := range i.Mapping.fields {
-			if values[n] != nil || f == i.Mapping.manager && boss != "" {
+			if i.Preview != nil && (values[n] != nil || f == i.Mapping.manager && boss != "") {
 				a := AttributeChange{Path: f.path, New: values[n], field: f}
 				if f == i.Mapping.manager {
 					a.ManagerKey = boss
@@ -530,9 +546,9 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 				change.Attributes = append(change.Attributes, a)
 			}
 		}
-		data, err := json.Marshal(i.document(values))
+		data, err := i.Mapping.document(make([]byte, 0, 512), values)
 		return &operation{
-			Method: http.MethodPost, Path: "/Users", BulkID: fmt.Sprint("line", r.line), Data: data, change: change, entry: e, late: e.flags&late != 0,
+			method: http.MethodPost, path: "/Users", bulkID: "line" + strconv.Itoa(r.line), data: data, change: change, entry: e, late: e.flags&late != 0,
 		}, nil, err
 	}
 	if boss == "" && e.flags&created == 0 && i.digest(values) == e.digest {
@@ -545,7 +561,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		// Its manager is all that was left out.
 		path := i.Mapping.manager.path
 		data, err := json.Marshal(patchOf([]any{patchOp{"replace", path, values[i.Mapping.manager.at]}}))
-		return &operation{Method: http.MethodPatch, Path: "/Users/" + e.id, Data: data, change: change, entry: e}, nil, err
+		return &operation{method: http.MethodPatch, path: "/Users/" + e.id, data: data, change: change, entry: e}, nil, err
 	}
 	return nil, func() (*operation, error) {
 		var u map[string]any
@@ -562,47 +578,8 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 			return nil, nil
 		}
 		data, err := json.Marshal(patchOf(ops), json.Deterministic(true))
-		return &operation{Method: http.MethodPatch, Path: "/Users/" + e.id, Data: data, change: change, entry: e}, err
+		return &operation{method: http.MethodPatch, path: "/Users/" + e.id, data: data, change: change, entry: e}, err
 	}, nil
-}
-
-// document makes a user of the values of a row.
-func (i *Importer) document(values []any) map[string]any {
-	out := map[string]any{}
-	uris := []string{schemas.UserURI}
-	for n, f := range i.Mapping.fields {
-		if values[n] == nil {
-			continue
-		}
-		at := out
-		if top := f.attr.Top(); top.Extension {
-			if _, ok := out[top.Name]; !ok {
-				out[top.Name] = map[string]any{}
-				uris = append(uris, top.Name)
-			}
-			at = out[top.Name].(map[string]any)
-		}
-		p := f.attr.Parent
-		switch {
-		case p == nil || p.Extension:
-		case f.element == "":
-			if at[p.Name] == nil {
-				at[p.Name] = map[string]any{}
-			}
-			at = at[p.Name].(map[string]any)
-		default:
-			e := f.elementOf(at)
-			if e == nil {
-				e = map[string]any{"type": f.element}
-				list, _ := at[p.Name].([]any)
-				at[p.Name] = append(list, e)
-			}
-			at = e
-		}
-		at[f.attr.Name] = values[n]
-	}
-	out["schemas"] = uris
-	return out
 }
 
 type patchOp struct {
@@ -666,7 +643,7 @@ func (i *Importer) send(ctx context.Context, ops []*operation) error {
 	for n, op := range ops {
 		o := out[n]
 		if len(o.Status) == 3 && o.Status[0] == '2' {
-			if op.Method == http.MethodPost {
+			if op.method == http.MethodPost {
 				op.entry.id = strings.Clone(o.Location[strings.LastIndexByte(o.Location, '/')+1:])
 				if op.entry.flags |= created; op.late {
 					op.entry.flags |= late
@@ -725,21 +702,21 @@ func (i *Importer) disable(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(keys, min(i.maxOps, batchLength)) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	for chunk := range slices.Chunk(keys, min(i.maxOps, changesLength)) {
 		var ops []*operation
 		for _, k := range chunk {
 			e := i.entries[k]
 			change := &Change{Action: "disable", Key: k, ID: e.id}
-			op := &operation{Method: http.MethodPatch, Path: "/Users/" + e.id, Data: data, change: change, entry: e}
+			op := &operation{method: http.MethodPatch, path: "/Users/" + e.id, data: data, change: change, entry: e}
 			if err := i.done(op, func(op *operation) { ops = append(ops, op) }); err != nil {
-				return err
+				return errors.Join(err, g.Wait())
 			}
 		}
 		if len(ops) > 0 {
-			if err := i.send(ctx, ops); err != nil {
-				return err
-			}
+			g.Go(func() error { return i.send(ctx, ops) })
 		}
 	}
-	return nil
+	return g.Wait()
 }

@@ -27,6 +27,7 @@ type Mapping struct {
 	fields  []*field
 	key     *field // one of fields
 	manager *field // one of fields, or nil
+	shape   *node  // of the users that are made
 
 	Delimiter byte
 	// Absent is Ignore or Disable.
@@ -176,6 +177,7 @@ func ParseMapping(b []byte, user *schemas.ResourceType) (*Mapping, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	m.shape = shapeOf(m.fields)
 	return m, nil
 }
 

@@ -274,8 +274,10 @@ func (m *Mapping) values(r row) ([]any, string, error) {
 	return out, "", nil
 }
 
-// keyOf returns the key in values, in the form in which keys are compared.
-func (m *Mapping) keyOf(values []any) string {
-	s, _ := values[m.key.at].(string)
-	return m.key.attr.UniqueKey(s)
+// keyOf returns the key of a row, in the form in which keys are compared; "" of one
+// that has none.
+func (m *Mapping) keyOf(r row) (string, error) {
+	v, err := m.key.convert(r.cell(m.key.column))
+	s, _ := v.(string)
+	return m.key.attr.UniqueKey(s), err
 }

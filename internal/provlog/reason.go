@@ -58,7 +58,7 @@ var tolerated = map[scim.ErrorType][]string{
 		"keys of a path-less value that are paths: `name.givenName`, `urn:…:User:department`", "the URN of the core schema as a path",
 		"unknown attributes in a body or a path-less value", "a filter for an attribute with one value: `manager[value eq \"…\"]`",
 	},
-	scim.Mutability: {"`id`, `meta`, `groups` in a body or a path-less value"},
+	scim.Mutability: {"`id`, `meta`, `groups` in a body or a path-less value; `groups` as a path"},
 	scim.NoTarget:   {"add or replace on `emails[type eq \"work\"].value` without such an element", "`remove` on a filter that matches nothing"},
 }
 

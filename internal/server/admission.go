@@ -33,15 +33,21 @@ type Admission struct {
 // the time that bounds the queue.
 const queuePerPlace = 8
 
-// AdmissionOf is so many requests at a time, and as many that wait as go with it.
-func AdmissionOf(requests int, wait time.Duration) Admission {
-	return Admission{Requests: requests, Queue: queuePerPlace * requests, Wait: wait}
+// AdmissionOf is so many requests at a time, and as many that wait as go with it: in and
+// waiting they leave a quarter of the connections that one address may have (0 for no
+// limit) to others. Who cannot connect is not refused, and gets into no lane.
+func AdmissionOf(requests, connections int, wait time.Duration) Admission {
+	queue := queuePerPlace * requests
+	if connections > 0 {
+		queue = max(requests, min(queue, connections*3/4-requests))
+	}
+	return Admission{Requests: requests, Queue: queue, Wait: wait}
 }
 
 // AdmissionFor is what suits this machine. A request needs a processor some of the time and waits for the disk, the database or
 // the client otherwise; 32 for each processor keep them busy, and share commits.
-func AdmissionFor(wait time.Duration) Admission {
-	return AdmissionOf(32*runtime.GOMAXPROCS(0), wait)
+func AdmissionFor(connections int, wait time.Duration) Admission {
+	return AdmissionOf(32*runtime.GOMAXPROCS(0), connections, wait)
 }
 
 const (

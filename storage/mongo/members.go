@@ -401,6 +401,22 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 	return groups, nil
 }
 
+func (t *tx) Remains(typ, id string) error {
+	if err := t.await(id); err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if there, err := t.exists(resources, t.live(typ, id)); err != nil {
+		return err
+	} else if !there {
+		return storage.ErrNotFound
+	}
+	_, err := t.lock(typ, id)
+	return err
+}
+
 func (t *tx) row(group *storage.Resource, m storage.Member) change {
 	doc := d(fID, t.rowID(group, m.Value), fTenant, t.tenant, fKind, m.Value, fGroup, group.ID)
 	if m.Display != "" {

@@ -142,6 +142,17 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 	return groups, err
 }
 
+func (t *tx) Remains(typ, id string) error {
+	err := storage.ErrNotFound
+	if rerr := query(t.conn, `SELECT 1 FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, func(*sqlite.Stmt) error {
+		err = nil
+		return nil
+	}, t.tenant, typ, id); rerr != nil {
+		return rerr
+	}
+	return err
+}
+
 // scanGroup reads a group without its document.
 func scanGroup(st *sqlite.Stmt) *storage.Resource {
 	g := &storage.Resource{ID: st.ColumnText(1), Type: st.ColumnText(5), Name: st.ColumnText(6)}

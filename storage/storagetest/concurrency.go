@@ -21,6 +21,7 @@ var concurrencyPromises = []promise{
 	{"64 that give a client a token and end all but one leave two", raceForToken},
 	{"no update is lost to those who compare and set", noLostUpdate},
 	{"who is deleted while being added is no member", raceToDelete},
+	{"who remains for a write is not deleted before it", raceToRemain},
 	{"readers see a write whole or not at all", wholeWrites},
 	{"a name that changes hands in a write is somebody's at any time", handOver},
 	{"who hears of a resource finds it by every value", heardAndFound},
@@ -299,6 +300,39 @@ func raceToDelete(t *testing.T, d *directory) {
 	}
 	d.wantMembers(g)
 	d.wantFound(d.group, `members pr`)
+}
+
+func raceToRemain(t *testing.T, d *directory) {
+	bosses, other := d.crowd(racers/2), d.addUser("other")
+	groups := make([]*storage.Resource, len(bosses))
+	for i := range groups {
+		groups[i] = d.addGroup(fmt.Sprint("Reports", i))
+	}
+	seen := make([]int, len(bosses)) // members when the boss was deleted
+	for i, err := range race(func(i int) error {
+		boss, g := bosses[i/2], groups[i/2]
+		return d.try(func(tx storage.Tx) error {
+			if i%2 == 0 {
+				seen[i/2] = 0
+				err := tx.EachMember(g, func(storage.Member) error { seen[i/2]++; return nil })
+				return errors.Join(err, tx.Delete(boss, d.now()))
+			}
+			if err := tx.Remains(boss.Type, boss.ID); err != nil {
+				return err
+			}
+			_, err := tx.AddMembers(g, asMembers(other))
+			return err
+		})
+	}) {
+		if err != nil && (i%2 == 0 || !errors.Is(err, storage.ErrNotFound)) {
+			t.Errorf("racer %d: %v", i, err)
+		}
+	}
+	for i, g := range groups {
+		if n, err := d.CountMembers(t.Context(), d.tenant, g.ID, 1); err != nil || n != seen[i] {
+			t.Errorf("CountMembers: got %d, %v; when the boss was deleted there were %d", n, err, seen[i])
+		}
+	}
 }
 
 // during runs write again and again, and read beside it until write has run n

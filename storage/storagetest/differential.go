@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/storage"
@@ -28,6 +29,8 @@ var differentialPromises = []promise{
 }
 
 const worlds = 4
+
+var usualFilters = uint64(raced.Size(2000, 400)) //nolint:gosec // neither is negative
 
 // setting reads a number from the environment.
 func setting(t *testing.T, name string, usual uint64) (n uint64, given bool) {
@@ -47,7 +50,7 @@ func setting(t *testing.T, name string, usual uint64) (n uint64, given bool) {
 // the filters out among them.
 func differential(number uint64) func(*testing.T, *directory) {
 	return func(t *testing.T, d *directory) {
-		filters, many := setting(t, "ROSTER_TEST_FILTERS", 2000)
+		filters, many := setting(t, "ROSTER_TEST_FILTERS", usualFilters)
 		seed, changes := uint64(1), 200
 		if many {
 			seed, changes = rand.Uint64(), 600
@@ -64,7 +67,7 @@ func differential(number uint64) func(*testing.T, *directory) {
 // the same random filters: every answer has to be that of filter.Expr's Match, and
 // the same from all stores, resources to the byte.
 func Agree(t *testing.T, open ...func(t *testing.T) storage.Store) {
-	filters, many := setting(t, "ROSTER_TEST_FILTERS", 2000)
+	filters, many := setting(t, "ROSTER_TEST_FILTERS", usualFilters)
 	seed, changes := uint64(11), 300
 	if many {
 		seed, changes = rand.Uint64(), 600

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
@@ -310,7 +311,7 @@ func changingPage(t *testing.T, d *directory) {
 // totals compares pages with a plain sorted list of ids while thousands of
 // resources come and go.
 func totals(t *testing.T, d *directory) {
-	const n = 4000
+	n := raced.Size(4000, 800)
 	rng := rand.New(rand.NewPCG(7, 7))
 	var live []*storage.Resource // ordered by id
 	byID := func(r *storage.Resource, id string) int { return strings.Compare(r.ID, id) }

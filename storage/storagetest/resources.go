@@ -263,6 +263,9 @@ func deleteTwice(t *testing.T, d *directory) {
 		_, err := tx.Get("User", u.ID)
 		return err
 	}), storage.ErrNotFound)
+	wantError(t, "Remains", d.try(func(tx storage.Tx) error { return tx.Remains("User", u.ID) }), storage.ErrNotFound)
+	d.do(func(tx storage.Tx) error { return tx.Remains("Group", g.ID) })
+	wantError(t, "Remains as another type", d.try(func(tx storage.Tx) error { return tx.Remains("User", g.ID) }), storage.ErrNotFound)
 	d.wantStored(before)
 	if _, total := d.page(storage.Query{Type: "User", StartIndex: 1}); total != 0 {
 		t.Errorf("TotalResults is %d, want 0", total)

@@ -1,0 +1,22 @@
+// Package raced tells tests how much to do. The race detector finds races and makes all
+// else many times slower; wrong answers are found by volume, which needs no detector. So a
+// test by volume is small with it, and `make test` runs those once more without it, whole.
+package raced
+
+import "testing"
+
+// Skip leaves out, with the race detector, what takes long and is not about races.
+func Skip(t testing.TB) {
+	t.Helper()
+	if On {
+		t.Skip("NOT RUN with the race detector; make test runs it without")
+	}
+}
+
+// Size returns whole, or small with the race detector.
+func Size(whole, small int) int {
+	if On {
+		return small
+	}
+	return whole
+}
