@@ -80,7 +80,9 @@ func (p projection) keep(a *schemas.Attribute) bool {
 	switch {
 	case a.Returned == schemas.ReturnedNever:
 		return false
-	case a.Returned == schemas.ReturnedAlways && ofResource(a), a.Extension && slices.ContainsFunc(a.SubAttributes, always):
+	case always(a):
+		return ofResource(a) || p.keep(a.Parent)
+	case a.Extension && slices.ContainsFunc(a.SubAttributes, always):
 		return true
 	case p.include == nil:
 		return !p.exclude[a] && !(ofResource(a) && p.exclude[a.Parent]) && a.Returned != schemas.ReturnedRequest
@@ -88,7 +90,7 @@ func (p projection) keep(a *schemas.Attribute) bool {
 		return true
 	}
 	for q := a.Parent; q != nil; q = q.Parent {
-		if p.include[q] {
+		if p.include[q] || always(q) && ofResource(q) {
 			return a.Returned != schemas.ReturnedRequest
 		}
 	}
