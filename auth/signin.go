@@ -1042,6 +1042,8 @@ const (
 	// administratorDecoys is how many of them are as slow as an administrator:
 	// who is slow is not known to be one.
 	administratorDecoys = 4
+	// decoyPrefix begins their ids, and no user's.
+	decoyPrefix = "nobody-"
 )
 
 // decoy returns always the same one for a name.
@@ -1049,7 +1051,7 @@ func (a *Authenticator) decoy(tenant storage.TenantID, name string) account {
 	mac := hmac.New(sha256.New, a.Keys.Derive(forDecoys))
 	mac.Write([]byte(string(tenant) + "\x00" + schemas.Fold(name)))
 	n := binary.BigEndian.Uint64(mac.Sum(nil)) % decoys
-	return account{id: fmt.Sprintf("nobody-%02d", n), decoy: true, administrator: n < administratorDecoys}
+	return account{id: fmt.Sprintf("%s%02d", decoyPrefix, n), decoy: true, administrator: n < administratorDecoys}
 }
 
 // isAdministrator reports whether a user has an administrative role at present.
@@ -1065,7 +1067,7 @@ func isAdministratorTx(tx storage.Tx, user *storage.Resource, now time.Time) (bo
 
 // audit records what was done, or tried. A decoy has no name in it.
 func (a *Authenticator) audit(ctx context.Context, tx storage.Tx, by Principal, action, user string, at time.Time, changed ...string) error {
-	if strings.HasPrefix(user, "nobody-") {
+	if strings.HasPrefix(user, decoyPrefix) {
 		user = ""
 	}
 	return a.auditOf(ctx, tx, by, action, "User", user, at, changed...)

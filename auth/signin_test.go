@@ -761,6 +761,15 @@ func TestAuditTrail(t *testing.T) {
 	if diff := cmp.Diff(want, d.actions()); diff != "" {
 		t.Errorf("audited (-want +got):\n%s", diff)
 	}
+	for user, want := range map[string][]Reference{id: {{PrincipalUser, id, true}}, d.decoy(storage.DefaultTenant, "not-a-user").id: nil} {
+		i, err := d.Store.Item(t.Context(), storage.DefaultTenant, credentialKind, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refs, err := References(i); err != nil || !slices.Equal(refs, want) {
+			t.Errorf("the credential %s is about %+v, %v; want %+v", user, refs, err, want)
+		}
+	}
 	entries, err := d.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 100)
 	if err != nil {
 		t.Fatal(err)

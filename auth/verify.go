@@ -59,6 +59,9 @@ func References(i *storage.Item) ([]Reference, error) {
 	switch i.Kind {
 	case credentialKind:
 		_, err := credentialFrom(i, nil)
+		if strings.HasPrefix(i.ID, decoyPrefix) {
+			return nil, err
+		}
 		return []Reference{{PrincipalUser, i.ID, true}}, err
 	case grantKind:
 		g, err := grantFrom(i)

@@ -365,7 +365,7 @@ func (a *Attribute) Fits(v any) error {
 	if bound != nil {
 		tree[a.Name] = bound
 	}
-	if err := finish([]*Attribute{a}, tree, Strict); err != nil {
+	if err := finish([]*Attribute{a}, tree, tree, Strict); err != nil {
 		return err
 	}
 	if !reflect.DeepEqual(tree[a.Name], v) {

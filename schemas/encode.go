@@ -24,10 +24,17 @@ func (t *ResourceType) Document(attrs map[string]any) []byte {
 	})
 }
 
+// Kept reports whether values of the attribute are part of a stored document. What no
+// client may read is not: a password has a place of its own, and of anything else it is
+// known only that it was given.
+func (a *Attribute) Kept() bool {
+	return a.Returned != ReturnedNever && a.Mutability != WriteOnly
+}
+
 // ReadableJSON returns a value of the attribute as JSON, as far as clients may
 // read it; nil if there is none.
 func (a *Attribute) ReadableJSON(v any) []byte {
-	if v == nil || a.Returned == ReturnedNever || a.Mutability == WriteOnly {
+	if v == nil || !a.Kept() {
 		return nil
 	}
 	return appendValue(nil, a, v, nil)
@@ -38,7 +45,7 @@ func appendObject(dst []byte, defs []*Attribute, attrs map[string]any, keep func
 	first := true
 	for _, a := range defs {
 		v, ok := attrs[a.Name]
-		if !ok || a.Returned == ReturnedNever || a.Mutability == WriteOnly || (keep != nil && !keep(a)) {
+		if !ok || !a.Kept() || (keep != nil && !keep(a)) {
 			continue
 		}
 		start := len(dst)

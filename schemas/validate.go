@@ -71,7 +71,7 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 			return nil, &ValueError{Path: "schemas", Msg: "is required"}
 		}
 	}
-	if err := t.Finish(out, mode); err != nil {
+	if err := t.Finish(out, nil, mode); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -211,10 +211,11 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 // Finish brings a whole tree into the shape every stored resource has: one
 // primary value at most, no pair of equal values, nothing empty, required
 // attributes present, schemas as the content says. It is the last step of Bind
-// and of a PATCH. attrs is changed in place, lists included; after an error its
-// state is undefined.
-func (t *ResourceType) Finish(attrs map[string]any, mode Mode) error {
-	if err := finish(t.ruled, attrs, mode); err != nil {
+// and of a PATCH. Of what is stored already, prev, what is never kept counts as
+// given; nil for what is new. attrs is changed in place, lists included; after an
+// error its state is undefined.
+func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
+	if err := finish(t.ruled, attrs, prev, mode); err != nil {
 		return err
 	}
 	attrs["schemas"] = t.SchemasOf(attrs)
@@ -245,7 +246,7 @@ func ruled(defs []*Attribute) []*Attribute {
 	return r
 }
 
-func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
+func finish(defs []*Attribute, attrs, prev map[string]any, mode Mode) *ValueError {
 	for _, a := range defs {
 		v, given := attrs[a.Name]
 		left := given // whether anything is left of it
@@ -254,13 +255,14 @@ func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 			// A name of spaces is none: as a unique key it would be empty.
 			left = !a.Required || strings.TrimSpace(v) != ""
 		case map[string]any:
-			if err := finishObject(a, v, mode); err != nil {
+			was, _ := prev[a.Name].(map[string]any)
+			if err := finishObject(a, v, was, mode); err != nil {
 				err.Path = a.Name + err.Path
 				return err
 			}
 			left = len(v) > 0
 		case []any:
-			list, err := finishList(a, v, mode)
+			list, err := finishList(a, v, prev[a.Name] != nil, mode)
 			if err != nil {
 				err.Path = a.Name + err.Path
 				return err
@@ -275,26 +277,27 @@ func finish(defs []*Attribute, attrs map[string]any, mode Mode) *ValueError {
 		if given {
 			delete(attrs, a.Name)
 		}
-		if a.Required && a.Mutability != ReadOnly {
+		if a.Required && a.Mutability != ReadOnly && (prev == nil || a.Kept()) {
 			return &ValueError{Path: a.Name, Msg: "is required"}
 		}
 	}
 	return nil
 }
 
-func finishObject(a *Attribute, m map[string]any, mode Mode) *ValueError {
+func finishObject(a *Attribute, m, prev map[string]any, mode Mode) *ValueError {
 	if len(m) == 0 {
 		return nil // no value at all, so nothing is required of it
 	}
-	err := finish(a.ruled, m, mode)
+	err := finish(a.ruled, m, prev, mode)
 	if err != nil {
 		err.Path = a.separator() + err.Path
 	}
 	return err
 }
 
-// finishList removes empty elements and those that repeat another.
-func finishList(a *Attribute, list []any, mode Mode) ([]any, *ValueError) {
+// finishList removes empty elements and those that repeat another. Where some were
+// there before, which of them is new cannot be told.
+func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *ValueError) {
 	if a.Type != Complex {
 		return list, nil
 	}
@@ -306,7 +309,11 @@ func finishList(a *Attribute, list []any, mode Mode) ([]any, *ValueError) {
 	primary := false
 	for i, e := range list {
 		m := e.(map[string]any)
-		if err := finishObject(a, m, mode); err != nil {
+		var was map[string]any
+		if before {
+			was = m
+		}
+		if err := finishObject(a, m, was, mode); err != nil {
 			err.Path = "[" + strconv.Itoa(i) + "]" + err.Path
 			return nil, err
 		}

@@ -458,7 +458,7 @@ func TestFinish(t *testing.T) {
 				if c.rt == user {
 					attrs["userName"] = "maya"
 				}
-				err := c.rt.Finish(attrs, mode)
+				err := c.rt.Finish(attrs, nil, mode)
 				if p := problem(err); p != c.problem[i] {
 					t.Fatalf("%s: %v, want problem %q", modeName(mode), err, c.problem[i])
 				}
@@ -472,7 +472,7 @@ func TestFinish(t *testing.T) {
 					t.Errorf("%s: schemas (-want +got):\n%s", modeName(mode), diff)
 				}
 				again := copyTree(attrs).(object)
-				if err := c.rt.Finish(again, mode); err != nil || !cmp.Equal(attrs, again) {
+				if err := c.rt.Finish(again, nil, mode); err != nil || !cmp.Equal(attrs, again) {
 					t.Errorf("%s: Finish twice: %v, %v", modeName(mode), err, cmp.Diff(attrs, again))
 				}
 			}
@@ -558,7 +558,7 @@ func TestRequired(t *testing.T) {
 	// A PATCH may leave something empty that is required.
 	for _, empty := range []any{[]any{}, []any{object{}}} {
 		attrs := object{"title": "t", "keys": empty, "tags": []any{"x"}}
-		if err := optional.Finish(attrs, schemas.Lenient); problem(err) != "keys invalidValue" {
+		if err := optional.Finish(attrs, nil, schemas.Lenient); problem(err) != "keys invalidValue" {
 			t.Errorf("Finish with keys %v: %v", empty, err)
 		}
 	}

@@ -80,20 +80,28 @@ func (p projection) keep(a *schemas.Attribute) bool {
 	switch {
 	case a.Returned == schemas.ReturnedNever:
 		return false
-	case a.Returned == schemas.ReturnedAlways && a.Parent == nil:
+	case always(a):
+		return ofResource(a) || p.keep(a.Parent)
+	case a.Extension && slices.ContainsFunc(a.SubAttributes, always):
 		return true
 	case p.include == nil:
-		return !p.exclude[a] && a.Returned != schemas.ReturnedRequest
+		return !p.exclude[a] && !(ofResource(a) && p.exclude[a.Parent]) && a.Returned != schemas.ReturnedRequest
 	case p.include[a]:
 		return true
 	}
 	for q := a.Parent; q != nil; q = q.Parent {
-		if p.include[q] {
+		if p.include[q] || always(q) && ofResource(q) {
 			return a.Returned != schemas.ReturnedRequest
 		}
 	}
 	return p.below(a)
 }
+
+// ofResource reports whether a is an attribute of the resource, which those of an
+// extension are as well, and no part of another one.
+func ofResource(a *schemas.Attribute) bool { return a.Parent == nil || a.Parent.Extension }
+
+func always(a *schemas.Attribute) bool { return a.Returned == schemas.ReturnedAlways }
 
 // below reports whether a sub-attribute of a was asked for.
 func (p projection) below(a *schemas.Attribute) bool {

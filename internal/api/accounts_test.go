@@ -261,7 +261,7 @@ func TestAccountRefused(t *testing.T) {
 			status int
 			want   string
 		}{
-			{"no user", object{}, 400, "user: expected an object"},
+			{"no user", object{}, 400, "user: is required"},
 			{"a user that is none", object{"user": 7}, 400, "user: expected an object"},
 			{"no user name", object{"user": object{"title": "x"}}, 400, "userName: is required"},
 			{"an unknown member", object{"user": user, "blocked": true}, 400, "blocked"},

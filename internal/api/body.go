@@ -26,8 +26,9 @@ const maxBody = 64 << 10
 var limits = schemas.Limits{Depth: 8, Tokens: 2000}
 
 // read reads a body into the struct that dst points to. A name given twice, one
-// that the struct does not have, and a value of another kind are refused by name;
-// values are never repeated.
+// that the struct does not have, a value of another kind, and a missing member are
+// refused by name; values are never repeated. Members of the struct that have neither
+// omitempty nor omitzero must be given, and not as null.
 func read(r *http.Request, dst any) error { return readUpTo(r, dst, maxBody, limits) }
 
 // readExtensible is read for bodies that may have members of which this server knows
@@ -60,7 +61,8 @@ func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits, op
 	}
 	// The same rules as in SCIM: depth, number of values, names that differ in case
 	// only, U+0000.
-	if _, err := schemas.Decode(raw, limits); err != nil {
+	tree, err := schemas.Decode(raw, limits)
+	if err != nil {
 		if e, ok := errors.AsType[*schemas.SyntaxError](err); ok {
 			return invalid("the body is not acceptable JSON: " + e.Error())
 		}
@@ -69,7 +71,52 @@ func readUpTo(r *http.Request, dst any, maxBody int64, limits schemas.Limits, op
 	if err := json.Unmarshal(raw, dst, json.RejectUnknownMembers(true), json.JoinOptions(opts...)); err != nil {
 		return misfit(err)
 	}
+	if tree == nil {
+		return invalid("the body: expected an object")
+	}
+	if name := missing(tree, reflect.TypeOf(dst), ""); name != "" {
+		return invalid(name + ": is required")
+	}
 	return nil
+}
+
+// missing names the first member that t requires and v, which fits t, does not give.
+// Without it a request that forgot a flag would have said false.
+func missing(v any, t reflect.Type, path string) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch v := v.(type) {
+	case []any:
+		for i, element := range v {
+			if t.Kind() != reflect.Slice {
+				break
+			}
+			if name := missing(element, t.Elem(), memberPath(path, strconv.Itoa(i))); name != "" {
+				return name
+			}
+		}
+	case map[string]any:
+		if t.Kind() != reflect.Struct {
+			break
+		}
+		for _, f := range reflect.VisibleFields(t) {
+			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "" {
+				continue
+			}
+			if v[name] == nil {
+				if options == "" {
+					return memberPath(path, name)
+				}
+				continue
+			}
+			if inner := missing(v[name], f.Type, memberPath(path, name)); inner != "" {
+				return inner
+			}
+		}
+	}
+	return ""
 }
 
 func tooLarge(most int64) error {
@@ -82,7 +129,10 @@ func misfit(err error) error {
 	if !ok {
 		return invalid("the body is not as expected")
 	}
-	name := strings.ReplaceAll(strings.TrimPrefix(string(e.JSONPointer), "/"), "/", ".")
+	name := ""
+	for token := range e.JSONPointer.Tokens() {
+		name = memberPath(name, token)
+	}
 	if errors.Is(err, json.ErrUnknownName) {
 		p := invalid("there is no such member: " + strconv.QuoteToASCII(cut(name)))
 		p.repeats = true
@@ -92,6 +142,17 @@ func misfit(err error) error {
 		name = "the body"
 	}
 	return invalid(name + ": expected " + kindName(e.GoType))
+}
+
+// memberPath is where something stands in a body: roles[0].value.
+func memberPath(path, token string) string {
+	switch _, err := strconv.Atoi(token); {
+	case err == nil:
+		return path + "[" + token + "]"
+	case path == "":
+		return token
+	}
+	return path + "." + token
 }
 
 // cut keeps the name of a member short; it is the client's.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -10,12 +11,12 @@ import (
 )
 
 type sample struct {
-	Name    string      `json:"name"`
-	Secret  auth.Secret `json:"secret"`
-	Number  int         `json:"number"`
-	List    []string    `json:"list"`
-	Flag    *bool       `json:"flag"`
-	Expires time.Time   `json:"expires"`
+	Name    string      `json:"name,omitempty"`
+	Secret  auth.Secret `json:"secret,omitempty"`
+	Number  int         `json:"number,omitempty"`
+	List    []string    `json:"list,omitempty"`
+	Flag    *bool       `json:"flag,omitempty"`
+	Expires time.Time   `json:"expires,omitzero"`
 }
 
 func TestRead(t *testing.T) {
@@ -25,7 +26,8 @@ func TestRead(t *testing.T) {
 		{"empty", "", "is not acceptable JSON"},
 		{"no JSON", canary, "is not acceptable JSON"},
 		{"an array", `["canary"]`, "the body: expected an object"},
-		{"null", `null`, ""},
+		{"null", `null`, "the body: expected an object"},
+		{"nothing in it", `{}`, ""},
 		{"two values", `{} {}`, "unexpected data"},
 		{"unknown", `{"canarie":1}`, `there is no such member: "canarie"`},
 		{"unknown by case", `{"NAME":"canary"}`, `there is no such member: "NAME"`},
@@ -41,7 +43,7 @@ func TestRead(t *testing.T) {
 		{"too large", `{"number":123456789012345678901234567890}`, "number: expected a whole number"},
 		{"a flag", `{"flag":"canary"}`, "flag: expected true or false"},
 		{"a list", `{"list":"canary"}`, "list: expected an array"},
-		{"an element", `{"list":["canary",1]}`, "list.1: expected a string"},
+		{"an element", `{"list":["canary",1]}`, "list[1]: expected a string"},
 		{"a date", `{"expires":"canary"}`, "expires: expected a date and time"},
 		{"U+0000", `{"name":"\u0000"}`, "is not acceptable JSON"},
 		{"not UTF-8", "{\"name\":\"\xff\"}", "is not acceptable JSON"},
@@ -69,6 +71,43 @@ func TestRead(t *testing.T) {
 		}
 		if p := problemFor(err); p.Status/100 != 4 || !strings.Contains(p.Detail, test.want) || strings.Contains(p.Detail, canary) {
 			t.Errorf("%s: %d %s, want %s", test.name, p.Status, p.Detail, test.want)
+		}
+	}
+}
+
+// TestReadRequired: what a body has to say is not taken for false, or for nothing, when it
+// does not say it.
+func TestReadRequired(t *testing.T) {
+	t.Parallel()
+	type inner struct {
+		Value string `json:"value"`
+		Kind  string `json:"kind,omitempty"`
+	}
+	type outer struct {
+		Flag  bool            `json:"flag"`
+		One   *inner          `json:"one,omitempty"`
+		Many  []inner         `json:"many,omitempty"`
+		Empty inner           `json:"empty,omitzero"`
+		Raw   json.RawMessage `json:"raw,omitempty"`
+	}
+	for _, test := range []struct{ body, want string }{
+		{`{}`, "flag: is required"},
+		{`{"flag":null}`, "flag: is required"},
+		{`{"flag":false}`, ""},
+		{`{"flag":false,"one":{}}`, "one.value: is required"},
+		{`{"flag":false,"one":null,"many":null,"empty":null}`, ""},
+		{`{"flag":false,"many":[{"value":""},{"kind":"k"}]}`, "many[1].value: is required"},
+		{`{"flag":false,"empty":{"kind":"k"}}`, "empty.value: is required"},
+		{`{"flag":false,"raw":{"value":null,"list":[{}]}}`, ""},
+	} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader(test.body))
+		r.Header.Set("Content-Type", "application/json")
+		var detail string
+		if err := read(r, &outer{}); err != nil {
+			detail = problemFor(err).Detail
+		}
+		if detail != test.want {
+			t.Errorf("%s: %q, want %q", test.body, detail, test.want)
 		}
 	}
 }

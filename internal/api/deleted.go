@@ -182,8 +182,12 @@ func restoreProblem(by auth.Principal, err error) error {
 			Type: TypeNameTaken, Title: "The name is somebody else's by now", Status: http.StatusConflict, Attribute: e.Attr,
 			Detail: e.Attr + " is in use: give another one to restore under, or rename whoever has it",
 		}
-		if e.Attr == "emails" {
+		switch e.Attr {
+		case "userName", "displayName":
+		case "emails":
 			p.Detail = "an address to sign in by, in emails, is what somebody else signs in by: change it there, or restore with \"signIn\": \"userName\""
+		default:
+			p.Detail = e.Attr + " is what somebody else has by now: change it there"
 		}
 		if e.ID != "" {
 			p.Holder = &Holder{ID: e.ID, Display: e.Name}
@@ -196,9 +200,9 @@ func restoreProblem(by auth.Principal, err error) error {
 			what = "the role " + e.Role.Name()
 		}
 		if e.Group != "" {
-			what, without = what+", by a group", "groups"
+			what, without = what+", by a group,", "groups"
 		}
-		p := notPermitted(what + ", would come back, and you may not give it; \"without\": [\"" + without + "\"] leaves it out")
+		p := notPermitted(what + " would come back, and you may not give it; \"without\": [\"" + without + "\"] leaves it out")
 		p.repeats = true // the name of a role belongs into no log either
 		return p
 	}

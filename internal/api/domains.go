@@ -2,11 +2,11 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/domains"
+	"github.com/roster-id/roster/storage"
 )
 
 // Domain is a domain of a tenant. The default one is there from the beginning, and needs
@@ -38,7 +38,10 @@ type DomainRequest struct {
 	Name string `json:"name"`
 }
 
-func domain(d *domains.Domain) Domain {
+func domain(tenant storage.TenantID, d *domains.Domain) Domain {
+	if d.Name == domains.Default(tenant) {
+		return Domain{Name: d.Name, Default: true, Primary: d.Primary}
+	}
 	return Domain{Name: d.Name, Primary: d.Primary, Added: d.Added.UTC(), Verified: d.Verified.UTC(), Missing: d.Missing.UTC(),
 		Record: &DomainRecord{"TXT", d.Record(), d.Challenge}}
 }
@@ -48,24 +51,27 @@ func (a *API) domains(w http.ResponseWriter, r *http.Request, by auth.Principal)
 	if err != nil {
 		return err
 	}
-	primary := slices.ContainsFunc(list, func(d *domains.Domain) bool { return d.Primary })
-	out := DomainList{Domains: []Domain{{Name: domains.Default(by.Tenant), Default: true, Primary: !primary}}}
-	for _, d := range list {
-		out.Domains = append(out.Domains, domain(d))
+	first, err := a.Domains.Find(r.Context(), by.Tenant, domains.Default(by.Tenant))
+	if err != nil {
+		return err
+	}
+	var out DomainList
+	for _, d := range append([]*domains.Domain{first}, list...) {
+		out.Domains = append(out.Domains, domain(by.Tenant, d))
 	}
 	return respond(w, http.StatusOK, out)
 }
 
 func (a *API) domain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	d, err := a.Domains.Find(r.Context(), by.Tenant, pathID(r))
-	return answerDomain(w, http.StatusOK, d, err)
+	return answerDomain(w, http.StatusOK, by, d, err)
 }
 
-func answerDomain(w http.ResponseWriter, status int, d *domains.Domain, err error) error {
+func answerDomain(w http.ResponseWriter, status int, by auth.Principal, d *domains.Domain, err error) error {
 	if err != nil {
 		return err
 	}
-	return respond(w, status, domain(d))
+	return respond(w, status, domain(by.Tenant, d))
 }
 
 func (a *API) addDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -77,17 +83,17 @@ func (a *API) addDomain(w http.ResponseWriter, r *http.Request, by auth.Principa
 	if err == nil {
 		w.Header().Set("Location", AdminBase+"/domains/"+d.Name)
 	}
-	return answerDomain(w, http.StatusCreated, d, err)
+	return answerDomain(w, http.StatusCreated, by, d, err)
 }
 
 func (a *API) verifyDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	d, err := a.Domains.Verify(r.Context(), by, pathID(r))
-	return answerDomain(w, http.StatusOK, d, err)
+	return answerDomain(w, http.StatusOK, by, d, err)
 }
 
 func (a *API) makePrimary(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	d, err := a.Domains.SetPrimary(r.Context(), by, pathID(r))
-	return answerDomain(w, http.StatusOK, d, err)
+	return answerDomain(w, http.StatusOK, by, d, err)
 }
 
 func (a *API) removeDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {

@@ -68,6 +68,23 @@ func proveAndMove(t *testing.T, w *world, dns *zone) {
 		t.Errorf("primary: %+v", d)
 	}
 
+	// The default one is read as it is listed, and can be primary again.
+	const byDefault = "/admin/v1/domains/default.roster.invalid"
+	if d := must[api.Domain](t, w.get(t, byDefault, boss.Token), 200); !d.Default || d.Primary {
+		t.Errorf("the default one beside a primary one: %+v", d)
+	}
+	if d := must[api.Domain](t, w.post(t, byDefault+"/primary", fresh(), nil), 200); !d.Default || !d.Primary {
+		t.Errorf("the default one made primary: %+v", d)
+	}
+	if d := must[api.Domain](t, w.get(t, "/admin/v1/domains/new.example", boss.Token), 200); d.Primary {
+		t.Errorf("two are primary: %+v", d)
+	}
+	must[any](t, w.send(t, "DELETE", byDefault, "", "Authorization", "Bearer "+fresh()), 409)
+	must[any](t, w.post(t, byDefault+"/verify", fresh(), nil), 409)
+	if r := w.get(t, "/admin/v1/domains/acme.roster.invalid", boss.Token); r.Status != 404 {
+		t.Errorf("that of another tenant: %d %s", r.Status, r.Body)
+	}
+
 	move := object{"from": "old.example", "to": "new.example"}
 	preview := must[api.DomainMovePreview](t, w.post(t, "/admin/v1/domain-move-previews", fresh(), move), 200)
 	if preview.Total != 2 || preview.Conflicted != 1 || len(preview.Conflicts) != 1 || preview.Conflicts[0].Before != "bo@old.example" {

@@ -137,7 +137,7 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrLinkCode), errors.Is(err, auth.ErrLinked), errors.Is(err, auth.ErrNotMoved):
 		return &Problem{Type: TypeConflict, Title: "The link cannot be used or made", Status: 409, Detail: err.Error()}
-	case errors.Is(err, domains.ErrTaken), errors.Is(err, domains.ErrUnproven), errors.Is(err, domains.ErrInUse), errors.Is(err, domains.ErrMany),
+	case errors.Is(err, domains.ErrTaken), errors.Is(err, domains.ErrUnproven), errors.Is(err, domains.ErrInUse), errors.Is(err, domains.ErrDefault), errors.Is(err, domains.ErrMany),
 		errors.Is(err, domains.ErrMoving), errors.Is(err, domains.ErrState):
 		return &Problem{Type: TypeConflict, Title: "The domain is not in a state for this", Status: 409, Detail: err.Error()}
 	case errors.Is(err, domains.ErrUnreachable):

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/provlog"
 )
@@ -77,6 +79,9 @@ func (a *API) provisioningLog(w http.ResponseWriter, r *http.Request, by auth.Pr
 	}
 	if q.Limit, err = number(values, "limit", 0, 1, 1000); err != nil {
 		return err
+	}
+	if q.After != "" && uuid.Validate(q.After) != nil {
+		return invalid("after: expected the next of a page")
 	}
 	if q.Client != "" {
 		if _, err := a.Clients.Find(r.Context(), by, q.Client); err != nil {

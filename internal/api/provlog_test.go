@@ -80,7 +80,7 @@ func testProvisioningLog(t *testing.T, w *world) {
 		{"a filter", hr, "GET", "/Users?filter=" + url.QueryEscape(`userName eq "ada" and shoeSize gt 42`) + "&count=5&who=ada", "", 400,
 			why{Status: 400, ScimType: "invalidFilter", Operation: none, Offset: 22, BulkIndex: none, ResourceType: "User", Query: `count=(string)&filter=userName eq "(string)" and unknown gt (number)&unknown=(string)`}},
 		{"the scope", hr, "POST", "/Groups", `{"displayName":"Crew"}`, 403,
-			why{Status: 403, Detail: "the token's scopes do not allow this", Operation: none, Offset: none, BulkIndex: none}},
+			why{Status: 403, Detail: "neither the scopes of a client nor the roles of a person allow this", Operation: none, Offset: none, BulkIndex: none}},
 		{"an endpoint that is none", hr, "GET", "/Boats", "", 404,
 			why{Status: 404, Detail: "no such endpoint", Operation: none, Offset: none, BulkIndex: none}},
 		{"an id that is none", hr, "GET", "/Users/ada@example.org", "", 404,
@@ -178,7 +178,7 @@ func testProvisioningLog(t *testing.T, w *world) {
 	if got := w.log(t, in, "since="+w.now().Add(time.Hour).Format(time.RFC3339), 0); len(got) != 0 {
 		t.Errorf("%d requests of the future", len(got))
 	}
-	for query, want := range map[string]int{"client=" + nobody: 404, "refused=perhaps": 400, "since=yesterday": 400, "limit=0": 400, "what=ever": 400} {
+	for query, want := range map[string]int{"client=" + nobody: 404, "refused=perhaps": 400, "since=yesterday": 400, "limit=0": 400, "after=x": 400, "what=ever": 400} {
 		if r := w.get(t, "/admin/v1/provisioning-log?"+query, in); r.Status != want {
 			t.Errorf("%s: %d %s", query, r.Status, r.Body)
 		}

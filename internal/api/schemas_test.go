@@ -331,6 +331,19 @@ func TestRedefinition(t *testing.T) {
 		ann := d.scim(201, "POST", "/Users", badged("ann", object{"level": 1}))["id"].(string)
 		d.scim(204, "DELETE", "/Users/"+ann, nil)
 		bob := d.scim(201, "POST", "/Users", badged("bob", object{"level": 2}))["id"].(string)
+		cy := d.scim(201, "POST", "/Users", badged("cy", object{"number": "7"}))["id"].(string)
+		d.scim(204, "DELETE", "/Users/"+cy, nil)
+		dan := d.scim(201, "POST", "/Users", badged("dan", object{"number": "7"}))["id"].(string)
+		back := "/deleted-users/" + cy + "/restore"
+		if p := must[struct{ Type, Attribute, Detail string }](t, d.admin("POST", back, object{}), 409); p.Type != "urn:roster:problem:name-taken" || p.Attribute != badgeURN+":number" || !strings.HasSuffix(p.Detail, "change it there") {
+			t.Errorf("a number that somebody else has by now: %+v", p)
+		}
+		d.scim(204, "DELETE", "/Users/"+dan, nil)
+		for _, id := range []string{cy, dan} {
+			if r := d.admin("DELETE", "/deleted-users/"+id, nil); r.Status != 204 {
+				t.Errorf("purging %s: %d %s", id, r.Status, r.Body)
+			}
+		}
 		r := d.admin("DELETE", "/schemas/"+badgeURN, nil)
 		if err := json.Unmarshal([]byte(r.Body), &o); err != nil || r.Status != 409 || o.Count != 2 || o.Offenders[0].ID != bob || o.Offenders[0].Deleted || o.Offenders[1].ID != ann || !o.Offenders[1].Deleted {
 			t.Errorf("an extension that two users have: %d %s", r.Status, r.Body)

@@ -338,7 +338,7 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"display","value":"x"}`)}
 		},
 		"DELETE /scim/v2/Entitlements/{id}": func() deed { id := made("/Entitlements", entitlement()); return deed{by: boss(), path: id} },
-		"PUT /admin/v1/policies/vocabulary": func() deed { return deed{by: boss(), body: object{"roles": true}} },
+		"PUT /admin/v1/policies/vocabulary": func() deed { return deed{by: boss(), body: object{"roles": true, "entitlements": false}} },
 		"POST /admin/v1/schemas":            func() deed { _, body := schema(); return deed{by: boss(), body: body} },
 		"POST /admin/v1/schema-packs/{id}":  func() deed { return deed{by: boss(), path: "device", parts: true} },
 		"PUT /admin/v1/schemas/{id}": func() deed {

@@ -49,6 +49,12 @@ func TestVocabulary(t *testing.T) {
 		if got := must[auth.Vocabulary](t, put(`{"roles":true,"entitlements":true}`), 200); got != want {
 			t.Errorf("set: %+v", got)
 		}
+		for _, body := range []string{`{}`, `null`, `{"roles":true}`, `{"roles":true,"entitlements":null}`} {
+			must[any](t, put(body), 400)
+		}
+		if got := must[auth.Vocabulary](t, w.get(t, path, boss), 200); got != want {
+			t.Errorf("after bodies that do not say all: %+v", got)
+		}
 
 		n := 0
 		user := func(attributes string) testserver.Response {

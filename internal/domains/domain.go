@@ -94,6 +94,8 @@ var (
 	ErrUnproven = errors.New("the domain has to be proven first")
 	// ErrInUse: user names end in the domain.
 	ErrInUse = errors.New("user names are under this domain: move them to another one first")
+	// ErrDefault: it is the one that is there from the beginning.
+	ErrDefault = errors.New("this domain is there from the beginning: it needs no proof, and stays")
 	// ErrMany: the tenant has MaxDomains domains.
 	ErrMany = errors.New("the tenant has as many domains as it can have")
 	// ErrUnreachable: DNS did not answer.
@@ -144,8 +146,13 @@ func (k *Keeper) List(ctx context.Context, tenant storage.TenantID) ([]*Domain, 
 	return list, nil
 }
 
-// Find returns a domain of a tenant, or storage.ErrNotFound.
+// Find returns a domain of a tenant, or storage.ErrNotFound. The default one is primary
+// while no other is.
 func (k *Keeper) Find(ctx context.Context, tenant storage.TenantID, name string) (*Domain, error) {
+	if name == Default(tenant) {
+		list, err := k.List(ctx, tenant)
+		return &Domain{Name: name, Primary: !slices.ContainsFunc(list, func(d *Domain) bool { return d.Primary })}, err
+	}
 	i, err := k.Store.Item(ctx, tenant, domainKind, name)
 	if err != nil {
 		return nil, err
@@ -218,8 +225,11 @@ func (k *Keeper) look(ctx context.Context, d *Domain) error {
 }
 
 // Verify asks DNS for the proof of a domain, and makes it the tenant's. The error is
-// storage.ErrNotFound, a *ProofError, ErrUnreachable or ErrTaken.
+// storage.ErrNotFound, a *ProofError, ErrUnreachable, ErrTaken or ErrDefault.
 func (k *Keeper) Verify(ctx context.Context, by auth.Principal, name string) (*Domain, error) {
+	if name == Default(by.Tenant) {
+		return nil, ErrDefault
+	}
 	d, err := k.Find(ctx, by.Tenant, name)
 	if err != nil {
 		return nil, err
@@ -316,17 +326,19 @@ func claimEntry(ctx context.Context, at time.Time, tenant storage.TenantID, acti
 	return storage.AuditEntry{At: at, RequestID: auth.RequestID(ctx), Actor: "tenant:" + string(tenant), Action: action, Type: "Domain", ID: name}
 }
 
-// SetPrimary makes a domain that is proven the primary one. The error is
-// storage.ErrNotFound or ErrUnproven.
+// SetPrimary makes a domain that is proven, or the default one, the primary one. The
+// error is storage.ErrNotFound or ErrUnproven.
 func (k *Keeper) SetPrimary(ctx context.Context, by auth.Principal, name string) (d *Domain, err error) {
 	err = k.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Guard(domainKind); err != nil {
 			return err
 		}
-		if d, err = read(tx, name); err != nil {
+		byDefault := name == Default(by.Tenant)
+		if byDefault {
+			d = &Domain{Name: name, Primary: true}
+		} else if d, err = read(tx, name); err != nil {
 			return err
-		}
-		if d.Verified.IsZero() {
+		} else if d.Verified.IsZero() {
 			return ErrUnproven
 		}
 		items, err := tx.Items(domainKind, "")
@@ -348,18 +360,23 @@ func (k *Keeper) SetPrimary(ctx context.Context, by auth.Principal, name string)
 				return err
 			}
 		}
-		d.Primary = true
-		if err := d.put(tx); err != nil {
-			return err
+		if !byDefault {
+			d.Primary = true
+			if err := d.put(tx); err != nil {
+				return err
+			}
 		}
 		return tx.Audit(entry(ctx, by, k.now(), "primary", name, "primary", before, name))
 	})
 	return d, err
 }
 
-// Remove takes a domain from the tenant of by. The error is storage.ErrNotFound, or
-// ErrInUse while user names are under it.
+// Remove takes a domain from the tenant of by. The error is storage.ErrNotFound, ErrDefault,
+// or ErrInUse while user names are under it.
 func (k *Keeper) Remove(ctx context.Context, by auth.Principal, name string) error {
+	if name == Default(by.Tenant) {
+		return ErrDefault
+	}
 	if _, err := k.Find(ctx, by.Tenant, name); err != nil {
 		return err
 	}

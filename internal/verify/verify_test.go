@@ -192,6 +192,7 @@ func TestFindings(t *testing.T) {
 					t.Fatal(err)
 				}
 				put(t, s, item("credential", ana, factor(keys, ana)), item("credential", gone, factor(keys, gone)),
+					item("credential", "nobody-07", `{}`), // attempts at names that nobody has
 					item("grant", "g1", `{"role":"`+auth.Auditor+`","principal":"c1","type":"Client"}`))
 				test.damage(t, s, keys)
 				var found []storage.Flaw
@@ -201,8 +202,8 @@ func TestFindings(t *testing.T) {
 					t.Fatal(err)
 				}
 				if test.kind == "" {
-					if len(found) > 0 || report.Resources != 2 || report.Items != 4 || report.Entries != 3 {
-						t.Errorf("found %v, %+v; want nothing in 2 resources, 4 items and 3 entries", found, report)
+					if len(found) > 0 || report.Resources != 2 || report.Items != 5 || report.Entries != 3 {
+						t.Errorf("found %v, %+v; want nothing in 2 resources, 5 items and 3 entries", found, report)
 					}
 					return
 				}

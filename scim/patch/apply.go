@@ -31,7 +31,7 @@ func Apply(rt *schemas.ResourceType, attrs map[string]any, ops []Operation, mode
 			return Result{}, err
 		}
 	}
-	if err := rt.Finish(e.attrs, mode); err != nil {
+	if err := rt.Finish(e.attrs, attrs, mode); err != nil {
 		return Result{}, e.unfinished(err)
 	}
 	return Result{Attributes: e.attrs, Members: e.members}, nil
@@ -607,7 +607,7 @@ func (e *edit) replaced(t target, old, obj map[string]any) (any, error) {
 // passes here, so this is where mutability and required are kept.
 func (e *edit) assign(m map[string]any, a *schemas.Attribute, next any) error {
 	old, had := m[a.Name]
-	if next == nil && !had {
+	if next == nil && !had && (a.Kept() || !a.Required) {
 		return nil
 	}
 	if had && equal(old, next) { // §3.5.2.1: no change should be made
@@ -616,6 +616,14 @@ func (e *edit) assign(m map[string]any, a *schemas.Attribute, next any) error {
 	}
 	if a.Mutability == schemas.Immutable && had {
 		return e.fail(Mutability, a.Path, "is immutable and already has a value")
+	}
+	if next == nil && a.Extension { // its attributes are those of the resource
+		was, _ := old.(map[string]any)
+		for _, s := range a.SubAttributes {
+			if was[s.Name] != nil && s.Mutability == schemas.Immutable {
+				return e.fail(Mutability, s.Path, "is immutable and already has a value")
+			}
+		}
 	}
 	if next == nil && a.Required {
 		if e.op == Remove {

@@ -89,7 +89,7 @@ func tree(t testing.TB, rt *schemas.ResourceType, text string) map[string]any {
 			attrs[name] = v
 		}
 	}
-	if err := rt.Finish(attrs, lenient); err != nil {
+	if err := rt.Finish(attrs, nil, lenient); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return attrs
