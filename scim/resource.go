@@ -85,7 +85,7 @@ func (p projection) keep(a *schemas.Attribute) bool {
 	case a.Extension && slices.ContainsFunc(a.SubAttributes, always):
 		return true
 	case p.include == nil:
-		return !p.exclude[a] && (ofResource(a) || !p.exclude[a.Parent]) && a.Returned != schemas.ReturnedRequest
+		return !p.exclude[a] && (!ofResource(a) || !p.exclude[a.Parent]) && a.Returned != schemas.ReturnedRequest
 	case p.include[a]:
 		return true
 	}
