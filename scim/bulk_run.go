@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -56,15 +57,17 @@ func (b *bulk) run() {
 		if o.done {
 			continue
 		}
-		if !b.joins(&w, o) {
+		joined := b.joins(&w, o)
+		if !joined && len(w.ops) > 0 {
 			if flush(); b.stop != nil {
 				return
 			}
-			if !b.joins(&w, o) {
-				b.do(o)
-				b.link()
-				continue
-			}
+			joined = b.joins(&w, o)
+		}
+		if !joined {
+			b.do(o)
+			b.link()
+			continue
 		}
 		if len(w.ops) == batch {
 			flush()
@@ -77,27 +80,24 @@ func (b *bulk) run() {
 
 // joins adds an operation to a window if it can be under way together with what is there.
 func (b *bulk) joins(w *window, o *bulkOperation) bool {
-	kind, names, words := b.company(o)
-	first := len(w.ops) == 0
+	f := b.fit(o)
 	switch {
-	case kind == alone:
+	case f.company == alone:
 		return false
-	case first:
-		w.company = kind
-	case w.company == free && kind != free, w.company == ordered && !orderly(o.t):
+	case len(w.ops) == 0:
+		w.company = f.company
+	case w.company == free && f.company != free, w.company == ordered && !orderly(o.t):
 		return false
 	}
 	if w.company == free {
-		if w.words.makes && words.uses || w.words.uses && words.makes {
+		if w.words.makes && f.words.uses || w.words.uses && f.words.makes {
 			return false
 		}
-		w.words.makes, w.words.uses = w.words.makes || words.makes, w.words.uses || words.uses
-		for _, name := range names {
-			if w.names[name] {
-				return false
-			}
+		w.words.makes, w.words.uses = w.words.makes || f.words.makes, w.words.uses || f.words.uses
+		if slices.ContainsFunc(f.names, func(name string) bool { return w.names[name] }) {
+			return false
 		}
-		for _, name := range names {
+		for _, name := range f.names {
 			w.names[name] = true
 		}
 	} else if o.method != http.MethodPost {
@@ -135,33 +135,39 @@ func wordingOf(t *schemas.ResourceType, tree any) wording {
 	return w
 }
 
-// company tells how an operation can go together with others now, and of one that is free
-// its unique values and its wording.
-func (b *bulk) company(o *bulkOperation) (company, []string, wording) {
+// fit is how an operation can go together with others now, and of one that is free its
+// unique values and its wording.
+type fit struct {
+	company company
+	names   []string
+	words   wording
+}
+
+func (b *bulk) fit(o *bulkOperation) fit {
 	if o.err != nil || b.failOnErrors > 0 {
-		return alone, nil, wording{}
+		return fit{}
 	}
 	if bytes.Contains(bytes.ToLower(o.data), []byte(`password`)) {
-		return alone, nil, wording{} // a Hasher turns away what is too much at once, and others wait for it
+		return fit{} // a Hasher turns away what is too much at once, and others wait for it
 	}
 	if o.method == http.MethodPost && len(o.needs) == 0 {
 		tree, err := b.tree(o)
 		if err != nil {
-			return alone, nil, wording{}
+			return fit{}
 		}
-		return free, uniqueNames(o.t, tree), wordingOf(o.t, tree)
+		return fit{free, uniqueNames(o.t, tree), wordingOf(o.t, tree)}
 	}
 	// With steps, what changed nothing has to be written down before more is done. What
 	// is to be linked would take back a change that comes before that.
 	if b.steps != nil || len(b.unlinked) > 0 || !orderly(o.t) {
-		return alone, nil, wording{}
+		return fit{}
 	}
 	for _, ref := range o.needs {
 		if c := b.creates[ref]; c == nil || !c.done {
-			return alone, nil, wording{}
+			return fit{}
 		}
 	}
-	return ordered, nil, wording{}
+	return fit{company: ordered}
 }
 
 func uniqueNames(t *schemas.ResourceType, tree any) (names []string) {

@@ -7,9 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,8 +15,6 @@ import (
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
-	"github.com/roster-id/roster/storage"
-	"github.com/roster-id/roster/storage/sqlite"
 )
 
 // ordering plays the same operations as one bulk request and one after the other, on a
@@ -196,14 +192,7 @@ func TestBulkInOrder(t *testing.T) {
 // TestBulkChangesShareCommits: so do operations of any kind, with references too.
 func TestBulkChangesShareCommits(t *testing.T) {
 	t.Parallel()
-	var commits atomic.Int64
-	s := testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
-		store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{OnCommit: func(int, time.Duration) { commits.Add(1) }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return store
-	}})
+	s, commits := countingCommits(t)
 	const n = 200
 	counts := map[string]int64{}
 	send := func(kind string, operation func(i int) string) {

@@ -37,18 +37,24 @@ func createOperation(i int) string {
 	return fmt.Sprintf(`{"method":"POST","path":"/Users","bulkId":"b%d","data":{"schemas":[%q],"userName":"bulk-%d"}}`, i, schemas.UserURI, i)
 }
 
-// TestBulkSharesCommits: a thousand creates of one request share commits, and each is
-// there afterwards.
-func TestBulkSharesCommits(t *testing.T) {
-	t.Parallel()
-	var commits atomic.Int64
-	s := testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
+// countingCommits starts a server and returns how often its store has committed.
+func countingCommits(t *testing.T) (*testserver.Server, *atomic.Int64) {
+	t.Helper()
+	commits := new(atomic.Int64)
+	return testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
 		store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{OnCommit: func(int, time.Duration) { commits.Add(1) }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return store
-	}})
+	}}), commits
+}
+
+// TestBulkSharesCommits: a thousand creates of one request share commits, and each is
+// there afterwards.
+func TestBulkSharesCommits(t *testing.T) {
+	t.Parallel()
+	s, commits := countingCommits(t)
 	operations := make([]string, scim.MaxBulkOperations)
 	for i := range operations {
 		operations[i] = createOperation(i)

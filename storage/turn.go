@@ -8,6 +8,7 @@ import "context"
 type Turn struct {
 	before      *Turn
 	taken, over chan struct{}
+	wrote       bool // taken is closed
 }
 
 // NewTurn returns the turn after another one, or the first if before is nil. End has to be
@@ -47,23 +48,15 @@ func (t *Turn) Wait(ctx context.Context) error {
 // writes out in the order in which it gets them; who calls Store.Write calls it afterwards
 // in any case.
 func (t *Turn) Take() {
-	if t != nil && !t.wrote() {
+	if t != nil && !t.wrote {
+		t.wrote = true
 		close(t.taken)
-	}
-}
-
-func (t *Turn) wrote() bool {
-	select {
-	case <-t.taken:
-		return true
-	default:
-		return false
 	}
 }
 
 // Early reports whether what was done so far was done by reading alone, while writes that
 // come before it could be under way.
-func (t *Turn) Early() bool { return t != nil && t.before != nil && !t.wrote() }
+func (t *Turn) Early() bool { return t != nil && t.before != nil && !t.wrote }
 
 // Alone returns when all that comes before is over.
 func (t *Turn) Alone() {

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"compress/gzip"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/roster-id/roster/storage/mongo/mongotest"
+	"github.com/roster-id/roster/storage/storagetest"
 )
 
 // TestBackupOfFormerVersion restores what the first version that made backups wrote
@@ -21,7 +19,7 @@ func TestBackupOfFormerVersion(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file, keys, to := filepath.Join(dir, "backup.jsonl"), filepath.Join(dir, "roster.keys"), filepath.Join(dir, "roster.db")
-			unzip(t, filepath.Join("testdata", "backups", "b36e644.jsonl.gz"), file)
+			storagetest.Unzip(t, filepath.Join("testdata", "backups", "b36e644.jsonl.gz"), file)
 			roster(t, "keys", "create", "--key-file", keys)
 			if kind == "MongoDB" {
 				server := mongotest.Start(t)
@@ -53,25 +51,5 @@ func TestBackupOfFormerVersion(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func unzip(t *testing.T, from, to string) {
-	t.Helper()
-	f, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, b, 0o600); err != nil {
-		t.Fatal(err)
 	}
 }

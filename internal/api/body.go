@@ -88,17 +88,17 @@ func missing(v any, t reflect.Type, path string) string {
 	}
 	switch v := v.(type) {
 	case []any:
+		if t.Kind() != reflect.Slice {
+			return ""
+		}
 		for i, element := range v {
-			if t.Kind() != reflect.Slice {
-				break
-			}
 			if name := missing(element, t.Elem(), memberPath(path, strconv.Itoa(i))); name != "" {
 				return name
 			}
 		}
 	case map[string]any:
 		if t.Kind() != reflect.Struct {
-			break
+			return ""
 		}
 		for _, f := range reflect.VisibleFields(t) {
 			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")

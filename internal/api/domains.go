@@ -51,12 +51,8 @@ func (a *API) domains(w http.ResponseWriter, r *http.Request, by auth.Principal)
 	if err != nil {
 		return err
 	}
-	first, err := a.Domains.Find(r.Context(), by.Tenant, domains.Default(by.Tenant))
-	if err != nil {
-		return err
-	}
-	var out DomainList
-	for _, d := range append([]*domains.Domain{first}, list...) {
+	out := DomainList{Domains: []Domain{domain(by.Tenant, domains.First(by.Tenant, list))}}
+	for _, d := range list {
 		out.Domains = append(out.Domains, domain(by.Tenant, d))
 	}
 	return respond(w, http.StatusOK, out)

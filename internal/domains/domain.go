@@ -146,12 +146,17 @@ func (k *Keeper) List(ctx context.Context, tenant storage.TenantID) ([]*Domain, 
 	return list, nil
 }
 
-// Find returns a domain of a tenant, or storage.ErrNotFound. The default one is primary
-// while no other is.
+// First returns the default domain of a tenant with this List, which is primary while no
+// other is.
+func First(tenant storage.TenantID, list []*Domain) *Domain {
+	return &Domain{Name: Default(tenant), Primary: !slices.ContainsFunc(list, func(d *Domain) bool { return d.Primary })}
+}
+
+// Find returns a domain of a tenant, the default one too, or storage.ErrNotFound.
 func (k *Keeper) Find(ctx context.Context, tenant storage.TenantID, name string) (*Domain, error) {
 	if name == Default(tenant) {
 		list, err := k.List(ctx, tenant)
-		return &Domain{Name: name, Primary: !slices.ContainsFunc(list, func(d *Domain) bool { return d.Primary })}, err
+		return First(tenant, list), err
 	}
 	i, err := k.Store.Item(ctx, tenant, domainKind, name)
 	if err != nil {

@@ -25,8 +25,8 @@ const (
 	atOnce = 8
 	// batchLength is how many operations one has, where the server takes as many.
 	batchLength = 250
-	// changesLength is how many of them there are where they change what there is. A server
-	// carries those out one after the other, so that only other requests share a commit.
+	// changesLength is how many of them there are where they change what there is. Some
+	// stores carry those out one after the other: shorter requests wait beside each other.
 	changesLength = 32
 )
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -63,11 +64,7 @@ func TestWhole(t *testing.T) {
 					name = string(text[f[2]:f[3]])
 				}
 			}
-			found := false
-			for _, one := range tests {
-				found = found || one == name
-			}
-			if !found && path != "raced_test.go" {
+			if !slices.Contains(tests, name) && path != "raced_test.go" {
 				t.Errorf("%s is smaller with the race detector, and not in WHOLE", name)
 			}
 		}

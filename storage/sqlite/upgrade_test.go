@@ -2,11 +2,9 @@ package sqlite
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -24,6 +22,7 @@ import (
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
+	"github.com/roster-id/roster/storage/storagetest"
 )
 
 // testdata/7fc05fd.db.gz is a store as the program of commit 7fc05fd, the first that
@@ -33,23 +32,8 @@ import (
 // published returns the path of a copy of that store.
 func published(t testing.TB) string {
 	t.Helper()
-	f, err := os.Open("testdata/7fc05fd.db.gz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(t.TempDir(), "roster.db")
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	storagetest.Unzip(t, "testdata/7fc05fd.db.gz", path)
 	return path
 }
 
