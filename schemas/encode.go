@@ -43,9 +43,17 @@ func (a *Attribute) ReadableJSON(v any) []byte {
 func appendObject(dst []byte, defs []*Attribute, attrs map[string]any, keep func(*Attribute) bool) []byte {
 	dst = append(dst, '{')
 	first := true
+	left := len(attrs) // most objects have few of the attributes that they may have
 	for _, a := range defs {
+		if left == 0 {
+			break
+		}
 		v, ok := attrs[a.Name]
-		if !ok || !a.Kept() || (keep != nil && !keep(a)) {
+		if !ok {
+			continue
+		}
+		left--
+		if !a.Kept() || (keep != nil && !keep(a)) {
 			continue
 		}
 		start := len(dst)

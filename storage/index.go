@@ -192,9 +192,11 @@ func made(a *schemas.Attribute) bool {
 }
 
 func (d *derivation) object(list []field, attrs map[string]any) {
-	for i := range list {
+	left := len(attrs) // most objects have few of the attributes that they may have
+	for i := 0; i < len(list) && left > 0; i++ {
 		f := &list[i]
 		if v, ok := attrs[f.Name]; ok {
+			left--
 			d.value(f, f.safe, v)
 		}
 	}

@@ -62,10 +62,9 @@ func (b *batch) leave() {
 
 // Audit implements storage.Tx.
 func (t *tx) Audit(e storage.AuditEntry) error {
+	t.check()
 	err := t.audit(e)
-	if err != nil && t.failed == nil {
-		t.failed = err
-	}
+	t.fail(err)
 	t.audited = t.audited || err == nil
 	return err
 }
@@ -83,38 +82,9 @@ func (t *tx) audit(e storage.AuditEntry) error {
 	}
 	e.Seq, e.Chain, e.N = last.seq+1, last.chain, last.n+1
 	e.Hash = e.Sum(last.hash)
-	if err := t.insertAudit(e); err != nil {
-		return err
-	}
+	t.batch.pending.entries = append(t.batch.pending.entries, pendingEntry{e, t.tenant})
 	t.batch.ends[t.tenant] = end{e.Seq, e.Hash, e.Chain, e.N}
 	return nil
-}
-
-func (t *tx) insertAudit(e storage.AuditEntry) error {
-	return t.run(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		func(st *sqlite.Stmt) {
-			st.BindInt64(1, e.Seq)
-			st.BindText(2, t.tenant)
-			bindTime(st, 3, e.At)
-			st.BindText(4, e.RequestID)
-			st.BindText(5, e.Actor)
-			st.BindText(6, e.Action)
-			st.BindText(7, e.Type)
-			st.BindText(8, e.ID)
-			st.BindInt64(9, e.Version)
-			st.BindText(10, strings.Join(e.Attributes, " "))
-			st.BindText(11, e.From)
-			st.BindText(12, e.Level)
-			if len(e.Changes) > 0 {
-				st.BindBytes(13, storage.AppendChanges(nil, e.Changes))
-			} else {
-				st.BindNull(13)
-			}
-			st.BindText(14, e.Chain)
-			st.BindInt64(15, e.N)
-			st.BindBytes(16, e.Hash)
-		})
 }
 
 // loadAudit stores an entry with its number and chain. What is recorded after it
@@ -128,7 +98,8 @@ func (t *tx) loadAudit(e storage.AuditEntry) error {
 		return &storage.UniqueError{Attr: "seq"}
 	}
 	t.batch.ends[t.tenant] = end{seq: e.Seq, hash: e.Hash}
-	return t.insertAudit(e)
+	t.batch.pending.entries = append(t.batch.pending.entries, pendingEntry{e, t.tenant})
+	return nil
 }
 
 const auditColumns = `seq, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash`

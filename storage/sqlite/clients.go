@@ -75,7 +75,7 @@ func (s *Store) ListClients(ctx context.Context, tenant storage.TenantID) ([]*st
 // Tokens implements storage.Tx. There is one writer at a time, here and in every
 // other process, so nothing that it returns changes before the write is over.
 func (t *tx) Tokens(client string) (list []*storage.Token, err error) {
-	err = query(t.conn, `SELECT `+tokenColumns+` FROM token k WHERE k.tenant = ? AND k.client = ? ORDER BY k.created, k.id`,
+	err = query(t.conn(), `SELECT `+tokenColumns+` FROM token k WHERE k.tenant = ? AND k.client = ? ORDER BY k.created, k.id`,
 		func(st *sqlite.Stmt) error {
 			list = append(list, scanToken(st))
 			return nil

@@ -168,7 +168,7 @@ func count(t testing.TB, s *Store, rt *schemas.ResourceType, text string) int {
 // onWriter runs fn on the writer's connection.
 func onWriter(t testing.TB, s *Store, fn func(*sqlite.Conn) error) {
 	t.Helper()
-	if err := s.Write(t.Context(), storage.DefaultTenant, func(w storage.Tx) error { return fn(w.(*tx).conn) }); err != nil {
+	if err := s.Write(t.Context(), storage.DefaultTenant, func(w storage.Tx) error { return fn(w.(*tx).conn()) }); err != nil {
 		t.Fatal(err)
 	}
 }

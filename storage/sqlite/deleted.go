@@ -88,12 +88,12 @@ func (s *Store) FormerGroups(ctx context.Context, tenant storage.TenantID, id st
 
 // GetDeleted implements storage.Tx.
 func (t *tx) GetDeleted(typ, id string) (*storage.WholeResource, error) {
-	return getDeleted(t.conn, t.tenant, typ, id)
+	return getDeleted(t.conn(), t.tenant, typ, id)
 }
 
 // FormerGroups implements storage.Tx.
 func (t *tx) FormerGroups(prev *storage.WholeResource) (groups []*storage.Resource, err error) {
-	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name`+formerGroups, func(st *sqlite.Stmt) error {
+	err = query(t.conn(), `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name`+formerGroups, func(st *sqlite.Stmt) error {
 		groups = append(groups, scanGroup(st))
 		return nil
 	}, t.tenant, prev.ID)
@@ -106,7 +106,7 @@ func (t *tx) hidden(prev *storage.WholeResource) error {
 		return errGuest
 	}
 	there := false
-	err := query(t.conn, `SELECT 1 FROM resource WHERE n = ? AND tenant = ? AND version = ? AND deleted = ?`,
+	err := query(t.conn(), `SELECT 1 FROM resource WHERE n = ? AND tenant = ? AND version = ? AND deleted = ?`,
 		func(*sqlite.Stmt) error { there = true; return nil }, prev.Ref, t.tenant, prev.Version, prev.Deleted)
 	if err == nil && !there {
 		err = storage.ErrConflict
@@ -153,7 +153,7 @@ func (t *tx) Purge(prev *storage.WholeResource) (more bool, err error) {
 		prev.Ref, storage.PurgedAtOnce); err != nil {
 		return false, err
 	}
-	if t.conn.Changes() == storage.PurgedAtOnce {
+	if t.conn().Changes() == storage.PurgedAtOnce {
 		return true, nil
 	}
 	if err := t.change(`DELETE FROM membership WHERE member = ?`, prev.Ref); err != nil {

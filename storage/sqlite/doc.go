@@ -1,7 +1,8 @@
 // Package sqlite keeps a Roster directory in one SQLite file.
 //
 // One goroutine writes (writer.go): it takes whatever writes are waiting,
-// runs each inside a savepoint, and commits them together, so that many
+// runs one after the other, with savepoints once one has failed, inserts what they
+// add together (insert.go) and commits them together, so that many
 // concurrent requests share one fsync while each still waits for its own
 // durability. A pool of read-only connections answers everything else and
 // never waits for the writer. The database runs in WAL mode with

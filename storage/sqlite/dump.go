@@ -189,7 +189,7 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 		return errors.New("a load that has not begun cannot be completed")
 	case prev == nil:
 		full := false
-		err := query(t.conn, `SELECT EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NULL)
+		err := query(t.conn(), `SELECT EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NULL)
 			OR EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NOT NULL)
 			OR EXISTS (SELECT 1 FROM client WHERE tenant = ?1) OR EXISTS (SELECT 1 FROM audit WHERE tenant = ?1)`, func(st *sqlite.Stmt) error {
 			full = st.ColumnBool(0)
@@ -202,7 +202,7 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 		switch {
 		case err != nil:
 			return err
-		case t.conn.Changes() == 0:
+		case t.conn().Changes() == 0:
 			return storage.ErrConflict
 		case full:
 			return storage.ErrNotEmpty
@@ -219,7 +219,7 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 			return err
 		}
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return storage.ErrConflict
 	}
 	if next == nil {
@@ -230,7 +230,7 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 
 // usable fails with ErrLoading while the tenant is being loaded.
 func (t *tx) usable() error {
-	m, err := loadMark(t.conn, t.tenant)
+	m, err := loadMark(t.conn(), t.tenant)
 	if err == nil && m != nil {
 		err = storage.ErrLoading
 	}
@@ -242,7 +242,7 @@ func (t *tx) Load(r *storage.Record) error {
 	if t.batch.store.guest {
 		return errGuest
 	}
-	if m, err := loadMark(t.conn, t.tenant); err != nil {
+	if m, err := loadMark(t.conn(), t.tenant); err != nil {
 		return err
 	} else if m == nil {
 		return errors.New("no load of this tenant has begun")
@@ -286,7 +286,7 @@ func (t *tx) loadClient(c *storage.Client) error {
 
 func (t *tx) loadToken(k *storage.Token) error {
 	known := false
-	err := query(t.conn, `SELECT 1 FROM client WHERE tenant = ? AND id = ?`, func(*sqlite.Stmt) error { known = true; return nil }, t.tenant, k.Client)
+	err := query(t.conn(), `SELECT 1 FROM client WHERE tenant = ? AND id = ?`, func(*sqlite.Stmt) error { known = true; return nil }, t.tenant, k.Client)
 	if err == nil && !known {
 		err = storage.ErrNotFound
 	}
@@ -337,12 +337,12 @@ func (t *tx) findAny(id string, types ...string) (n int64, err error) {
 		return nil
 	}
 	for _, typ := range types {
-		err := query(t.conn, `SELECT n, type FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, row, t.tenant, typ, id)
+		err := query(t.conn(), `SELECT n, type FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, row, t.tenant, typ, id)
 		if err != nil || n != 0 {
 			return n, err
 		}
 	}
-	err = query(t.conn, `SELECT n, type FROM resource INDEXED BY resource_hidden WHERE tenant = ? AND id = ? AND deleted IS NOT NULL`, row, t.tenant, id)
+	err = query(t.conn(), `SELECT n, type FROM resource INDEXED BY resource_hidden WHERE tenant = ? AND id = ? AND deleted IS NOT NULL`, row, t.tenant, id)
 	return n, err
 }
 

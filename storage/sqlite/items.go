@@ -114,7 +114,7 @@ func (s *Store) NoteItems(ctx context.Context, tenant storage.TenantID, notes []
 			if err := x.exec(insertItem, x.tenant, i.Kind, i.ID, i.Expires, i.Data); err != nil {
 				return err
 			}
-			if x.conn.Changes() == 0 {
+			if x.conn().Changes() == 0 {
 				continue
 			}
 			if err := x.insertKeys(i); err != nil {
@@ -154,7 +154,7 @@ func (s *Store) SweepItems(ctx context.Context, before time.Time) (n int, err er
 			type named struct{ tenant, kind, id string }
 			var list []named
 			x := t.(*tx)
-			err := query(x.conn, `SELECT tenant, kind, id FROM item WHERE expires < ? LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
+			err := query(x.conn(), `SELECT tenant, kind, id FROM item WHERE expires < ? LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
 				list = append(list, named{st.ColumnText(0), st.ColumnText(1), st.ColumnText(2)})
 				return nil
 			}, before, sweptAtOnce)
@@ -185,11 +185,11 @@ func (t *tx) dropItem(tenant, kind, id string) error {
 }
 
 // Item implements storage.Tx.
-func (t *tx) Item(kind, id string) (*storage.Item, error) { return item(t.conn, t.tenant, kind, id) }
+func (t *tx) Item(kind, id string) (*storage.Item, error) { return item(t.conn(), t.tenant, kind, id) }
 
 // Items implements storage.Tx.
 func (t *tx) Items(kind, key string) ([]*storage.Item, error) {
-	return itemsBy(t.conn, t.tenant, kind, key)
+	return itemsBy(t.conn(), t.tenant, kind, key)
 }
 
 // PutItem implements storage.Tx.
@@ -212,7 +212,7 @@ func (t *tx) PutItem(prev, next *storage.Item) error {
 			return err
 		}
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return storage.ErrConflict
 	}
 	if prev != nil {
@@ -240,7 +240,7 @@ func (t *tx) DeleteItem(prev *storage.Item) error {
 	if err := t.change(`DELETE FROM item WHERE tenant = ? AND kind = ? AND id = ? AND version = ?`, t.tenant, prev.Kind, prev.ID, prev.Version); err != nil {
 		return err
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return storage.ErrConflict
 	}
 	return t.exec(`DELETE FROM item_key WHERE tenant = ? AND kind = ? AND id = ?`, t.tenant, prev.Kind, prev.ID)

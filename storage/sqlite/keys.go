@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -308,7 +307,7 @@ func (k *keys) merge() error {
 		uniques = append(uniques, u)
 	}
 	slices.SortFunc(uniques, func(a, b uniqueKey) int { return bytes.Compare(a[:], b[:]) })
-	err := insertPairs(k.conn, "unique_key", len(uniques), func(st *sqlite.Stmt, at, i int) {
+	err := insertUnique.run(k.conn, len(uniques), func(st *sqlite.Stmt, at, i int) {
 		st.BindBytes(at, uniques[i][:])
 		st.BindInt64(at+1, r.unique[uniques[i]])
 	})
@@ -323,7 +322,7 @@ func (k *keys) merge() error {
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(cmp.Compare(a.h, b.h), cmp.Compare(a.n, b.n)) })
-	err = insertPairs(k.conn, "lookup", len(entries), func(st *sqlite.Stmt, at, i int) {
+	err = insertLookup.run(k.conn, len(entries), func(st *sqlite.Stmt, at, i int) {
 		st.BindInt64(at, entries[i].h)
 		st.BindInt64(at+1, entries[i].n)
 	})
@@ -334,36 +333,6 @@ func (k *keys) merge() error {
 		k.keyed = st.ColumnInt64(0)
 		return nil
 	})
-}
-
-// pairsAtOnce is how many rows one statement of a merge inserts.
-const pairsAtOnce = 64
-
-// insertPairs inserts count rows (h, n) into a table, many with each statement.
-// pair binds the i-th of them to the parameters at and at+1.
-func insertPairs(c *sqlite.Conn, table string, count int, pair func(st *sqlite.Stmt, at, i int)) error {
-	insert := func(rows int) string {
-		return "INSERT INTO " + table + " (h, n) VALUES " + strings.Repeat(", (?, ?)", rows)[2:]
-	}
-	many, one := insert(pairsAtOnce), insert(1)
-	for from := 0; from < count; {
-		rows, sql := pairsAtOnce, many
-		if count-from < rows {
-			rows, sql = 1, one
-		}
-		st, err := c.Prepare(sql)
-		if err != nil {
-			return err
-		}
-		for i := range rows {
-			pair(st, 1+2*i, from+i)
-		}
-		if err := run(st); err != nil {
-			return err
-		}
-		from += rows
-	}
-	return nil
 }
 
 // announce shows readers the keys that the next commit adds.
@@ -550,7 +519,7 @@ func without[K comparable](a, b []K) iter.Seq2[int, K] {
 
 // stored returns the keys and the version of a live row of the tenant.
 func (t *tx) stored(n int64) (k rowKeys, version int64, err error) {
-	err = query(t.conn, `SELECT version, keys FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL`, func(st *sqlite.Stmt) error {
+	err = query(t.conn(), `SELECT version, keys FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL`, func(st *sqlite.Stmt) error {
 		version = st.ColumnInt64(0)
 		b := make([]byte, st.ColumnLen(1))
 		st.ColumnBytes(1, b)

@@ -186,7 +186,7 @@ func TestKeysMove(t *testing.T) {
 func TestManyPairs(t *testing.T) {
 	s := openNew(t, Options{})
 	var users []*storage.Resource
-	for i := range 3*pairsAtOnce + 7 {
+	for i := range 3*insertUnique.rows + 7 {
 		users = append(users, newUser(i))
 	}
 	create(t, s, users...)
@@ -194,7 +194,7 @@ func TestManyPairs(t *testing.T) {
 	if merged, unique, lookup, inMemory := keyRows(t, s); merged != int64(len(users)) || unique != merged || lookup != 3*merged || inMemory != 0 {
 		t.Errorf("%d merged, %d and %d in the tables, %d in memory", merged, unique, lookup, inMemory)
 	}
-	for _, i := range []int{0, pairsAtOnce - 1, pairsAtOnce, 3*pairsAtOnce + 6} {
+	for _, i := range []int{0, insertUnique.rows - 1, insertUnique.rows, 3*insertUnique.rows + 6} {
 		if n := count(t, s, userType, fmt.Sprintf(`externalId eq "user%d"`, i)); n != 1 {
 			t.Errorf("user %d is found %d times", i, n)
 		}

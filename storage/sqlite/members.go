@@ -38,14 +38,14 @@ func (t *tx) AddMembers(group *storage.Resource, members []storage.Member) (int,
 		if err := t.change(`INSERT OR IGNORE INTO membership (grp, id, member, display) VALUES (?, ?, ?, ?)`, group.Ref, m.Value, n, m.Display); err != nil {
 			return added, err
 		}
-		added += t.conn.Changes()
+		added += t.conn().Changes()
 	}
 	return added, nil
 }
 
 // member finds a member to be added.
 func (t *tx) member(i int, m storage.Member) (int64, error) {
-	n, err := find(t.conn, t.tenant, m.Value)
+	n, err := find(t.conn(), t.tenant, m.Value)
 	if errors.Is(err, storage.ErrNotFound) {
 		return 0, &storage.UnknownMemberError{Index: i}
 	}
@@ -55,7 +55,7 @@ func (t *tx) member(i int, m storage.Member) (int64, error) {
 func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 	removed := 0
 	for _, id := range ids {
-		_, err := find(t.conn, t.tenant, id)
+		_, err := find(t.conn(), t.tenant, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue
 		}
@@ -65,7 +65,7 @@ func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 		if err := t.change(`DELETE FROM membership WHERE grp = ? AND id = ?`, group.Ref, id); err != nil {
 			return removed, err
 		}
-		removed += t.conn.Changes()
+		removed += t.conn().Changes()
 	}
 	return removed, nil
 }
@@ -81,7 +81,7 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 	}
 	if len(members) == 0 {
 		err := t.change(`DELETE FROM membership WHERE grp = ?`, group.Ref)
-		return t.conn.Changes(), err
+		return t.conn().Changes(), err
 	}
 	if err := t.exec(`CREATE TEMP TABLE IF NOT EXISTS wanted (id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL, display TEXT NOT NULL) WITHOUT ROWID`); err != nil {
 		return 0, err
@@ -101,15 +101,15 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 	if err := t.change(`DELETE FROM membership WHERE grp = ? AND id NOT IN (SELECT id FROM temp.wanted)`, group.Ref); err != nil {
 		return 0, err
 	}
-	changed := t.conn.Changes()
+	changed := t.conn().Changes()
 	if err := t.change(`INSERT OR IGNORE INTO membership (grp, id, member, display) SELECT ?, id, n, display FROM temp.wanted`, group.Ref); err != nil {
 		return changed, err
 	}
-	return changed + t.conn.Changes(), nil
+	return changed + t.conn().Changes(), nil
 }
 
 func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {
-	return query(t.conn, `SELECT x.id, x.type, `+display+` FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
+	return query(t.conn(), `SELECT x.id, x.type, `+display+` FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
 		WHERE m.grp = ? ORDER BY m.id`, func(st *sqlite.Stmt) error {
 		return fn(storage.Member{Value: st.ColumnText(0), Type: st.ColumnText(1), Display: st.ColumnText(2)})
 	}, group.Ref)
@@ -118,7 +118,7 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 // Ancestors implements storage.Tx. There is one writer, so nothing that it
 // returns changes before the write is over.
 func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
-	err = query(t.conn, `WITH RECURSIVE up (n) AS (
+	err = query(t.conn(), `WITH RECURSIVE up (n) AS (
 			SELECT m.grp FROM resource x JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
 				WHERE x.n = ? AND x.deleted IS NULL
 			UNION
@@ -133,7 +133,7 @@ func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 
 // MemberOf implements storage.Tx; see Ancestors.
 func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
-	err = query(t.conn, `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM resource x
+	err = query(t.conn(), `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM resource x
 		JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
 		WHERE x.n = ? AND x.deleted IS NULL ORDER BY g.id`, func(st *sqlite.Stmt) error {
 		groups = append(groups, scanGroup(st))
@@ -144,7 +144,7 @@ func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err erro
 
 func (t *tx) Remains(typ, id string) error {
 	err := storage.ErrNotFound
-	if rerr := query(t.conn, `SELECT 1 FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, func(*sqlite.Stmt) error {
+	if rerr := query(t.conn(), `SELECT 1 FROM resource WHERE tenant = ? AND type = ? AND id = ? AND deleted IS NULL`, func(*sqlite.Stmt) error {
 		err = nil
 		return nil
 	}, t.tenant, typ, id); rerr != nil {

@@ -27,7 +27,7 @@ func (t *tx) CreateTenant(name string, at time.Time) error {
 	if err := t.change(`INSERT OR IGNORE INTO tenant (id, name, created) VALUES (?, ?, ?)`, t.tenant, name, at); err != nil {
 		return err
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return &storage.UniqueError{Attr: "id"}
 	}
 	return nil
@@ -40,7 +40,7 @@ func (t *tx) RenameTenant(name string) error {
 	if err := t.change(`UPDATE tenant SET name = ? WHERE id = ?`, name, t.tenant); err != nil {
 		return err
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return storage.ErrNotFound
 	}
 	return nil

@@ -13,13 +13,12 @@ import (
 
 // tx is a storage.Tx: one job of a batch.
 type tx struct {
-	conn    *sqlite.Conn
 	batch   *batch
 	tenant  string
 	wrote   bool // anything
 	changed bool // something other than audit and outbox
 	audited bool
-	failed  error // of an entry that was not recorded: the write cannot succeed
+	failed  error // of what was not recorded or inserted: the write cannot succeed
 	over    bool
 }
 
@@ -72,37 +71,52 @@ func get(c *sqlite.Conn, sql, tenant, typ, id string) (*storage.Resource, error)
 	return r, st.Reset()
 }
 
-func (t *tx) exec(sql string, args ...any) error {
-	return t.run(sql, func(st *sqlite.Stmt) { bind(st, args) })
-}
-
-// run is exec with parameters that set binds. What every create does uses it: a
-// list of any costs an allocation for each parameter.
-func (t *tx) run(sql string, set func(*sqlite.Stmt)) error {
+// check panics when the write is over.
+func (t *tx) check() {
 	if t.over {
 		panic("storage.Tx used after Write returned")
 	}
-	if t.conn.AutocommitEnabled() { // whatever came now would be kept by itself
+}
+
+// conn is the connection for a statement, which may ask for what is pending: that is
+// inserted first.
+func (t *tx) conn() *sqlite.Conn {
+	t.check()
+	p := &t.batch.pending
+	t.wrote = t.wrote || p.own()
+	if err := p.flush(t.batch.conn); err != nil {
+		t.wrote = true
+		t.fail(err)
+	}
+	return t.batch.conn
+}
+
+// fail keeps the first reason why the write cannot succeed, whatever comes of it.
+func (t *tx) fail(err error) {
+	if err != nil && t.failed == nil {
+		t.failed = err
+	}
+}
+
+func (t *tx) exec(sql string, args ...any) error {
+	c := t.conn()
+	if c.AutocommitEnabled() { // whatever came now would be kept by itself
 		return errGivenUp
 	}
-	st, err := t.conn.Prepare(sql)
-	if err == nil {
-		set(st)
-		err = run(st)
-	}
-	t.wrote = t.wrote || err != nil || t.conn.Changes() > 0
+	err := exec(c, sql, args...)
+	t.wrote = t.wrote || err != nil || c.Changes() > 0
 	return err
 }
 
 // change is exec for what needs an audit entry.
 func (t *tx) change(sql string, args ...any) error {
 	err := t.exec(sql, args...)
-	t.changed = t.changed || err == nil && t.conn.Changes() > 0
+	t.changed = t.changed || err == nil && t.conn().Changes() > 0
 	return err
 }
 
 func (t *tx) Get(typ, id string) (*storage.Resource, error) {
-	return get(t.conn, getToChange, t.tenant, typ, id)
+	return get(t.conn(), getToChange, t.tenant, typ, id)
 }
 
 func (t *tx) Advance() error {
@@ -110,6 +124,7 @@ func (t *tx) Advance() error {
 }
 
 func (t *tx) Create(r *storage.Resource) error {
+	t.check()
 	if t.batch.store.guest {
 		return errGuest
 	}
@@ -129,20 +144,8 @@ func (t *tx) Create(r *storage.Resource) error {
 	t.batch.keys.note(keyChange{which: kindRow, n: n})
 	t.batch.tally.add(t.tenant, r.Type, r.ID, +1)
 	t.changed = true
-	return t.run(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`, func(st *sqlite.Stmt) {
-		st.BindInt64(1, n)
-		st.BindText(2, t.tenant)
-		st.BindText(3, r.Type)
-		st.BindText(4, r.ID)
-		st.BindInt64(5, r.Version)
-		bindTime(st, 6, r.Created)
-		bindTime(st, 7, r.LastModified)
-		st.BindText(8, r.Name)
-		st.BindBytes(9, x.packed)
-		st.BindBytes(10, r.Doc)
-		st.BindBytes(11, x.shadow)
-	})
+	t.batch.pending.resources = append(t.batch.pending.resources, pendingResource{*r, t.tenant, x})
+	return nil
 }
 
 // index returns the index of a resource to be written. One made for another
@@ -163,7 +166,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 	if next.Doc == nil {
 		err := t.change(`UPDATE resource SET version = ?, modified = ? WHERE n = ? AND tenant = ? AND version = ? AND deleted IS NULL`,
 			next.Version, next.LastModified, prev.Ref, t.tenant, prev.Version)
-		if err == nil && t.conn.Changes() == 0 {
+		if err == nil && t.conn().Changes() == 0 {
 			err = storage.ErrConflict
 		}
 		return err
@@ -232,7 +235,7 @@ func (t *tx) UpdateClient(prev, next *storage.Client) error {
 	switch {
 	case sqlite.ErrCode(err) == sqlite.ResultConstraintUnique:
 		return &storage.UniqueError{Attr: "name"}
-	case err == nil && t.conn.Changes() == 0:
+	case err == nil && t.conn().Changes() == 0:
 		return storage.ErrConflict
 	}
 	return err
@@ -245,7 +248,7 @@ func (t *tx) RevokeClient(id string, at time.Time) error {
 	if err := t.change(`UPDATE client SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL`, at, t.tenant, id); err != nil {
 		return err
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return storage.ErrNotFound
 	}
 	return t.exec(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND client = ?`, at, t.tenant, id)
@@ -266,7 +269,7 @@ func (t *tx) ExpireToken(id string, at time.Time) error {
 	if err := t.change(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND id = ?`, at, t.tenant, id); err != nil {
 		return err
 	}
-	if t.conn.Changes() == 0 {
+	if t.conn().Changes() == 0 {
 		return storage.ErrNotFound
 	}
 	return nil

@@ -114,11 +114,12 @@ func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 
 // batch is one transaction of the writer and the jobs in it.
 type batch struct {
-	store *Store
-	conn  *sqlite.Conn
-	jobs  []*job
-	tally tally
-	keys  keys
+	store   *Store
+	conn    *sqlite.Conn
+	jobs    []*job
+	tally   tally
+	keys    keys
+	pending pending
 	// careful makes every job run in a savepoint. That costs a copy of each page
 	// it touches, so it is done only once a job has failed after it had changed
 	// something: then the batch is begun again.
@@ -156,6 +157,7 @@ func (b *batch) run(first *job) {
 // attempt runs the jobs of the batch and those that join it, and commits.
 func (b *batch) attempt() error {
 	b.tally.reset()
+	b.pending.clear()
 	b.lastRow = 0
 	clear(b.ends)
 	if err := exec(b.conn, "BEGIN IMMEDIATE"); err != nil {
@@ -166,20 +168,28 @@ func (b *batch) attempt() error {
 	}
 	for i := 0; i < maxBatch; i++ {
 		if i == len(b.jobs) && !b.more() {
-			return b.commit()
+			break
 		}
 		if undone := b.do(b.jobs[i]); undone {
-			b.careful = true
-			if err := exec(b.conn, "ROLLBACK"); err != nil {
-				return err
-			}
-			return b.attempt()
+			return b.again()
 		}
 		if b.conn.AutocommitEnabled() {
 			break // commit will tell
 		}
 	}
+	if err := b.pending.flush(b.conn); err != nil && !b.conn.AutocommitEnabled() {
+		return b.again() // whose fault it is
+	}
 	return b.commit()
+}
+
+// again begins the batch again, with each job in a savepoint.
+func (b *batch) again() error {
+	b.careful = true
+	if err := exec(b.conn, "ROLLBACK"); err != nil {
+		return err
+	}
+	return b.attempt()
 }
 
 // more takes another waiting job. When there is none, it lets those goroutines run
@@ -247,10 +257,14 @@ func (b *batch) do(j *job) (undone bool) {
 			return false
 		}
 	}
-	t := &tx{conn: b.conn, batch: b, tenant: string(j.tenant)}
+	t := &tx{batch: b, tenant: string(j.tenant)}
+	b.pending.begin()
 	mark, keyMark := b.tally.mark(), b.keys.mark()
 	last, known := b.ends[t.tenant]
 	j.err = b.store.explain(call(j.fn, t))
+	if b.careful && j.err == nil {
+		t.conn() // what is wrong with a row is told to whose it is
+	}
 	switch {
 	case j.err != nil:
 	case t.failed != nil:
@@ -260,6 +274,7 @@ func (b *batch) do(j *job) (undone bool) {
 	}
 	t.over = true
 	if j.err != nil {
+		b.pending.undo()
 		b.tally.undo(mark)
 		b.keys.undo(keyMark)
 		if delete(b.ends, t.tenant); known {

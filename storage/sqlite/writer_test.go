@@ -237,13 +237,14 @@ func TestAFullDisk(t *testing.T) {
 	errs := together(t, s,
 		creating(1),
 		func(tx storage.Tx) error {
-			// A careless caller goes on after the failure.
-			err := tx.Create(big)
-			audit := tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "after the failure"})
-			if audit == nil {
-				t.Error("a write went on after SQLite gave it up")
+			if err := tx.Create(big); err != nil {
+				return err
 			}
-			return errors.Join(err, audit)
+			// A careless caller goes on after the failure.
+			if _, err := tx.Get(big.Type, big.ID); err == nil {
+				t.Error("100 KB went into two pages")
+			}
+			return tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "after the failure"})
 		},
 		creating(3))
 	for i, err := range errs {
