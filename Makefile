@@ -23,7 +23,7 @@ RACE     := -race -gcflags=all=-d=checkptr=0 -gcflags='modernc.org/sqlite/lib=-r
 	-gcflags='github.com/boombuler/barcode/...=-race=false' -gcflags=image/png=-race=false
 
 .DEFAULT_GOAL := help
-.PHONY: help run build packages package-version reproducible promtool alerts test lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test compile lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ run: build ## start the server on ./roster-data with a demo client
 test: ## vet and run the whole suite in random order: with the race detector, and without it what is left out or small with it
 	$(GO) test $(RACE) -vet=all -shuffle=on -timeout 20m $(LONG) ./...
 	$(GO) test -vet=off -shuffle=on -timeout 20m -run '^($(WHOLE))$$' $(WHOLEIN)
+
+compile: ## compile what `make test` runs, into Go's cache
+	$(GO) list -export -deps -test $(RACE) ./... >/dev/null
+	$(GO) list -export -deps -test $(WHOLEIN) >/dev/null
+	$(GO) list -export -deps ./cmd/roster >/dev/null
 
 lint: ## golangci-lint at the pinned version
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run ./...
