@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -168,6 +169,7 @@ func mixed(n int) []string {
 // TestAsyncInterrupted: a process that ends at any write, whether that was made or not,
 // takes nothing with it, and nothing is done twice by who goes on.
 func TestAsyncInterrupted(t *testing.T) {
+	raced.Skip(t)
 	t.Parallel()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -71,6 +72,7 @@ func TestExternalIDsFindNothing(t *testing.T) {
 // TestIDsComeOnce: ids are not given again, and what was known of somebody who is
 // gone, id and version, gets at nobody (V19).
 func TestIDsComeOnce(t *testing.T) {
+	raced.Skip(t)
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
 	seen := map[string]bool{}

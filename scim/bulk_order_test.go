@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -81,6 +82,7 @@ func TestBulkCircleErrors(t *testing.T) {
 
 // TestBulkPasswords: more passwords than may wait to be hashed are none too many.
 func TestBulkPasswords(t *testing.T) {
+	raced.Skip(t)
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Hasher: auth.NewHasher()})
 	operations := make([]string, 64)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/filter"
@@ -685,6 +686,7 @@ func TestInvitationMoves(t *testing.T) {
 // TestManyInvitations: a user has so many waiting at most; a client as many as it
 // likes; what ended makes room.
 func TestManyInvitations(t *testing.T) {
+	raced.Skip(t)
 	w := newInvitations(t, sqliteStore)
 	eve := w.session("eve")
 	first := ""

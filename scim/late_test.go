@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -359,6 +360,7 @@ func TestLateRace(t *testing.T) {
 // TestAnyOrder is the promise: a set of users with managers and of groups with members
 // comes to the same, whatever the order in which they arrive, in one piece or changed later.
 func TestAnyOrder(t *testing.T) {
+	raced.Skip(t)
 	const users, groups = 8, 4
 	type arrival struct {
 		typ, name   string

@@ -36,7 +36,8 @@ const modelVariable = "ROSTER_TEST_MODEL"
 // version, members, groups direct and indirect, uniqueness, what filters find and in
 // which order, entity tags. Nothing of it is taken from the server but ids.
 func TestModel(t *testing.T) {
-	sequences := map[string]int{"SQLite": raced.Size(1000, 100), "MongoDB": raced.Size(100, 10)}
+	raced.Skip(t)
+	sequences := map[string]int{"SQLite": 1000, "MongoDB": 100}
 	if s := os.Getenv(modelVariable); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {

@@ -25,9 +25,10 @@ import (
 // list. The answer to a change of one is not a list of all, and those who ask for
 // the group and do not read the answer hold up nobody.
 func TestLargeGroup(t *testing.T) {
+	raced.Skip(t)
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
-	users := s.Users(t, raced.Size(20_000, 3_000)) // more than any portion in which they are read
+	users := s.Users(t, 20_000) // more than any portion in which they are read
 	t.Run("read", func(t *testing.T) { readLargeGroup(t, s, users) })
 	t.Run("stop reading", func(t *testing.T) { stopReading(t, s, users) })
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -69,6 +70,7 @@ func (w wordy) has(id, attribute string) string {
 // TestWordGone: where a tenant holds users to its roles and entitlements, one that is
 // deleted is taken from everybody in the same write; where it does not, their words stay.
 func TestWordGone(t *testing.T) {
+	raced.Skip(t)
 	t.Parallel()
 	for name, open := range stores {
 		for typ, attribute := range map[string]string{"Role": "roles", "Entitlement": "entitlements"} {

@@ -149,7 +149,7 @@ func TestRestoreKilled(t *testing.T) {
 			var lived time.Duration
 			kills := 0
 			for begun := time.Now(); ; {
-				cmd := exec.Command("roster", "restore", "--from", file, "--store", to)
+				cmd := exec.Command(shipped(t), "restore", "--from", file, "--store", to)
 				var say bytes.Buffer
 				cmd.Env, cmd.Stderr = cleanEnv(), &say
 				err := runAndKill(t, cmd, &lived)

@@ -29,6 +29,7 @@ func TestComplianceSuite(t *testing.T) {
 	if suite == "" {
 		t.Skip("SKIPPED: the public compliance suite is not installed; run make conformance, or name its command scim2 in " + scim2Variable)
 	}
+	t.Parallel()
 	database := mongotest.Start(t)
 	for name, store := range map[string]func(*testing.T) string{
 		"sqlite": func(t *testing.T) string { return filepath.Join(t.TempDir(), "roster.db") },
@@ -36,7 +37,7 @@ func TestComplianceSuite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			place := store(t)
-			s := serveStore(t, place)
+			s := serveStoreWith(t, shipped(t), place)
 			token := rosterToken(t, "client", "create", "--store", place, "--name", "suite", "--scopes", "users,groups")
 			runSuite(t, suite, s, token, "empty")
 			for i := range 150 {

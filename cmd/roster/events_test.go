@@ -166,7 +166,7 @@ func eventsKilled(t *testing.T, processes int, where ...string) {
 	servers := make([]atomic.Pointer[process], processes)
 	start := func(i int) {
 		t.Helper()
-		s, err := launch{dir: t.TempDir(), env: cleanEnv(), args: append([]string{"--shutdown-delay", "0s", "--event-networks", "127.0.0.0/8", "--log-level", "error"}, where...)}.start()
+		s, err := launch{bin: shipped(t), dir: t.TempDir(), env: cleanEnv(), args: append([]string{"--shutdown-delay", "0s", "--event-networks", "127.0.0.0/8", "--log-level", "error"}, where...)}.start()
 		if err != nil {
 			t.Fatal(err)
 		}

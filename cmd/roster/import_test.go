@@ -54,7 +54,7 @@ func onImportStores(t *testing.T, fn func(t *testing.T, s *process, token string
 	t.Run("SQLite", func(t *testing.T) {
 		store := filepath.Join(t.TempDir(), "roster.db")
 		token := rosterToken(t, "client", "create", "--store", store, "--name", "hr", "--scopes", "users")
-		fn(t, serveStore(t, store), token)
+		fn(t, serveStoreWith(t, shipped(t), store), token)
 	})
 	t.Run("MongoDB", func(t *testing.T) {
 		server := mongotest.Start(t)
@@ -62,13 +62,13 @@ func onImportStores(t *testing.T, fn func(t *testing.T, s *process, token string
 		keys := filepath.Join(t.TempDir(), "roster.keys")
 		roster(t, "keys", "create", "--key-file", keys)
 		token := rosterToken(t, "client", "create", "--store", store, "--name", "hr", "--scopes", "users")
-		fn(t, serveStore(t, store, "--key-file", keys), token)
+		fn(t, serveStoreWith(t, shipped(t), store, "--key-file", keys), token)
 	})
 }
 
-// importing makes the command; it is not started.
+// importing makes the command, of the server's program; it is not started.
 func importing(s *process, token, file, mapping string) *exec.Cmd {
-	cmd := exec.Command("roster", "import", file, "--map", mapping, "--url", s.scim)
+	cmd := exec.Command(s.cmd.Path, "import", file, "--map", mapping, "--url", s.scim)
 	cmd.Env = append(cleanEnv(), "ROSTER_TOKEN="+token)
 	return cmd
 }

@@ -88,12 +88,8 @@ type killTest struct {
 
 func newKillTest(t *testing.T, seed uint64) *killTest {
 	k := &killTest{
-		t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), bin: filepath.Join(t.TempDir(), "roster"), dir: t.TempDir(),
+		t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), bin: shipped(t), dir: t.TempDir(),
 		done: map[string]*change{},
-	}
-	// What is killed is what is shipped, not a test binary.
-	if out, err := exec.Command("go", "build", "-o", k.bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	create := exec.Command(k.bin, "client", "create", "--store", k.dir, "--name", "load", "--scopes", "users,groups")
 	create.Env = cleanEnv()

@@ -45,7 +45,7 @@ func runAndKill(t *testing.T, cmd *exec.Cmd, lived *time.Duration) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	*lived += *lived/4 + time.Duration(rand.Int64N(int64(60*time.Millisecond)))
+	*lived += *lived/4 + time.Duration(rand.Int64N(int64(40*time.Millisecond)))
 	select {
 	case err := <-ended:
 		return err
@@ -61,7 +61,7 @@ func loadKilled(t *testing.T, file, to string) {
 	var lived time.Duration
 	kills := 0
 	for begun := time.Now(); ; {
-		cmd := exec.Command("roster", "load", "--in", file, "--store", to)
+		cmd := exec.Command(shipped(t), "load", "--in", file, "--store", to)
 		var say bytes.Buffer
 		cmd.Env, cmd.Stderr = cleanEnv(), &say
 		err := runAndKill(t, cmd, &lived)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,8 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +29,53 @@ import (
 // TestMain lets the test binary stand in for roster: run under that name, which
 // it has in the PATH of scripts and tests, it is the command itself.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"roster": main})
+	testscript.Main(suite{m}, map[string]func(){"roster": main})
 }
+
+// suite is all tests of the package.
+type suite struct{ *testing.M }
+
+// Run runs them. Most of those that run in parallel wait, for processes and outages.
+func (s suite) Run() int {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))) // it is a number
+	}
+	defer func() {
+		if shippedIn != "" {
+			_ = os.RemoveAll(shippedIn) // a folder for temporary files
+		}
+	}()
+	return s.M.Run()
+}
+
+// shippedIn is the folder of what shipped builds, once it has been built.
+var shippedIn string
+
+// shipped returns the command as it is shipped, which is not a test binary, and has no
+// race detector: for tests that look for losses, and where the detector has seen the same
+// elsewhere.
+func shipped(t testing.TB) string {
+	t.Helper()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "roster-shipped")
+	if err != nil {
+		return "", err
+	}
+	shippedIn = dir
+	bin := filepath.Join(dir, "roster")
+	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, nil
+})
 
 // patience bounds every wait for something that should happen soon. Nothing is
 // measured by it: it only ends tests that would hang.
@@ -176,7 +225,13 @@ func (l launch) start() (*process, error) {
 // serveStore starts a server on a store; the test ends it.
 func serveStore(t testing.TB, store string, args ...string) *process {
 	t.Helper()
-	s, err := launch{dir: t.TempDir(), env: cleanEnv(), args: append([]string{"--store", store}, args...)}.start()
+	return serveStoreWith(t, "roster", store, args...)
+}
+
+// serveStoreWith is serveStore of a given program.
+func serveStoreWith(t testing.TB, bin, store string, args ...string) *process {
+	t.Helper()
+	s, err := launch{bin: bin, dir: t.TempDir(), env: cleanEnv(), args: append([]string{"--store", store}, args...)}.start()
 	if err != nil {
 		t.Fatal(err)
 	}

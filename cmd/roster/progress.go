@@ -18,7 +18,8 @@ func watched(in io.Reader, size int64, doing string, say io.Writer) (r io.Reader
 		return in, func() {}
 	}
 	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription(doing),
-		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetSpinnerChangeInterval(0)) // or it is drawn beside us, and after done
 	read := progressbar.NewReader(in, bar)
 	return &read, func() { _ = bar.Clear() } // nothing depends on what it shows
 }

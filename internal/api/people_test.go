@@ -15,7 +15,6 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
@@ -255,18 +254,6 @@ func stores(t *testing.T) map[string]func(testing.TB) storage.Store {
 func onStores(t *testing.T, test func(*testing.T, *world)) {
 	t.Helper()
 	onStoresWith(t, testserver.Options{}, test)
-}
-
-// onStoresWhole is onStoresWith for what takes long: with the race detector it is done on
-// the embedded store alone.
-func onStoresWhole(t *testing.T, opt testserver.Options, test func(*testing.T, *world)) {
-	t.Helper()
-	onStoresWith(t, opt, func(t *testing.T, w *world) {
-		if strings.HasSuffix(t.Name(), "/mongo") {
-			raced.Skip(t)
-		}
-		test(t, w)
-	})
 }
 
 // onStoresWith is onStores for a server that is set up in another way.

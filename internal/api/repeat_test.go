@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
@@ -13,6 +14,7 @@ import (
 // room for one. It is in no error (V22), no log line (V24) and no metric, and marks
 // that nobody has seen before add no series (V35).
 func TestNothingSentComesBack(t *testing.T) {
+	raced.Skip(t)
 	t.Parallel()
 	var log testserver.Log
 	w := begin(t, testserver.Options{Server: trusting, Log: log.Logger()})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -89,8 +90,9 @@ var unrecordedNothing = []string{"/.search", "/auth/v1/setup/link", "/auth/v1/in
 // and at what level, and is not done at all when it cannot be recorded. What an attempt
 // counts before it looks is there, with its own entry, when a later one fails.
 func TestNothingWithoutEntry(t *testing.T) {
+	raced.Skip(t)
 	opt := testserver.Options{NoMail: true, Store: func(s storage.Store) storage.Store { return &forgetful{Store: s, from: -1} }}
-	onStoresWhole(t, opt, nothingWithoutEntry)
+	onStoresWith(t, opt, nothingWithoutEntry)
 }
 
 func nothingWithoutEntry(t *testing.T, w *world) {

@@ -16,6 +16,7 @@ import (
 // is named, with the reason.
 func TestFerretDB(t *testing.T) {
 	raced.Skip(t)
+	t.Parallel()
 	const (
 		undo = "FerretDB has no transactions, so what a write did before it failed stays"
 		many = "FerretDB uses no index, and with thousands of documents takes minutes"

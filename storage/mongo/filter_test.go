@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo/mongotest"
@@ -17,6 +18,7 @@ import (
 // TestManyGroupsInAFilter: however many terms ask for a large group, the query is
 // one that MongoDB takes, and the members of the group are read once.
 func TestManyGroupsInAFilter(t *testing.T) {
+	raced.Skip(t)
 	finds := 0
 	server := mongotest.Start(t)
 	s := open(t, server.URI(server.NewDatabase(t)), Options{Monitor: &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {

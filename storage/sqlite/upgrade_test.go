@@ -20,6 +20,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/audit"
+	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/storagetest"
@@ -345,6 +346,7 @@ func manyBadges(t testing.TB, path string) {
 // TestUpgradeIsInterrupted: whenever the process comes to a sudden end while a store
 // is brought up to date, the next start goes on.
 func TestUpgradeIsInterrupted(t *testing.T) {
+	raced.Skip(t)
 	path := published(t)
 	manyBadges(t, path)
 	var before []string
