@@ -23,7 +23,7 @@ RACE     := -race -gcflags=all=-d=checkptr=0 -gcflags='modernc.org/sqlite/lib=-r
 	-gcflags='github.com/boombuler/barcode/...=-race=false' -gcflags=image/png=-race=false
 
 .DEFAULT_GOAL := help
-.PHONY: help run build packages package-version reproducible promtool alerts test compile lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test compile cover lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ compile: ## compile what `make test` runs, into Go's cache
 	$(GO) list -export -deps -test $(RACE) ./... >/dev/null
 	$(GO) list -export -deps -test $(WHOLEIN) >/dev/null
 	$(GO) list -export -deps ./cmd/roster >/dev/null
+
+cover: ## statement coverage of the protocol, its engines and the schemas, by all tests that drive them
+	$(GO) test -vet=off -timeout 30m -coverpkg=./scim,./scim/filter,./scim/patch,./schemas -coverprofile=bin/cover.out ./scim/... ./schemas ./internal/... ./cmd/roster >/dev/null
+	@awk 'NR > 1 { k = $$1; sub(/:.*/, "", k); sub(/\/[^\/]*$$/, "", k); if (!($$1 in n)) { n[$$1] = $$2; of[k] += $$2; pkg[$$1] = k } if ($$3 > 0 && !($$1 in hit)) { hit[$$1] = 1; done[k] += $$2 } } \
+		END { for (k in of) printf "%-50s %5.1f %%\n", k, 100 * done[k] / of[k] }' bin/cover.out | sort
 
 lint: ## golangci-lint at the pinned version
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run ./...
