@@ -23,7 +23,7 @@ RACE     := -race -gcflags=all=-d=checkptr=0 -gcflags='modernc.org/sqlite/lib=-r
 	-gcflags='github.com/boombuler/barcode/...=-race=false' -gcflags=image/png=-race=false
 
 .DEFAULT_GOAL := help
-.PHONY: help run build packages package-version reproducible promtool alerts test compile lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test compile cover lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ compile: ## compile what `make test` runs, into Go's cache
 	$(GO) list -export -deps -test $(RACE) ./... >/dev/null
 	$(GO) list -export -deps -test $(WHOLEIN) >/dev/null
 	$(GO) list -export -deps ./cmd/roster >/dev/null
+
+cover: ## statement coverage of the protocol, its engines and the schemas, by all tests that drive them
+	@mkdir -p bin
+	$(GO) test -vet=off -timeout 30m -coverpkg=./scim,./scim/filter,./scim/patch,./schemas -coverprofile=bin/cover.out ./scim/... ./schemas ./internal/... ./cmd/roster >/dev/null
+	@awk 'NR > 1 { all[$$1] = $$2; if ($$3) hit[$$1] } \
+		END { for (b in all) { p = b; sub(/\/[^\/]*$$/, "", p); of[p] += all[b]; if (b in hit) done[p] += all[b] } \
+			for (p in of) printf "%-50s %5.1f %%\n", p, 100 * done[p] / of[p] }' bin/cover.out | sort
 
 lint: ## golangci-lint at the pinned version
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run ./...

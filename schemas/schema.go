@@ -88,7 +88,7 @@ func (t *ResourceType) Top(name string) *Attribute {
 // Lookup resolves an attribute path (RFC 7644 §3.10): a name, "name.sub", any
 // of these after a schema URN and a colon, or a URN alone. Case does not
 // matter. A name that only an extension defines is found without its URN, as
-// Entra and others write "manager" (vendor rows E13, E20, E21). The result is
+// Entra and others write "manager". The result is
 // nil for an unknown path and for the URN of the core schema, which stands for
 // no attribute.
 func (t *ResourceType) Lookup(path string) *Attribute {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -175,7 +176,7 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 }
 
 // checkSchemas looks at the schemas a client names. URIs nobody knows are
-// ignored (vendor row E23), but the type's own must be among them.
+// ignored, but the type's own must be among them.
 func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 	list, ok := v.([]any)
 	if !ok {
@@ -331,7 +332,7 @@ func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *Value
 			if mode == Strict {
 				return nil, &ValueError{Path: "[" + strconv.Itoa(i) + "].primary", Msg: "only one value may be primary"}
 			}
-			m["primary"] = false // the first one keeps it (vendor row P03)
+			m["primary"] = false // the first one keeps it
 		}
 		primary = primary || isPrimary
 		out = append(out, m)
@@ -489,7 +490,7 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 		if how.mode == Strict {
 			return nil, &ValueError{Msg: "expected a value, or null to clear it"}
 		}
-		return nil, nil // vendor rows E22, E33, H07: "" clears
+		return nil, nil // clients clear with it
 	}
 	switch a.Type {
 	case Complex:
@@ -508,6 +509,10 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 			ok = isBase64(s)
 		case Reference:
 			ok = !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f })
+			if ok && how.mode == Strict {
+				_, err := url.Parse(s)
+				ok = err == nil
+			}
 		}
 	}
 	if !ok {
@@ -521,7 +526,7 @@ func (a *Attribute) bindBoolean(v any, mode Mode) (any, *ValueError) {
 	case bool:
 		return v, nil
 	case string:
-		if mode == Lenient { // vendor row E10
+		if mode == Lenient { // Entra quotes them
 			if equalNames(b, "true") {
 				return true, nil
 			}
@@ -592,7 +597,7 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	raw, ok := v.(map[string]any)
 	if !ok {
 		// A bare value stands for the value sub-attribute: Entra sends the
-		// manager so (vendor rows E19, E20).
+		// manager so.
 		if _, isList := v.([]any); how.mode == Strict || isList || a.Sub("value") == nil {
 			return nil, a.wrong("")
 		}

@@ -135,6 +135,9 @@ var habits = []habit{
 		patchUser(`{"op":"remove","path":"emails[type eq \"work\"]"}`, ok(`"version":"W/\"1`), refusedTarget),
 		patchGroup(`{"op":"remove","path":"members[value eq \"nobody\"]"}`, ok(`"version":"W/\"1`), refusedTarget),
 	}},
+	{"`remove` of the value of an element, `emails[type eq \"work\"].value`", "Entra", "the element goes, unless more than `type`, `primary` and `display` is left of it", "its value goes (RFC 7644 §3.5.2.2)", []proof{
+		patchUser(`{"op":"add","path":"emails","value":[{"value":"a@x.example","type":"work"}]},{"op":"remove","path":"emails[type eq \"work\"].value"}`, ok(`!"work"`), ok(`"work" !"a@x.example"`)),
+	}},
 	{"two primary values in one request", "Ping", "the first keeps it; when a PATCH adds to a list, one that was not primary before goes before one that was", "400 `invalidValue`", []proof{
 		postUser(`"emails":[{"value":"a@x.example","primary":true},{"value":"b@x.example","primary":true}]`, stored(`{"value":"a@x.example","primary":true}`), refusedValue),
 	}},

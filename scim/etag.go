@@ -23,11 +23,15 @@ func version(r *storage.Resource, with around) string {
 // appendVersion appends what stands between the quotes of the entity tag.
 func appendVersion(dst []byte, r *storage.Resource, with around) []byte {
 	dst = strconv.AppendInt(dst, r.Version, 10)
-	if len(with.groups) == 0 && with.manager.id == "" && !with.expired && len(with.containedBy) == 0 {
+	names := with.role + "\x00" + with.principal + with.names
+	if len(with.groups) == 0 && with.manager.id == "" && !with.expired && len(with.containedBy) == 0 && len(names) == 1 {
 		return dst
 	}
 	h := fnv.New32a()
 	h.Write([]byte(with.manager.id))
+	if len(names) > 1 {
+		h.Write([]byte(names))
+	}
 	if with.expired {
 		h.Write([]byte(statusExpired))
 	}

@@ -304,8 +304,15 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if err != nil {
 		return nil, err
 	}
-	if t.Name == assignmentType {
+	switch t.Name {
+	case assignmentType:
 		return h.assignments(ctx, by, t, resources)
+	case membershipType:
+		list := make([]around, len(resources))
+		for i, r := range resources {
+			list[i].names = r.Name
+		}
+		return list, nil
 	}
 	var containers map[string][]string
 	if t.Name == roleType {

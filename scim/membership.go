@@ -38,7 +38,7 @@ var (
 	errFixed           = &Error{Status: http.StatusMethodNotAllowed, Detail: "a membership is created and deleted, never changed"}
 )
 
-// membership is a membership as a resource.
+// membership is a membership as a resource. Its name is what is shown of others in it.
 func membership(t *schemas.ResourceType, group, groupName string, m storage.Member) *storage.Resource {
 	id := membershipID(group, m.Value)
 	part := func(id, name, typ string) map[string]any {
@@ -52,7 +52,7 @@ func membership(t *schemas.ResourceType, group, groupName string, m storage.Memb
 		return p
 	}
 	attrs := map[string]any{"schemas": []any{t.Schema.ID}, "id": id, "group": part(group, groupName, ""), "member": part(m.Value, m.Display, m.Type)}
-	return &storage.Resource{Type: t.Name, ID: id, Version: 1, Doc: t.Document(attrs)}
+	return &storage.Resource{Type: t.Name, ID: id, Version: 1, Name: groupName + "\x00" + m.Display, Doc: t.Document(attrs)}
 }
 
 // showMembership adds addresses to a parsed document.
@@ -135,10 +135,20 @@ func (p *Provider) createMembership(ctx context.Context, by auth.Principal, t *s
 	return p.getMembership(ctx, by, t, membershipID(group, member))
 }
 
-func (p *Provider) deleteMembership(ctx context.Context, by auth.Principal, id string) error {
+func (p *Provider) deleteMembership(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {
 	group, member, ok := splitMembership(id)
 	if !ok {
 		return storage.ErrNotFound
+	}
+	// It has one version as long as it is there, which the write below finds out.
+	if pre.match.given || pre.noneMatch.given {
+		r, err := p.getMembership(ctx, by, t, id)
+		if err != nil {
+			return err
+		}
+		if err := pre.check(r); err != nil {
+			return err
+		}
 	}
 	n, err := p.moveMember(ctx, by, group, member, patch.RemoveMembers)
 	if e, ok := errors.AsType[*patch.Error](err); ok && e.Kind == patch.NoTarget || err == nil && n == 0 {

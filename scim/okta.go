@@ -12,7 +12,7 @@ import (
 )
 
 // Okta has schemas of its own for roles and entitlements, and reads whatever a resource
-// type with one of them serves as what users can be given (vendor row O20). A client with
+// type with one of them serves as what users can be given. A client with
 // the profile okta sees Role and Entitlement in that form, and reads them only. Of roles
 // it sees the business roles: what stands in the roles of a user is a word for
 // applications, and never makes anybody an administrator here.

@@ -511,7 +511,7 @@ func (p *Provider) delete(ctx context.Context, by auth.Principal, t *schemas.Res
 		if also != nil {
 			return errWhole
 		}
-		return p.deleteMembership(ctx, by, id)
+		return p.deleteMembership(ctx, by, t, id, pre)
 	}
 	if !ours(id) {
 		return storage.ErrNotFound

@@ -154,6 +154,7 @@ type around struct {
 	manager manager
 	// role and principal are the names of those of a role assignment that exist.
 	role, principal string
+	names           string   // shown in a membership
 	expired         bool     // of an invitation that nobody has accepted
 	containedBy     []string // the values of the roles that contain a role
 }

@@ -34,7 +34,7 @@ type SearchRequest struct {
 type projectionRequest struct{ attributes, excluded []string }
 
 // parseQuery reads a query string as form data, where "+" is a space. Unknown
-// parameters are ignored (vendor row E03); of one given twice the first counts,
+// parameters are ignored; of one given twice the first counts,
 // except for the filter: whoever means less than everything must not get more.
 func parseQuery(raw string) (url.Values, error) {
 	if raw == "" {

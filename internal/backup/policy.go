@@ -1,4 +1,3 @@
-// Package backup decides what of a backup may live again in the store that is made of it.
 package backup
 
 import (

@@ -96,7 +96,7 @@ func (e *edit) applyKeys(prefix string, value any) error {
 			err = &Error{Index: e.index, Path: attributeName(prefix + key), Kind: InvalidPath, part: "value",
 				Msg: "a key of a value is a name, not a path"}
 		case a == nil: // unknown attributes are ignored
-		case readOnly(a) && !e.strict(): // vendor rows E14, O11, O13, K02, S07
+		case readOnly(a) && !e.strict(): // clients send back what they have read
 		default:
 			err = e.applyPath(prefix+key, obj[key])
 		}
@@ -463,9 +463,10 @@ func (e *edit) store(m map[string]any, a *schemas.Attribute, list []any) error {
 	return e.assign(m, a, list)
 }
 
-// clear removes the selected elements or the sub-attribute of each. An element
+// clear removes the selected elements or the sub-attribute of each. Unless the client is a
+// strict one (§3.5.2.2 speaks of the sub-attribute alone), an element
 // that lost what it was about goes with it: what is left of
-// {"type":"work","value":…} without its value says nothing (vendor row E09).
+// {"type":"work","value":…} without its value says nothing.
 func (e *edit) clear(t target, list []any, hits []int) ([]any, error) {
 	for _, i := range hits {
 		if t.sub == nil {
@@ -476,7 +477,7 @@ func (e *edit) clear(t target, list []any, hits []int) ([]any, error) {
 		if err := e.assign(m, t.sub, nil); err != nil {
 			return nil, err
 		}
-		if list[i] = m; len(m) == 0 || onlyLabels(m) && !isLabel(t.sub.Name) {
+		if list[i] = m; len(m) == 0 || !e.strict() && onlyLabels(m) && !isLabel(t.sub.Name) {
 			list[i] = nil
 		}
 	}
@@ -544,7 +545,7 @@ func (e *edit) addValues(m map[string]any, t target, value any) error {
 
 // create adds the element that a path speaks of and that is not there. What the
 // filter says of it is true of the new one: type eq "work" makes a work address,
-// and the next operation with the same filter finds it (vendor rows E11, E31).
+// and the next operation with the same filter finds it.
 // A filter that is more than equalities does not say what to make.
 func (e *edit) create(t target, list []any, value any) ([]any, error) {
 	element, ok := map[string]any{}, true

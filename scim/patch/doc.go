@@ -21,7 +21,7 @@
 //     An element without a value is a duplicate when all of it is equal.
 //   - emails.value, without a filter, means the value of every element; an add
 //     to it appends an element for each new value.
-//   - An element that loses the sub-attribute it was about disappears when no
+//   - In Lenient mode an element that loses the sub-attribute it was about disappears when no
 //     more than type, primary and display are left.
 //   - Setting primary on one element sets it to false on the others.
 //   - null, [] and, in Lenient mode, "" unset what they are written to. A value

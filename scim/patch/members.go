@@ -198,7 +198,7 @@ func memberIDs(f filter.Expr, a *schemas.Attribute) ([]map[string]any, bool) {
 }
 
 // bindMembers fits each member to the schema. What storage needs is the value;
-// $ref, type and display may be missing or null (vendor rows E25, O12, J04).
+// $ref, type and display may be missing or null.
 func (e *edit) bindMembers(a *schemas.Attribute, value any) ([]map[string]any, error) {
 	if e.unset(value) {
 		return nil, nil

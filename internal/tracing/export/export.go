@@ -1,4 +1,3 @@
-// Package export sends the spans of package tracing to a collector, with OTLP.
 package export
 
 import (

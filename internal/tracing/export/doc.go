@@ -1,0 +1,2 @@
+// Package export sends the spans of package tracing to a collector, with OTLP.
+package export
