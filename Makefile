@@ -3,6 +3,8 @@ GO       ?= go
 BIN      := bin/roster
 # Begun first, or one processor waits for them in the end.
 LONG     := ./storage/mongo ./cmd/roster ./scim ./internal/api
+# One package more than there are processors: some wait for processes and outages.
+AT_ONCE  := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 # Nothing of the machine enters the binary, and what is known of the commit is VERSION.
@@ -35,7 +37,7 @@ run: build ## start the server on ./roster-data with a demo client
 	$(BIN) serve --store roster-data/roster.db --log-format text --demo $(ARGS)
 
 test: ## vet and run the whole suite in random order: with the race detector, and without it what is left out or small with it
-	$(GO) test $(RACE) -vet=all -shuffle=on -timeout 20m $(LONG) ./...
+	$(GO) test $(RACE) -p $(AT_ONCE) -vet=all -shuffle=on -timeout 20m $(LONG) ./...
 	$(GO) test -vet=off -shuffle=on -timeout 20m -run '^($(WHOLE))$$' $(WHOLEIN)
 
 compile: ## compile what `make test` runs, into Go's cache
