@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -59,7 +60,7 @@ func (r *run) memory(ctx context.Context, own bool) error {
 		if err != nil {
 			return err
 		}
-		*growth = walk.rise
+		*growth = walk.growth()
 		m.WalkPeak = max(m.WalkPeak, walk.max)
 	}
 	if load.last == 0 {
@@ -107,18 +108,26 @@ func (r *run) walk(ctx context.Context) error {
 
 // trace is what became of a server's memory.
 type trace struct {
-	last, low, max int64
-	rise           int64 // the most it rose above an earlier low
+	last, max int64
+	values    []int64
 }
 
 func (t *trace) add(v int64) {
-	if t.low == 0 || v < t.low {
-		t.low = v
-	}
 	t.last = v
 	t.max = max(t.max, v)
-	// What a server gives back is no growth, so falling does not count.
-	t.rise = max(t.rise, v-t.low)
+	t.values = append(t.values, v)
+}
+
+// growth is how much more the server held at most in the second half than in the first.
+// Heaps and caches go up and down by tens of megabytes all the time, as garbage
+// is collected and a database empties its caches and fills them again; what
+// grows with the work that is done goes beyond where it was.
+func (t *trace) growth() int64 {
+	if len(t.values) < 2 {
+		return 0
+	}
+	half := len(t.values) / 2
+	return max(0, slices.Max(t.values[half:])-slices.Max(t.values[:half]))
 }
 
 // watch follows a server's memory while fn runs, and once more at its end.

@@ -71,21 +71,23 @@ func TestGrouped(t *testing.T) {
 
 func TestTrace(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		rss  []int64
-		want trace
+		name              string
+		rss               []int64
+		last, max, growth int64
 	}{
-		{"flat", []int64{50, 50, 50}, trace{last: 50, low: 50, max: 50}},
-		{"grows", []int64{50, 60, 90}, trace{last: 90, low: 50, max: 90, rise: 40}},
-		{"is given back", []int64{90, 60, 50}, trace{last: 50, low: 50, max: 90}},
-		{"grows after that", []int64{90, 50, 70, 60}, trace{last: 60, low: 50, max: 90, rise: 20}},
+		{"one look", []int64{50}, 50, 50, 0},
+		{"flat", []int64{50, 50, 50}, 50, 50, 0},
+		{"grows", []int64{50, 60, 90}, 90, 90, 40},
+		{"is given back", []int64{90, 60, 50}, 50, 90, 0},
+		{"is taken again", []int64{90, 50, 70, 60}, 60, 90, 0},
+		{"and more than that", []int64{90, 50, 70, 100}, 100, 100, 10},
 	} {
 		var got trace
 		for _, v := range c.rss {
 			got.add(v)
 		}
-		if got != c.want {
-			t.Errorf("%s: trace of %v = %+v, want %+v", c.name, c.rss, got, c.want)
+		if got.last != c.last || got.max != c.max || got.growth() != c.growth {
+			t.Errorf("%s: of %v last %d, max %d, growth %d; want %d, %d, %d", c.name, c.rss, got.last, got.max, got.growth(), c.last, c.max, c.growth)
 		}
 	}
 }
