@@ -110,15 +110,16 @@ func appendValue(dst []byte, a *Attribute, v any, keep func(*Attribute) bool) []
 
 // AppendString appends s as a JSON string.
 func AppendString(dst []byte, s string) []byte {
-	if plain(s) {
+	if Plain(s) {
 		return append(append(append(dst, '"'), s...), '"')
 	}
 	out, _ := jsontext.AppendQuote(dst, s) // invalid UTF-8, which cannot come through Decode, is replaced
 	return out
 }
 
-// plain reports whether s stands in JSON as it is, as nearly all strings do.
-func plain(s string) bool {
+// Plain reports whether s stands between the quotes of a JSON string as it is, as nearly all do:
+// it is printable ASCII without quotes and backslashes.
+func Plain[T string | []byte](s T) bool {
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
 			return false

@@ -23,14 +23,14 @@ func version(r *storage.Resource, with around) string {
 // appendVersion appends what stands between the quotes of the entity tag.
 func appendVersion(dst []byte, r *storage.Resource, with around) []byte {
 	dst = strconv.AppendInt(dst, r.Version, 10)
-	names := with.role + "\x00" + with.principal + with.names
-	if len(with.groups) == 0 && with.manager.id == "" && !with.expired && len(with.containedBy) == 0 && len(names) == 1 {
+	named := with.role != "" || with.principal != "" || with.names != ""
+	if len(with.groups) == 0 && with.manager.id == "" && !with.expired && len(with.containedBy) == 0 && !named {
 		return dst
 	}
 	h := fnv.New32a()
 	h.Write([]byte(with.manager.id))
-	if len(names) > 1 {
-		h.Write([]byte(names))
+	if named {
+		h.Write([]byte(with.role + "\x00" + with.principal + with.names))
 	}
 	if with.expired {
 		h.Write([]byte(statusExpired))

@@ -21,14 +21,8 @@ const (
 	MaxKey = 1000
 )
 
-// checkSize holds a resource, whose document is doc, to the limits.
-func checkSize(t *schemas.ResourceType, attrs map[string]any, doc []byte) error {
-	if len(doc) <= min(MaxKey, MaxValues) {
-		return nil // there is no room in it for what is counted below
-	}
-	if err := checkDocument(t, attrs, doc); err != nil {
-		return err
-	}
+// checkSize holds the attributes of a resource to the limits.
+func checkSize(t *schemas.ResourceType, attrs map[string]any) error {
 	var c census
 	if err := c.object(t.Attributes(), attrs); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/roster-id/roster/schemas"
 )
 
 // AuditEntry says who did what to whom, when, from where, and what that changed.
@@ -48,18 +49,9 @@ type Change struct {
 	Before, After []byte
 }
 
-// plainText reports whether v is a JSON string of nothing but printable ASCII, as most
-// values are.
+// plainText reports whether v is a JSON string of plain text, as most values are.
 func plainText(v []byte) bool {
-	if len(v) < 2 || v[0] != '"' || v[len(v)-1] != '"' {
-		return false
-	}
-	for _, c := range v[1 : len(v)-1] {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
+	return len(v) >= 2 && v[0] == '"' && v[len(v)-1] == '"' && schemas.Plain(v[1:len(v)-1])
 }
 
 // Check reports why a store must not record e.
