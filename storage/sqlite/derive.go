@@ -95,8 +95,12 @@ func (s *Store) derivePortion(c *sqlite.Conn, types *schemas.Set, portion []int6
 			_ = exec(c, "ROLLBACK") // the first error tells more
 		}
 	}()
+	merged, err := mergedRows(c)
+	if err != nil {
+		return err
+	}
 	for _, n := range portion {
-		if err := s.deriveRow(c, types, n); err != nil {
+		if err := s.deriveRow(c, types, n, &merged); err != nil {
 			return err
 		}
 	}
@@ -106,15 +110,15 @@ func (s *Store) derivePortion(c *sqlite.Conn, types *schemas.Set, portion []int6
 	return exec(c, "COMMIT")
 }
 
-func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
+func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64, merged *[keyParts]int64) error {
 	var tenant, typ, id string
 	var doc, shadow []byte
 	var from rowKeys
-	var merged bool // its keys are in the tables
-	err := query(c, `SELECT tenant, type, id, doc, shadow, keys, deleted IS NULL AND n <= (SELECT n FROM keyed) FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error {
+	var live bool
+	err := query(c, `SELECT tenant, type, id, doc, shadow, keys, deleted IS NULL FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error {
 		tenant, typ, id = st.ColumnText(0), st.ColumnText(1), st.ColumnText(2)
 		doc, shadow = columnBytes(st, 3), columnBytes(st, 4)
-		from, merged = unpackKeys(columnBytes(st, 5)), st.ColumnBool(6)
+		from, live = unpackKeys(columnBytes(st, 5)), st.ColumnBool(6)
 		return nil
 	}, n)
 	if err != nil {
@@ -129,8 +133,8 @@ func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64) error {
 	j := newJSONB()
 	_, equal := storage.Derive(rt, attrs, j)
 	to := rowKeys{from.unique, hashKeys(tenant, typ, nil, equal).lookup}
-	if merged {
-		for _, l := range without(to.lookup, from.lookup) {
+	for _, l := range without(to.lookup, from.lookup) {
+		if live && n <= merged[l.part()] {
 			if err := exec(c, `INSERT OR IGNORE INTO lookup (h, n) VALUES (?, ?)`, int64(l), n); err != nil {
 				return err
 			}

@@ -11,26 +11,27 @@ import (
 // An insertion adds rows to a table, many with each statement: the cursors stay
 // where they are from one row to the next, which for neighbours is most of the work.
 type insertion struct {
-	many, one string
-	rows      int // of many
-	columns   int
+	texts   []string // of the statements that add rows, rows/8, … 1
+	rows    int
+	columns int
 }
 
 func newInsertion(into, row string, rows int) insertion {
-	return insertion{
-		many: into + " VALUES " + strings.Repeat(", "+row, rows)[2:], one: into + " VALUES " + row,
-		rows: rows, columns: strings.Count(row, "?"),
+	n := insertion{rows: rows, columns: strings.Count(row, "?")}
+	for ; rows > 0; rows /= 8 {
+		n.texts = append(n.texts, into+" VALUES "+strings.Repeat(", "+row, rows)[2:])
 	}
+	return n
 }
 
 // run inserts count rows. bind gives the i-th of them to the parameters from at on.
 func (n *insertion) run(c *sqlite.Conn, count int, bind func(st *sqlite.Stmt, at, i int)) error {
-	for from := 0; from < count; {
-		rows, sql := n.rows, n.many
-		if count-from < rows {
-			rows, sql = 1, n.one
+	rows, texts := n.rows, n.texts
+	for from := 0; from < count; from += rows {
+		for count-from < rows {
+			rows, texts = rows/8, texts[1:]
 		}
-		st, err := c.Prepare(sql)
+		st, err := c.Prepare(texts[0])
 		if err != nil {
 			return err
 		}
@@ -40,7 +41,6 @@ func (n *insertion) run(c *sqlite.Conn, count int, bind func(st *sqlite.Stmt, at
 		if err := run(st); err != nil {
 			return err
 		}
-		from += rows
 	}
 	return nil
 }

@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"zombiezen.com/go/sqlite"
 
@@ -19,17 +17,27 @@ import (
 // Keys are hashes, so each falls on a page of its own, and a new user has about
 // five: written at once they would cost more than everything else about the
 // user together. So the keys of new rows are kept in memory, and in the row
-// itself, until there are mergeRows of them; then they go into the tables in one
-// sorted sweep. What is in memory can be rebuilt from the rows beyond keyed.n.
+// itself, for mergeRows of them; then they go into the tables in a sorted sweep. It
+// is done for one part of all hashes at a time, so that writes never wait for it long.
+// What is in memory can be rebuilt from the rows beyond those that key_part names.
 
-// mergeRows is how many new rows wait for a merge.
-const mergeRows = 32768
+const (
+	// mergeRows is how many new rows wait for a merge.
+	mergeRows = 32768
+	// keyParts is how many parts there are, by the first byte of a hash.
+	keyParts = 256
+	// mergeEvery is after how many new rows one of the parts is merged.
+	mergeEvery = mergeRows / keyParts
+)
 
 // uniqueKey is a key of unique_key, lookupKey one of lookup.
 type (
 	uniqueKey [16]byte
 	lookupKey int64
 )
+
+func (u uniqueKey) part() int { return int(u[0]) }
+func (l lookupKey) part() int { return int(uint64(l) >> 56) } //nolint:gosec // bits
 
 // rowKeys are all keys of a row.
 type rowKeys struct {
@@ -118,148 +126,6 @@ func unpackKeys(b []byte) (k rowKeys) {
 	return k
 }
 
-// recent holds the keys of rows that are not merged yet. Readers ask it before
-// they look into the database. The writer adds keys before a commit and takes keys
-// away after it, so that whoever asks finds at least what the database holds then:
-// a key too many is harmless, since every row found is compared with the whole
-// filter. Who asked before the keys of a commit were added and looked after it
-// asks again, and then keeps them as they are until it looks (Store.Query).
-type recent struct {
-	// still is held by the writer when it changes keys, and by readers who need keys and
-	// rows of one moment, from before they ask until they look. Who holds mu as well
-	// takes this one first.
-	still  sync.RWMutex
-	mu     sync.RWMutex
-	keyed  int64 // rows up to here are merged
-	rows   int   // committed ones beyond that
-	unique map[uniqueKey]int64
-	lookup rowLists
-	// leaving are those rows of unique whose keys the commit under way gives to
-	// another row: until it is made, both may be the right one.
-	leaving map[uniqueKey]int64
-	commits atomic.Int64 // those that added keys, counted before they are made
-}
-
-// rowLists maps keys to the rows that have them. It is made of three blocks
-// without pointers, because the garbage collector would look at every list of its
-// own again and again.
-type rowLists struct {
-	heads map[lookupKey]int32 // the first link, counted from 1
-	links []rowLink
-	free  int32 // a link to be used again, 0 for none
-}
-
-type rowLink struct {
-	n    int64
-	next int32 // 0 at the end
-}
-
-// clear keeps the blocks: soon they are full again.
-func (l *rowLists) clear() {
-	if l.heads == nil {
-		l.heads = make(map[lookupKey]int32)
-	}
-	clear(l.heads)
-	l.links, l.free = l.links[:0], 0
-}
-
-func (l *rowLists) add(k lookupKey, n int64) {
-	link := rowLink{n, l.heads[k]}
-	at := l.free
-	if at == 0 {
-		l.links = append(l.links, link)
-		at = int32(len(l.links)) //nolint:gosec // a few per row, and rows are merged by the thousand
-	} else {
-		l.free, l.links[at-1] = l.links[at-1].next, link
-	}
-	l.heads[k] = at
-}
-
-func (l *rowLists) remove(k lookupKey, n int64) {
-	for at, before := l.heads[k], int32(0); at != 0; before, at = at, l.links[at-1].next {
-		link := &l.links[at-1]
-		if link.n != n {
-			continue
-		}
-		switch {
-		case before != 0:
-			l.links[before-1].next = link.next
-		case link.next != 0:
-			l.heads[k] = link.next
-		default:
-			delete(l.heads, k)
-		}
-		*link = rowLink{next: l.free}
-		l.free = at
-		return
-	}
-}
-
-// all yields the rows that have a key.
-func (l *rowLists) all(k lookupKey) iter.Seq[int64] {
-	return func(yield func(int64) bool) {
-		for at := l.heads[k]; at != 0 && yield(l.links[at-1].n); at = l.links[at-1].next {
-		}
-	}
-}
-
-func (r *recent) clear() {
-	r.rows = 0
-	if r.unique == nil {
-		r.unique = make(map[uniqueKey]int64)
-	}
-	clear(r.unique)
-	r.lookup.clear()
-}
-
-// load rebuilds the keys in memory from the rows that are not merged.
-func (r *recent) load(c *sqlite.Conn) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.clear()
-	err := query(c, `SELECT n FROM keyed`, func(st *sqlite.Stmt) error {
-		r.keyed = st.ColumnInt64(0)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return query(c, `SELECT n, keys, deleted IS NULL FROM resource WHERE n > ?`, func(st *sqlite.Stmt) error {
-		r.rows++
-		if !st.ColumnBool(2) {
-			return nil
-		}
-		b := make([]byte, st.ColumnLen(1))
-		st.ColumnBytes(1, b)
-		k, n := unpackKeys(b), st.ColumnInt64(0)
-		for _, u := range k.unique {
-			r.unique[u] = n
-		}
-		for _, l := range k.lookup {
-			r.lookup.add(l, n)
-		}
-		return nil
-	}, r.keyed)
-}
-
-// findUnique returns the row that has a key and the one that is about to.
-func (r *recent) findUnique(k uniqueKey) (rows []int64) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for _, m := range []map[uniqueKey]int64{r.unique, r.leaving} {
-		if n, ok := m[k]; ok {
-			rows = append(rows, n)
-		}
-	}
-	return rows
-}
-
-func (r *recent) findLookup(k lookupKey) []int64 {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return slices.Collect(r.lookup.all(k))
-}
-
 // keyChange is one change to the keys in memory that a batch will make.
 type keyChange struct {
 	n      int64
@@ -282,57 +148,79 @@ const (
 type keys struct {
 	recent *recent
 	conn   *sqlite.Conn
-	keyed  int64 // as of this transaction
-	merged bool  // this transaction has moved everything in recent to the tables
+	sieve  sieve
+	// moved are the parts that this transaction has moved to the tables, up to newest.
+	moved  [keyParts]bool
+	newest int64
+	merges int // how many of moved
 	log    []keyChange
 	taken  map[uniqueKey]bool // unique keys in log: added, or removed
+	// unique and lookup are what is merged, in order.
+	unique []uniqueRow
+	lookup []lookupRow
 }
 
-// begin prepares for a transaction, and merges when it is time to.
-func (k *keys) begin(c *sqlite.Conn) error {
-	k.conn, k.keyed, k.merged = c, k.recent.keyed, false
+// begin prepares for a transaction, and merges when it is time to: those parts first
+// that have waited longest.
+func (k *keys) begin(c *sqlite.Conn) (err error) {
+	k.conn, k.merges = c, 0
+	clear(k.moved[:])
 	k.undo(0)
-	if k.recent.rows < mergeRows {
+	due := min(k.recent.rows/mergeEvery, keyParts)
+	if due == 0 {
 		return nil
 	}
-	k.merged = true
-	return k.merge()
-}
-
-// merge writes the keys in memory to the tables, in the order of the tables.
-func (k *keys) merge() error {
-	r := k.recent // only this goroutine changes it
-	uniques := make([]uniqueKey, 0, len(r.unique))
-	for u := range r.unique {
-		uniques = append(uniques, u)
-	}
-	slices.SortFunc(uniques, func(a, b uniqueKey) int { return bytes.Compare(a[:], b[:]) })
-	err := insertUnique.run(k.conn, len(uniques), func(st *sqlite.Stmt, at, i int) {
-		st.BindBytes(at, uniques[i][:])
-		st.BindInt64(at+1, r.unique[uniques[i]])
-	})
-	if err != nil {
+	if k.newest, err = highest(c, `SELECT coalesce(max(n), 0) FROM resource`); err != nil {
 		return err
 	}
-	type entry struct{ h, n int64 }
-	entries := make([]entry, 0, 4*len(uniques))
-	for l := range r.lookup.heads {
-		for n := range r.lookup.all(l) {
-			entries = append(entries, entry{int64(l), n})
+	for k.merges < due {
+		next := -1
+		for i := range k.moved {
+			if !k.moved[i] && (next < 0 || k.merged(i) < k.merged(next)) {
+				next = i
+			}
+		}
+		if err := k.merge(next); err != nil {
+			return err
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(cmp.Compare(a.h, b.h), cmp.Compare(a.n, b.n)) })
-	err = insertLookup.run(k.conn, len(entries), func(st *sqlite.Stmt, at, i int) {
-		st.BindInt64(at, entries[i].h)
-		st.BindInt64(at+1, entries[i].n)
+	return nil
+}
+
+// merged returns up to which row a part is merged as of this transaction.
+func (k *keys) merged(part int) int64 {
+	if k.moved[part] {
+		return k.newest
+	}
+	return k.recent.parts[part].merged
+}
+
+// merge writes a part of the keys in memory to the tables, in the order of the tables.
+func (k *keys) merge(part int) error {
+	p := &k.recent.parts[part] // only this goroutine changes it
+	unique := append(k.unique[:0], p.unique...)
+	slices.SortFunc(unique, func(a, b uniqueRow) int { return bytes.Compare(a.key[:], b.key[:]) })
+	err := insertUnique.run(k.conn, len(unique), func(st *sqlite.Stmt, at, i int) {
+		k.sieve.add(unique[i].key)
+		st.BindBytes(at, unique[i].key[:])
+		st.BindInt64(at+1, unique[i].n)
 	})
 	if err != nil {
 		return err
 	}
-	return query(k.conn, `UPDATE keyed SET n = (SELECT coalesce(max(n), 0) FROM resource) RETURNING n`, func(st *sqlite.Stmt) error {
-		k.keyed = st.ColumnInt64(0)
-		return nil
+	lookup := append(k.lookup[:0], p.lookup...)
+	slices.SortFunc(lookup, func(a, b lookupRow) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.n, b.n)) })
+	err = insertLookup.run(k.conn, len(lookup), func(st *sqlite.Stmt, at, i int) {
+		st.BindInt64(at, int64(lookup[i].key))
+		st.BindInt64(at+1, lookup[i].n)
 	})
+	if err != nil {
+		return err
+	}
+	k.unique, k.lookup = unique, lookup
+	k.moved[part] = true
+	k.merges++
+	return exec(k.conn, `UPDATE key_part SET n = ? WHERE part = ?`, k.newest, part)
 }
 
 // announce shows readers the keys that the next commit adds.
@@ -349,15 +237,14 @@ func (k *keys) announce() {
 		switch {
 		case !c.add:
 		case c.which == kindUnique:
-			if n, ok := r.unique[c.unique]; ok && n != c.n {
+			if n, ok := r.parts[c.unique.part()].give(c.unique, c.n); ok && n != c.n {
 				if r.leaving == nil {
 					r.leaving = make(map[uniqueKey]int64)
 				}
 				r.leaving[c.unique] = n
 			}
-			r.unique[c.unique] = c.n
 		case c.which == kindLookup:
-			r.lookup.add(c.lookup, c.n)
+			r.parts[c.lookup.part()].add(c.lookup, c.n)
 		}
 	}
 	r.commits.Add(1)
@@ -381,29 +268,36 @@ func (k *keys) committed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leaving = nil
-	if k.merged {
+	if k.merges > 0 {
 		// What was there is in the tables now, and the rest begins anew.
-		r.keyed = k.keyed
-		r.clear()
+		for i := range r.parts {
+			if k.moved[i] {
+				r.parts[i].clear()
+				r.parts[i].merged = k.newest
+			}
+		}
+		r.rows -= k.merges * mergeEvery
 	}
 	for _, c := range k.log {
-		switch {
-		case c.which == kindRow:
+		switch c.which {
+		case kindRow:
 			r.rows++
-		case c.which == kindUnique && c.add:
-			if k.merged {
-				r.unique[c.unique] = c.n
+		case kindUnique:
+			p := &r.parts[c.unique.part()]
+			if !c.add {
+				if !k.taken[c.unique] { // nor given to another since
+					p.release(c.unique)
+				}
+			} else if k.moved[c.unique.part()] {
+				p.give(c.unique, c.n)
 			}
-		case c.which == kindUnique:
-			if !k.taken[c.unique] { // nor given to another since
-				delete(r.unique, c.unique)
+		case kindLookup:
+			p := &r.parts[c.lookup.part()]
+			if !c.add {
+				p.remove(c.lookup, c.n)
+			} else if k.moved[c.lookup.part()] {
+				p.add(c.lookup, c.n)
 			}
-		case c.add:
-			if k.merged {
-				r.lookup.add(c.lookup, c.n)
-			}
-		default:
-			r.lookup.remove(c.lookup, c.n)
 		}
 	}
 }
@@ -437,10 +331,14 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 	if added {
 		return false, nil
 	}
-	if !known && !k.merged {
-		if _, ok := k.recent.unique[u]; ok {
+	part := u.part()
+	if !known && !k.moved[part] {
+		if _, ok := k.recent.parts[part].owner(u); ok {
 			return false, nil
 		}
+	}
+	if k.sieve.absent(u) {
+		return true, nil
 	}
 	st, err := k.conn.Prepare(`SELECT 1 FROM unique_key WHERE h = ?`)
 	if err != nil {
@@ -451,6 +349,9 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 	if rerr := st.Reset(); err == nil {
 		err = rerr
 	}
+	if err == nil {
+		err = k.sieve.looked(k.conn, u, k.merged(part))
+	}
 	return !found, err
 }
 
@@ -458,7 +359,6 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 // differs. unique are the keys that to has the hashes of.
 func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 	k := &t.batch.keys
-	later := n > k.keyed
 	for i, u := range without(to.unique, from.unique) {
 		free, err := k.free(u)
 		if err != nil {
@@ -467,28 +367,31 @@ func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 		if !free {
 			return &storage.UniqueError{Attr: unique[i].Path}
 		}
-		if later {
+		if n > k.merged(u.part()) {
 			k.note(keyChange{which: kindUnique, n: n, unique: u, add: true})
-		} else if err := t.change(`INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], n); err != nil {
+			continue
+		}
+		k.sieve.add(u)
+		if err := t.change(`INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], n); err != nil {
 			return err
 		}
 	}
 	for _, u := range without(from.unique, to.unique) {
-		if later {
+		if n > k.merged(u.part()) {
 			k.note(keyChange{which: kindUnique, n: n, unique: u})
 		} else if err := t.change(`DELETE FROM unique_key WHERE h = ? AND n = ?`, u[:], n); err != nil {
 			return err
 		}
 	}
 	for _, l := range without(to.lookup, from.lookup) {
-		if later {
+		if n > k.merged(l.part()) {
 			k.note(keyChange{which: kindLookup, n: n, lookup: l, add: true})
 		} else if err := t.change(`INSERT OR IGNORE INTO lookup (h, n) VALUES (?, ?)`, int64(l), n); err != nil {
 			return err
 		}
 	}
 	for _, l := range without(from.lookup, to.lookup) {
-		if later {
+		if n > k.merged(l.part()) {
 			k.note(keyChange{which: kindLookup, n: n, lookup: l})
 		} else if err := t.change(`DELETE FROM lookup WHERE h = ? AND n = ?`, int64(l), n); err != nil {
 			return err

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -51,10 +52,12 @@ func TestHashesAreApart(t *testing.T) {
 func keyRows(t testing.TB, s *Store) (merged, unique, lookup, inMemory int64) {
 	t.Helper()
 	onWriter(t, s, func(*sqlite.Conn) error { // the writer's to look at
-		inMemory = int64(len(s.recent.unique))
+		for i := range s.recent.parts {
+			inMemory += int64(len(s.recent.parts[i].unique))
+		}
 		return nil
 	})
-	return number(t, s, "SELECT n FROM keyed"), number(t, s, "SELECT count(*) FROM unique_key"), number(t, s, "SELECT count(*) FROM lookup"), inMemory
+	return number(t, s, "SELECT min(n) FROM key_part"), number(t, s, "SELECT count(*) FROM unique_key"), number(t, s, "SELECT count(*) FROM lookup"), inMemory
 }
 
 func mergeNow(t testing.TB, s *Store) {
@@ -237,35 +240,209 @@ func TestKeysOfACommitThatFails(t *testing.T) {
 	})
 }
 
-// TestRowLists compares lists of rows with a model.
-func TestRowLists(t *testing.T) {
-	var l rowLists
-	l.clear()
-	model := map[lookupKey][]int64{}
+// TestRecentPart compares the keys in memory with a model.
+func TestRecentPart(t *testing.T) {
+	var p recentPart
+	owners, lookup := map[uniqueKey]int64{}, map[lookupKey][]int64{}
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range 20_000 {
-		k, n := lookupKey(r.IntN(20)), int64(r.IntN(30))
-		if r.IntN(2) == 0 {
-			l.add(k, n)
-			model[k] = append(model[k], n)
-		} else {
-			l.remove(k, n)
-			if at := slices.Index(model[k], n); at >= 0 {
-				model[k] = slices.Delete(model[k], at, at+1)
+		u, l, n := uniqueKey{5: byte(r.IntN(20))}, lookupKey(r.IntN(20)), int64(r.IntN(30))
+		switch r.IntN(4) {
+		case 0:
+			p.add(l, n)
+			lookup[l] = append(lookup[l], n)
+		case 1:
+			p.remove(l, n)
+			if at := slices.Index(lookup[l], n); at >= 0 {
+				lookup[l] = slices.Delete(lookup[l], at, at+1)
 			}
+		case 2:
+			before, had := p.give(u, n)
+			if want, is := owners[u]; had != is || before != want {
+				t.Fatalf("step %d: given by %d, %v, want %d, %v", i, before, had, want, is)
+			}
+			owners[u] = n
+		case 3:
+			p.release(u)
+			delete(owners, u)
 		}
 		if i%5000 == 4999 {
-			l.clear()
-			clear(model)
+			p.clear()
+			clear(owners)
+			clear(lookup)
 		}
-		got := slices.Sorted(l.all(k))
-		if want := slices.Sorted(slices.Values(model[k])); !slices.Equal(got, want) {
-			t.Fatalf("step %d: key %d has the rows %v, want %v", i, k, got, want)
+		if n, ok := p.owner(u); ok != (owners[u] != 0) && owners[u] != n {
+			t.Fatalf("step %d: the owner is %d, %v, want %d", i, n, ok, owners[u])
+		}
+		var got []int64
+		for _, row := range p.lookup {
+			if row.key == l {
+				got = append(got, row.n)
+			}
+		}
+		slices.Sort(got)
+		if want := slices.Sorted(slices.Values(lookup[l])); !slices.Equal(got, want) {
+			t.Fatalf("step %d: key %d has the rows %v, want %v", i, l, got, want)
 		}
 	}
-	if len(l.links) > 30*20*20 {
-		t.Errorf("%d links: freed ones are not used again", len(l.links))
+}
+
+// TestKeysInParts does anything to users while parts of the keys are merged in between, and
+// asks for every name afterwards, in the store and after it was opened again.
+func TestKeysInParts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	s := open(t, path, Options{})
+	defer func() { s.Close() }()
+	r := rand.New(rand.NewPCG(3, 4))
+	names := map[string]int{} // and whose they are
+	users := map[int]string{}
+	versions := map[int]int64{}
+	named := func(n int, name string, version int64) *storage.Resource {
+		u := newResource(userType, n, map[string]any{"userName": name, "externalId": name, "displayName": "display " + name})
+		u.Version, u.Name = version, "display "+name
+		return u
 	}
+	check := func(step int) {
+		t.Helper()
+		for i := range 60 {
+			name := fmt.Sprint("n", i)
+			owner, taken := names[name]
+			if n := count(t, s, userType, fmt.Sprintf(`userName eq %q`, name)); n == 1 != taken || n > 1 {
+				t.Fatalf("step %d: %s is found %d times, taken: %v, by %d", step, name, n, taken, owner)
+			}
+			if n := count(t, s, userType, fmt.Sprintf(`displayName eq "display %s"`, name)); n == 1 != taken || n > 1 {
+				t.Fatalf("step %d: the display name of %s is found %d times, taken: %v", step, name, n, taken)
+			}
+		}
+		if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+			t.Fatalf("step %d: %v", step, flaws)
+		}
+	}
+	next := 0
+	for step := range 600 {
+		if r.IntN(3) == 0 {
+			due := mergeEvery * r.IntN(40)
+			onWriter(t, s, func(*sqlite.Conn) error { s.recent.rows = due; return nil })
+		}
+		fails := r.IntN(8) == 0
+		wasNames, wasUsers, wasVersions, seed := names, users, versions, r.Uint64()
+		err := write(s, func(tx storage.Tx) error {
+			// It may run twice.
+			r := rand.New(rand.NewPCG(seed, 0))
+			names, users, versions = maps.Clone(wasNames), maps.Clone(wasUsers), maps.Clone(wasVersions)
+			for range 1 + r.IntN(4) {
+				name := fmt.Sprint("n", r.IntN(60))
+				n := next
+				if len(users) > 0 && r.IntN(3) > 0 {
+					n = slices.Sorted(maps.Keys(users))[r.IntN(len(users))]
+				}
+				var err error
+				var unique *storage.UniqueError
+				switch before, there := users[n]; {
+				case !there:
+					err = tx.Create(named(n, name, 1))
+				case r.IntN(3) == 0:
+					if err = tx.Delete(held(t, tx, n), someday); err == nil {
+						delete(names, before)
+						delete(users, n)
+					}
+					if err != nil {
+						return err
+					}
+					continue
+				default:
+					err = tx.Update(held(t, tx, n), named(n, name, versions[n]+1))
+				}
+				if owner, taken := names[name]; errors.As(err, &unique) != (taken && owner != n) {
+					return fmt.Errorf("%s, taken %v by %d, for %d: %w", name, taken, owner, n, err)
+				}
+				if unique != nil {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				delete(names, users[n])
+				names[name], users[n] = n, name
+				versions[n]++
+				next = max(next, n+1)
+			}
+			if fails {
+				return errRolledBack
+			}
+			return nil
+		})
+		if fails {
+			names, users, versions = wasNames, wasUsers, wasVersions
+			if !errors.Is(err, errRolledBack) {
+				t.Fatalf("step %d: %v", step, err)
+			}
+		} else if err != nil {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		if step%20 == 0 {
+			check(step)
+		}
+		if step%50 == 0 {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, path, Options{})
+			check(step)
+		}
+	}
+	if n := number(t, s, "SELECT count(DISTINCT n) FROM key_part"); n < 10 {
+		t.Errorf("the parts were merged %d times", n)
+	}
+}
+
+// TestSieve asks for keys that are in the table and for others, while it grows.
+func TestSieve(t *testing.T) {
+	s := openNew(t, Options{})
+	onWriter(t, s, func(c *sqlite.Conn) error {
+		var v sieve
+		r := rand.New(rand.NewPCG(5, 6))
+		random := func() (u uniqueKey) {
+			for i := range u {
+				u[i] = byte(r.Uint32())
+			}
+			u[0] = []byte{0, 7, 255}[r.IntN(3)]
+			return u
+		}
+		var keys []uniqueKey
+		wrong, asked := 0, 0
+		for i := range 5000 {
+			u := random()
+			v.add(u)
+			if err := exec(c, `INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], i); err != nil {
+				return err
+			}
+			keys = append(keys, u)
+			if err := v.looked(c, u, int64(i)); err != nil {
+				return err
+			}
+			if known := keys[r.IntN(len(keys))]; v.absent(known) {
+				t.Fatalf("after %d keys %x is not in the table", i, known)
+			}
+			if p := &v.parts[u.part()]; p.bits != nil {
+				asked++
+				other := random()
+				other[0] = u[0]
+				if !v.absent(other) {
+					wrong++
+				}
+			}
+		}
+		for _, u := range keys {
+			if v.absent(u) {
+				t.Errorf("%x is not in the table", u)
+			}
+		}
+		if asked < 4000 || wrong > asked/100 {
+			t.Errorf("of %d keys that are not there %d were taken for ones that are", asked, wrong)
+		}
+		return exec(c, `DELETE FROM unique_key`)
+	})
 }
 
 // TestKeysWithinACommit gives names away and takes them back in one commit, before

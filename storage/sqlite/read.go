@@ -473,7 +473,7 @@ func (s *Store) compileNow(c *sqlite.Conn, tenant string, q storage.Query) (sele
 	s.recent.still.RLock()
 	defer s.recent.still.RUnlock()
 	// The first statement of a transaction decides which commit it sees.
-	return s.compile(tenant, q), query(c, "SELECT n FROM keyed", func(*sqlite.Stmt) error { return nil })
+	return s.compile(tenant, q), query(c, "SELECT 1 FROM key_part LIMIT 1", func(*sqlite.Stmt) error { return nil })
 }
 
 // bounded runs a compiled query. What may take long is interrupted when ctx ends;

@@ -35,7 +35,7 @@ type check struct {
 	conn *sqlite.Conn
 	opt  storage.CheckOptions
 
-	keyed          int64               // rows up to here have their keys in the tables
+	merged         [keyParts]int64     // rows up to here have their keys of a part in the tables
 	fresh          map[uniqueKey]int64 // unique keys of later rows, which are few
 	unique, lookup int64               // how many keys there should be in the tables
 	flawed         bool                // something was found
@@ -66,7 +66,8 @@ func integrityText(s string) string { return "SQLite says: " + s }
 
 // resources compares each row with what its document says.
 func (k *check) resources() error {
-	if err := query(k.conn, `SELECT n FROM keyed`, func(st *sqlite.Stmt) error { k.keyed = st.ColumnInt64(0); return nil }); err != nil {
+	var err error
+	if k.merged, err = mergedRows(k.conn); err != nil {
 		return err
 	}
 	return query(k.conn, `SELECT n, tenant, type, id, name, keys, doc, shadow, deleted IS NULL FROM resource ORDER BY n`, func(st *sqlite.Stmt) error {
@@ -112,14 +113,13 @@ func (k *check) row(st *sqlite.Stmt, n int64, tenant string, t *schemas.Resource
 			k.found(storage.FlawIndex, tenant, t.Name, id, "it is searched by something else than its document says")
 		}
 	}
-	later := n > k.keyed
 	for _, u := range is.unique {
 		owner := int64(0)
 		err := query(k.conn, `SELECT n FROM unique_key WHERE h = ?`, func(st *sqlite.Stmt) error { owner = st.ColumnInt64(0); return nil }, u[:])
 		if err != nil {
 			return err
 		}
-		if later {
+		if n > k.merged[u.part()] {
 			if owner == 0 {
 				owner = k.fresh[u]
 			}
@@ -140,10 +140,10 @@ func (k *check) row(st *sqlite.Stmt, n int64, tenant string, t *schemas.Resource
 			}
 		}
 	}
-	if later {
-		return nil
-	}
 	for _, l := range is.lookup {
+		if n > k.merged[l.part()] {
+			continue
+		}
 		k.lookup++
 		there := false
 		if err := query(k.conn, `SELECT 1 FROM lookup WHERE h = ? AND n = ?`, func(*sqlite.Stmt) error { there = true; return nil }, int64(l), n); err != nil {

@@ -1,0 +1,107 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// sieve knows of nearly every unique key that is not in unique_key that it is not,
+// which otherwise takes a look into the table for each new resource: a Bloom filter for
+// each part of the keys. A part is read in when as many looks have been taken as reading
+// it costs, so that starting costs nothing. What is deleted stays until a part has grown so
+// much that it is read anew. Only the writer uses it.
+type sieve struct{ parts [keyParts]sievePart }
+
+type sievePart struct {
+	bits []uint64 // nil when not read in; a power of two of them
+	room int      // for how many more keys
+	asks int      // looks into the table since it was not read in
+}
+
+const (
+	sieveBits   = 16 // for each key there is room for; with four probes one key in 400 is taken for one that is there
+	sieveProbes = 4
+	// readsPerLook is how many keys are read in the time of a look into the table.
+	readsPerLook = 16
+)
+
+// absent reports whether a key is certainly not in the table.
+func (s *sieve) absent(u uniqueKey) bool {
+	p := &s.parts[u.part()]
+	if p.bits == nil {
+		return false
+	}
+	for at := range sieveProbes {
+		if word, bit := p.probe(u, at); p.bits[word]&bit == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// add is for every key that comes into the table.
+func (s *sieve) add(u uniqueKey) {
+	p := &s.parts[u.part()]
+	switch {
+	case p.bits == nil:
+	case p.room == 0:
+		*p = sievePart{}
+	default:
+		p.room--
+		p.set(u)
+	}
+}
+
+// looked notes a look into the table, and reads the part in when it is time to. Rows up
+// to merged have their keys of that part in the table.
+func (s *sieve) looked(c *sqlite.Conn, u uniqueKey, merged int64) error {
+	p := &s.parts[u.part()]
+	if p.bits != nil {
+		return nil
+	}
+	if p.asks++; int64(p.asks) < merged/(keyParts*readsPerLook) {
+		return nil
+	}
+	return p.read(c, byte(u.part())) //nolint:gosec // a byte
+}
+
+func (p *sievePart) read(c *sqlite.Conn, part byte) error {
+	var keys []uniqueKey
+	end := make([]byte, len(uniqueKey{})+1) // beyond every key of the part
+	for i := range end {
+		end[i] = 0xff
+	}
+	end[0] = part
+	err := query(c, `SELECT h FROM unique_key WHERE h >= ? AND h < ?`, func(st *sqlite.Stmt) error {
+		var u uniqueKey
+		st.ColumnBytes(0, u[:])
+		keys = append(keys, u)
+		return nil
+	}, []byte{part}, end)
+	if err != nil {
+		return err
+	}
+	room := 2 * max(len(keys), 64)
+	p.bits = make([]uint64, 1<<bits.Len(uint(room*sieveBits/64-1)))
+	p.room, p.asks = room-len(keys), 0
+	for _, u := range keys {
+		p.set(u)
+	}
+	return nil
+}
+
+func (p *sievePart) set(u uniqueKey) {
+	for at := range sieveProbes {
+		word, bit := p.probe(u, at)
+		p.bits[word] |= bit
+	}
+}
+
+// probe returns where one of the bits of a key is. A key is a hash itself.
+func (p *sievePart) probe(u uniqueKey, at int) (word int, bit uint64) {
+	a, b := binary.LittleEndian.Uint32(u[4:]), binary.LittleEndian.Uint32(u[8:])|1
+	i := a + uint32(at)*b //nolint:gosec // bits
+	return int(i>>6) & (len(p.bits) - 1), 1 << (i & 63)
+}
