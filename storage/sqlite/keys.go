@@ -26,8 +26,11 @@ const (
 	mergeRows = 32768
 	// keyParts is how many parts there are, by the first byte of a hash.
 	keyParts = 256
-	// mergeEvery is after how many new rows one of the parts is merged.
+	// mergeEvery is how many new rows there are for each part that is merged.
 	mergeEvery = mergeRows / keyParts
+	// mergeAtOnce is how many parts are merged together at least: after a split of pages
+	// in the middle of a table a commit looks through SQLite's whole cache.
+	mergeAtOnce = 8
 )
 
 // uniqueKey is a key of unique_key, lookupKey one of lookup.
@@ -167,7 +170,7 @@ func (k *keys) begin(c *sqlite.Conn) (err error) {
 	clear(k.moved[:])
 	k.undo(0)
 	due := min(k.recent.rows/mergeEvery, keyParts)
-	if due == 0 {
+	if due < mergeAtOnce {
 		return nil
 	}
 	if k.newest, err = highest(c, `SELECT coalesce(max(n), 0) FROM resource`); err != nil {

@@ -321,7 +321,7 @@ func TestKeysInParts(t *testing.T) {
 	next := 0
 	for step := range 600 {
 		if r.IntN(3) == 0 {
-			due := mergeEvery * r.IntN(40)
+			due := mergeEvery * r.IntN(5*mergeAtOnce)
 			onWriter(t, s, func(*sqlite.Conn) error { s.recent.rows = due; return nil })
 		}
 		fails := r.IntN(8) == 0
