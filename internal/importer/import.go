@@ -196,6 +196,7 @@ func (i *Importer) check(ctx context.Context) error {
 		line int
 	}
 	var twice []claim
+	taken := map[uint64]int{} // the lines of unique values, by their hashes
 	err := i.rows(ctx, func(r row) error {
 		i.result.Rows++
 		if r.err != nil {
@@ -224,6 +225,18 @@ func (i *Importer) check(ctx context.Context) error {
 		if err != nil {
 			e.flags |= rejected
 			return i.reject(r.line, column, err.Error())
+		}
+		for n, f := range m.fields {
+			s, _ := values[n].(string)
+			if f == m.key || f.attr.Uniqueness == schemas.UniquenessNone || s == "" {
+				continue
+			}
+			h := maphash.Comparable(i.seed, claim{f.attr.UniqueKey(s), n})
+			if line, ok := taken[h]; ok {
+				e.flags |= rejected
+				return i.reject(r.line, f.column, fmt.Sprintf("line %d has the same value, which has to be unique", line))
+			}
+			taken[h] = r.line
 		}
 		if k := i.managerKey(values); k != "" {
 			i.at(k).flags |= manages
