@@ -156,6 +156,9 @@ type keys struct {
 	moved  [keyParts]bool
 	newest int64
 	merges int // how many of moved
+	// failed says that the last commit was announced and not made. What it was to add is
+	// in memory until the next transaction begins: too much for the writer, no harm to readers.
+	failed bool
 	log    []keyChange
 	taken  map[uniqueKey]bool // unique keys in log: added, or removed
 	// unique and lookup are what is merged, in order.
@@ -164,11 +167,21 @@ type keys struct {
 }
 
 // begin prepares for a transaction, and merges when it is time to: those parts first
-// that have waited longest.
+// that have waited longest. It comes before any change of the transaction, so that what
+// it reads holds whether there will be a commit or not.
 func (k *keys) begin(c *sqlite.Conn) (err error) {
 	k.conn, k.merges = c, 0
 	clear(k.moved[:])
 	k.undo(0)
+	if k.failed {
+		if err := k.recent.load(c); err != nil {
+			return err
+		}
+		k.failed = false
+	}
+	if err := k.sieve.readIn(c); err != nil {
+		return err
+	}
 	due := min(k.recent.rows/mergeEvery, keyParts)
 	if due < mergeAtOnce {
 		return nil
@@ -240,7 +253,8 @@ func (k *keys) announce() {
 		switch {
 		case !c.add:
 		case c.which == kindUnique:
-			if n, ok := r.parts[c.unique.part()].give(c.unique, c.n); ok && n != c.n {
+			n, had := r.parts[c.unique.part()].give(c.unique, c.n)
+			if _, known := r.leaving[c.unique]; had && !known { // who comes after the first never had it
 				if r.leaving == nil {
 					r.leaving = make(map[uniqueKey]int64)
 				}
@@ -251,16 +265,6 @@ func (k *keys) announce() {
 		}
 	}
 	r.commits.Add(1)
-}
-
-// failed takes back what was announced: the rows say what holds.
-func (k *keys) failed() error {
-	k.recent.still.Lock()
-	defer k.recent.still.Unlock()
-	k.recent.mu.Lock()
-	k.recent.leaving = nil
-	k.recent.mu.Unlock()
-	return k.recent.load(k.conn)
 }
 
 // committed brings memory up to the commit that has just been made.
@@ -352,14 +356,12 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 	if rerr := st.Reset(); err == nil {
 		err = rerr
 	}
-	if err == nil {
-		err = k.sieve.looked(k.conn, u, k.merged(part))
-	}
+	k.sieve.looked(u, k.merged(part))
 	return !found, err
 }
 
 // reindex moves a row from one set of keys to another, touching only what
-// differs. unique are the keys that to has the hashes of.
+// differs, and nothing when a unique key is taken. unique are the keys that to has the hashes of.
 func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 	k := &t.batch.keys
 	for i, u := range without(to.unique, from.unique) {
@@ -370,6 +372,8 @@ func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 		if !free {
 			return &storage.UniqueError{Attr: unique[i].Path}
 		}
+	}
+	for _, u := range without(to.unique, from.unique) {
 		if n > k.merged(u.part()) {
 			k.note(keyChange{which: kindUnique, n: n, unique: u, add: true})
 			continue

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -12,7 +13,10 @@ import (
 // each part of the keys. A part is read in when as many looks have been taken as reading
 // it costs, so that starting costs nothing. What is deleted stays until a part has grown so
 // much that it is read anew. Only the writer uses it.
-type sieve struct{ parts [keyParts]sievePart }
+type sieve struct {
+	parts [keyParts]sievePart
+	due   []byte // parts to be read in
+}
 
 type sievePart struct {
 	bits []uint64 // nil when not read in; a power of two of them
@@ -54,17 +58,28 @@ func (s *sieve) add(u uniqueKey) {
 	}
 }
 
-// looked notes a look into the table, and reads the part in when it is time to. Rows up
-// to merged have their keys of that part in the table.
-func (s *sieve) looked(c *sqlite.Conn, u uniqueKey, merged int64) error {
+// looked notes a look into the table. Rows up to merged have their keys of that part in
+// the table.
+func (s *sieve) looked(u uniqueKey, merged int64) {
 	p := &s.parts[u.part()]
 	if p.bits != nil {
-		return nil
+		return
 	}
-	if p.asks++; int64(p.asks) < merged/(keyParts*readsPerLook) {
-		return nil
+	if p.asks++; int64(p.asks) >= merged/(keyParts*readsPerLook) && !slices.Contains(s.due, u[0]) {
+		s.due = append(s.due, u[0])
 	}
-	return p.read(c, byte(u.part())) //nolint:gosec // a byte
+}
+
+// readIn reads the parts in for which it is time. The transaction must not have deleted a
+// key: it comes back when the transaction fails, and would be taken for absent.
+func (s *sieve) readIn(c *sqlite.Conn) error {
+	for _, part := range s.due {
+		if err := s.parts[part].read(c, part); err != nil {
+			return err
+		}
+	}
+	s.due = s.due[:0]
+	return nil
 }
 
 func (p *sievePart) read(c *sqlite.Conn, part byte) error {

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -217,7 +216,8 @@ func (b *batch) commit() error {
 	}
 	b.keys.announce()
 	if err := exec(b.conn, "COMMIT"); err != nil {
-		return errors.Join(err, b.keys.failed())
+		b.keys.failed = true
+		return err
 	}
 	b.keys.committed()
 	b.leave()
