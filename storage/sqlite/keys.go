@@ -17,8 +17,9 @@ import (
 // Keys are hashes, so each falls on a page of its own, and a new user has about
 // five: written at once they would cost more than everything else about the
 // user together. So the keys of new rows are kept in memory, and in the row
-// itself, for mergeRows of them; then they go into the tables in a sorted sweep. It
-// is done for one part of all hashes at a time, so that writes never wait for it long.
+// itself, until there are some mergeRows of them; then they go into the tables in a sorted
+// sweep. It is done for a few parts of all hashes at a time, each when it is its turn, so
+// that writes never wait for it long.
 // What is in memory can be rebuilt from the rows beyond those that key_part names.
 
 const (
@@ -28,6 +29,9 @@ const (
 	keyParts = 256
 	// mergeEvery is how many new rows there are for each part that is merged.
 	mergeEvery = mergeRows / keyParts
+	// usualKeys is how many keys a row may have to count as one new row: parts in memory must
+	// not become long lists of a few rows with thousands of keys each.
+	usualKeys = 8
 	// mergeAtOnce is how many parts are merged together at least: after a split of pages
 	// in the middle of a table a commit looks through SQLite's whole cache.
 	mergeAtOnce = 8
@@ -105,7 +109,7 @@ func hashKeys(tenant, typ string, unique, equal []storage.Key) rowKeys {
 // the others.
 func (k rowKeys) pack() []byte {
 	b := make([]byte, 0, 2+16*len(k.unique)+8*len(k.lookup))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(k.unique))) //nolint:gosec // a schema has few unique attributes
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.unique))) //nolint:gosec // lists have a few thousand values (scim.MaxValues)
 	for _, u := range k.unique {
 		b = append(b, u[:]...)
 	}
@@ -285,10 +289,14 @@ func (k *keys) committed() {
 		}
 		r.rows -= k.merges * mergeEvery
 	}
+	rows, added := 0, 0
 	for _, c := range k.log {
+		if c.add {
+			added++
+		}
 		switch c.which {
 		case kindRow:
-			r.rows++
+			rows++
 		case kindUnique:
 			p := &r.parts[c.unique.part()]
 			if !c.add {
@@ -307,6 +315,7 @@ func (k *keys) committed() {
 			}
 		}
 	}
+	r.rows += max(rows, added/usualKeys)
 }
 
 func (k *keys) mark() int { return len(k.log) }

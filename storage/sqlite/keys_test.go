@@ -204,6 +204,39 @@ func TestManyPairs(t *testing.T) {
 	}
 }
 
+// TestRowsWithManyKeys: they are merged sooner, whether they have just been written or
+// were there at the start.
+func TestRowsWithManyKeys(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	s := open(t, path, Options{})
+	defer func() { s.Close() }()
+	merged := func() int64 { return number(t, s, `SELECT count(*) FROM key_part WHERE n > 0`) }
+	heavy := func(n int) *storage.Resource {
+		var emails []any
+		for i := range 4000 {
+			emails = append(emails, map[string]any{"value": fmt.Sprintf("%d-%d@x.example", n, i)})
+		}
+		return newResource(userType, n, map[string]any{"userName": fmt.Sprint("u", n), "emails": emails})
+	}
+	create(t, s, heavy(1), heavy(2))
+	if n := merged(); n != 0 {
+		t.Fatalf("%d parts are merged at first", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, Options{})
+	create(t, s, heavy(3), newUser(4))
+	create(t, s, newUser(5))
+	if n := merged(); n != 3*4000/usualKeys/mergeEvery {
+		t.Errorf("%d parts are merged, of three rows with 4000 keys each", n)
+	}
+	create(t, s, newUser(6))
+	if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+		t.Error(flaws)
+	}
+}
+
 // TestKeysOfACommitThatFails: what was announced to readers is taken back, though not while
 // the rows cannot be read.
 func TestKeysOfACommitThatFails(t *testing.T) {

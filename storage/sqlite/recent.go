@@ -21,7 +21,7 @@ type recent struct {
 	still sync.RWMutex
 	mu    sync.RWMutex
 	parts [keyParts]recentPart
-	rows  int // committed ones for which no part has been merged
+	rows  int // new ones, less mergeEvery for each part that was merged
 	// leaving are those rows of unique keys that the commit under way gives to
 	// another row: until it is made, both may be the right one.
 	leaving map[uniqueKey]int64
@@ -119,13 +119,13 @@ func (r *recent) load(c *sqlite.Conn) error {
 	last := slices.Max(merged[:])
 	err = query(c, `SELECT n, keys, deleted IS NULL FROM resource WHERE n > ?`, func(st *sqlite.Stmt) error {
 		n := st.ColumnInt64(0)
+		k := unpackKeys(columnBytes(st, 1))
 		if n > last {
-			rows++
+			rows += max(1, (len(k.unique)+len(k.lookup))/usualKeys)
 		}
 		if !st.ColumnBool(2) {
 			return nil
 		}
-		k := unpackKeys(columnBytes(st, 1))
 		for _, u := range k.unique {
 			if p := &parts[u.part()]; n > p.merged {
 				p.give(u, n)
