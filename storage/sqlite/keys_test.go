@@ -1,12 +1,14 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -202,6 +204,102 @@ func TestManyPairs(t *testing.T) {
 			t.Errorf("user %d is found %d times", i, n)
 		}
 	}
+}
+
+// TestNamesPassOnWhileOthersRead: names go from hand to hand, several times in a commit, of
+// users that come, go, come back and are purged, while parts are merged and some commits
+// fail. Whoever asks meanwhile finds each name once.
+func TestNamesPassOnWhileOthersRead(t *testing.T) {
+	s := openNew(t, Options{})
+	onWriter(t, s, func(c *sqlite.Conn) error {
+		return exec(c, `CREATE TABLE fault (id TEXT REFERENCES tenant DEFERRABLE INITIALLY DEFERRED)`)
+	})
+	const names = 6
+	var owners [names]int
+	for i := range owners {
+		owners[i] = i
+		create(t, s, newUser(i))
+	}
+	ctx, end := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer end()
+	for i, path := range []string{"userName", "externalId", "displayName"} {
+		readers.Go(func() {
+			for name := i; ctx.Err() == nil && !t.Failed(); name = (name + 1) % names {
+				if n := count(t, s, userType, fmt.Sprintf(`%s eq "user%d"`, path, name)); n != 1 {
+					t.Errorf("%s of user %d is found %d times", path, name, n)
+				}
+			}
+		})
+	}
+	seed, failed := rand.New(rand.NewPCG(7, 8)), 0
+	for step := 0; step < 200 && !t.Failed(); step++ {
+		before, seed, fails := owners, seed.Uint64(), step%9 == 8
+		err := write(s, func(tx storage.Tx) error {
+			r := rand.New(rand.NewPCG(seed, 0)) // it may run twice
+			owners = before
+			if r.IntN(3) == 0 {
+				tx.(*tx_).batch.keys.recent.rows = mergeEvery * r.IntN(5*mergeAtOnce) // before the next one
+			}
+			for hand := range 1 + r.IntN(6) {
+				name, next := r.IntN(2), r.IntN(2*names)
+				if slices.Contains(owners[:], next) {
+					continue
+				}
+				var err error
+				if prev := held(t, tx, owners[name]); r.IntN(3) == 0 {
+					err = tx.Delete(prev, someday)
+				} else {
+					err = called(tx, r, owners[name], fmt.Sprintf("spare %d-%d", step, hand))
+				}
+				if err = errors.Join(err, called(tx, r, next, fmt.Sprint("user", name))); err != nil {
+					return err
+				}
+				owners[name] = next
+			}
+			if fails {
+				return tx.(*tx_).exec(`INSERT INTO fault (id) VALUES ('no tenant')`)
+			}
+			return nil
+		})
+		switch {
+		case fails && errors.Is(err, storage.ErrUnavailable):
+			owners = before
+			failed++
+		case err != nil:
+			t.Errorf("step %d: %v", step, err)
+		}
+	}
+	if failed == 0 {
+		t.Error("no commit failed")
+	}
+	mergeNow(t, s)
+	if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+		t.Error(flaws)
+	}
+}
+
+// called gives user n a name, whether there is one, there was one, or not.
+func called(tx storage.Tx, r *rand.Rand, n int, name string) error {
+	next := newResource(userType, n, map[string]any{"userName": name, "externalId": name, "displayName": name})
+	prev, err := tx.Get(next.Type, next.ID)
+	if err == nil {
+		next.Version = prev.Version + 1
+		return tx.Update(prev, next)
+	}
+	gone, err := tx.GetDeleted(next.Type, next.ID)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return tx.Create(next)
+	case err != nil:
+		return err
+	case r.IntN(2) == 0:
+		next.Version = gone.Version + 1
+		return tx.Restore(gone, next, true)
+	}
+	_, err = tx.Purge(gone)
+	return errors.Join(err, tx.Create(next))
 }
 
 // TestRowsWithManyKeys: they are merged sooner, whether they have just been written or
