@@ -165,7 +165,7 @@ type keys struct {
 	failed bool
 	log    []keyChange
 	taken  map[uniqueKey]bool // unique keys in log: added, or removed
-	// unique and lookup are what is merged, in order.
+	// unique and lookup are room for the keys of a part, to be sorted.
 	unique []uniqueRow
 	lookup []lookupRow
 }
@@ -287,7 +287,9 @@ func (k *keys) committed() {
 				r.parts[i].merged = k.newest
 			}
 		}
-		r.rows -= k.merges * mergeEvery
+		if r.rows -= k.merges * mergeEvery; k.merges == keyParts {
+			r.rows = 0 // of however many
+		}
 	}
 	rows, added := 0, 0
 	for _, c := range k.log {

@@ -8,20 +8,21 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// sieve knows of nearly every unique key that is not in unique_key that it is not,
-// which otherwise takes a look into the table for each new resource: a Bloom filter for
-// each part of the keys. A part is read in when as many looks have been taken as reading
-// it costs, so that starting costs nothing. What is deleted stays until a part has grown so
-// much that it is read anew. Only the writer uses it.
+// sieve says of most unique keys that are not in the table unique_key that they are not,
+// which otherwise takes a look into the table for each new resource. It is a Bloom filter
+// for each part of the keys, and never says so of a key that is there: every key that
+// comes into the table is added, and none is ever taken out. A part is read in when as many
+// looks have been taken as reading it costs, so that starting costs nothing, and anew
+// when it is full. Only the writer uses it.
 type sieve struct {
 	parts [keyParts]sievePart
 	due   []byte // parts to be read in
 }
 
 type sievePart struct {
-	bits []uint64 // nil when not read in; a power of two of them
-	room int      // for how many more keys
-	asks int      // looks into the table since it was not read in
+	bits  []uint64 // nil when not read in; a power of two of them
+	room  int      // for how many more keys
+	looks int      // into the table while it was not read in
 }
 
 const (
@@ -45,7 +46,7 @@ func (s *sieve) absent(u uniqueKey) bool {
 	return false
 }
 
-// add is for every key that comes into the table.
+// add is for every key that comes into the table. A part that is full is forgotten.
 func (s *sieve) add(u uniqueKey) {
 	p := &s.parts[u.part()]
 	switch {
@@ -65,7 +66,7 @@ func (s *sieve) looked(u uniqueKey, merged int64) {
 	if p.bits != nil {
 		return
 	}
-	if p.asks++; int64(p.asks) >= merged/(keyParts*readsPerLook) && !slices.Contains(s.due, u[0]) {
+	if p.looks++; int64(p.looks) >= merged/(keyParts*readsPerLook) && !slices.Contains(s.due, u[0]) {
 		s.due = append(s.due, u[0])
 	}
 }
@@ -100,7 +101,7 @@ func (p *sievePart) read(c *sqlite.Conn, part byte) error {
 	}
 	room := 2 * max(len(keys), 64)
 	p.bits = make([]uint64, 1<<bits.Len(uint(room*sieveBits/64-1)))
-	p.room, p.asks = room-len(keys), 0
+	p.room, p.looks = room-len(keys), 0
 	for _, u := range keys {
 		p.set(u)
 	}
