@@ -160,11 +160,11 @@ type keys struct {
 	moved  [keyParts]bool
 	newest int64
 	merges int // how many of moved
-	// failed says that the last commit was announced and not made. What it was to add is
-	// in memory until the next transaction begins: too much for the writer, no harm to readers.
-	failed bool
-	log    []keyChange
-	taken  map[uniqueKey]bool // unique keys in log: added, or removed
+	// announced says that memory has what a commit adds that has not been made. If it fails,
+	// that stays until the next transaction begins: more than there is does readers no harm.
+	announced bool
+	log       []keyChange
+	taken     map[uniqueKey]bool // unique keys in log: added, or removed
 	// unique and lookup are room for the keys of a part, to be sorted.
 	unique []uniqueRow
 	lookup []lookupRow
@@ -177,11 +177,11 @@ func (k *keys) begin(c *sqlite.Conn) (err error) {
 	k.conn, k.merges = c, 0
 	clear(k.moved[:])
 	k.undo(0)
-	if k.failed {
+	if k.announced {
 		if err := k.recent.load(c); err != nil {
 			return err
 		}
-		k.failed = false
+		k.announced = false
 	}
 	if err := k.sieve.readIn(c); err != nil {
 		return err
@@ -269,10 +269,12 @@ func (k *keys) announce() {
 		}
 	}
 	r.commits.Add(1)
+	k.announced = true
 }
 
 // committed brings memory up to the commit that has just been made.
 func (k *keys) committed() {
+	k.announced = false
 	r := k.recent
 	r.still.Lock()
 	defer r.still.Unlock()

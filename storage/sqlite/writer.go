@@ -216,7 +216,6 @@ func (b *batch) commit() error {
 	}
 	b.keys.announce()
 	if err := exec(b.conn, "COMMIT"); err != nil {
-		b.keys.failed = true
 		return err
 	}
 	b.keys.committed()
