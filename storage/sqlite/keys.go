@@ -218,26 +218,25 @@ func (k *keys) merged(part int) int64 {
 // merge writes a part of the keys in memory to the tables, in the order of the tables.
 func (k *keys) merge(part int) error {
 	p := &k.recent.parts[part] // only this goroutine changes it
-	unique := append(k.unique[:0], p.unique...)
-	slices.SortFunc(unique, func(a, b uniqueRow) int { return bytes.Compare(a.key[:], b.key[:]) })
-	err := insertUnique.run(k.conn, len(unique), func(st *sqlite.Stmt, at, i int) {
-		k.sieve.add(unique[i].key)
-		st.BindBytes(at, unique[i].key[:])
-		st.BindInt64(at+1, unique[i].n)
+	k.unique = append(k.unique[:0], p.unique...)
+	slices.SortFunc(k.unique, func(a, b uniqueRow) int { return bytes.Compare(a.key[:], b.key[:]) })
+	err := insertUnique.run(k.conn, len(k.unique), func(st *sqlite.Stmt, at, i int) {
+		k.sieve.add(k.unique[i].key)
+		st.BindBytes(at, k.unique[i].key[:])
+		st.BindInt64(at+1, k.unique[i].n)
 	})
 	if err != nil {
 		return err
 	}
-	lookup := append(k.lookup[:0], p.lookup...)
-	slices.SortFunc(lookup, func(a, b lookupRow) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.n, b.n)) })
-	err = insertLookup.run(k.conn, len(lookup), func(st *sqlite.Stmt, at, i int) {
-		st.BindInt64(at, int64(lookup[i].key))
-		st.BindInt64(at+1, lookup[i].n)
+	k.lookup = append(k.lookup[:0], p.lookup...)
+	slices.SortFunc(k.lookup, func(a, b lookupRow) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.n, b.n)) })
+	err = insertLookup.run(k.conn, len(k.lookup), func(st *sqlite.Stmt, at, i int) {
+		st.BindInt64(at, int64(k.lookup[i].key))
+		st.BindInt64(at+1, k.lookup[i].n)
 	})
 	if err != nil {
 		return err
 	}
-	k.unique, k.lookup = unique, lookup
 	k.moved[part] = true
 	k.merges++
 	return exec(k.conn, `UPDATE key_part SET n = ? WHERE part = ?`, k.newest, part)
