@@ -78,7 +78,6 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	return out, nil
 }
 
-// bindTop puts what a body gives for name into out.
 // binding says how values are bound.
 type binding struct {
 	mode Mode
@@ -90,6 +89,7 @@ type binding struct {
 // as id.
 const additions = 4
 
+// bindTop puts what a body gives for name into out.
 func (t *ResourceType) bindTop(out map[string]any, name string, v any, how binding) *ValueError {
 	a := t.Top(name)
 	switch {

@@ -44,7 +44,9 @@ func pragmas(r role) []pragma {
 	}
 	if r == writer {
 		return append(ps,
-			pragma{"cache_size", "-64000", "-64000"},
+			// After a split of pages a commit looks through all of it. What is not there
+			// is in that of the system.
+			pragma{"cache_size", "-16000", "-16000"},
 			pragma{"secure_delete", "ON", "1"},     // what is purged is not to be found in the file
 			pragma{"wal_autocheckpoint", "0", "0"}, // see checkpointer
 			pragma{"journal_size_limit", "67108864", "67108864"})

@@ -189,6 +189,7 @@ func (t *tx) SetLoad(prev, next *storage.LoadMark) error {
 		return errors.New("a load that has not begun cannot be completed")
 	case prev == nil:
 		full := false
+		t.settle()
 		err := query(t.conn(), `SELECT EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NULL)
 			OR EXISTS (SELECT 1 FROM resource WHERE tenant = ?1 AND deleted IS NOT NULL)
 			OR EXISTS (SELECT 1 FROM client WHERE tenant = ?1) OR EXISTS (SELECT 1 FROM audit WHERE tenant = ?1)`, func(st *sqlite.Stmt) error {

@@ -56,7 +56,7 @@ var (
 
 // pending is what a batch has to insert and nobody has asked for yet: new resources
 // and audit entries, which most writes consist of. They go to the database together,
-// before the next statement of any job that could see them (tx.conn), or the commit.
+// before the next statement of any job that could see them (tx.conn, tx.settle), or the commit.
 type pending struct {
 	resources []pendingResource
 	entries   []pendingEntry

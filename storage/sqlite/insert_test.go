@@ -52,6 +52,19 @@ func TestPendingRowsAreSeen(t *testing.T) {
 	}
 }
 
+// TestPendingEntriesAreSeen: a tenant whose first audit entry is pending is no empty one.
+func TestPendingEntriesAreSeen(t *testing.T) {
+	s := openNew(t, Options{})
+	errs := together(t, s,
+		func(tx storage.Tx) error {
+			return tx.Audit(storage.AuditEntry{Actor: "operator", Action: "x", At: someday})
+		},
+		func(tx storage.Tx) error { return tx.SetLoad(nil, &storage.LoadMark{Dump: "d"}) })
+	if errs[0] != nil || !errors.Is(errs[1], storage.ErrNotEmpty) {
+		t.Error(errs)
+	}
+}
+
 // TestARowIsRefused: rows are inserted together, and yet it is the write that brought
 // the one that is refused which fails, alone.
 func TestARowIsRefused(t *testing.T) {

@@ -78,17 +78,25 @@ func (t *tx) check() {
 	}
 }
 
-// conn is the connection for a statement, which may ask for what is pending: that is
-// inserted first.
+// conn is the connection for a statement, which may ask for resources that are pending:
+// they are inserted first.
 func (t *tx) conn() *sqlite.Conn {
 	t.check()
+	if len(t.batch.pending.resources) > 0 {
+		t.settle()
+	}
+	return t.batch.conn
+}
+
+// settle inserts all that is pending, audit entries as well, for which no other
+// statement of a write asks.
+func (t *tx) settle() {
 	p := &t.batch.pending
 	t.wrote = t.wrote || p.own()
 	if err := p.flush(t.batch.conn); err != nil {
 		t.wrote = true
 		t.fail(err)
 	}
-	return t.batch.conn
 }
 
 // fail keeps the first reason why the write cannot succeed, whatever comes of it.

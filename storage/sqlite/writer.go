@@ -262,7 +262,7 @@ func (b *batch) do(j *job) (undone bool) {
 	last, known := b.ends[t.tenant]
 	j.err = b.store.explain(call(j.fn, t))
 	if b.careful && j.err == nil {
-		t.conn() // what is wrong with a row is told to whose it is
+		t.settle() // what is wrong with a row is told to whose it is
 	}
 	switch {
 	case j.err != nil:
