@@ -17,8 +17,9 @@ import (
 // Keys are hashes, so each falls on a page of its own, and a new user has about
 // five: written at once they would cost more than everything else about the
 // user together. So the keys of new rows are kept in memory, and in the row
-// itself, for mergeRows of them; then they go into the tables in a sorted sweep. It
-// is done for one part of all hashes at a time, so that writes never wait for it long.
+// itself, until there are some mergeRows of them; then they go into the tables in a sorted
+// sweep. It is done for a few parts of all hashes at a time, each when it is its turn, so
+// that writes never wait for it long.
 // What is in memory can be rebuilt from the rows beyond those that key_part names.
 
 const (
@@ -28,6 +29,9 @@ const (
 	keyParts = 256
 	// mergeEvery is how many new rows there are for each part that is merged.
 	mergeEvery = mergeRows / keyParts
+	// usualKeys is how many keys a row may have to count as one new row: parts in memory must
+	// not become long lists of a few rows with thousands of keys each.
+	usualKeys = 8
 	// mergeAtOnce is how many parts are merged together at least: after a split of pages
 	// in the middle of a table a commit looks through SQLite's whole cache.
 	mergeAtOnce = 8
@@ -105,7 +109,7 @@ func hashKeys(tenant, typ string, unique, equal []storage.Key) rowKeys {
 // the others.
 func (k rowKeys) pack() []byte {
 	b := make([]byte, 0, 2+16*len(k.unique)+8*len(k.lookup))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(k.unique))) //nolint:gosec // a schema has few unique attributes
+	b = binary.BigEndian.AppendUint16(b, uint16(len(k.unique))) //nolint:gosec // lists have a few thousand values (scim.MaxValues)
 	for _, u := range k.unique {
 		b = append(b, u[:]...)
 	}
@@ -156,19 +160,32 @@ type keys struct {
 	moved  [keyParts]bool
 	newest int64
 	merges int // how many of moved
-	log    []keyChange
-	taken  map[uniqueKey]bool // unique keys in log: added, or removed
-	// unique and lookup are what is merged, in order.
+	// announced says that memory has what a commit adds that has not been made. If it fails,
+	// that stays until the next transaction begins: more than there is does readers no harm.
+	announced bool
+	log       []keyChange
+	taken     map[uniqueKey]bool // unique keys in log: added, or removed
+	// unique and lookup are room for the keys of a part, to be sorted.
 	unique []uniqueRow
 	lookup []lookupRow
 }
 
 // begin prepares for a transaction, and merges when it is time to: those parts first
-// that have waited longest.
+// that have waited longest. It comes before any change of the transaction, so that what
+// it reads holds whether there will be a commit or not.
 func (k *keys) begin(c *sqlite.Conn) (err error) {
 	k.conn, k.merges = c, 0
 	clear(k.moved[:])
 	k.undo(0)
+	if k.announced {
+		if err := k.recent.load(c); err != nil {
+			return err
+		}
+		k.announced = false
+	}
+	if err := k.sieve.readIn(c); err != nil {
+		return err
+	}
 	due := min(k.recent.rows/mergeEvery, keyParts)
 	if due < mergeAtOnce {
 		return nil
@@ -201,26 +218,25 @@ func (k *keys) merged(part int) int64 {
 // merge writes a part of the keys in memory to the tables, in the order of the tables.
 func (k *keys) merge(part int) error {
 	p := &k.recent.parts[part] // only this goroutine changes it
-	unique := append(k.unique[:0], p.unique...)
-	slices.SortFunc(unique, func(a, b uniqueRow) int { return bytes.Compare(a.key[:], b.key[:]) })
-	err := insertUnique.run(k.conn, len(unique), func(st *sqlite.Stmt, at, i int) {
-		k.sieve.add(unique[i].key)
-		st.BindBytes(at, unique[i].key[:])
-		st.BindInt64(at+1, unique[i].n)
+	k.unique = append(k.unique[:0], p.unique...)
+	slices.SortFunc(k.unique, func(a, b uniqueRow) int { return bytes.Compare(a.key[:], b.key[:]) })
+	err := insertUnique.run(k.conn, len(k.unique), func(st *sqlite.Stmt, at, i int) {
+		k.sieve.add(k.unique[i].key)
+		st.BindBytes(at, k.unique[i].key[:])
+		st.BindInt64(at+1, k.unique[i].n)
 	})
 	if err != nil {
 		return err
 	}
-	lookup := append(k.lookup[:0], p.lookup...)
-	slices.SortFunc(lookup, func(a, b lookupRow) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.n, b.n)) })
-	err = insertLookup.run(k.conn, len(lookup), func(st *sqlite.Stmt, at, i int) {
-		st.BindInt64(at, int64(lookup[i].key))
-		st.BindInt64(at+1, lookup[i].n)
+	k.lookup = append(k.lookup[:0], p.lookup...)
+	slices.SortFunc(k.lookup, func(a, b lookupRow) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.n, b.n)) })
+	err = insertLookup.run(k.conn, len(k.lookup), func(st *sqlite.Stmt, at, i int) {
+		st.BindInt64(at, int64(k.lookup[i].key))
+		st.BindInt64(at+1, k.lookup[i].n)
 	})
 	if err != nil {
 		return err
 	}
-	k.unique, k.lookup = unique, lookup
 	k.moved[part] = true
 	k.merges++
 	return exec(k.conn, `UPDATE key_part SET n = ? WHERE part = ?`, k.newest, part)
@@ -240,7 +256,8 @@ func (k *keys) announce() {
 		switch {
 		case !c.add:
 		case c.which == kindUnique:
-			if n, ok := r.parts[c.unique.part()].give(c.unique, c.n); ok && n != c.n {
+			n, had := r.parts[c.unique.part()].give(c.unique, c.n)
+			if _, known := r.leaving[c.unique]; had && !known { // who comes after the first never had it
 				if r.leaving == nil {
 					r.leaving = make(map[uniqueKey]int64)
 				}
@@ -251,20 +268,12 @@ func (k *keys) announce() {
 		}
 	}
 	r.commits.Add(1)
-}
-
-// failed takes back what was announced: the rows say what holds.
-func (k *keys) failed() error {
-	k.recent.still.Lock()
-	defer k.recent.still.Unlock()
-	k.recent.mu.Lock()
-	k.recent.leaving = nil
-	k.recent.mu.Unlock()
-	return k.recent.load(k.conn)
+	k.announced = true
 }
 
 // committed brings memory up to the commit that has just been made.
 func (k *keys) committed() {
+	k.announced = false
 	r := k.recent
 	r.still.Lock()
 	defer r.still.Unlock()
@@ -279,12 +288,18 @@ func (k *keys) committed() {
 				r.parts[i].merged = k.newest
 			}
 		}
-		r.rows -= k.merges * mergeEvery
+		if r.rows -= k.merges * mergeEvery; k.merges == keyParts {
+			r.rows = 0 // of however many
+		}
 	}
+	rows, added := 0, 0
 	for _, c := range k.log {
+		if c.add {
+			added++
+		}
 		switch c.which {
 		case kindRow:
-			r.rows++
+			rows++
 		case kindUnique:
 			p := &r.parts[c.unique.part()]
 			if !c.add {
@@ -303,6 +318,7 @@ func (k *keys) committed() {
 			}
 		}
 	}
+	r.rows += max(rows, added/usualKeys)
 }
 
 func (k *keys) mark() int { return len(k.log) }
@@ -352,14 +368,12 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 	if rerr := st.Reset(); err == nil {
 		err = rerr
 	}
-	if err == nil {
-		err = k.sieve.looked(k.conn, u, k.merged(part))
-	}
+	k.sieve.looked(u, k.merged(part))
 	return !found, err
 }
 
 // reindex moves a row from one set of keys to another, touching only what
-// differs. unique are the keys that to has the hashes of.
+// differs, and nothing when a unique key is taken. unique are the keys that to has the hashes of.
 func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 	k := &t.batch.keys
 	for i, u := range without(to.unique, from.unique) {
@@ -370,6 +384,8 @@ func (t *tx) reindex(n int64, from, to rowKeys, unique []storage.Key) error {
 		if !free {
 			return &storage.UniqueError{Attr: unique[i].Path}
 		}
+	}
+	for _, u := range without(to.unique, from.unique) {
 		if n > k.merged(u.part()) {
 			k.note(keyChange{which: kindUnique, n: n, unique: u, add: true})
 			continue

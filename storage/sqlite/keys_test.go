@@ -1,12 +1,14 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,7 +50,8 @@ func TestHashesAreApart(t *testing.T) {
 	}
 }
 
-// state is where the keys of the store are.
+// keyRows tells up to which row all keys are merged, how many are in the tables, and how
+// many unique ones in memory.
 func keyRows(t testing.TB, s *Store) (merged, unique, lookup, inMemory int64) {
 	t.Helper()
 	onWriter(t, s, func(*sqlite.Conn) error { // the writer's to look at
@@ -193,7 +196,14 @@ func TestManyPairs(t *testing.T) {
 		users = append(users, newUser(i))
 	}
 	create(t, s, users...)
-	mergeNow(t, s)
+	onWriter(t, s, func(*sqlite.Conn) error { s.recent.rows = 3 * mergeRows; return nil }) // as if there had been so many
+	onWriter(t, s, func(*sqlite.Conn) error { return nil })
+	onWriter(t, s, func(*sqlite.Conn) error {
+		if s.recent.rows != 0 {
+			t.Errorf("%d rows are left to be merged when all were", s.recent.rows)
+		}
+		return nil
+	})
 	if merged, unique, lookup, inMemory := keyRows(t, s); merged != int64(len(users)) || unique != merged || lookup != 3*merged || inMemory != 0 {
 		t.Errorf("%d merged, %d and %d in the tables, %d in memory", merged, unique, lookup, inMemory)
 	}
@@ -204,40 +214,211 @@ func TestManyPairs(t *testing.T) {
 	}
 }
 
-// TestKeysOfACommitThatFails: what was announced to readers is taken back.
+// TestNamesPassOnWhileOthersRead: names go from hand to hand, several times in a commit, of
+// users that come, go, come back and are purged, while parts are merged and some commits
+// fail. Whoever asks meanwhile finds each name once.
+func TestNamesPassOnWhileOthersRead(t *testing.T) {
+	s := openNew(t, Options{})
+	onWriter(t, s, func(c *sqlite.Conn) error {
+		return exec(c, `CREATE TABLE fault (id TEXT REFERENCES tenant DEFERRABLE INITIALLY DEFERRED)`)
+	})
+	const names = 6
+	var owners [names]int
+	for i := range owners {
+		owners[i] = i
+		create(t, s, newUser(i))
+	}
+	ctx, end := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer end()
+	for i, path := range []string{"userName", "externalId", "displayName"} {
+		readers.Go(func() {
+			for name := i; ctx.Err() == nil && !t.Failed(); name = (name + 1) % names {
+				if n := count(t, s, userType, fmt.Sprintf(`%s eq "user%d"`, path, name)); n != 1 {
+					t.Errorf("%s of user %d is found %d times", path, name, n)
+				}
+			}
+		})
+	}
+	seed, failed := rand.New(rand.NewPCG(7, 8)), 0
+	for step := 0; step < 200 && !t.Failed(); step++ {
+		before, seed, fails := owners, seed.Uint64(), step%9 == 8
+		err := write(s, func(tx storage.Tx) error {
+			r := rand.New(rand.NewPCG(seed, 0)) // it may run twice
+			owners = before
+			if r.IntN(3) == 0 {
+				tx.(*tx_).batch.keys.recent.rows = mergeEvery * r.IntN(5*mergeAtOnce) // before the next one
+			}
+			for hand := range 1 + r.IntN(6) {
+				name, next := r.IntN(2), r.IntN(2*names)
+				if slices.Contains(owners[:], next) {
+					continue
+				}
+				var err error
+				if prev := held(t, tx, owners[name]); r.IntN(3) == 0 {
+					err = tx.Delete(prev, someday)
+				} else {
+					err = called(tx, r, owners[name], fmt.Sprintf("spare %d-%d", step, hand))
+				}
+				if err = errors.Join(err, called(tx, r, next, fmt.Sprint("user", name))); err != nil {
+					return err
+				}
+				owners[name] = next
+			}
+			if fails {
+				return tx.(*tx_).exec(`INSERT INTO fault (id) VALUES ('no tenant')`)
+			}
+			return nil
+		})
+		switch {
+		case fails && errors.Is(err, storage.ErrUnavailable):
+			owners = before
+			failed++
+		case err != nil:
+			t.Errorf("step %d: %v", step, err)
+		}
+	}
+	if failed == 0 {
+		t.Error("no commit failed")
+	}
+	mergeNow(t, s)
+	if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+		t.Error(flaws)
+	}
+}
+
+// called gives user n a name, whether there is one, there was one, or not.
+func called(tx storage.Tx, r *rand.Rand, n int, name string) error {
+	next := newResource(userType, n, map[string]any{"userName": name, "externalId": name, "displayName": name})
+	prev, err := tx.Get(next.Type, next.ID)
+	if err == nil {
+		next.Version = prev.Version + 1
+		return tx.Update(prev, next)
+	}
+	gone, err := tx.GetDeleted(next.Type, next.ID)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return tx.Create(next)
+	case err != nil:
+		return err
+	case r.IntN(2) == 0:
+		next.Version = gone.Version + 1
+		return tx.Restore(gone, next, true)
+	}
+	_, err = tx.Purge(gone)
+	return errors.Join(err, tx.Create(next))
+}
+
+// TestRowsWithManyKeys: they are merged sooner, whether they have just been written or
+// were there at the start.
+func TestRowsWithManyKeys(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	s := open(t, path, Options{})
+	defer func() { s.Close() }()
+	merged := func() int64 { return number(t, s, `SELECT count(*) FROM key_part WHERE n > 0`) }
+	heavy := func(n int) *storage.Resource {
+		var emails []any
+		for i := range 4000 {
+			emails = append(emails, map[string]any{"value": fmt.Sprintf("%d-%d@x.example", n, i)})
+		}
+		return newResource(userType, n, map[string]any{"userName": fmt.Sprint("u", n), "emails": emails})
+	}
+	create(t, s, heavy(1), heavy(2))
+	if n := merged(); n != 0 {
+		t.Fatalf("%d parts are merged at first", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, Options{})
+	create(t, s, heavy(3), newUser(4))
+	create(t, s, newUser(5))
+	if n := merged(); n != 3*4000/usualKeys/mergeEvery {
+		t.Errorf("%d parts are merged, of three rows with 4000 keys each", n)
+	}
+	create(t, s, newUser(6))
+	if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+		t.Error(flaws)
+	}
+}
+
+// TestKeysOfACommitThatFails: what was announced to readers is taken back, though not while
+// the rows cannot be read.
 func TestKeysOfACommitThatFails(t *testing.T) {
 	s := openNew(t, Options{})
-	create(t, s, newUser(0))
-	b := &batch{store: s, keys: keys{recent: &s.recent}}
-	k := hashUnique("default", "User", storage.Key{Path: "userName", Value: "x"})
-	l := hashLookup("default", "User", storage.Key{Path: "externalId", Value: "x"})
+	create(t, s, newUser(0), newUser(1))
 	onWriter(t, s, func(c *sqlite.Conn) error {
-		b.keys.conn = c
-		b.keys.undo(0)
-		b.keys.note(keyChange{which: kindUnique, n: 7, unique: k, add: true})
-		b.keys.note(keyChange{which: kindLookup, n: 7, lookup: l, add: true})
-		before := s.recent.commits.Load()
-		b.keys.announce()
-		if got := s.recent.findUnique(k); !slices.Equal(got, []int64{7}) {
-			t.Errorf("announced: %v", got)
-		}
-		if got := s.recent.findLookup(l); !slices.Equal(got, []int64{7}) {
-			t.Errorf("announced: %v", got)
-		}
-		if s.recent.commits.Load() == before {
-			t.Error("the commit was not counted")
-		}
-		if err := b.keys.failed(); err != nil {
-			t.Error(err)
-		}
-		if got := s.recent.findUnique(k); len(got) > 0 {
-			t.Errorf("taken back: %v", got)
-		}
-		if got := s.recent.findLookup(l); len(got) > 0 {
-			t.Errorf("taken back: %v", got)
-		}
-		return nil
+		return exec(c, `CREATE TABLE fault (id TEXT REFERENCES tenant DEFERRABLE INITIALLY DEFERRED)`)
 	})
+	commits := s.recent.commits.Load()
+	rename := func(tx storage.Tx) error {
+		next := newResource(userType, 0, map[string]any{"userName": "user7", "externalId": "user7"})
+		next.Version = 2
+		return tx.Update(held(t, tx, 0), next)
+	}
+	err := write(s, func(tx storage.Tx) error {
+		return errors.Join(rename(tx), tx.Create(newUser(2)), tx.(*tx_).exec(`INSERT INTO fault (id) VALUES ('no tenant')`))
+	})
+	if !errors.Is(err, storage.ErrUnavailable) || s.recent.commits.Load() == commits {
+		t.Fatalf("got %v, want ErrUnavailable when the commit was announced", err)
+	}
+	check := func(when string) {
+		t.Helper()
+		for n, want := range []int{1, 1, 0, 0, 0, 0, 0, 0} {
+			for _, attr := range []string{"userName", "externalId"} {
+				if got := count(t, s, userType, fmt.Sprintf(`%s eq "user%d"`, attr, n)); got != want {
+					t.Errorf("%s: %s of user %d is found %d times, want %d", when, attr, n, got, want)
+				}
+			}
+		}
+	}
+	check("at once")
+	call := func(from, to string) {
+		t.Helper()
+		raw(t, s.path, func(c *sqlite.Conn) {
+			if err := exec(c, `ALTER TABLE resource RENAME COLUMN `+from+` TO `+to); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	call("keys", "unreadable")
+	if err := write(s, func(storage.Tx) error { return nil }); err == nil {
+		t.Error("a write succeeded without knowing the keys")
+	}
+	check("when a write could not read the rows")
+	call("unreadable", "keys")
+	create(t, s, newUser(2))
+	if err := write(s, rename); err != nil {
+		t.Error(err)
+	}
+	mergeNow(t, s)
+	if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+		t.Error(flaws)
+	}
+}
+
+// TestAnnouncedOwners: until a commit is made, whoever has a unique key is found, through
+// however many hands it goes.
+func TestAnnouncedOwners(t *testing.T) {
+	s := openNew(t, Options{})
+	create(t, s, newUser(1))
+	u := hashUnique("default", "User", storage.Key{Path: "userName", Value: "user1"})
+	err := write(s, func(tx storage.Tx) error {
+		k := &tx.(*tx_).batch.keys
+		for _, c := range []keyChange{{n: 1}, {n: 8, add: true}, {n: 8}, {n: 9, add: true}} {
+			c.unique = u
+			k.note(c)
+		}
+		k.announce()
+		if got := s.recent.findUnique(u); !slices.Contains(got, 1) || !slices.Contains(got, 9) {
+			t.Errorf("the rows %v, want 1 and 9", got)
+		}
+		return errRolledBack
+	})
+	if !errors.Is(err, errRolledBack) {
+		t.Fatal(err)
+	}
 }
 
 // TestRecentPart compares the keys in memory with a model.
@@ -418,7 +599,8 @@ func TestSieve(t *testing.T) {
 				return err
 			}
 			keys = append(keys, u)
-			if err := v.looked(c, u, int64(i)); err != nil {
+			v.looked(u, int64(i))
+			if err := v.readIn(c); err != nil {
 				return err
 			}
 			if known := keys[r.IntN(len(keys))]; v.absent(known) {
@@ -443,6 +625,39 @@ func TestSieve(t *testing.T) {
 		}
 		return exec(c, `DELETE FROM unique_key`)
 	})
+}
+
+// TestSieveWhenAWriteFails: a key that was deleted for a while is not taken for absent.
+func TestSieveWhenAWriteFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	s := open(t, path, Options{})
+	defer func() { s.Close() }()
+	var names []string // with keys of one part
+	for i := 0; len(names) < 3; i++ {
+		name := fmt.Sprint("n", i)
+		if hashUnique("default", "User", storage.Key{Path: "userName", Value: name}).part() == 7 {
+			names = append(names, name)
+		}
+	}
+	user := func(n int) *storage.Resource { return newResource(userType, n, map[string]any{"userName": names[n]}) }
+	create(t, s, user(0))
+	mergeNow(t, s)
+	if err := s.Close(); err != nil { // what was read in is forgotten
+		t.Fatal(err)
+	}
+	s = open(t, path, Options{})
+	if err := write(s, func(tx storage.Tx) error {
+		return errors.Join(tx.Delete(held(t, tx, 0), someday), tx.Create(user(1)), errRolledBack)
+	}); !errors.Is(err, errRolledBack) {
+		t.Fatal(err)
+	}
+	create(t, s, user(2))
+	err := write(s, func(tx storage.Tx) error {
+		return tx.Create(newResource(userType, 3, map[string]any{"userName": names[0]}))
+	})
+	if _, taken := errors.AsType[*storage.UniqueError](err); !taken {
+		t.Errorf("a name was given twice: %v", err)
+	}
 }
 
 // TestKeysWithinACommit gives names away and takes them back in one commit, before

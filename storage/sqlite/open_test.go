@@ -188,6 +188,12 @@ func TestGuestLeavesKeysAlone(t *testing.T) {
 	create(t, s, users...)
 	guest := open(t, path, Options{Guest: true})
 	defer guest.Close()
+	onWriter(t, guest, func(c *sqlite.Conn) error {
+		return exec(c, `CREATE TABLE fault (id TEXT REFERENCES tenant DEFERRABLE INITIALLY DEFERRED)`)
+	})
+	if err := write(guest, func(tx storage.Tx) error { return tx.(*tx_).exec(`INSERT INTO fault (id) VALUES ('no tenant')`) }); err == nil {
+		t.Error("a commit that was to fail did not")
+	}
 	for i := range 3 {
 		id := fmt.Sprint("c", i)
 		if err := write(guest, func(tx storage.Tx) error { return tx.CreateClient(newClient(id, id)) }); err != nil {

@@ -21,7 +21,7 @@ type recent struct {
 	still sync.RWMutex
 	mu    sync.RWMutex
 	parts [keyParts]recentPart
-	rows  int // committed ones for which no part has been merged
+	rows  int // new ones, less mergeEvery for each part that was merged
 	// leaving are those rows of unique keys that the commit under way gives to
 	// another row: until it is made, both may be the right one.
 	leaving map[uniqueKey]int64
@@ -105,41 +105,48 @@ func mergedRows(c *sqlite.Conn) (merged [keyParts]int64, err error) {
 	return merged, err
 }
 
-// load rebuilds the keys in memory from the rows that are not merged.
+// load rebuilds the keys in memory from the rows that are not merged. What is there
+// stays until they are complete.
 func (r *recent) load(c *sqlite.Conn) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	merged, err := mergedRows(c)
 	if err != nil {
 		return err
 	}
-	for i := range r.parts {
-		r.parts[i].clear()
-		r.parts[i].merged = merged[i]
+	parts, rows := new([keyParts]recentPart), 0
+	for i := range parts {
+		parts[i].merged = merged[i]
 	}
-	r.rows = 0
 	last := slices.Max(merged[:])
-	return query(c, `SELECT n, keys, deleted IS NULL FROM resource WHERE n > ?`, func(st *sqlite.Stmt) error {
+	err = query(c, `SELECT n, keys, deleted IS NULL FROM resource WHERE n > ?`, func(st *sqlite.Stmt) error {
 		n := st.ColumnInt64(0)
+		k := unpackKeys(columnBytes(st, 1))
 		if n > last {
-			r.rows++
+			rows += max(1, (len(k.unique)+len(k.lookup))/usualKeys)
 		}
 		if !st.ColumnBool(2) {
 			return nil
 		}
-		k := unpackKeys(columnBytes(st, 1))
 		for _, u := range k.unique {
-			if p := &r.parts[u.part()]; n > p.merged {
+			if p := &parts[u.part()]; n > p.merged {
 				p.give(u, n)
 			}
 		}
 		for _, l := range k.lookup {
-			if p := &r.parts[l.part()]; n > p.merged {
+			if p := &parts[l.part()]; n > p.merged {
 				p.add(l, n)
 			}
 		}
 		return nil
 	}, slices.Min(merged[:]))
+	if err != nil {
+		return err
+	}
+	r.still.Lock()
+	defer r.still.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parts, r.rows, r.leaving = *parts, rows, nil
+	return nil
 }
 
 // findUnique returns the row that has a key and the one that is about to.

@@ -3,21 +3,26 @@ package sqlite
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"zombiezen.com/go/sqlite"
 )
 
-// sieve knows of nearly every unique key that is not in unique_key that it is not,
-// which otherwise takes a look into the table for each new resource: a Bloom filter for
-// each part of the keys. A part is read in when as many looks have been taken as reading
-// it costs, so that starting costs nothing. What is deleted stays until a part has grown so
-// much that it is read anew. Only the writer uses it.
-type sieve struct{ parts [keyParts]sievePart }
+// sieve says of most unique keys that are not in the table unique_key that they are not,
+// which otherwise takes a look into the table for each new resource. It is a Bloom filter
+// for each part of the keys, and never says so of a key that is there: every key that
+// comes into the table is added, and none is ever taken out. A part is read in when as many
+// looks have been taken as reading it costs, so that starting costs nothing, and anew
+// when it is full. Only the writer uses it.
+type sieve struct {
+	parts [keyParts]sievePart
+	due   []byte // parts to be read in
+}
 
 type sievePart struct {
-	bits []uint64 // nil when not read in; a power of two of them
-	room int      // for how many more keys
-	asks int      // looks into the table since it was not read in
+	bits  []uint64 // nil when not read in; a power of two of them
+	room  int      // for how many more keys
+	looks int      // into the table while it was not read in
 }
 
 const (
@@ -41,7 +46,7 @@ func (s *sieve) absent(u uniqueKey) bool {
 	return false
 }
 
-// add is for every key that comes into the table.
+// add is for every key that comes into the table. A part that is full is forgotten.
 func (s *sieve) add(u uniqueKey) {
 	p := &s.parts[u.part()]
 	switch {
@@ -54,17 +59,28 @@ func (s *sieve) add(u uniqueKey) {
 	}
 }
 
-// looked notes a look into the table, and reads the part in when it is time to. Rows up
-// to merged have their keys of that part in the table.
-func (s *sieve) looked(c *sqlite.Conn, u uniqueKey, merged int64) error {
+// looked notes a look into the table. Rows up to merged have their keys of that part in
+// the table.
+func (s *sieve) looked(u uniqueKey, merged int64) {
 	p := &s.parts[u.part()]
 	if p.bits != nil {
-		return nil
+		return
 	}
-	if p.asks++; int64(p.asks) < merged/(keyParts*readsPerLook) {
-		return nil
+	if p.looks++; int64(p.looks) >= merged/(keyParts*readsPerLook) && !slices.Contains(s.due, u[0]) {
+		s.due = append(s.due, u[0])
 	}
-	return p.read(c, byte(u.part())) //nolint:gosec // a byte
+}
+
+// readIn reads the parts in for which it is time. The transaction must not have deleted a
+// key: it comes back when the transaction fails, and would be taken for absent.
+func (s *sieve) readIn(c *sqlite.Conn) error {
+	for _, part := range s.due {
+		if err := s.parts[part].read(c, part); err != nil {
+			return err
+		}
+	}
+	s.due = s.due[:0]
+	return nil
 }
 
 func (p *sievePart) read(c *sqlite.Conn, part byte) error {
@@ -85,7 +101,7 @@ func (p *sievePart) read(c *sqlite.Conn, part byte) error {
 	}
 	room := 2 * max(len(keys), 64)
 	p.bits = make([]uint64, 1<<bits.Len(uint(room*sieveBits/64-1)))
-	p.room, p.asks = room-len(keys), 0
+	p.room, p.looks = room-len(keys), 0
 	for _, u := range keys {
 		p.set(u)
 	}

@@ -473,3 +473,46 @@ func TestUnreadableResource(t *testing.T) {
 		t.Errorf("got %d, want 1", n)
 	}
 }
+
+// TestUpgradeOfMergedKeys: which rows were merged when all parts were merged at once is known
+// of each part, and rows that were not merged follow.
+func TestUpgradeOfMergedKeys(t *testing.T) {
+	path := published(t)
+	schema, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before []string
+	raw(t, path, func(c *sqlite.Conn) {
+		before = whole(t, c)
+		merged := false
+		some := schema
+		some.Migrations = schema.Migrations[:10]
+		err := errors.Join(sqlitemigration.Migrate(t.Context(), c, some), query(c, `SELECT n, keys FROM resource WHERE deleted IS NULL AND n <= 6`, func(st *sqlite.Stmt) error {
+			n, k := st.ColumnInt64(0), unpackKeys(columnBytes(st, 1))
+			for _, u := range k.unique {
+				merged = true
+				if err := exec(c, `INSERT INTO unique_key (h, n) VALUES (?, ?)`, u[:], n); err != nil {
+					return err
+				}
+			}
+			for _, l := range k.lookup {
+				if err := exec(c, `INSERT INTO lookup (h, n) VALUES (?, ?)`, int64(l), n); err != nil {
+					return err
+				}
+			}
+			return nil
+		}), exec(c, `UPDATE keyed SET n = 6`))
+		if err != nil || !merged {
+			t.Fatalf("%v; some are merged: %v", err, merged)
+		}
+	})
+	s := open(t, path, withBadges)
+	defer s.Close()
+	checkPublished(t, s, before)
+	if _, _, _, inMemory := keyRows(t, s); inMemory == 0 {
+		t.Error("no rows are left to be merged")
+	}
+	mergeNow(t, s)
+	checkPublished(t, s, before)
+}

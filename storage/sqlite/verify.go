@@ -36,7 +36,7 @@ type check struct {
 	opt  storage.CheckOptions
 
 	merged         [keyParts]int64     // rows up to here have their keys of a part in the tables
-	fresh          map[uniqueKey]int64 // unique keys of later rows, which are few
+	fresh          map[uniqueKey]int64 // unique keys of later rows
 	unique, lookup int64               // how many keys there should be in the tables
 	flawed         bool                // something was found
 }
@@ -176,21 +176,26 @@ func (k *check) contested(owner int64, u uniqueKey, tenant, typ, id string) erro
 	return nil
 }
 
-// reserved looks for keys that no row has. Where each row has found its own, and there are
-// no more of them, there are none.
+// reserved looks for keys that no row has, and for those of rows that are not merged: to merge
+// these would fail, and every write with it. Where each row has found its own, and there
+// are no more of them, there are none.
 func (k *check) reserved() error {
 	for _, table := range []struct {
 		name string
 		want int64
-		has  func(rowKeys, []byte, int64) bool
+		has  func(rowKeys, []byte, int64) (part int, ok bool)
 		what string
 		kind storage.FlawKind
 	}{
-		{"unique_key", k.unique, func(r rowKeys, h []byte, _ int64) bool {
-			return len(h) == len(uniqueKey{}) && slices.Contains(r.unique, uniqueKey(h))
+		{"unique_key", k.unique, func(r rowKeys, h []byte, _ int64) (int, bool) {
+			if len(h) != len(uniqueKey{}) {
+				return 0, false
+			}
+			return uniqueKey(h).part(), slices.Contains(r.unique, uniqueKey(h))
 		}, "a unique value is reserved for it that it has not", storage.FlawUnique},
-		{"lookup", k.lookup, func(r rowKeys, _ []byte, h int64) bool { return slices.Contains(r.lookup, lookupKey(h)) },
-			"it is found by a value that it has not", storage.FlawIndex},
+		{"lookup", k.lookup, func(r rowKeys, _ []byte, h int64) (int, bool) {
+			return lookupKey(h).part(), slices.Contains(r.lookup, lookupKey(h))
+		}, "it is found by a value that it has not", storage.FlawIndex},
 	} {
 		have := int64(0)
 		if err := query(k.conn, `SELECT count(*) FROM `+table.name, func(st *sqlite.Stmt) error { have = st.ColumnInt64(0); return nil }); err != nil {
@@ -205,12 +210,16 @@ func (k *check) reserved() error {
 			if st.ColumnType(0) == sqlite.TypeBlob {
 				h = columnBytes(st, 0)
 			}
-			if !live || !table.has(unpackKeys(columnBytes(st, 5)), h, st.ColumnInt64(0)) {
+			n := st.ColumnInt64(1)
+			switch part, has := table.has(unpackKeys(columnBytes(st, 5)), h, st.ColumnInt64(0)); {
+			case !live || !has:
 				typ, id := st.ColumnText(3), st.ColumnText(4)
 				if st.ColumnIsNull(4) {
-					typ, id = "row", fmt.Sprint(st.ColumnInt64(1))
+					typ, id = "row", fmt.Sprint(n)
 				}
 				k.found(table.kind, st.ColumnText(2), typ, id, table.what)
+			case n > k.merged[part]:
+				k.found(table.kind, st.ColumnText(2), st.ColumnText(3), st.ColumnText(4), "a key of it is in the table "+table.name+" before it is merged")
 			}
 			return nil
 		})

@@ -62,6 +62,8 @@ func TestCheckFinds(t *testing.T) {
 		"a unique key of no row":          {run(`INSERT INTO unique_key (h, n) VALUES (zeroblob(16), 999)`), []storage.FlawKind{storage.FlawUnique}},
 		"a lookup key that is missing":    {run(`DELETE FROM lookup WHERE (h, n) IN (SELECT h, n FROM lookup WHERE n = 1 LIMIT 1)`), []storage.FlawKind{storage.FlawIndex}},
 		"a lookup key too many":           {run(`INSERT INTO lookup (h, n) VALUES (7, 1)`), []storage.FlawKind{storage.FlawIndex}},
+		"keys before they are merged":     {run(`UPDATE key_part SET n = 0`), []storage.FlawKind{storage.FlawIndex, storage.FlawUnique}},
+		"a part that is not there":        {run(`DELETE FROM key_part`), []storage.FlawKind{storage.FlawIndex, storage.FlawUnique}},
 		"a count":                         {run(`UPDATE tally SET live = live + 1`), []storage.FlawKind{storage.FlawCount}},
 		"no counts":                       {run(`DELETE FROM tally`), []storage.FlawKind{storage.FlawCount}},
 		"a membership without its member": {run(`INSERT INTO membership (grp, id, member, display) SELECT n, 'gone', 999, '' FROM resource WHERE type = 'Group'`), []storage.FlawKind{storage.FlawOrphan}},

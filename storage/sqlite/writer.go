@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -217,7 +216,7 @@ func (b *batch) commit() error {
 	}
 	b.keys.announce()
 	if err := exec(b.conn, "COMMIT"); err != nil {
-		return errors.Join(err, b.keys.failed())
+		return err
 	}
 	b.keys.committed()
 	b.leave()
