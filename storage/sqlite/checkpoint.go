@@ -9,13 +9,16 @@ import (
 )
 
 const (
-	// checkpointAt is from how many pages in the log (32 MB) they are moved into
-	// the file. A page that changed several times is moved once, so that longer
-	// logs are less work.
+	// checkpointAt is from how many pages in the log (32 MB) that are not in the file
+	// they are moved there. A page that changed several times is moved once, so that
+	// longer logs are less work.
 	checkpointAt = 8000
-	// checkpointNow is at how many pages the writer moves them itself, whatever
-	// else is waiting, lest the log grows without end.
-	checkpointNow = 4 * checkpointAt
+	// longest is how many times as many pages are in the log when it is to begin anew,
+	// however busy the writer is. For that it has to move the last pages itself, while
+	// everybody waits; when nobody else does, it does so at once.
+	longest = 3
+	// few is which part of as many pages is left to the writer.
+	few = 16
 	// commitsBetweenLooks is how often the writer asks how long the log is.
 	commitsBetweenLooks = 16
 	// eraseAfter is how long what was purged stays in the log: what else is purged
@@ -24,7 +27,7 @@ const (
 )
 
 // checkpointer moves the log into the file on a connection of its own, so that
-// writes go on meanwhile. What they add the writer moves at the end: a few pages.
+// writes go on meanwhile. What they add the writer moves in the end: a few pages.
 // Only then does the log begin anew.
 type checkpointer struct {
 	conn    *sqlite.Conn
@@ -32,7 +35,7 @@ type checkpointer struct {
 	start   chan struct{}
 	ended   chan struct{}
 	running atomic.Bool
-	moved   atomic.Bool // the log as it was when the last run began is in the file
+	ran     atomic.Bool // since the writer looked
 }
 
 func newCheckpointer(s *Store) (*checkpointer, error) {
@@ -52,8 +55,8 @@ func (k *checkpointer) run() {
 		if err := sqlitex.ExecuteTransient(k.conn, "PRAGMA wal_checkpoint(PASSIVE)", nil); err != nil {
 			k.store.opt.Log.Warn("checkpoint failed; the writer will try", "error", k.store.explain(err))
 		}
-		k.moved.Store(true)
 		k.running.Store(false)
+		k.ran.Store(true)
 	}
 }
 
@@ -63,26 +66,36 @@ func (k *checkpointer) close() {
 	<-k.ended
 }
 
-// tend looks after the log between two commits of the writer.
-func (k *checkpointer) tend(c *sqlite.Conn, commits int) error {
-	finish := k.moved.CompareAndSwap(true, false)
-	if !finish && commits%commitsBetweenLooks != 0 {
+// tend looks after the log between two commits of the writer, which is busy when
+// several writes share a commit.
+func (k *checkpointer) tend(c *sqlite.Conn, commits int, busy bool) error {
+	ran := k.ran.CompareAndSwap(true, false)
+	if !ran && commits%commitsBetweenLooks != 0 {
 		return nil
 	}
-	pages := 0
-	if !finish {
-		var err error
-		if pages, err = logPages(c); err != nil || pages < checkpointAt {
-			return err
+	at := k.store.opt.checkpointAt
+	pages, moved, err := logPages(c)
+	if err != nil || pages < at {
+		return err
+	}
+	busy = busy && pages < longest*at
+	left := at / few
+	if busy {
+		left = at
+	}
+	switch {
+	case k.running.Load():
+		if pages < 2*longest*at {
+			return nil
 		}
-	}
-	if finish || pages >= checkpointNow {
-		return exec(c, "PRAGMA wal_checkpoint(PASSIVE)")
-	}
-	if k.running.CompareAndSwap(false, true) {
+	case pages-moved >= left && !ran:
+		k.running.Store(true)
 		k.start <- struct{}{}
+		return nil
+	case busy:
+		return nil
 	}
-	return nil
+	return exec(c, "PRAGMA wal_checkpoint(PASSIVE)")
 }
 
 // eraseLog moves the whole log into the file and empties it, unless somebody is in the
@@ -97,8 +110,11 @@ func eraseLog(c *sqlite.Conn) (done bool) {
 	return err == nil && !busy
 }
 
-// logPages returns how many pages are in the log.
-func logPages(c *sqlite.Conn) (pages int, err error) {
-	err = query(c, "PRAGMA wal_checkpoint(NOOP)", func(st *sqlite.Stmt) error { pages = st.ColumnInt(1); return nil })
-	return pages, err
+// logPages returns how many pages are in the log, and how many of them are in the file.
+func logPages(c *sqlite.Conn) (pages, moved int, err error) {
+	err = query(c, "PRAGMA wal_checkpoint(NOOP)", func(st *sqlite.Stmt) error {
+		pages, moved = st.ColumnInt(1), st.ColumnInt(2)
+		return nil
+	})
+	return pages, moved, err
 }

@@ -49,7 +49,7 @@ func pragmas(r role) []pragma {
 			pragma{"cache_size", "-16000", "-16000"},
 			pragma{"secure_delete", "ON", "1"},     // what is purged is not to be found in the file
 			pragma{"wal_autocheckpoint", "0", "0"}, // see checkpointer
-			pragma{"journal_size_limit", "67108864", "67108864"})
+			pragma{"journal_size_limit", "134217728", "134217728"})
 	}
 	return append(ps, pragma{"cache_size", "-4000", "-4000"}, pragma{"query_only", "ON", "1"})
 }

@@ -53,7 +53,7 @@ func TestPragmas(t *testing.T) {
 	}
 	onWriter(t, s, func(c *sqlite.Conn) error {
 		check(c, both)
-		check(c, map[string]string{"query_only": "0", "wal_autocheckpoint": "0", "journal_size_limit": "67108864"})
+		check(c, map[string]string{"query_only": "0", "wal_autocheckpoint": "0", "journal_size_limit": "134217728"})
 		return nil
 	})
 	for range s.size {

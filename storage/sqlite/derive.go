@@ -47,7 +47,7 @@ func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
 		if err := s.derivePortion(c, types, portion); err != nil {
 			return err
 		}
-		if pages, err := logPages(c); err != nil {
+		if pages, _, err := logPages(c); err != nil {
 			return err
 		} else if pages >= checkpointAt {
 			if err := exec(c, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {

@@ -50,6 +50,7 @@ type Options struct {
 	// In tests, in the place of constants.
 	checkedAtOnce int64
 	eraseAfter    time.Duration
+	checkpointAt  int
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -106,6 +107,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	}
 	if opt.eraseAfter == 0 {
 		opt.eraseAfter = eraseAfter
+	}
+	if opt.checkpointAt == 0 {
+		opt.checkpointAt = checkpointAt
 	}
 	if opt.Log == nil {
 		opt.Log = slog.Default()

@@ -81,7 +81,7 @@ func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 		select {
 		case j := <-s.jobs:
 			w.run(j)
-			if err := k.tend(c, commits); err != nil {
+			if err := k.tend(c, commits, len(w.jobs) > 1); err != nil {
 				s.opt.Log.Warn("the log could not be moved into the file", "error", s.explain(err))
 			}
 			if w.purged && erase == nil {

@@ -1,0 +1,61 @@
+package sqlite
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// TestLogBeginsAnew: the log is moved into the file while writes go on, and however busy
+// the writer is, it does not grow without end.
+func TestLogBeginsAnew(t *testing.T) {
+	const at, pageAndHeader = 100, 4096 + 24
+	for name, writers := range map[string]int{"busy": 64, "one after the other": 1} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "roster.db")
+			s := open(t, path, Options{checkpointAt: at})
+			defer s.Close()
+			look, err := openConn(path, writer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer look.Close()
+			next := make(chan int)
+			var g sync.WaitGroup
+			for range writers {
+				g.Go(func() {
+					for n := range next {
+						if err := write(s, creating(n)); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			before, most, begun := 0, 0, 0
+			for n := range 4000 {
+				next <- n
+				if n%20 == 0 {
+					pages, _, err := logPages(look)
+					if err != nil {
+						t.Error(err)
+					}
+					if pages < before {
+						begun++
+					}
+					before, most = pages, max(most, pages)
+				}
+			}
+			close(next)
+			g.Wait()
+			// It grows between two looks of the writer, too.
+			if limit := 2*longest*at + 64*commitsBetweenLooks; most > limit || begun < 2 {
+				t.Errorf("the log had up to %d pages, at most %d expected, and began anew %d times", most, limit, begun)
+			}
+			if info, err := os.Stat(path + "-wal"); err != nil || info.Size() < at*pageAndHeader {
+				t.Errorf("the log: %v, %v", info, err)
+			}
+			t.Logf("up to %d pages, begun anew %d times", most, begun)
+		})
+	}
+}
