@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -607,6 +608,7 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if !how.own || !a.spelt(raw) {
 		out = make(map[string]any, min(len(raw), len(a.SubAttributes)))
 	}
+	about := how.mode == Lenient && a.MultiValued && !a.Detached && a.about(raw)
 	var bad *ValueError
 	for name, sv := range raw {
 		bad = first(bad, a.bindSub(out, name, sv, how))
@@ -614,10 +616,36 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if bad != nil {
 		return nil, bad
 	}
-	if len(out) == 0 {
+	if len(out) == 0 || about && OnlyLabels(out) {
 		return nil, nil
 	}
 	return out, nil
+}
+
+// about reports whether an element names what it is about, which may be nothing:
+// {"type":"work","value":""} is a value that was cleared. What is required is missed
+// instead.
+func (a *Attribute) about(m map[string]any) bool {
+	for name := range m {
+		if s := a.Sub(name); s != nil && s.Mutability != ReadOnly && !IsLabel(s.Name) {
+			return !slices.ContainsFunc(a.SubAttributes, func(s *Attribute) bool { return s.Required })
+		}
+	}
+	return false
+}
+
+// IsLabel reports whether a sub-attribute of this name says something about an
+// element of a list rather than being its content.
+func IsLabel(name string) bool { return name == "type" || name == "primary" || name == "display" }
+
+// OnlyLabels reports whether an element has no content.
+func OnlyLabels(m map[string]any) bool {
+	for name := range m {
+		if !IsLabel(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // bindSub puts what an object gives for name into out.
