@@ -456,8 +456,11 @@ func (a *Attribute) bind(v any, how binding) (any, *ValueError) {
 			err.Path = "[" + strconv.Itoa(i) + "]" + err.Path
 			return nil, err
 		}
-		if b != nil {
+		switch {
+		case b != nil:
 			out = append(out, b)
+		case e != nil && a.Detached: // a list of members who are nobody must not read as an empty one
+			return nil, &ValueError{Path: "[" + strconv.Itoa(i) + "].value", Msg: "is required"}
 		}
 	}
 	if len(out) == 0 {
