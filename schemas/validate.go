@@ -611,7 +611,7 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if !how.own || !a.spelt(raw) {
 		out = make(map[string]any, min(len(raw), len(a.SubAttributes)))
 	}
-	about := how.mode == Lenient && a.MultiValued && !a.Detached && a.about(raw)
+	cleared := how.mode == Lenient && a.MultiValued && !a.Detached && a.cleared(raw)
 	var bad *ValueError
 	for name, sv := range raw {
 		bad = first(bad, a.bindSub(out, name, sv, how))
@@ -619,17 +619,20 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if bad != nil {
 		return nil, bad
 	}
-	if len(out) == 0 || about && OnlyLabels(out) {
+	if len(out) == 0 || cleared && OnlyLabels(out) {
 		return nil, nil
 	}
 	return out, nil
 }
 
-// about reports whether an element names what it is about, which may be nothing:
-// {"type":"work","value":""} is a value that was cleared. What is required is missed
-// instead.
-func (a *Attribute) about(m map[string]any) bool {
-	for name := range m {
+// cleared reports whether an element has "" for what it is about:
+// {"type":"work","value":""}. With null it has its labels, as a strict client may mean.
+// What is required is missed instead.
+func (a *Attribute) cleared(m map[string]any) bool {
+	for name, v := range m {
+		if v != "" {
+			continue
+		}
 		if s := a.Sub(name); s != nil && s.Mutability != ReadOnly && !IsLabel(s.Name) {
 			return !slices.ContainsFunc(a.SubAttributes, func(s *Attribute) bool { return s.Required })
 		}
