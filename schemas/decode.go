@@ -259,6 +259,8 @@ func explain(b []byte, l Limits) error {
 	switch {
 	case !ok:
 		return r.fail("not valid JSON")
+	case bytes.HasPrefix(b, []byte("\ufeff")): // RFC 8259 §8.1; editors do not show it
+		return &SyntaxError{Msg: "a byte order mark"}
 	case strings.Contains(syn.Err.Error(), "UTF-8"):
 		return &SyntaxError{Offset: syn.ByteOffset, Msg: "invalid UTF-8"}
 	}

@@ -66,7 +66,7 @@ func TestDecodeRefuses(t *testing.T) {
 	for _, c := range []struct{ name, body, want string }{
 		{"nothing", ``, early},
 		{"white space", " \n", early},
-		{"byte order mark", "\ufeff{}", bad},
+		{"byte order mark", "\ufeff{}", "a byte order mark"},
 		{"single quotes", `{'a':1}`, bad},
 		{"bare name", `{a:1}`, bad},
 		{"trailing comma", `{"a":1,}`, bad},

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -455,8 +456,11 @@ func (a *Attribute) bind(v any, how binding) (any, *ValueError) {
 			err.Path = "[" + strconv.Itoa(i) + "]" + err.Path
 			return nil, err
 		}
-		if b != nil {
+		switch {
+		case b != nil:
 			out = append(out, b)
+		case e != nil && a.Detached: // a list of members who are nobody must not read as an empty one
+			return nil, &ValueError{Path: "[" + strconv.Itoa(i) + "].value", Msg: "is required"}
 		}
 	}
 	if len(out) == 0 {
@@ -607,6 +611,7 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if !how.own || !a.spelt(raw) {
 		out = make(map[string]any, min(len(raw), len(a.SubAttributes)))
 	}
+	cleared := how.mode == Lenient && a.MultiValued && !a.Detached && a.cleared(raw)
 	var bad *ValueError
 	for name, sv := range raw {
 		bad = first(bad, a.bindSub(out, name, sv, how))
@@ -614,10 +619,39 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if bad != nil {
 		return nil, bad
 	}
-	if len(out) == 0 {
+	if len(out) == 0 || cleared && OnlyLabels(out) {
 		return nil, nil
 	}
 	return out, nil
+}
+
+// cleared reports whether an element has "" for what it is about:
+// {"type":"work","value":""}. With null it has its labels, as a strict client may mean.
+// What is required is missed instead.
+func (a *Attribute) cleared(m map[string]any) bool {
+	for name, v := range m {
+		if v != "" {
+			continue
+		}
+		if s := a.Sub(name); s != nil && s.Mutability != ReadOnly && !IsLabel(s.Name) {
+			return !slices.ContainsFunc(a.SubAttributes, func(s *Attribute) bool { return s.Required })
+		}
+	}
+	return false
+}
+
+// IsLabel reports whether a sub-attribute of this name says something about an
+// element of a list rather than being its content.
+func IsLabel(name string) bool { return name == "type" || name == "primary" || name == "display" }
+
+// OnlyLabels reports whether an element has no content.
+func OnlyLabels(m map[string]any) bool {
+	for name := range m {
+		if !IsLabel(name) {
+			return false
+		}
+	}
+	return true
 }
 
 // bindSub puts what an object gives for name into out.

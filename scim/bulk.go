@@ -256,12 +256,13 @@ func (b *bulk) find(o *bulkOperation) error {
 		o.id = "" // nothing is made there, and so it has no location
 		return &Error{Status: 400, Type: InvalidPath, Detail: "path: expected the endpoint of a resource type"}
 	case http.MethodPut, http.MethodPatch, http.MethodDelete:
-		if o.t != nil && o.id != "" && !strings.Contains(o.id, "/") {
+		if o.t != nil && o.id != "" && !strings.ContainsAny(o.id, "/?") { // what a bulk request is answered with has no parameters
 			if ref, ok := strings.CutPrefix(o.id, bulkPrefix); ok {
 				o.needs = append(o.needs, ref)
 			}
 			return nil
 		}
+		o.id = ""
 		return &Error{Status: 400, Type: InvalidPath, Detail: "path: expected the endpoint of a resource type and an id"}
 	}
 	return &Error{Status: 400, Type: InvalidValue, Detail: "method: expected POST, PUT, PATCH or DELETE"}

@@ -92,6 +92,11 @@ var habits = []habit{
 		patchUser(`{"op":"replace","path":"title","value":""}`, ok(`!"title"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":null}`, ok(`!"title"`), ok(`!"title"`)),
 	}},
+	{"an element of a list with `\"\"` as its `value`", "Okta, HR files", "is none, unless it has more than `type`, `primary` and `display`", "400 `invalidValue`", []proof{
+		postUser(`"phoneNumbers":[{"value":"","type":"work"}]`, stored(`!"phoneNumbers"`), refusedValue),
+		patchUser(`{"op":"add","path":"phoneNumbers","value":[{"value":null,"type":"work"}]}`, ok(`"phoneNumbers":[{"type":"work"}]`), ok(`"phoneNumbers":[{"type":"work"}]`)),
+		patchUser(`{"op":"replace","path":"phoneNumbers","value":[{"value":"","type":"work"}]}`, ok(`!"phoneNumbers"`), refusedValue),
+	}},
 	{"one object where a list belongs; a list of one where a single value belongs", "OneLogin, Entra", "understood", "400 `invalidValue`", []proof{
 		postUser(`"emails":{"value":"{n}@x.example"}`, stored(`"emails":[{"value":"{n}@x.example"}]`), refusedValue),
 		postUser(`"title":["x"]`, stored(`"title":"x"`), refusedValue),

@@ -67,8 +67,10 @@ func (e *Error) AppendJSON(dst []byte) []byte {
 
 // Errors of a Provider.
 var (
-	// ErrPreconditionFailed: If-Match or If-None-Match did not hold.
+	// ErrPreconditionFailed: If-Match, or the version of an operation in Bulk, did not hold.
 	ErrPreconditionFailed = errors.New("the resource has changed")
+	// errExcluded: If-None-Match did not hold.
+	errExcluded = &Error{Status: 412, Detail: "the resource has a version that If-None-Match names"}
 	// ErrForbidden: the principal may not do this.
 	ErrForbidden = errors.New("not allowed")
 )
@@ -109,7 +111,7 @@ func ErrorFor(err error) *Error {
 	case errors.Is(err, storage.ErrNotFound):
 		return &Error{Status: 404, Detail: "no such resource"}
 	case errors.Is(err, ErrPreconditionFailed):
-		return &Error{Status: 412, Detail: "the resource has changed: its version is not the one in If-Match or If-None-Match"}
+		return &Error{Status: 412, Detail: "the resource has changed: its version is not the one in If-Match, or in version of an operation in Bulk"}
 	case errors.Is(err, auth.ErrInvalidRequest):
 		return &Error{Status: 400, Detail: "a token is accepted in the Authorization header only"}
 	case errors.Is(err, auth.ErrLimited):

@@ -110,8 +110,11 @@ func PreconditionFrom(h http.Header) Precondition {
 }
 
 func (p Precondition) check(r *storage.Resource) error {
-	if p.match.given && !p.match.hasRevision(r.Version) || p.noneMatch.given && p.noneMatch.hasRevision(r.Version) {
+	switch {
+	case p.match.given && !p.match.hasRevision(r.Version):
 		return ErrPreconditionFailed
+	case p.noneMatch.given && p.noneMatch.hasRevision(r.Version):
+		return errExcluded
 	}
 	return nil
 }

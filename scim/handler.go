@@ -270,13 +270,13 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 	header := w.Header()
 	header.Set("ETag", tag)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		if t := parseTags(r.Header, "If-Match"); t.given && !t.hasRevision(res.Version) { // first: RFC 9110 §13.2.2
+			header.Del("ETag")
+			return ErrPreconditionFailed
+		}
 		if t := parseTags(r.Header, "If-None-Match"); t.given && t.has(tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return nil
-		}
-		if t := parseTags(r.Header, "If-Match"); t.given && !t.hasRevision(res.Version) {
-			header.Del("ETag")
-			return ErrPreconditionFailed
 		}
 	}
 	if x := exchange(r.Context()); x != nil {

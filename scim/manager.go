@@ -169,16 +169,37 @@ func (v view) showManager(attrs map[string]any, m manager) {
 
 // dropManagerRef takes a $ref that says no more than the id from a tree before it
 // is stored: a client that sends back what it read changes nothing, and no address
-// of this server is kept.
-func dropManagerRef(t *schemas.ResourceType, attrs map[string]any) {
+// of this server is kept. Where there is no id, and the $ref is not the one there was,
+// the id is what it ends in.
+func dropManagerRef(t *schemas.ResourceType, prev, attrs map[string]any) {
 	if managerAttribute(t) == nil {
 		return
 	}
-	ext, _ := attrs[schemas.EnterpriseUserURI].(map[string]any)
-	m, _ := ext["manager"].(map[string]any)
-	id, _ := m["value"].(string)
-	ref, _ := m["$ref"].(string)
-	if id != "" && strings.HasSuffix(ref, "/"+id) {
+	id, ref, m := managerRef(attrs)
+	if id == "" {
+		users := strings.LastIndex(ref, usersSegment)
+		if users < 0 || !ours(ref[users+len(usersSegment):]) {
+			return
+		}
+		if _, was, _ := managerRef(prev); was == ref {
+			return
+		}
+		id = ref[users+len(usersSegment):]
+		m["value"] = id
+	}
+	if strings.HasSuffix(ref, "/"+id) {
 		delete(m, "$ref")
 	}
+}
+
+// usersSegment is what an id follows in the address of a user.
+const usersSegment = "/Users/"
+
+// managerRef returns the manager in an attribute tree, and the id and address in it.
+func managerRef(attrs map[string]any) (id, ref string, m map[string]any) {
+	ext, _ := attrs[schemas.EnterpriseUserURI].(map[string]any)
+	m, _ = ext["manager"].(map[string]any)
+	id, _ = m["value"].(string)
+	ref, _ = m["$ref"].(string)
+	return id, ref, m
 }

@@ -271,7 +271,7 @@ func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.R
 	if !t.Custom && t.Top("active") != nil && attrs["active"] == nil {
 		attrs["active"] = true // so that a filter for it finds everyone who is
 	}
-	dropManagerRef(t, attrs)
+	dropManagerRef(t, nil, attrs)
 	if t.Name == auth.PrincipalUser {
 		if err := p.wellWorded(ctx, by.Tenant, nil, attrs); err != nil {
 			return nil, nil, "", err
@@ -785,7 +785,7 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 	}
 	next := &storage.Resource{Type: prev.Type, ID: prev.ID, Version: prev.Version + 1, Created: prev.Created,
 		LastModified: later(u.p.now(), prev.LastModified), InGroups: prev.InGroups}
-	dropManagerRef(u.t, u.change.attrs)
+	dropManagerRef(u.t, attrs, u.change.attrs)
 	if err := u.lookForManager(ctx, attrs, prev.ID); err != nil {
 		return err
 	}

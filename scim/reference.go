@@ -18,9 +18,7 @@ var errNoManager = &schemas.ValueError{Path: managerPath, Msg: "no user has this
 
 // managerOf returns the manager that an attribute tree names, or "".
 func managerOf(attrs map[string]any) string {
-	ext, _ := attrs[schemas.EnterpriseUserURI].(map[string]any)
-	m, _ := ext["manager"].(map[string]any)
-	id, _ := m["value"].(string)
+	id, _, _ := managerRef(attrs)
 	return id
 }
 

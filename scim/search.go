@@ -34,15 +34,15 @@ type SearchRequest struct {
 type projectionRequest struct{ attributes, excluded []string }
 
 // parseQuery reads a query string as form data, where "+" is a space. Unknown
-// parameters are ignored; of one given twice the first counts,
-// except for the filter: whoever means less than everything must not get more.
+// parameters are ignored; of one given twice the first counts, except for lists, which
+// are one, and the filter: whoever means less than everything must not get more.
 func parseQuery(raw string) (url.Values, error) {
 	if raw == "" {
 		return nil, nil
 	}
 	v, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, &Error{Status: 400, Type: InvalidSyntax, Detail: "the query string is not valid: check the percent-encoding"}
+		return nil, &Error{Status: 400, Type: InvalidSyntax, Detail: "the query string is not valid: check the percent-encoding, of semicolons too"}
 	}
 	for name, values := range v {
 		switch {
@@ -182,15 +182,15 @@ func integer(q url.Values, name string, missing int) (int, error) {
 }
 
 func parseProjection(q url.Values) (projectionRequest, error) {
-	p := projectionRequest{attributes: names(q.Get("attributes")), excluded: names(q.Get("excludedAttributes"))}
+	p := projectionRequest{attributes: names(q["attributes"]), excluded: names(q["excludedAttributes"])}
 	if len(p.attributes) > 0 && len(p.excluded) > 0 {
 		return p, &Error{Status: 400, Type: InvalidValue, Detail: "attributes and excludedAttributes exclude each other (RFC 7644 §3.9)"}
 	}
 	return p, nil
 }
 
-func names(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+func names(lists []string) []string {
+	return strings.FieldsFunc(strings.Join(lists, ","), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // query binds the request to a resource type. location is where resources of

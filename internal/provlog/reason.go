@@ -34,7 +34,7 @@ var byStatus = map[int]Reason{
 	http.StatusNotFound:              {Meaning: "There is no such resource, or no longer, or no such endpoint.", Reference: "RFC 7644 §3.12"},
 	http.StatusMethodNotAllowed:      {Meaning: "The endpoint does not have this method.", Reference: "RFC 9110 §15.5.6"},
 	http.StatusConflict:              {Meaning: "What is stored stands against it.", Reference: "RFC 7644 §3.12"},
-	http.StatusPreconditionFailed:    {Meaning: "The resource has changed since the client read it. Read it again, and send the change with its new version.", Reference: "RFC 7644 §3.14"},
+	http.StatusPreconditionFailed:    {Meaning: "The resource has changed since the client read it, or has a version that the client ruled out. Read it again, and send the change with its new version.", Reference: "RFC 7644 §3.14, RFC 9110 §13.1"},
 	http.StatusRequestEntityTooLarge: {Meaning: "The body, or the number of operations in it, is larger than ServiceProviderConfig allows.", Reference: "RFC 7644 §3.7.4"},
 	http.StatusRequestURITooLong:     {Meaning: "The address is too long. Send the query to .search.", Reference: "RFC 7644 §3.4.3"},
 	http.StatusUnsupportedMediaType:  {Meaning: "The body is none that SCIM has.", Reference: "RFC 7644 §3.1"},
@@ -50,7 +50,7 @@ var tolerated = map[scim.ErrorType][]string{
 		"`operations` in small letters; one operation that is no list; a list of operations without the message", "no `schemas` in a body",
 	},
 	scim.InvalidValue: {
-		"booleans as strings, in any case", "`\"\"` for an attribute", "one object where a list belongs; a list of one where a single value belongs",
+		"booleans as strings, in any case", "`\"\"` for an attribute", "an element of a list with `\"\"` as its `value`", "one object where a list belongs; a list of one where a single value belongs",
 		"`manager` as a bare string", "a `manager` that is no user of the directory", "a `manager` or member that is to come, by its `externalId` or `userName`", "`schemas` in a path-less value", "`remove` with path `members` and a list", "two primary values in one request",
 		"several values for a sub-attribute: `emails.value` with a list", "unknown schema URIs", "no `schemas` in a body",
 	},

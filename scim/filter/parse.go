@@ -347,12 +347,12 @@ func (c *Compare) bind(v literal) (expected string) {
 				c.Value, c.Text = t, v.text
 			}
 		}
-		expected = "a dateTime such as 2008-01-23T04:56:22Z"
+		expected = `a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`
 	default:
 		if v.kind == text {
 			c.Value, c.Text = c.Attr.Key(v.text), v.text
 		}
-		expected = "a string"
+		expected = "a string in double quotes"
 	}
 	if c.Value != nil {
 		return ""

@@ -218,8 +218,8 @@ func TestParseErrors(t *testing.T) {
 		{user, `userName eq"ana"`, `at offset 11: expected a space`},
 		{user, `userName eq`, `at offset 11: expected a value`},
 		{user, `userName eq )`, `at offset 12: expected a value`},
-		{user, `userName eq hunter2`, `at offset 12: userName: expected a string`},
-		{user, `userName eq {}`, `at offset 12: userName: expected a string`},
+		{user, `userName eq hunter2`, `at offset 12: userName: expected a string in double quotes`},
+		{user, `userName eq {}`, `at offset 12: userName: expected a string in double quotes`},
 		{user, "userName\teq \"ana\"", `at offset 8: expected a space`},
 		{user, `title pr "x"`, `at offset 9: expected "and" or "or"`},
 		{user, `title pr)`, `at offset 8: expected "and" or "or"`},
@@ -274,9 +274,9 @@ func TestParseErrors(t *testing.T) {
 		{user, ent + ` eq "x"`, `at offset 0: ` + ent + `: expected one of its sub-attributes`},
 
 		// Types.
-		{user, `userName eq 5`, `at offset 12: userName: expected a string`},
-		{user, `userName eq true`, `at offset 12: userName: expected a string`},
-		{user, `emails eq 5`, `at offset 10: emails.value: expected a string`},
+		{user, `userName eq 5`, `at offset 12: userName: expected a string in double quotes`},
+		{user, `userName eq true`, `at offset 12: userName: expected a string in double quotes`},
+		{user, `emails eq 5`, `at offset 10: emails.value: expected a string in double quotes`},
 		{user, `title gt null`, `at offset 6: title: gt does not apply to null`},
 		{user, `active eq "yes"`, `at offset 10: active: expected true or false`},
 		{user, `active eq 1`, `at offset 10: active: expected true or false`},
@@ -287,8 +287,8 @@ func TestParseErrors(t *testing.T) {
 		{user, `active co "t"`, `at offset 7: active: co does not apply to boolean values`},
 		{device, `key sw "A"`, `at offset 4: key: sw does not apply to binary values`},
 		{device, `key le "A"`, `at offset 4: key: le does not apply to binary values`},
-		{device, `key eq 1`, `at offset 7: key: expected a string`},
-		{device, `home eq 1`, `at offset 8: home: expected a string`},
+		{device, `key eq 1`, `at offset 7: key: expected a string in double quotes`},
+		{device, `home eq 1`, `at offset 8: home: expected a string in double quotes`},
 		{device, `slots co 5`, `at offset 6: slots: co does not apply to integer values`},
 		{device, `slots eq "5"`, `at offset 9: slots: expected an integer`},
 		{device, `slots eq 5.0`, `at offset 9: slots: expected an integer`},
@@ -306,8 +306,9 @@ func TestParseErrors(t *testing.T) {
 		{device, `weight eq 0x1p4`, `at offset 10: weight: expected a number`},
 		{device, `weight eq Inf`, `at offset 10: weight: expected a number`},
 		{device, `weight ew 5`, `at offset 7: weight: ew does not apply to decimal values`},
-		{device, `bought eq 5`, `at offset 10: bought: expected a dateTime such as 2008-01-23T04:56:22Z`},
-		{device, `bought eq "2024-02-30T00:00:00Z"`, `at offset 10: bought: expected a dateTime such as 2008-01-23T04:56:22Z`},
+		{device, `bought eq 5`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
+		{device, `bought eq 2008-01-23T04:56:22Z`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
+		{device, `bought eq "2024-02-30T00:00:00Z"`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
 		{device, `bought co "2024"`, `at offset 7: bought: co does not apply to dateTime values`},
 
 		// Brackets.
@@ -328,7 +329,7 @@ func TestParseErrors(t *testing.T) {
 		{user, `emails[type pr].`, `at offset 16: expected an attribute`},
 		{user, `emails[type pr].nosuch pr`, `at offset 16: unknown attribute "nosuch" of "emails"`},
 		{user, `emails[type pr].value`, `at offset 21: expected an operator`},
-		{user, `emails[type pr].value eq 5`, `at offset 25: emails.value: expected a string`},
+		{user, `emails[type pr].value eq 5`, `at offset 25: emails.value: expected a string in double quotes`},
 		{user, `emails[type pr].value[type pr]`, `at offset 21: expected a space`},
 	}
 	for _, test := range tests {

@@ -477,7 +477,7 @@ func (e *edit) clear(t target, list []any, hits []int) ([]any, error) {
 		if err := e.assign(m, t.sub, nil); err != nil {
 			return nil, err
 		}
-		if list[i] = m; len(m) == 0 || !e.strict() && onlyLabels(m) && !isLabel(t.sub.Name) {
+		if list[i] = m; len(m) == 0 || !e.strict() && schemas.OnlyLabels(m) && !schemas.IsLabel(t.sub.Name) {
 			list[i] = nil
 		}
 	}
@@ -569,7 +569,7 @@ func (e *edit) create(t target, list []any, value any) ([]any, error) {
 			return nil, err
 		}
 	}
-	if len(element) <= before && onlyLabels(element) {
+	if len(element) <= before && schemas.OnlyLabels(element) {
 		return list, nil // the value says nothing that the filter did not
 	}
 	return e.insert(t.attr, list, []any{element})
@@ -588,7 +588,7 @@ func (e *edit) replaced(t target, old, obj map[string]any) (any, error) {
 	if err := e.merge(next, t.attr, obj); err != nil {
 		return nil, err
 	}
-	if len(next) <= before && onlyLabels(next) {
+	if len(next) <= before && schemas.OnlyLabels(next) {
 		return nil, nil // the value says nothing that the filter did not
 	}
 	for _, s := range t.attr.SubAttributes {
@@ -666,19 +666,6 @@ func readOnly(a *schemas.Attribute) bool {
 		}
 	}
 	return false
-}
-
-// isLabel reports whether a sub-attribute of this name says something about an
-// element rather than being its content.
-func isLabel(name string) bool { return name == "type" || name == "primary" || name == "display" }
-
-func onlyLabels(m map[string]any) bool {
-	for name := range m {
-		if !isLabel(name) {
-			return false
-		}
-	}
-	return true
 }
 
 // listOf returns the elements of a as a slice of their own; a single value is a

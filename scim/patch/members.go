@@ -99,22 +99,22 @@ func (e *edit) memberValues(t target, value any) error {
 // filteredMembers handles "members[…]". A removal by id is one of listed
 // members, which storage answers with a seek. Add and replace make the member
 // that the filter names, as for any other attribute; whether it is one already
-// is not known here, so in Strict mode they have no target.
+// is not known here, so in Strict mode an add has no target, and a replace is a
+// removal, which finds out, and an add.
 func (e *edit) filteredMembers(t target, value any) error {
 	if a := addressed(t.filter); a != nil {
 		return &Error{Index: e.index, Path: a.Path, Kind: InvalidFilter, Msg: "is made for each answer: compare " + t.attr.Path + ".value instead"}
 	}
 	value = e.one(value)
 	if e.op == Remove || e.op == Replace && e.unset(value) {
-		if list, ok := memberIDs(t.filter, t.attr); ok {
-			e.change(RemoveMembers, list)
-		} else {
-			e.members = append(e.members, MemberChange{Kind: RemoveWhere, Operation: e.index, Where: t.filter})
-		}
+		e.removeMatching(t)
 		return nil
 	}
+	if e.strict() {
+		return e.replaceMatching(t, value)
+	}
 	seed, ok := e.seed(t)
-	if !ok || seed["value"] == nil || e.strict() {
+	if !ok || seed["value"] == nil {
 		return e.fail(NoTarget, t.attr.Path, "the filter does not name a member; give members without a filter")
 	}
 	if e.unset(value) {
@@ -141,6 +141,37 @@ func (e *edit) filteredMembers(t target, value any) error {
 	}
 	e.change(AddMembers, []map[string]any{member})
 	return nil
+}
+
+// replaceMatching puts a member in the place of those that the filter selects
+// (§3.5.2.3).
+func (e *edit) replaceMatching(t target, value any) error {
+	if e.op == Add {
+		return e.fail(NoTarget, t.attr.Path, "a filter selects members to replace or remove; add them without one")
+	}
+	obj, err := e.object(t.attr, value)
+	if err != nil {
+		return err
+	}
+	member := map[string]any{}
+	if err := e.merge(member, t.attr, obj); err != nil {
+		return err
+	}
+	if member["value"] == nil {
+		return e.fail(InvalidValue, t.attr.Path, "a member needs a value")
+	}
+	e.removeMatching(t)
+	e.change(AddMembers, []map[string]any{member})
+	return nil
+}
+
+// removeMatching records the removal of the members that the filter selects.
+func (e *edit) removeMatching(t target) {
+	if list, ok := memberIDs(t.filter, t.attr); ok {
+		e.change(RemoveMembers, list)
+	} else {
+		e.members = append(e.members, MemberChange{Kind: RemoveWhere, Operation: e.index, Where: t.filter})
+	}
 }
 
 // addressed returns the $ref that a filter looks at. The address of a member

@@ -4,7 +4,6 @@ import "testing"
 
 // TestMembers is RFC 7644 §3.5.2 on the members of a group.
 func TestMembers(t *testing.T) {
-	const noName = "the filter does not name a member; give members without a filter"
 	rows := []row{
 		{name: "add", ops: `{"op":"add","path":"members","value":[{"value":"a","display":"Ana"},{"value":"b","type":"Group"}]}`,
 			members: []string{`AddMembers {"display":"Ana","value":"a"} {"type":"Group","value":"b"}`}},
@@ -36,12 +35,16 @@ func TestMembers(t *testing.T) {
 		{name: "nor all at once", ops: `{"op":"add","path":"members.type","value":"User"}`, err: "mutability: Operations[0]: members.type: is immutable; remove the member and add another"},
 		{name: "nor their ids", ops: `{"op":"replace","path":"members.value","value":"x"}`, err: "mutability: Operations[0]: members.value: is immutable; remove the member and add another"},
 		{name: "nor removed in part", ops: `{"op":"remove","path":"members[value eq \"a\"].value"}`, err: "mutability: Operations[0]: members.value: is immutable; remove the member and add another"},
-		{name: "a filter that names nobody", ops: `{"op":"add","path":"members[type eq \"User\"]","value":{"display":"x"}}`, err: "noTarget: Operations[0]: members: " + noName},
 		{name: "a required attribute", ops: `{"op":"add","path":"members","value":[{"value":"a"}]},{"op":"remove","path":"displayName"}`, err: "mutability: Operations[1]: displayName: is required"},
 	}
 	both(t, group, rows)
 	run(t, group, strict, []row{
-		{name: "whether a filter on members matches is not known here", ops: `{"op":"add","path":"members[value eq \"a\"]","value":{"value":"a"}}`, err: "noTarget: Operations[0]: members: " + noName},
+		{name: "whether a filter on members matches is not known here", ops: `{"op":"add","path":"members[value eq \"a\"]","value":{"value":"a"}}`,
+			err: "noTarget: Operations[0]: members: a filter selects members to replace or remove; add them without one"},
+		{name: "replace is a removal, which finds out, and an add", ops: `{"op":"replace","path":"members[value eq \"a\"]","value":{"value":"b"}},{"op":"replace","path":"members[type eq \"User\"]","value":{"value":"c","display":"C"}}`,
+			members: []string{`RemoveMembers {"value":"a"}`, `AddMembers {"value":"b"}`, `RemoveWhere type eq "User"`, `AddMembers {"display":"C","value":"c"}`}},
+		{name: "replace by no member", ops: `{"op":"replace","path":"members[value eq \"a\"]","value":{"display":"A"}}`, err: "invalidValue: Operations[0]: members: a member needs a value"},
+		{name: "replace by a list", ops: `{"op":"replace","path":"members[value eq \"a\"]","value":[{"value":"b"}]}`, err: "invalidValue: Operations[0]: members: expected an object"},
 		{name: "a remove with a value", ops: `{"op":"remove","path":"members","value":[{"value":"a"}]}`, err: "invalidValue: Operations[0]: members: a remove takes no value; select with a filter"},
 		{name: "a remove of ids", ops: `{"op":"remove","path":"members.value","value":"a"}`, err: "mutability: Operations[0]: members.value: is immutable; remove the member and add another"},
 		{name: "one object for the list", ops: `{"op":"add","path":"members","value":{"value":"a"}}`, err: "invalidValue: Operations[0]: members: expected a list"},
@@ -77,6 +80,8 @@ func TestVendorMembers(t *testing.T) {
 		{name: "E11 nothing", ops: `{"op":"add","path":"members[value eq \"a\"]","value":null}`},
 		{name: "E11 add cannot change whom the filter names", ops: `{"op":"add","path":"members[value eq \"a\"]","value":{"value":"b"}}`,
 			err: "mutability: Operations[0]: members.value: is immutable and already has a value"},
+		{name: "E11 a filter that names nobody", ops: `{"op":"add","path":"members[type eq \"User\"]","value":{"display":"x"}}`,
+			err: "noTarget: Operations[0]: members: the filter does not name a member; give members without a filter"},
 		{name: "E11 no object", ops: `{"op":"add","path":"members[value eq \"a\"]","value":["a","b"]}`, err: "invalidValue: Operations[0]: members: expected an object"},
 	})
 }
