@@ -13,12 +13,12 @@ const (
 	// they are moved there. A page that changed several times is moved once, so that
 	// longer logs are less work.
 	checkpointAt = 8000
-	// longest is how many times as many pages are in the log when it is to begin anew,
+	// anewAt is how many times as many pages are in the log when it is to begin anew,
 	// however busy the writer is. For that it has to move the last pages itself, while
 	// everybody waits; when nobody else does, it does so at once.
-	longest = 3
-	// few is which part of as many pages is left to the writer.
-	few = 16
+	anewAt = 3
+	// writersShare is which part of as many pages is left to the writer.
+	writersShare = 16
 	// commitsBetweenLooks is how often the writer asks how long the log is.
 	commitsBetweenLooks = 16
 	// eraseAfter is how long what was purged stays in the log: what else is purged
@@ -78,14 +78,14 @@ func (k *checkpointer) tend(c *sqlite.Conn, commits int, busy bool) error {
 	if err != nil || pages < at {
 		return err
 	}
-	busy = busy && pages < longest*at
-	left := at / few
+	busy = busy && pages < anewAt*at
+	left := at / writersShare
 	if busy {
 		left = at
 	}
 	switch {
 	case k.running.Load():
-		if pages < 2*longest*at {
+		if pages < 2*anewAt*at {
 			return nil
 		}
 	case pages-moved >= left && !ran:

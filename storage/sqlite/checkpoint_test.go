@@ -49,7 +49,7 @@ func TestLogBeginsAnew(t *testing.T) {
 			close(next)
 			g.Wait()
 			// It grows between two looks of the writer, too.
-			if limit := 2*longest*at + 64*commitsBetweenLooks; most > limit || begun < 2 {
+			if limit := 2*anewAt*at + 64*commitsBetweenLooks; most > limit || begun < 2 {
 				t.Errorf("the log had up to %d pages, at most %d expected, and began anew %d times", most, limit, begun)
 			}
 			if info, err := os.Stat(path + "-wal"); err != nil || info.Size() < at*pageAndHeader {
