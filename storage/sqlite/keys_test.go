@@ -452,8 +452,9 @@ func TestRecentPart(t *testing.T) {
 			clear(owners)
 			clear(lookup)
 		}
-		if n, ok := p.owner(u); ok != (owners[u] != 0) && owners[u] != n {
-			t.Fatalf("step %d: the owner is %d, %v, want %d", i, n, ok, owners[u])
+		want, is := owners[u]
+		if n, ok := p.owner(u); ok != is || n != want {
+			t.Fatalf("step %d: the owner is %d, %v, want %d, %v", i, n, ok, want, is)
 		}
 		var got []int64
 		for _, row := range p.lookup {
@@ -523,13 +524,11 @@ func TestKeysInParts(t *testing.T) {
 				case !there:
 					err = tx.Create(named(n, name, 1))
 				case r.IntN(3) == 0:
-					if err = tx.Delete(held(t, tx, n), someday); err == nil {
-						delete(names, before)
-						delete(users, n)
-					}
-					if err != nil {
+					if err = tx.Delete(held(t, tx, n), someday); err != nil {
 						return err
 					}
+					delete(names, before)
+					delete(users, n)
 					continue
 				default:
 					err = tx.Update(held(t, tx, n), named(n, name, versions[n]+1))
