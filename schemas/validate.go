@@ -611,33 +611,32 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	if !how.own || !a.spelt(raw) {
 		out = make(map[string]any, min(len(raw), len(a.SubAttributes)))
 	}
-	cleared := how.mode == Lenient && a.MultiValued && !a.Detached && a.cleared(raw)
 	var bad *ValueError
+	cleared := false
 	for name, sv := range raw {
+		cleared = cleared || sv == "" && a.isContent(name)
 		bad = first(bad, a.bindSub(out, name, sv, how))
 	}
 	if bad != nil {
 		return nil, bad
 	}
-	if len(out) == 0 || cleared && OnlyLabels(out) {
+	if len(out) == 0 || cleared && how.mode == Lenient && a.clearable() && OnlyLabels(out) {
 		return nil, nil
 	}
 	return out, nil
 }
 
-// cleared reports whether an element has "" for what it is about:
+// clearable reports whether an element is none that has "" for what it is about:
 // {"type":"work","value":""}. With null it has its labels, as a strict client may mean.
 // What is required is missed instead.
-func (a *Attribute) cleared(m map[string]any) bool {
-	for name, v := range m {
-		if v != "" {
-			continue
-		}
-		if s := a.Sub(name); s != nil && s.Mutability != ReadOnly && !IsLabel(s.Name) {
-			return !slices.ContainsFunc(a.SubAttributes, func(s *Attribute) bool { return s.Required })
-		}
-	}
-	return false
+func (a *Attribute) clearable() bool {
+	return a.MultiValued && !a.Detached && !slices.ContainsFunc(a.SubAttributes, func(s *Attribute) bool { return s.Required })
+}
+
+// isContent reports whether a sub-attribute of this name is what an element is about.
+func (a *Attribute) isContent(name string) bool {
+	s := a.Sub(name)
+	return s != nil && s.Mutability != ReadOnly && !IsLabel(s.Name)
 }
 
 // IsLabel reports whether a sub-attribute of this name says something about an
@@ -654,7 +653,6 @@ func OnlyLabels(m map[string]any) bool {
 	return true
 }
 
-// bindSub puts what an object gives for name into out.
 // spelt reports whether all names of an object are sub-attributes in the schema's
 // spelling, and none of them is read-only.
 func (a *Attribute) spelt(m map[string]any) bool {
@@ -666,6 +664,7 @@ func (a *Attribute) spelt(m map[string]any) bool {
 	return true
 }
 
+// bindSub puts what an object gives for name into out.
 func (a *Attribute) bindSub(out map[string]any, name string, v any, how binding) *ValueError {
 	s := a.Sub(name)
 	switch {

@@ -196,6 +196,10 @@ func (i *Importer) check(ctx context.Context) error {
 		line int
 	}
 	var twice []claim
+	type unique struct {
+		field int
+		key   string
+	}
 	taken := map[uint64]int{} // the lines of unique values, by their hashes
 	err := i.rows(ctx, func(r row) error {
 		i.result.Rows++
@@ -231,7 +235,7 @@ func (i *Importer) check(ctx context.Context) error {
 			if f == m.key || f.attr.Uniqueness == schemas.UniquenessNone || s == "" {
 				continue
 			}
-			h := maphash.Comparable(i.seed, claim{f.attr.UniqueKey(s), n})
+			h := maphash.Comparable(i.seed, unique{n, f.attr.UniqueKey(s)})
 			if line, ok := taken[h]; ok {
 				e.flags |= rejected
 				return i.reject(r.line, f.column, fmt.Sprintf("line %d has the same value, which has to be unique", line))

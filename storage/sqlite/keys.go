@@ -37,6 +37,9 @@ const (
 	mergeAtOnce = 8
 )
 
+// newRows returns as how many new rows some count that brought so many keys.
+func newRows(rows, added int) int { return max(rows, added/usualKeys) }
+
 // uniqueKey is a key of unique_key, lookupKey one of lookup.
 type (
 	uniqueKey [16]byte
@@ -318,7 +321,7 @@ func (k *keys) committed() {
 			}
 		}
 	}
-	r.rows += max(rows, added/usualKeys)
+	r.rows += newRows(rows, added)
 }
 
 func (k *keys) mark() int { return len(k.log) }

@@ -50,34 +50,37 @@ type lookupRow struct {
 // clear keeps the room: soon it is full again.
 func (p *recentPart) clear() { p.unique, p.lookup = p.unique[:0], p.lookup[:0] }
 
-// owner returns the row of a unique key.
-func (p *recentPart) owner(k uniqueKey) (n int64, ok bool) {
+// find returns the index in unique of a key, or -1.
+func (p *recentPart) find(k uniqueKey) int {
 	for i := range p.unique {
 		if p.unique[i].key == k {
-			return p.unique[i].n, true
+			return i
 		}
+	}
+	return -1
+}
+
+// owner returns the row of a unique key.
+func (p *recentPart) owner(k uniqueKey) (n int64, ok bool) {
+	if i := p.find(k); i >= 0 {
+		return p.unique[i].n, true
 	}
 	return 0, false
 }
 
 // give makes a row the owner of a unique key, and returns the one before it.
 func (p *recentPart) give(k uniqueKey, n int64) (before int64, had bool) {
-	for i := range p.unique {
-		if r := &p.unique[i]; r.key == k {
-			before, r.n = r.n, n
-			return before, true
-		}
+	if i := p.find(k); i >= 0 {
+		before, p.unique[i].n = p.unique[i].n, n
+		return before, true
 	}
 	p.unique = append(p.unique, uniqueRow{k, n})
 	return 0, false
 }
 
 func (p *recentPart) release(k uniqueKey) {
-	for i := range p.unique {
-		if p.unique[i].key == k {
-			p.unique = dropAt(p.unique, i)
-			return
-		}
+	if i := p.find(k); i >= 0 {
+		p.unique = dropAt(p.unique, i)
 	}
 }
 
@@ -112,7 +115,7 @@ func (r *recent) load(c *sqlite.Conn) error {
 	if err != nil {
 		return err
 	}
-	parts, rows := new([keyParts]recentPart), 0
+	parts, rows, added := new([keyParts]recentPart), 0, 0
 	for i := range parts {
 		parts[i].merged = merged[i]
 	}
@@ -121,7 +124,8 @@ func (r *recent) load(c *sqlite.Conn) error {
 		n := st.ColumnInt64(0)
 		k := unpackKeys(columnBytes(st, 1))
 		if n > last {
-			rows += max(1, (len(k.unique)+len(k.lookup))/usualKeys)
+			rows++
+			added += len(k.unique) + len(k.lookup)
 		}
 		if !st.ColumnBool(2) {
 			return nil
@@ -145,7 +149,7 @@ func (r *recent) load(c *sqlite.Conn) error {
 	defer r.still.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.parts, r.rows, r.leaving = *parts, rows, nil
+	r.parts, r.rows, r.leaving = *parts, newRows(rows, added), nil
 	return nil
 }
 
