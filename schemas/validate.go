@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Kind is what a [ValueError] is about; it decides the scimType on the wire
@@ -507,6 +508,10 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 	s, ok := v.(string)
 	if ok {
 		switch a.Type {
+		case String:
+			if a.Uniqueness != UniquenessNone && !seen(s) {
+				return nil, &ValueError{Msg: "expected no control characters and none that cannot be seen"}
+			}
 		case DateTime:
 			_, ok = ParseTime(s)
 		case Binary:
@@ -523,6 +528,16 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 		return nil, a.wrong("")
 	}
 	return v, nil
+}
+
+// seen reports whether all characters of a name between its ends can be seen: none is a control
+// character or one that Unicode wants ignored where it is not known
+// (Default_Ignorable_Code_Point), which PRECIS keeps out of user names as well (RFC 8264 §9).
+func seen(name string) bool {
+	return Plain(name) || !strings.ContainsFunc(strings.TrimSpace(name), func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) ||
+			unicode.Is(unicode.Cf, r) && !unicode.Is(unicode.Prepended_Concatenation_Mark, r)
+	})
 }
 
 func (a *Attribute) bindBoolean(v any, mode Mode) (any, *ValueError) {

@@ -235,6 +235,22 @@ func TestBindMessages(t *testing.T) {
 }
 
 // The error of a body with many does not depend on the order of a map.
+// A name holds nothing that cannot be seen; what merely has no letter of ours in it stays.
+func TestBindNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"ana": true, "A\u030ana 张 👩🏽": true, " ana\t": true, "\u06001": true,
+		"a\u00adna": false, "\ufeffana": false, "ana\x00": false, "a\tna": false, "a\u2028na": false, "a\u115fna": false, "a\ufe0fna": false,
+	} {
+		got, err := userType(t).Bind(object{"schemas": []any{schemas.UserURI}, "userName": name, "title": name}, schemas.Strict)
+		if ok != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), "userName: expected no ") {
+			t.Errorf("%+q: %v, %v", name, got, err)
+		}
+		if ok && (got["userName"] != name || got["title"] != name) {
+			t.Errorf("%+q became %v", name, got)
+		}
+	}
+}
+
 func TestBindErrorsAreStable(t *testing.T) {
 	user := userType(t)
 	const body = `{"userName":1,"title":2,"name":{"givenName":1,"familyName":2},"nickName":3,"locale":4,"active":5,"shoeSize":6,"timezone":7}`

@@ -250,6 +250,9 @@ func TestLookalikes(t *testing.T) {
 	for _, space := range []string{" ", "\t", "\u00a0", "\u2003", "\u3000"} {
 		variants[space+whole], variants[whole+space] = true, true
 	}
+	for _, unseen := range "\x00\t\x7f\u0085\u00ad\u034f\u061c\u115f\u17b4\u180b\u200b\u200d\u2028\u202e\u2060\u2066\u3164\ufe0f\ufeff\uffa0\U000e0061\U000e0100" {
+		variants[whole[:9]+string(unseen)+whole[9:]] = true
+	}
 	delete(variants, whole)
 	if len(variants) < 500 {
 		t.Errorf("%d variants", len(variants))
