@@ -229,7 +229,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 		return err
 	}
 	v := viewFor(by, t, h.base(r), p)
-	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.keep(members) {
+	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.some(members) {
 		short := by.Profile == auth.ProfileEntra
 		if !short {
 			n, err := h.provider.Store.CountMembers(r.Context(), by.Tenant, res.ID, membersInPatchResponse+1)
@@ -362,7 +362,7 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 	if s.buf, err = v.open(s.buf, res, with); err != nil {
 		return err
 	}
-	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
+	if a := v.t.Top("members"); a != nil && a.Detached && v.some(a) {
 		first := true
 		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID, "") {
 			if err != nil {

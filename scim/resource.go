@@ -57,16 +57,29 @@ func (p projection) schemas(t *schemas.ResourceType, attrs map[string]any) {
 	attrs["schemas"] = slices.DeleteFunc(slices.Clone(uris), func(uri any) bool {
 		s, _ := uri.(string)
 		a := t.Top(s)
-		return a != nil && a.Extension && !p.shows(a, attrs)
+		return a != nil && a.Extension && !p.shows(a, attrs[a.Name])
 	})
 }
 
-// shows reports whether anything of an extension is part of the response.
-func (p projection) shows(extension *schemas.Attribute, attrs map[string]any) bool {
-	values, _ := attrs[extension.Name].(map[string]any)
-	return p.keep(extension) && slices.ContainsFunc(extension.SubAttributes, func(s *schemas.Attribute) bool {
-		return values[s.Name] != nil && p.keep(s)
-	})
+// shows reports whether anything of a value is part of the response. What no client may
+// read is not stored.
+func (p projection) shows(a *schemas.Attribute, v any) bool {
+	if v == nil || !p.keep(a) {
+		return false
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		return slices.ContainsFunc(a.SubAttributes, func(s *schemas.Attribute) bool { return p.shows(s, v[s.Name]) })
+	case []any:
+		return slices.ContainsFunc(v, func(e any) bool { return p.shows(a, e) })
+	}
+	return true
+}
+
+// some reports whether anything is left of a complex attribute whose value is made for the
+// response.
+func (p projection) some(a *schemas.Attribute) bool {
+	return p.keep(a) && slices.ContainsFunc(a.SubAttributes, p.keep)
 }
 
 // full reports whether a stored document can go out as it is.
@@ -195,10 +208,10 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}
-	if a := v.t.Top("groups"); a != nil && a.Detached && len(with.groups) > 0 && v.keep(a) {
+	if a := v.t.Top("groups"); a != nil && a.Detached && len(with.groups) > 0 && v.some(a) {
 		dst = v.groups(dst, a, with.groups)
 	}
-	if a := v.t.Top("meta"); v.keep(a) {
+	if a := v.t.Top("meta"); v.some(a) {
 		dst = v.meta(dst, a, r, with)
 	}
 	return dst, nil
