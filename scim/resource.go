@@ -16,11 +16,13 @@ import (
 type projection struct {
 	include map[*schemas.Attribute]bool // nil without "attributes"
 	exclude map[*schemas.Attribute]bool
+	// written is returned to who wrote it, though otherwise only on request (RFC 7643 §7).
+	written written
 }
 
 // projection resolves the names in a request. Unknown names select nothing.
 func (r projectionRequest) projection(t *schemas.ResourceType) projection {
-	var p projection
+	p := projection{written: r.written}
 	if len(r.attributes) > 0 {
 		p.include = map[*schemas.Attribute]bool{}
 		for _, name := range r.attributes {
@@ -98,13 +100,13 @@ func (p projection) keep(a *schemas.Attribute) bool {
 	case a.Extension && slices.ContainsFunc(a.SubAttributes, always):
 		return true
 	case p.include == nil:
-		return !p.exclude[a] && (!ofResource(a) || !p.exclude[a.Parent]) && a.Returned != schemas.ReturnedRequest
+		return !p.exclude[a] && (!ofResource(a) || !p.exclude[a.Parent]) && (a.Returned != schemas.ReturnedRequest || p.written[a])
 	case p.include[a]:
 		return true
 	}
 	for q := a.Parent; q != nil; q = q.Parent {
 		if p.include[q] || always(q) && ofResource(q) {
-			return a.Returned != schemas.ReturnedRequest
+			return a.Returned != schemas.ReturnedRequest || q.Extension && ofResource(a) // its URN is for all of it
 		}
 	}
 	return p.below(a)

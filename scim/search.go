@@ -30,8 +30,12 @@ type SearchRequest struct {
 	Projection projectionRequest
 }
 
-// projectionRequest is the attributes and excludedAttributes of a request.
-type projectionRequest struct{ attributes, excluded []string }
+// projectionRequest is the attributes and excludedAttributes of a request, and what it
+// wrote.
+type projectionRequest struct {
+	attributes, excluded []string
+	written              written
+}
 
 // parseQuery reads a query string as form data, where "+" is a space. Unknown
 // parameters are ignored; of one given twice the first counts, except for lists, which
