@@ -2,6 +2,7 @@ package scim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -179,7 +180,7 @@ func integer(q url.Values, name string, missing int) (int, error) {
 		return missing, nil
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(q.Get(name)))
-	if err != nil {
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // more than an int holds is as much as it holds
 		return 0, &Error{Status: 400, Type: InvalidValue, Detail: name + ": expected an integer"}
 	}
 	return n, nil
