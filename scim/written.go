@@ -19,11 +19,12 @@ func writtenIn(t *schemas.ResourceType, body any) written {
 		return nil
 	}
 	w := written{}
-	w.add(t.Lookup, body)
+	w.add(t.Top, body)
 	return w
 }
 
-// writtenBy are those in the operations of a PATCH.
+// writtenBy are those in the operations of a PATCH. What is tolerated there is understood
+// as scim/patch does: keys may be paths, and the URN of the core schema may be one.
 func writtenBy(t *schemas.ResourceType, ops []patch.Operation) written {
 	if !t.OnRequest() {
 		return nil
@@ -32,19 +33,31 @@ func writtenBy(t *schemas.ResourceType, ops []patch.Operation) written {
 	at := func(path string) *schemas.Attribute {
 		p, err := filter.ParsePath(path, t, filter.DefaultLimits)
 		switch {
-		case err != nil: // tolerated, or the operation fails
+		case err != nil: // ignored, or the operation fails
 			return nil
 		case p.Sub != nil:
 			return p.Sub
 		}
 		return p.Attr
 	}
+	var write func(prefix string, value any)
+	write = func(prefix string, value any) {
+		keys, _ := value.(map[string]any)
+		for key, part := range keys {
+			switch a := at(prefix + key); {
+			case prefix == "" && strings.EqualFold(key, t.Schema.ID), a != nil && a.Extension:
+				write(key+":", part)
+			case a != nil:
+				w.mark(a)
+				w.add(a.Sub, part)
+			}
+		}
+	}
 	for _, op := range ops {
-		if op.Path == "" || strings.EqualFold(op.Path, t.Schema.ID) {
-			w.add(at, op.Value)
-		} else if a := at(op.Path); a != nil {
-			w.mark(a)
-			w.add(a.Sub, op.Value)
+		if op.Path == "" {
+			write("", op.Value)
+		} else {
+			write("", map[string]any{op.Path: op.Value})
 		}
 	}
 	return w
