@@ -176,7 +176,7 @@ func (c *cursors) open(ctx context.Context, text string, count int, bound []byte
 
 func (c *cursors) unsealed(ctx context.Context, text string, bound []byte) (*place, error) {
 	sealed, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
+	if err != nil || base64.RawURLEncoding.EncodeToString(sealed) != text { // not as it was given out
 		return nil, errInvalidCursor
 	}
 	seal, err := c.sealer(ctx)

@@ -192,22 +192,28 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	var sent written
 	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		sent = writtenIn(t, body)
 		return h.provider.Create(r.Context(), by, t, body)
 	})
 	if err != nil {
 		return err
 	}
+	p.written = sent
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	var sent written
 	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+		sent = writtenIn(t, body)
 		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
 	})
 	if err != nil {
 		return err
 	}
+	p.written = sent
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
@@ -218,18 +224,21 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 const membersInPatchResponse = 20
 
 func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+	var sent written
 	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
 		ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
 		if err != nil {
 			return nil, err
 		}
+		sent = writtenBy(t, ops)
 		return h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
 	})
 	if err != nil {
 		return err
 	}
+	p.written = sent
 	v := viewFor(by, t, h.base(r), p)
-	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.keep(members) {
+	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.some(members) {
 		short := by.Profile == auth.ProfileEntra
 		if !short {
 			n, err := h.provider.Store.CountMembers(r.Context(), by.Tenant, res.ID, membersInPatchResponse+1)
@@ -362,7 +371,7 @@ func (h *Handler) write(ctx context.Context, s *stream, by auth.Principal, v vie
 	if s.buf, err = v.open(s.buf, res, with); err != nil {
 		return err
 	}
-	if a := v.t.Top("members"); a != nil && a.Detached && v.keep(a) {
+	if a := v.t.Top("members"); a != nil && a.Detached && v.some(a) {
 		first := true
 		for m, err := range h.provider.Store.Members(ctx, by.Tenant, res.ID, "") {
 			if err != nil {

@@ -34,7 +34,16 @@ func (h *Handler) search(r *http.Request, w http.ResponseWriter, by auth.Princip
 	return h.answer(w, r, by, t, search)
 }
 
+// searchBody reads what a POST .search asks for. Its parameters are in the body; a filter
+// elsewhere is refused, for without it the answer would be everything.
 func (h *Handler) searchBody(r *http.Request, by auth.Principal) (search SearchRequest, err error) {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return search, err
+	}
+	if q.Has("filter") {
+		return search, &Error{Status: 400, Type: InvalidFilter, Detail: "filter: a search has it in the body (RFC 7644 §3.4.3)"}
+	}
 	err = h.withBody(r, by, func(body any) error {
 		search, err = parseSearchBody(body)
 		return err

@@ -16,11 +16,13 @@ import (
 type projection struct {
 	include map[*schemas.Attribute]bool // nil without "attributes"
 	exclude map[*schemas.Attribute]bool
+	// written is returned to who wrote it, though otherwise only on request (RFC 7643 §7).
+	written written
 }
 
 // projection resolves the names in a request. Unknown names select nothing.
 func (r projectionRequest) projection(t *schemas.ResourceType) projection {
-	var p projection
+	p := projection{written: r.written}
 	if len(r.attributes) > 0 {
 		p.include = map[*schemas.Attribute]bool{}
 		for _, name := range r.attributes {
@@ -57,16 +59,29 @@ func (p projection) schemas(t *schemas.ResourceType, attrs map[string]any) {
 	attrs["schemas"] = slices.DeleteFunc(slices.Clone(uris), func(uri any) bool {
 		s, _ := uri.(string)
 		a := t.Top(s)
-		return a != nil && a.Extension && !p.shows(a, attrs)
+		return a != nil && a.Extension && !p.shows(a, attrs[a.Name])
 	})
 }
 
-// shows reports whether anything of an extension is part of the response.
-func (p projection) shows(extension *schemas.Attribute, attrs map[string]any) bool {
-	values, _ := attrs[extension.Name].(map[string]any)
-	return p.keep(extension) && slices.ContainsFunc(extension.SubAttributes, func(s *schemas.Attribute) bool {
-		return values[s.Name] != nil && p.keep(s)
-	})
+// shows reports whether anything of a value is part of the response. What no client may
+// read is not stored.
+func (p projection) shows(a *schemas.Attribute, v any) bool {
+	if v == nil || !p.keep(a) {
+		return false
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		return slices.ContainsFunc(a.SubAttributes, func(s *schemas.Attribute) bool { return p.shows(s, v[s.Name]) })
+	case []any:
+		return slices.ContainsFunc(v, func(e any) bool { return p.shows(a, e) })
+	}
+	return true
+}
+
+// some reports whether anything is left of a complex attribute whose value is made for the
+// response.
+func (p projection) some(a *schemas.Attribute) bool {
+	return p.keep(a) && slices.ContainsFunc(a.SubAttributes, p.keep)
 }
 
 // full reports whether a stored document can go out as it is.
@@ -85,13 +100,13 @@ func (p projection) keep(a *schemas.Attribute) bool {
 	case a.Extension && slices.ContainsFunc(a.SubAttributes, always):
 		return true
 	case p.include == nil:
-		return !p.exclude[a] && (!ofResource(a) || !p.exclude[a.Parent]) && a.Returned != schemas.ReturnedRequest
+		return !p.exclude[a] && (!ofResource(a) || !p.exclude[a.Parent]) && (a.Returned != schemas.ReturnedRequest || p.written[a])
 	case p.include[a]:
 		return true
 	}
 	for q := a.Parent; q != nil; q = q.Parent {
 		if p.include[q] || always(q) && ofResource(q) {
-			return a.Returned != schemas.ReturnedRequest
+			return a.Returned != schemas.ReturnedRequest || q.Extension && ofResource(a) // its URN is for all of it
 		}
 	}
 	return p.below(a)
@@ -195,10 +210,10 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 		dst = v.t.AppendJSON(dst, attrs, v.keep)
 		dst = dst[:len(dst)-1]
 	}
-	if a := v.t.Top("groups"); a != nil && a.Detached && len(with.groups) > 0 && v.keep(a) {
+	if a := v.t.Top("groups"); a != nil && a.Detached && len(with.groups) > 0 && v.some(a) {
 		dst = v.groups(dst, a, with.groups)
 	}
-	if a := v.t.Top("meta"); v.keep(a) {
+	if a := v.t.Top("meta"); v.some(a) {
 		dst = v.meta(dst, a, r, with)
 	}
 	return dst, nil

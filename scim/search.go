@@ -2,6 +2,7 @@ package scim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -30,8 +31,12 @@ type SearchRequest struct {
 	Projection projectionRequest
 }
 
-// projectionRequest is the attributes and excludedAttributes of a request.
-type projectionRequest struct{ attributes, excluded []string }
+// projectionRequest is the attributes and excludedAttributes of a request, and what it
+// wrote.
+type projectionRequest struct {
+	attributes, excluded []string
+	written              written
+}
 
 // parseQuery reads a query string as form data, where "+" is a space. Unknown
 // parameters are ignored; of one given twice the first counts, except for lists, which
@@ -175,7 +180,7 @@ func integer(q url.Values, name string, missing int) (int, error) {
 		return missing, nil
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(q.Get(name)))
-	if err != nil {
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // more than an int holds is as much as it holds
 		return 0, &Error{Status: 400, Type: InvalidValue, Detail: name + ": expected an integer"}
 	}
 	return n, nil
