@@ -9,7 +9,8 @@ import (
 // sign-in costs does not grow with how many there were.
 const devicesKept = 16
 
-// Device is a program on a network that an account has signed in from.
+// Device is a program on a network that an account has signed in from, with all that
+// it took: whoever knows the password alone makes none known.
 type Device struct {
 	// ID is equal for two sign-ins that seem to come from the same one; neither can
 	// be told from it.
@@ -38,7 +39,7 @@ func (c *Credential) saw(d Device) {
 type past struct {
 	newDevice bool      // the device is none of those that are remembered
 	idleDays  int       // whole days since the last one, -1 for never
-	last      time.Time // the last one, or zero
+	last      time.Time // the last one, complete or not, or zero
 }
 
 // remember returns what devices tell somebody who comes with one of them, or another.
