@@ -13,7 +13,7 @@ const devicesKept = 16
 // it took: whoever knows the password alone makes none known.
 type Device struct {
 	// ID is equal for two sign-ins that seem to come from the same one; neither can
-	// be told from it.
+	// be told from it. The empty one is no device: what was signed in from stays unknown.
 	ID   string    `json:"id"`
 	At   time.Time `json:"at"` // of the last sign-in from it
 	From string    `json:"from,omitzero"`
@@ -49,7 +49,7 @@ func remember(devices []Device, id string, now time.Time) past {
 		if !d.recent(now) {
 			continue
 		}
-		p.newDevice = p.newDevice && d.ID != id
+		p.newDevice = p.newDevice && (d.ID != id || id == "")
 		if d.At.After(p.last) {
 			p.last, p.idleDays = d.At, max(0, int(now.Sub(d.At)/day))
 		}

@@ -70,9 +70,12 @@ func (t *trial) record(w *settlement, s *session, verdict Judgement) error {
 		w.c.saw(d)
 	}
 	s.Device = t.device
-	if w.c.TOTP == nil && !s.Demand || s.proved() {
+	switch {
+	case s.proved(), !s.Demand && (w.c.TOTP == nil || !t.facts.NewDevice):
 		w.known(s, w.now)
-	} else {
+	case !s.Demand:
+		w.c.saw(Device{At: w.now}) // that was enough, so the account is not idle
+	default:
 		w.c.Unproved = w.now
 	}
 	return record(w.tx, RecordedSignIn{

@@ -94,8 +94,14 @@ func TestPasswordDrivesNobodyOut(t *testing.T) {
 		d.clock.advance(time.Second)
 		thief = d.who(d.signInAs(fmt.Sprint("thief ", n), "").Token)
 	}
-	if c := d.credential(id); len(c.Devices) != 2 {
-		t.Errorf("%d devices are known, want the owner's 2", len(c.Devices))
+	known := 0
+	for _, dev := range d.credential(id).Devices {
+		if dev.ID != "" {
+			known++
+		}
+	}
+	if known != 2 {
+		t.Errorf("%d devices are known, want the owner's 2", known)
 	}
 	level, _ := errors.AsType[*LevelError](d.EndSessions(t.Context(), thief, id))
 	if level == nil {
@@ -126,5 +132,42 @@ func TestPasswordDrivesNobodyOut(t *testing.T) {
 	}
 	if err := d.EndSessions(t.Context(), owner, id); err != nil {
 		t.Errorf("EndSessions with a passcode: %v", err)
+	}
+}
+
+// TestPasswordWhereItIsEnough: who has a passcode app and no rule that asks for it is not
+// idle, and stays known where a passcode was given once.
+func TestPasswordWhereItIsEnough(t *testing.T) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	dev, _ := d.enrol("ana")
+	d.signInAs("owner", dev.next())
+	for _, r := range []Rule{
+		{ID: "idle", Name: "idle", State: RuleOn, Then: Block, When: Condition{IdleDays: 5}},
+		{ID: "new", Name: "new", State: RuleOn, Then: RequirePasscode, When: Condition{NewDevice: true}},
+	} {
+		if err := d.PutRule(t.Context(), operator, r, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 12 {
+		d.clock.advance(4 * day)
+		if res := d.signInAs("owner", ""); res.Level != Password {
+			t.Fatalf("from a known device: %v", res.Level)
+		}
+	}
+	if err := d.DeleteRule(t.Context(), operator, "new"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 12 {
+		d.clock.advance(4 * day)
+		d.signInAs(fmt.Sprint("always another ", n), "")
+	}
+	c := d.credential(id)
+	if p := remember(c.Devices, deviceOf(storage.DefaultTenant, id, "always another 11", elsewhere), d.clock.now()); !p.newDevice || p.idleDays != 0 {
+		t.Errorf("the last device: %+v, want a new one of an account that is not idle", p)
+	}
+	if p := remember(c.Devices, "", d.clock.now()); !p.newDevice {
+		t.Error("no device is a known one")
 	}
 }
