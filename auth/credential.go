@@ -46,6 +46,9 @@ type Credential struct {
 	// Devices are what the user has signed in from in the last 30 days, the latest
 	// first.
 	Devices []Device `json:"devices,omitempty"`
+	// Unproved is when somebody last signed in with the password where a rule asked for a
+	// passcode as well: it counts for nothing before that is given.
+	Unproved time.Time `json:"unproved,omitzero"`
 
 	// Generation changes with whatever ends sessions: one that began in another
 	// generation has ended.

@@ -9,10 +9,11 @@ import (
 // sign-in costs does not grow with how many there were.
 const devicesKept = 16
 
-// Device is a program on a network that an account has signed in from.
+// Device is a program on a network that an account has signed in from, with all that
+// it took: whoever knows the password alone makes none known.
 type Device struct {
 	// ID is equal for two sign-ins that seem to come from the same one; neither can
-	// be told from it.
+	// be told from it. The empty one is no device: what was signed in from stays unknown.
 	ID   string    `json:"id"`
 	At   time.Time `json:"at"` // of the last sign-in from it
 	From string    `json:"from,omitzero"`
@@ -38,7 +39,7 @@ func (c *Credential) saw(d Device) {
 type past struct {
 	newDevice bool      // the device is none of those that are remembered
 	idleDays  int       // whole days since the last one, -1 for never
-	last      time.Time // the last one, or zero
+	last      time.Time // the last one, complete or not, or zero
 }
 
 // remember returns what devices tell somebody who comes with one of them, or another.
@@ -48,7 +49,7 @@ func remember(devices []Device, id string, now time.Time) past {
 		if !d.recent(now) {
 			continue
 		}
-		p.newDevice = p.newDevice && d.ID != id
+		p.newDevice = p.newDevice && (d.ID != id || id == "")
 		if d.At.After(p.last) {
 			p.last, p.idleDays = d.At, max(0, int(now.Sub(d.At)/day))
 		}

@@ -46,7 +46,12 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string)
 
 // past returns what is remembered of an account's sign-ins.
 func (t *trial) past(c *Credential, now time.Time) past {
-	return remember(slices.Concat(c.Devices, t.older), t.device, now)
+	p := remember(slices.Concat(c.Devices, t.older), t.device, now)
+	// The owner is told of those, too, and no rule is.
+	if c.Unproved.After(p.last) && (&Device{At: c.Unproved}).recent(now) {
+		p.last = c.Unproved
+	}
+	return p
 }
 
 // verdict says what the rules come to for an account.
@@ -58,11 +63,21 @@ func (t *trial) verdict(c *Credential, now time.Time) Judgement {
 
 // record writes down a sign-in that was accepted. No other is recorded: it would be
 // one write more for a password that was right, and so tell that it was.
-func (t *trial) record(w *settlement, verdict Judgement) error {
+// Where a passcode is still to be given in s, the device is not known before it was: or
+// the second sign-in with a password alone would pass the rules that stopped the first.
+func (t *trial) record(w *settlement, s *session, verdict Judgement) error {
 	for _, d := range t.older {
 		w.c.saw(d)
 	}
-	w.c.saw(Device{ID: t.device, At: w.now, From: address(t.facts.From)})
+	s.Device = t.device
+	switch {
+	case s.proved(), !s.Demand && (w.c.TOTP == nil || !t.facts.NewDevice):
+		w.known(s, w.now)
+	case !s.Demand:
+		w.c.saw(Device{At: w.now}) // that was enough, so the account is not idle
+	default:
+		w.c.Unproved = w.now
+	}
 	return record(w.tx, RecordedSignIn{
 		User: w.id, At: w.now, Device: t.device, Rules: verdict.Applied, Reported: verdict.Reported, Facts: t.facts,
 	})

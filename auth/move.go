@@ -152,7 +152,7 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 			}
 			s := session{User: user, Started: from.Started, PasscodeAt: from.PasscodeAt, Demand: verdict.Passcode,
 				Last: rules.past(c, now).last, From: address(by.From), Agent: shortened(agent), Via: from.Via}
-			if err := rules.record(&settlement{tx: tx, id: user, now: now, c: c}, verdict); err != nil {
+			if err := rules.record(&settlement{tx: tx, id: user, now: now, c: c}, &s, verdict); err != nil {
 				return err
 			}
 			if err := SaveCredential(tx, user, c); err != nil {

@@ -122,12 +122,14 @@ type session struct {
 	Demand bool `json:"demand,omitzero"`
 	// Known says that it began on a device that the account had signed in from, Last
 	// when it had signed in before, from wherever.
-	Known      bool      `json:"known,omitzero"`
-	Last       time.Time `json:"last,omitzero"`
-	Level      Level     `json:"level"`
-	Generation int64     `json:"generation,omitzero"` // see Credential
-	From       string    `json:"from,omitzero"`
-	Agent      string    `json:"agent,omitzero"`
+	Known bool      `json:"known,omitzero"`
+	Last  time.Time `json:"last,omitzero"`
+	// Device is what becomes known when the sign-in is complete, empty if it is already.
+	Device     string `json:"device,omitzero"`
+	Level      Level  `json:"level"`
+	Generation int64  `json:"generation,omitzero"` // see Credential
+	From       string `json:"from,omitzero"`
+	Agent      string `json:"agent,omitzero"`
 	// Family is the id of the first session, if this one took its place.
 	Family string `json:"family,omitzero"`
 	Via    *via   `json:"via,omitzero"` // nil if it began in this tenant
@@ -181,6 +183,9 @@ func (s *session) lane(now time.Time) laneName {
 		return laneStrangers
 	}
 }
+
+// proved reports whether more than a password was given in the session.
+func (s *session) proved() bool { return !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero() }
 
 // within reports whether something happened, and not longer ago than d.
 func within(at time.Time, d time.Duration, now time.Time) bool {
@@ -264,14 +269,17 @@ func issue(tx storage.Tx, tenant storage.TenantID, s session, c *Credential, adm
 	return &SignInResult{Token: text, Session: id, User: s.User, Level: level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }
 
-// makeRoom removes what has ended, and the oldest sessions if there are too many.
+// makeRoom removes what has ended, and the oldest sessions of the lowest level if there
+// are too many: whoever knows the password alone must not drive out by new sessions those
+// in which a passcode was given.
 func makeRoom(tx storage.Tx, user string, c *Credential, now time.Time) error {
 	list, err := sessionsOf(tx.Items(SessionKind, user))
 	if err != nil {
 		return err
 	}
+	slices.SortStableFunc(list, func(a, b *storedSession) int { return cmp.Compare(b.Level, a.Level) })
 	live := 0
-	for _, s := range list { // the newest first
+	for _, s := range list { // the newest of the highest level first
 		if !s.over(c, now) {
 			if live++; live < MaxSessions {
 				continue
@@ -499,7 +507,8 @@ func (a *Authenticator) SignOut(ctx context.Context, by Principal) error {
 }
 
 // EndSession ends one session of a user. The error is storage.ErrNotFound if the
-// user has no such session.
+// user has no such session, or a *LevelError if a passcode was given in it and none by
+// its owner who ends it.
 func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id string) error {
 	defer a.Invalidate(id)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
@@ -511,8 +520,12 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 		if err != nil {
 			return err
 		}
-		if s, err := sessionFrom(i); err != nil || s.User != user {
+		s, err := sessionFrom(i)
+		switch {
+		case err != nil || s.User != user:
 			return errors.Join(err, storage.ErrNotFound)
+		case s.Level == MFA && by.Kind == User && by.Level < MFA && id != by.Session:
+			return errLevel
 		}
 		if err := tx.DeleteItem(i); err != nil {
 			return err
@@ -521,13 +534,23 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 	})
 }
 
-// EndSessions ends all sessions of a user.
+// EndSessions ends all sessions of a user. The error is a *LevelError if passcodes are
+// given in them and none was by their owner who ends them.
 func (a *Authenticator) EndSessions(ctx context.Context, by Principal, user string) error {
 	defer a.InvalidateUser(user)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		now := milli(a.Now())
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
+		}
+		if by.Kind == User && by.Level < MFA {
+			c, err := ReadCredential(tx, user)
+			switch {
+			case err != nil:
+				return err
+			case c.TOTP != nil:
+				return errLevel
+			}
 		}
 		if _, err := DropSessions(tx, user); err != nil {
 			return err

@@ -250,12 +250,15 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		}
 		c.TemporaryUsed = c.Temporary
 		w.actor = Principal{Kind: User, Tenant: r.Tenant, ID: u.id, From: r.From}
-		w.proved(c.TOTP == nil || !s.PasscodeAt.IsZero() || !s.RecoveryAt.IsZero())
-		w.issue(&res, s, administrator, nil)
+		w.proved(c.TOTP == nil || s.proved())
 		if c.BreakGlass {
 			w.also = append(w.also, "emergency.use")
 		}
-		return accepted, rules.record(w, verdict)
+		if err := rules.record(w, &s, verdict); err != nil {
+			return "", err
+		}
+		w.issue(&res, s, administrator, nil)
+		return accepted, nil
 	})
 	if err != nil {
 		return nil, o, err
@@ -363,6 +366,7 @@ func (a *Authenticator) factor(ctx context.Context, by Principal, event string, 
 			return o, err
 		}
 		w.proved(true)
+		w.known(&s.session, s.Started)
 		w.issue(&res, s.session, w.administrator, s.item)
 		return accepted, nil
 	})
@@ -470,6 +474,7 @@ func (a *Authenticator) ConfirmEnrolment(ctx context.Context, by Principal, code
 		c.TOTP, c.Recovery = &Factor{Sealed: f.Sealed, Since: w.now, LastStep: f.LastStep}, hashes
 		s.PasscodeAt, s.RecoveryAt = w.now, time.Time{}
 		w.proved(true)
+		w.known(&s.session, s.Started)
 		w.endOthers = true
 		w.issue(&res.SignInResult, s.session, w.administrator, nil)
 		res.RecoveryCodes = codes
@@ -708,6 +713,14 @@ type newSession struct {
 // issue has a session begun when the credential has been saved; into is set then.
 func (w *settlement) issue(into *SignInResult, s session, administrator bool, prev *storage.Item) {
 	w.begun = &newSession{s, administrator, prev, into}
+}
+
+// known remembers what a session began on, and when: its sign-in is complete.
+func (w *settlement) known(s *session, at time.Time) {
+	if s.Device != "" {
+		w.c.saw(Device{ID: s.Device, At: at, From: s.From})
+		s.Device = ""
+	}
 }
 
 // lane is where the attempt was counted.

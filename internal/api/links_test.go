@@ -327,7 +327,7 @@ func TestLinkTakesBothSides(t *testing.T) {
 		}
 		// What ends sessions ends offers.
 		code = offer()
-		if err := w.People.EndSessions(t.Context(), auth.Principal{Kind: auth.User, Tenant: acme, ID: bo.id}, bo.id); err != nil {
+		if err := w.People.EndSessions(t.Context(), auth.Principal{Kind: auth.User, Tenant: acme, ID: bo.id, Level: auth.MFA}, bo.id); err != nil {
 			t.Fatal(err)
 		}
 		if r := accept(mine, code); r.Status != 409 {
