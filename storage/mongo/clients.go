@@ -251,7 +251,7 @@ func (t *tx) RevokeClient(id string, at time.Time) error {
 // Tokens implements storage.Tx. Whoever asks writes to the client too, so that
 // two who do so at once meet.
 func (t *tx) Tokens(client string) (list []*storage.Token, err error) {
-	err = t.do(func(ctx context.Context) error {
+	err = t.meeting(key("!client", client), func(ctx context.Context) error {
 		_, err := t.store.db.Collection(clients).UpdateOne(ctx, byID(t.tenant, key(t.tenant, client)), d("$inc", d(fMeeting, int64(1))))
 		if err != nil {
 			return err

@@ -29,6 +29,12 @@ func TestStoresAgree(t *testing.T) {
 	storagetest.Agree(t, openEmbedded, opener(server))
 }
 
+// TestStoresInStep: whoever writes to this store is answered as by the embedded one.
+func TestStoresInStep(t *testing.T) {
+	raced.Skip(t)
+	storagetest.Lockstep(t, openEmbedded, opener(mongotest.Start(t)))
+}
+
 // TestMove: a directory moves from the embedded store to this one and back, and
 // the other way round.
 func TestMove(t *testing.T) {

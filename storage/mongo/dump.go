@@ -206,7 +206,7 @@ func (t *tx) exists(collection string, filter bson.D) (bool, error) {
 // meet makes the beginning of a load and a change of clients conflict when they
 // come at the same time: both write to the tenant's counter.
 func (t *tx) meet() error {
-	return t.do(func(ctx context.Context) error {
+	return t.meeting("!load", func(ctx context.Context) error {
 		_, err := t.store.db.Collection(counters).UpdateOne(ctx, d(fID, t.tenant), d("$inc", d(fLast, int64(0), fMeeting, int64(1))), options.UpdateOne().SetUpsert(true))
 		return taken(err)
 	})

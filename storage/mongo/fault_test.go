@@ -1,9 +1,13 @@
 package mongo
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/event"
 
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo/mongotest"
@@ -99,4 +103,34 @@ func newGroup(s *Store, n int, name string) *storage.Resource {
 	rt := set.Type("Group")
 	r.Type, r.Doc, r.Index = rt.Name, rt.Document(attrs), s.NewIndex(storage.DefaultTenant, rt, attrs)
 	return r
+}
+
+// TestSweepHalfWay: a sweep that does not get to its end tells what it did.
+func TestSweepHalfWay(t *testing.T) {
+	server := mongotest.StartDouble(t, mongotest.Config{})
+	deletes := 0
+	second := &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+		if e.CommandName != "delete" {
+			return
+		}
+		if deletes++; deletes == 2 {
+			server.Fail(mongotest.Failure{Command: "delete", Code: codeMaxTimeMSExpired})
+		}
+	}}
+	s := open(t, server.URI("roster"), Options{Monitor: second})
+	defer s.Close()
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var notes []*storage.Item
+	for i := range inPortion + 10 {
+		notes = append(notes, &storage.Item{Kind: "note", ID: fmt.Sprint(i), Expires: at, Data: []byte("{}")})
+	}
+	if err := s.NoteItems(t.Context(), storage.DefaultTenant, notes); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.SweepItems(t.Context(), at.Add(time.Second)); n != inPortion || !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("got %d, %v, want %d and ErrUnavailable", n, err, inPortion)
+	}
+	if n, err := s.SweepItems(t.Context(), at.Add(time.Second)); n != 10 || err != nil {
+		t.Errorf("the next time: got %d, %v, want 10", n, err)
+	}
 }

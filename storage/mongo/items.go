@@ -134,13 +134,29 @@ func (s *Store) ForgetItems(ctx context.Context, tenant storage.TenantID, kind s
 	return explain(err)
 }
 
-// SweepItems implements storage.Items.
-func (s *Store) SweepItems(ctx context.Context, before time.Time) (int, error) {
-	r, err := s.db.Collection(items).DeleteMany(ctx, d(fExpires, d("$gt", int64(0), "$lt", before.UnixMilli())))
-	if err != nil {
-		return 0, explain(err)
+// SweepItems implements storage.Items, in portions: what one command did not get done
+// would be for nothing as far as the caller hears, and holds up the other members.
+func (s *Store) SweepItems(ctx context.Context, before time.Time) (n int, err error) {
+	expired := d(fExpires, d("$gt", int64(0), "$lt", before.UnixMilli()))
+	for {
+		var ids bson.A
+		err := s.each(ctx, items, expired, func(raw bson.Raw) error {
+			ids = append(ids, text(raw, fID))
+			return nil
+		}, look().limit(inPortion).batch(inPortion+1).fields(only(fID)))
+		if err != nil || len(ids) == 0 {
+			return n, explain(err)
+		}
+		// One that has been extended meanwhile stays.
+		r, err := s.db.Collection(items).DeleteMany(ctx, append(d(fID, d("$in", ids)), expired...))
+		if err != nil {
+			return n, explain(err)
+		}
+		n += int(r.DeletedCount)
+		if len(ids) < inPortion {
+			return n, nil
+		}
 	}
-	return int(r.DeletedCount), nil
 }
 
 // Item implements storage.Tx.

@@ -160,6 +160,11 @@ func (l *looking) skip(n int64) *looking       { return l.set("skip", n) }
 func (l *looking) limit(n int64) *looking      { return l.set("limit", n) }
 func (l *looking) batch(n int32) *looking      { return l.set("batchSize", n) }
 
+// cursorTime is how long a server may take to end a cursor that was not read to its
+// end, when the time of who read it is over already. One that says nothing ends it by
+// itself later.
+const cursorTime = 200 * time.Millisecond
+
 // each runs fn on every document that a query finds. The document is valid until
 // fn returns.
 func (s *Store) each(ctx context.Context, collection string, filter bson.D, fn func(bson.Raw) error, how *looking) error {
@@ -167,7 +172,11 @@ func (s *Store) each(ctx context.Context, collection string, filter bson.D, fn f
 	if err != nil {
 		return err
 	}
-	defer func() { _ = cursor.Close(context.WithoutCancel(ctx)) }() // what was read has been read
+	defer func() { // what was read has been read
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cursorTime)
+		defer cancel()
+		_ = cursor.Close(ctx)
+	}()
 	if heard, ok := ctx.Value(heardKey{}).(*bool); ok {
 		*heard = true
 	}

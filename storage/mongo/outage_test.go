@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/event"
+
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/storage"
@@ -192,6 +194,37 @@ func TestSilence(t *testing.T) {
 	if took > 4*time.Second {
 		t.Errorf("Ping failed for %s after the silence", took)
 	}
+}
+
+// TestSilenceInQuery: a query that is half read when everything falls silent ends when
+// its time is over, although it has a cursor to close.
+func TestSilenceInQuery(t *testing.T) {
+	p, uri := startProxy(t)
+	silence := &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+		if e.CommandName == "getMore" {
+			p.Silence(true)
+		}
+	}}
+	s := open(t, uri, Options{Monitor: silence})
+	defer s.Close()
+	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		for i := range 10*scanAtOnce + 1 {
+			if err := tx.Create(newUser(s, i, fmt.Sprint("u", i))); err != nil {
+				return err
+			}
+		}
+		return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "test"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err = s.Query(timeout(t, time.Second), storage.DefaultTenant, storage.Query{Type: "User", SortBy: userType.Lookup("meta.version"), StartIndex: 1, Count: 10})
+	if took := time.Since(start); !errors.Is(err, storage.ErrUnavailable) || took > 2*time.Second {
+		t.Errorf("after %s: %v, want ErrUnavailable after a second", took, err)
+	}
+	p.Silence(false)
+	p.Drop()
 }
 
 // timeout is a context with a deadline.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -57,6 +58,9 @@ func Open(ctx context.Context, uri string, opt Options) (*Store, error) {
 func connection(uri string, opt Options) (*options.ClientOptions, string, error) {
 	o := options.Client().ApplyURI(uri)
 	if err := o.Validate(); err != nil {
+		if dns, ok := errors.AsType[*net.DNSError](err); ok { // of a mongodb+srv URL
+			return nil, "", fmt.Errorf("%w: DNS does not tell which hosts the mongodb+srv connection string stands for: %s", storage.ErrUnavailable, dns.Err)
+		}
 		// The driver's text may repeat parts of the URL.
 		return nil, "", errors.New("expected a MongoDB connection string such as mongodb://host1,host2/roster?replicaSet=name: " +
 			"the one given is not valid; characters in a password other than letters and digits have to be percent-encoded")

@@ -54,6 +54,14 @@ func TestWeakOptions(t *testing.T) {
 	}
 }
 
+// TestUnknownHosts: a DNS that does not answer is no mistake in the connection string.
+func TestUnknownHosts(t *testing.T) {
+	_, err := Open(t.Context(), "mongodb+srv://roster:swordfish@hosts.invalid/roster", Options{})
+	if !errors.Is(err, storage.ErrUnavailable) || !strings.Contains(err.Error(), "DNS") || strings.Contains(err.Error(), "fish") || strings.Contains(err.Error(), "percent-encoded") {
+		t.Errorf("got %v, want ErrUnavailable because of DNS, without the URL", err)
+	}
+}
+
 func TestDatabaseOf(t *testing.T) {
 	for uri, want := range map[string]string{
 		"mongodb://h":                             "roster",

@@ -26,6 +26,7 @@ type tx struct {
 
 	turn    *turn
 	writes  []string        // what it changes that others may be after: resources, items, guards
+	meets   string          // what the command under way changes on behalf of all writes of its kind; see meeting
 	pending [4]changes      // by collection; see pendingOf
 	roots   map[string]bool // groups that are in no group, as this write knows
 	sent    bool            // some command
@@ -130,6 +131,24 @@ func (t *tx) conflict() {
 	for _, id := range t.contended() {
 		t.store.turns.of(key(t.tenant, id)).conflict()
 	}
+	if t.meets != "" {
+		t.store.turns.of(key(t.tenant, t.meets)).conflict()
+	}
+}
+
+// meeting runs a command that changes what many writes of the tenant change. It
+// mostly comes late in a write, when it is too late to wait for a turn: whoever is
+// refused there waits before the next attempt (see Write).
+func (t *tx) meeting(name string, fn func(context.Context) error) error {
+	if err := t.await(name); err != nil {
+		return err
+	}
+	t.meets = name
+	err := t.do(fn)
+	if t.failed == nil {
+		t.meets = ""
+	}
+	return err
 }
 
 func (t *tx) add(which int, c change) {
@@ -251,7 +270,7 @@ func (t *tx) Advance() error {
 		return err
 	}
 	t.changed = true
-	return t.do(t.advance)
+	return t.meeting(epochType, t.advance)
 }
 
 func (t *tx) advance(ctx context.Context) error {

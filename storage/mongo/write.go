@@ -53,10 +53,16 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 	}
 	var turn turn
 	defer turn.end()
+	meets := "" // where the last attempt met another write
 	lane := held{lanes: &s.lanes, tenant: string(tenant)}
 	err := s.transact(ctx, func(ctx context.Context) (bool, error) {
 		lane.begin()
 		t := &tx{store: s, ctx: ctx, tenant: string(tenant), careful: careful, turn: &turn, lane: &lane}
+		if meets != "" {
+			if err := t.await(meets); err != nil {
+				return false, err
+			}
+		}
 		err := t.run(fn)
 		if err != nil && !s.can.transactions {
 			lane.drop() // the entries may be there all the same
@@ -64,8 +70,9 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 		if errors.Is(err, errAgain) {
 			careful = true
 		}
-		if hasLabel(err, transientTransaction) {
+		if meets = ""; hasLabel(err, transientTransaction) {
 			t.conflict()
+			meets = t.meets
 		}
 		return t.sent, err
 	})

@@ -110,9 +110,9 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 
 func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {
 	return query(t.conn(), `SELECT x.id, x.type, `+display+` FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
-		WHERE m.grp = ? ORDER BY m.id`, func(st *sqlite.Stmt) error {
+		WHERE m.grp = (SELECT n FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL) ORDER BY m.id`, func(st *sqlite.Stmt) error {
 		return fn(storage.Member{Value: st.ColumnText(0), Type: st.ColumnText(1), Display: st.ColumnText(2)})
-	}, group.Ref)
+	}, group.Ref, t.tenant)
 }
 
 // Ancestors implements storage.Tx. There is one writer, so nothing that it
@@ -120,14 +120,14 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 	err = query(t.conn(), `WITH RECURSIVE up (n) AS (
 			SELECT m.grp FROM resource x JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
-				WHERE x.n = ? AND x.deleted IS NULL
+				WHERE x.n = ? AND x.tenant = ? AND x.deleted IS NULL
 			UNION
 			SELECT m.grp FROM up JOIN membership m ON m.member = up.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL)
 		SELECT g.id FROM up CROSS JOIN resource g ON g.n = up.n`,
 		func(st *sqlite.Stmt) error {
 			ids = append(ids, st.ColumnText(0))
 			return nil
-		}, group.Ref)
+		}, group.Ref, t.tenant)
 	return ids, err
 }
 
@@ -135,10 +135,10 @@ func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {
 func (t *tx) MemberOf(r *storage.Resource) (groups []*storage.Resource, err error) {
 	err = query(t.conn(), `SELECT g.n, g.id, g.version, g.created, g.modified, g.type, g.name FROM resource x
 		JOIN membership m ON m.member = x.n JOIN resource g ON g.n = m.grp AND g.deleted IS NULL
-		WHERE x.n = ? AND x.deleted IS NULL ORDER BY g.id`, func(st *sqlite.Stmt) error {
+		WHERE x.n = ? AND x.tenant = ? AND x.deleted IS NULL ORDER BY g.id`, func(st *sqlite.Stmt) error {
 		groups = append(groups, scanGroup(st))
 		return nil
-	}, r.Ref)
+	}, r.Ref, t.tenant)
 	return groups, err
 }
 

@@ -208,12 +208,12 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	if version != prev.Version {
 		return storage.ErrConflict
 	}
-	// The memberships stay, hidden with the resource; the groups have changed
-	// all the same.
-	if err := t.moveGroups(prev.Ref, at); err != nil {
+	if err := t.change(`UPDATE resource SET deleted = ? WHERE n = ?`, at, prev.Ref); err != nil {
 		return err
 	}
-	if err := t.change(`UPDATE resource SET deleted = ? WHERE n = ?`, at, prev.Ref); err != nil {
+	// The memberships stay, hidden with the resource; the groups have changed
+	// all the same, other than a deleted group that is in itself.
+	if err := t.moveGroups(prev.Ref, at); err != nil {
 		return err
 	}
 	t.batch.tally.add(t.tenant, prev.Type, prev.ID, -1)

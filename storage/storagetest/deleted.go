@@ -21,6 +21,7 @@ var deletedPromises = []promise{
 
 	{"Restore brings a resource back with its values, its keys and its memberships", restore},
 	{"Restore without memberships ends them", restoreAlone},
+	{"a group in itself is deleted in the version that it has", deleteOfItself},
 	{"a restored group has the members that it had, as far as they are there", restoreGroup},
 	{"a Restore that closes a circle of groups is one that Ancestors tells of", restoreCircle},
 	{"the groups of who is restored get the next version", restoreVersions},
@@ -303,6 +304,21 @@ func restoreAlone(t *testing.T, d *directory) {
 	d.wantMembers(lost, other)
 	d.addMembers(g, u)
 	d.wantMembers(g, u, other)
+}
+
+// deleteOfItself: no group gets into itself any more, but one that is may be loaded.
+func deleteOfItself(t *testing.T, d *directory) {
+	g := d.addGroup("Snake")
+	other := d.addGroup("Other", g)
+	d.addMembers(g, g)
+	before := d.hold(g)
+	w := d.removed(g)
+	if w.Version != before.Version || !w.LastModified.Equal(before.LastModified) {
+		t.Errorf("deleted in version %d of %s, want %d of %s", w.Version, w.LastModified, before.Version, before.LastModified)
+	}
+	if got := d.hold(other).Version; got != other.Version+1 {
+		t.Errorf("the group that lost it has version %d, want %d", got, other.Version+1)
+	}
 }
 
 func restoreGroup(t *testing.T, d *directory) {

@@ -42,6 +42,7 @@ var memberPromises = []promise{
 	{"groups that lose a deleted member get a new version and its time", groupsOfDeleted},
 	{"MemberOf finds the groups that a deletion changes", memberOf},
 	{"SetMembers neither counts nor keeps deleted members", setMembersDeleted},
+	{"a write of one tenant sees no memberships of another, whatever it was read by", foreignMemberships},
 }
 
 // tryMembers is try for what counts rows.
@@ -732,4 +733,20 @@ func setMembersDeleted(_ *testing.T, d *directory) {
 	d.wantMembers(g, bob)
 	d.wantMembers(h)
 	d.wantCount("nobody", 1, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, nil) })
+}
+
+func foreignMemberships(t *testing.T, d *directory) {
+	ana, inner := d.addUser("ana"), d.addGroup("Inner")
+	outer := d.addGroup("Outer", inner, ana)
+	ana, inner, outer = d.hold(ana), d.hold(inner), d.hold(outer)
+	d.in(acme).do(func(tx storage.Tx) error {
+		groups, err := tx.MemberOf(ana)
+		above, err2 := tx.Ancestors(inner)
+		members := 0
+		err3 := tx.EachMember(outer, func(storage.Member) error { members++; return nil })
+		if len(groups)+len(above)+members > 0 {
+			t.Errorf("groups of the user: %d, above the group: %d, members: %d; want none", len(groups), len(above), members)
+		}
+		return errors.Join(err, err2, err3)
+	})
 }
