@@ -22,6 +22,15 @@ import (
 	"github.com/roster-id/roster/storage/sqlite"
 )
 
+// allEvents and allOutcomes are all that Observe can be told.
+var (
+	allEvents = []string{
+		eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventMove,
+		eventEmergency, eventLockout,
+	}
+	allOutcomes = []outcome{accepted, wrong, unknown, blocked, forbidden, locked, expired, replayed, poisoned, disabled, ended, early, busy, failed}
+)
+
 // directory is a store with people who sign in, a clock, and an Authenticator.
 type directory struct {
 	*Authenticator
@@ -102,12 +111,12 @@ func (d *directory) another(store storage.Store, keys *KeyRing) *Authenticator {
 	}
 	return &Authenticator{
 		Store: store, Schemas: loadSchemas(), Hasher: h, Keys: keys, Now: d.clock.now, Policy: DefaultPolicy(),
-		Observe: func(event, outcome string) {
+		Observe: func(event, came string) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			d.observed = append(d.observed, event+" "+outcome)
-			if !slices.Contains(Events(), event) || !slices.Contains(Outcomes(), outcome) {
-				d.t.Errorf("observed %s %s, which is not in the vocabulary", event, outcome)
+			d.observed = append(d.observed, event+" "+came)
+			if !slices.Contains(allEvents, event) || !slices.Contains(allOutcomes, outcome(came)) {
+				d.t.Errorf("observed %s %s, which is not in the vocabulary", event, came)
 			}
 		},
 	}

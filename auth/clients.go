@@ -424,7 +424,7 @@ func CheckClient(c *storage.Client, lifetime time.Duration) error {
 	case scopes == (Scopes{}):
 		add("scopes", "a client needs scopes; valid are "+strings.Join(ScopeNames(), ", "))
 	}
-	if !ValidProfile(c.Profile) {
+	if !validProfile(c.Profile) {
 		add("profile", fmt.Sprintf("unknown profile %q; valid are entra, okta and strict", c.Profile))
 	}
 	if c.References != "" && c.References != ReferencesLate {

@@ -256,7 +256,7 @@ func roleBy(id string, read func() (*storage.Item, error)) (*Role, error) {
 	r := &Role{ID: id, Value: s.Value, Display: s.Display, Administrative: s.Administrative, Contains: s.Contains}
 	for _, name := range s.Permissions {
 		// A permission that this version does not know permits nothing here.
-		p, _ := ParsePermission(name)
+		p, _ := parsePermission(name)
 		r.Permissions |= NewPermissions(p)
 	}
 	return r, nil

@@ -200,7 +200,7 @@ func (h Holdings) Approvers(ctx context.Context, tenant storage.TenantID, role *
 	needs := permissionsFor["RoleAssignment"][Create] | NewPermissions(needOf(role))
 	var users []string
 	for user, has := range may {
-		if has.HasAll(needs) {
+		if has.hasAll(needs) {
 			users = append(users, user)
 		}
 	}

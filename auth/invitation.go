@@ -21,10 +21,6 @@ const DefaultInvitationLifetime = 7 * 24 * time.Hour
 
 const invitationPrefix = "rosterinvitation_"
 
-// InvitationPattern is a regular expression for the secret of an invitation,
-// unanchored, for secret scanners to be told of; see SessionPattern.
-const InvitationPattern = `rosterinvitation_[0-9a-v]+_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}`
-
 // invitationKind is the kind of the items that stand beside a resource of type
 // Invitation, under its id, as long as somebody may still accept it or be sent it
 // anew. They do not expire: an invitation moves with a dump, and says of itself that

@@ -59,7 +59,7 @@ func (p Principal) May(a Act, resourceType string) bool {
 		}
 	case User:
 		needs, ok := permissionsFor[resourceType]
-		return ok && p.ID != "" && p.Level >= MFA && p.Permissions.HasAll(needs[a])
+		return ok && p.ID != "" && p.Level >= MFA && p.Permissions.hasAll(needs[a])
 	}
 	return false
 }
@@ -204,8 +204,8 @@ func (p Permission) String() string {
 	return permissions[p-1].Name
 }
 
-// ParsePermission returns the permission with this name, exactly.
-func ParsePermission(name string) (Permission, bool) {
+// parsePermission returns the permission with this name, exactly.
+func parsePermission(name string) (Permission, bool) {
 	for _, i := range permissions {
 		if i.Name == name {
 			return i.Permission, true
@@ -230,8 +230,8 @@ func NewPermissions(list ...Permission) (s Permissions) {
 // Has reports whether p is in the set. No set has the zero Permission.
 func (s Permissions) Has(p Permission) bool { return p != 0 && p < permissionsEnd && s&(1<<p) != 0 }
 
-// HasAll reports whether all of needs are in the set, and there are any.
-func (s Permissions) HasAll(needs Permissions) bool { return needs != 0 && needs&^s == 0 }
+// hasAll reports whether all of needs are in the set, and there are any.
+func (s Permissions) hasAll(needs Permissions) bool { return needs != 0 && needs&^s == 0 }
 
 // Strings returns the names in the order of the catalogue.
 func (s Permissions) Strings() []string {

@@ -147,8 +147,8 @@ func TestActor(t *testing.T) {
 
 func TestValidProfile(t *testing.T) {
 	for s, want := range map[string]bool{"": true, "entra": true, "okta": true, "strict": true, "Okta": false, "azure": false} {
-		if got := ValidProfile(s); got != want {
-			t.Errorf("ValidProfile(%q) = %v; want %v", s, got, want)
+		if got := validProfile(s); got != want {
+			t.Errorf("validProfile(%q) = %v; want %v", s, got, want)
 		}
 	}
 }

@@ -129,8 +129,8 @@ const (
 // reference; otherwise that has to be there.
 const ReferencesLate = "late"
 
-// ValidProfile reports whether s names a profile.
-func ValidProfile(s string) bool {
+// validProfile reports whether s names a profile.
+func validProfile(s string) bool {
 	switch s {
 	case "", ProfileEntra, ProfileOkta, ProfileStrict:
 		return true

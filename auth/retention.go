@@ -29,8 +29,8 @@ type Retention struct {
 // maxDeletedDays is ten years.
 const maxDeletedDays = 3650
 
-// DefaultRetention is the Retention of a tenant that never chose another.
-func DefaultRetention() Retention { return Retention{DeletedDays: 30} }
+// defaultRetention is the Retention of a tenant that never chose another.
+func defaultRetention() Retention { return Retention{DeletedDays: 30} }
 
 // Due returns when something is purged that was deleted at a time.
 func (r Retention) Due(deleted time.Time) time.Time {
@@ -58,7 +58,7 @@ func FindRetention(ctx context.Context, items storage.Items, tenant storage.Tena
 // retentionFrom fails where it is not sure: what is purged too soon does not come back.
 func retentionFrom(i *storage.Item, err error) (r Retention, _ error) {
 	if errors.Is(err, storage.ErrNotFound) {
-		return DefaultRetention(), nil
+		return defaultRetention(), nil
 	}
 	if err != nil {
 		return r, err

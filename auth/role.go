@@ -141,7 +141,7 @@ func lettersOf(s string) string {
 // custom role may give Global Administrator.
 func CustomPermissions(names []string) (s Permissions, err error) {
 	for i, name := range names {
-		p, ok := ParsePermission(name)
+		p, ok := parsePermission(name)
 		switch {
 		case !ok:
 			return 0, &CustomPermissionError{i, "there is no permission of this name"}

@@ -14,18 +14,18 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("permission %d: %+v", i, p)
 		}
 		seen[p.Name] = true
-		if got, ok := ParsePermission(p.Name); !ok || got != p.Permission {
-			t.Errorf("ParsePermission(%q) = %v, %v", p.Name, got, ok)
+		if got, ok := parsePermission(p.Name); !ok || got != p.Permission {
+			t.Errorf("parsePermission(%q) = %v, %v", p.Name, got, ok)
 		}
 	}
 	if len(seen) != int(permissionsEnd)-1 || permissionsEnd > 64 {
 		t.Errorf("%d permissions, %d constants; a set holds 63", len(seen), permissionsEnd-1)
 	}
-	if _, ok := ParsePermission("none"); ok {
+	if _, ok := parsePermission("none"); ok {
 		t.Error(`"none" is a permission`)
 	}
 	all := NewPermissions(everyPermission()...)
-	if all.Has(0) || all.Has(permissionsEnd) || all.Has(200) || NewPermissions(0, permissionsEnd, 200) != 0 || all.HasAll(0) {
+	if all.Has(0) || all.Has(permissionsEnd) || all.Has(200) || NewPermissions(0, permissionsEnd, 200) != 0 || all.hasAll(0) {
 		t.Error("a set has what is no permission")
 	}
 }

@@ -114,20 +114,6 @@ const (
 	eventLockout   = "lockout"   // with the outcomes locked and disabled
 )
 
-// Events and Outcomes return all that Observe can be told.
-func Events() []string {
-	return []string{eventSignIn, eventPasscode, eventRecovery, eventStepUp, eventCheck, eventEnrol, eventConfirm, eventPassword, eventSetup, eventMove, eventEmergency, eventLockout}
-}
-
-// Outcomes is described at Events.
-func Outcomes() []string {
-	var list []string
-	for _, o := range []outcome{accepted, wrong, unknown, blocked, forbidden, locked, expired, replayed, poisoned, disabled, ended, early, busy, failed} {
-		list = append(list, string(o))
-	}
-	return list
-}
-
 func (a *Authenticator) observe(event string, o outcome, err error) {
 	switch {
 	case errors.Is(err, ErrBusy):

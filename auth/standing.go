@@ -186,9 +186,6 @@ func (s *Standing) privilegedGrants(principal string) bool {
 	return slices.ContainsFunc(s.grants[principal], func(g *Grant) bool { return privileged(s.roles[g.Role]) })
 }
 
-// Empty reports whether there is nobody that the Standing says anything about.
-func (s *Standing) Empty() bool { return len(s.grants) == 0 && len(s.linked) == 0 }
-
 // Held returns the administrative roles that a user or group holds, directly or
 // through groups, at present, eligible or later. Whoever a link leads from to another
 // tenant counts as a Global Administrator.

@@ -2,10 +2,11 @@
 // attributes with every characteristic, and the attribute trees that resources
 // are made of.
 //
-// A [ResourceType] is compiled once at start from the JSON files embedded here.
-// The files pass through elimity's schema model (elimity.go), so a definition
-// that model refuses never starts; what the rest of Roster walks is the compiled
-// [Attribute], which knows its parent, its schema and its path.
+// A [ResourceType] is compiled, at start from the JSON files embedded here, and with
+// what a tenant defines by [Set.With] (custom.go). Both pass through elimity's schema
+// model (elimity.go), so a definition that model refuses is never served; what the rest
+// of Roster walks is the compiled [Attribute], which knows its parent, its schema and
+// its path.
 //
 // A resource travels as an attribute tree: map[string]any with canonical names,
 // whose values are string, bool, int64, float64, []any and map[string]any. The
@@ -13,7 +14,7 @@
 // body small) followed by [ResourceType.Bind] (a raw tree to one that fits the
 // schema); the way out is [ResourceType.AppendJSON].
 //
-// Everything here is immutable after [Load] and safe for concurrent use.
+// What [Load] and Set.With return never changes and is safe for concurrent use.
 //
 // Begin with attribute.go; validate.go holds the rules of RFC 7643 §2.
 package schemas

@@ -349,7 +349,7 @@ func (o *bulkOperation) precondition() Precondition {
 	if o.version != "" {
 		header.Set("If-Match", o.version)
 	}
-	return PreconditionFrom(header)
+	return preconditionFrom(header)
 }
 
 // link gives resources what they were created without, once all of it is there.

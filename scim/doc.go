@@ -12,7 +12,12 @@
 //     assignments; builtin.go: those that are not stored
 //   - contains.go: roles in roles; vocabulary.go: entitlements, and which words users may
 //     have, and lose; okta.go: both as Okta has them
-//   - account.go: a user with groups and roles in one write
+//   - account.go: a user with groups and roles in one write; invite.go, invitation.go
+//     and acceptance.go: one who is asked to come
+//   - deletion.go: what is remembered of who is deleted; deleted.go: how they come back
+//   - definition.go: schemas and resource types of a tenant's own; custom.go: those
+//     of a tenant, and that a write keeps to them
+//   - me.go: the resource of whoever asks (§3.11)
 //   - user.go: what the schemas alone do not say of a user
 //   - reference.go: managers and members have to be there; late.go: or come later, for
 //     clients that may refer to them before that

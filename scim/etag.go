@@ -104,8 +104,8 @@ func (t tags) hasRevision(n int64) bool {
 // asks for nothing.
 type Precondition struct{ match, noneMatch tags }
 
-// PreconditionFrom reads If-Match and If-None-Match.
-func PreconditionFrom(h http.Header) Precondition {
+// preconditionFrom reads If-Match and If-None-Match.
+func preconditionFrom(h http.Header) Precondition {
 	return Precondition{match: parseTags(h, "If-Match"), noneMatch: parseTags(h, "If-None-Match")}
 }
 

@@ -208,7 +208,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 	var sent written
 	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
 		sent = writtenIn(t, body)
-		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), body)
+		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header), body)
 	})
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 			return nil, err
 		}
 		sent = writtenBy(t, ops)
-		return h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header), ops)
+		return h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header), ops)
 	})
 	if err != nil {
 		return err
@@ -258,7 +258,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 }
 
 func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	if err := h.provider.Delete(r.Context(), by, t, mux.Vars(r)["id"], PreconditionFrom(r.Header)); err != nil {
+	if err := h.provider.Delete(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header)); err != nil {
 		return err
 	}
 	w.WriteHeader(204)

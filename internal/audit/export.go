@@ -38,8 +38,8 @@ type changeLine struct {
 	After  jsontext.Value `json:"after,omitzero"`
 }
 
-// AppendLine appends an entry as a JSON object, as in an export.
-func AppendLine(dst []byte, tenant storage.TenantID, e *storage.AuditEntry) ([]byte, error) {
+// appendLine appends an entry as a JSON object, as in an export.
+func appendLine(dst []byte, tenant storage.TenantID, e *storage.AuditEntry) ([]byte, error) {
 	l := line{tenant, e.Seq, e.At, e.RequestID, e.Actor, e.From, e.Level, e.Action, e.Type, e.ID, e.Version, e.Attributes, nil, e.Chain, e.N, e.Hash}
 	for _, c := range e.Changes {
 		l.Changes = append(l.Changes, changeLine{c.Path, value(c.Before), value(c.After)})
@@ -75,7 +75,7 @@ func Export(ctx context.Context, store storage.Audit, tenant storage.TenantID, q
 			if !q.selects(&list[i]) {
 				continue
 			}
-			if buf, err = AppendLine(buf[:0], tenant, &list[i]); err != nil {
+			if buf, err = appendLine(buf[:0], tenant, &list[i]); err != nil {
 				return n, err
 			}
 			if _, err := out.Write(append(buf, '\n')); err != nil {

@@ -60,14 +60,6 @@ type Backup struct {
 	Parts  []Part
 }
 
-// Counts are those of all tenants together.
-func (b *Backup) Counts() (sum Counts) {
-	for _, p := range b.Parts {
-		sum.plus(p.Records)
-	}
-	return sum
-}
-
 // BackupWriter writes backups.
 type BackupWriter struct {
 	Store   storage.Dumper

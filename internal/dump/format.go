@@ -84,17 +84,6 @@ func (c *Counts) add(r storage.Record) {
 	}
 }
 
-func (c *Counts) plus(d Counts) {
-	c.Tenants += d.Tenants
-	c.Clients += d.Clients
-	c.Tokens += d.Tokens
-	c.Resources += d.Resources
-	c.Deleted += d.Deleted
-	c.Memberships += d.Memberships
-	c.Items += d.Items
-	c.Audit += d.Audit
-}
-
 type trailer struct {
 	Records Counts `json:"records"`
 	SHA256  string `json:"sha256"` // in hexadecimal

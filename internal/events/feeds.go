@@ -147,7 +147,7 @@ func (s *Feeds) Create(ctx context.Context, by auth.Principal, d Draft) (*Feed, 
 	}
 	now := milli(s.now())
 	f := &Feed{ID: u.String(), Delivery: d.Delivery, Enabled: true, KeepHours: DefaultKeepHours, RetryHours: DefaultRetryHours, Created: now, Creator: by.Actor(),
-		Types: []string{"User", "Group"}, Events: DefaultURIs()}
+		Types: []string{"User", "Group"}, Events: defaultURIs()}
 	if !slices.Contains([]Delivery{Webhook, Push, Poll}, d.Delivery) {
 		return nil, "", invalid("delivery", "webhook, push or poll")
 	}

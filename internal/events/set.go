@@ -40,8 +40,8 @@ func URIs() []string {
 	return []string{FeedAdd, CreateNotice, CreateFull, PutNotice, PutFull, PatchNotice, PatchFull, Delete, Activate, Deactivate, AsyncResp}
 }
 
-// DefaultURIs are those that a feed is told of which does not say: all, without data.
-func DefaultURIs() []string {
+// defaultURIs are those that a feed is told of which does not say: all, without data.
+func defaultURIs() []string {
 	return []string{FeedAdd, CreateNotice, PutNotice, PatchNotice, Delete, Activate, Deactivate, AsyncResp}
 }
 

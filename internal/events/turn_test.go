@@ -69,7 +69,7 @@ func open(t *testing.T, keys *auth.KeyRing, path string) *Feeds {
 
 // begin stores a feed of users at the beginning of the trail.
 func (s *Feeds) begin(tx storage.Tx, f *Feed) error {
-	f.Name, f.Audience, f.Types, f.Events, f.Enabled, f.KeepHours, f.RetryHours = f.ID, f.ID, []string{"User"}, DefaultURIs(), true, DefaultKeepHours, DefaultRetryHours
+	f.Name, f.Audience, f.Types, f.Events, f.Enabled, f.KeepHours, f.RetryHours = f.ID, f.ID, []string{"User"}, defaultURIs(), true, DefaultKeepHours, DefaultRetryHours
 	st, err := (&state{}).item(f.ID)
 	return errors.Join(err, s.put(tx, storage.DefaultTenant, nil, f), tx.PutItem(nil, st),
 		tx.Audit(auth.System(storage.DefaultTenant).Entry(context.Background(), s.now(), "feed.create", "Feed", f.ID)))

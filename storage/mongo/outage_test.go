@@ -334,11 +334,14 @@ func TestCloseWithLostTransactions(t *testing.T) {
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
 	}
-	_ = s.Write(timeout(t, 300*time.Millisecond), storage.DefaultTenant, func(tx storage.Tx) error {
-		_, err := tx.Get("User", ana.ID)
+	var before error
+	if err := s.Write(timeout(t, 300*time.Millisecond), storage.DefaultTenant, func(tx storage.Tx) error {
+		_, before = tx.Get("User", ana.ID)
 		p.Silence(true)
-		return errors.Join(err, update(tx, s, ana, "anna"))
-	})
+		return errors.Join(before, update(tx, s, ana, "anna"))
+	}); err == nil || before != nil {
+		t.Fatalf("the transaction is not lost: %v, %v", before, err)
+	}
 	start := time.Now()
 	if err := s.Close(); err != nil {
 		t.Errorf("Close: %v", err)

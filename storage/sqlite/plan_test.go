@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -262,20 +263,30 @@ func TestReadsAreSeeks(t *testing.T) {
 	addMembers(t, s, g, users...)
 	ctx, tenant := t.Context(), storage.DefaultTenant
 	for range 50 { // so that every reader is asked
-		_, _ = s.Get(ctx, tenant, "User", users[0].ID)
+		_, err1 := s.Get(ctx, tenant, "User", users[0].ID)
 		p, err := s.Query(ctx, tenant, storage.Query{Type: "User", StartIndex: 1, Count: 10})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = p.Next(ctx)
-		for range s.Members(ctx, tenant, g.ID, "") {
+		_, err2 := p.Next(ctx)
+		for _, err := range s.Members(ctx, tenant, g.ID, "") {
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-		_, _ = s.CountMembers(ctx, tenant, g.ID, 10)
-		_, _ = s.Groups(ctx, tenant, users[0].ID)
-		_, _ = s.Item(ctx, tenant, "note", "1")
-		_, _ = s.Items(ctx, tenant, "note", "")
-		_, _ = s.Items(ctx, tenant, "note", "a")
-		_, _, _ = s.Token(ctx, "k")
+		_, err3 := s.CountMembers(ctx, tenant, g.ID, 10)
+		_, err4 := s.Groups(ctx, tenant, users[0].ID)
+		_, err5 := s.Items(ctx, tenant, "note", "")
+		_, err6 := s.Items(ctx, tenant, "note", "a")
+		if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Item(ctx, tenant, "note", "1"); !errors.Is(err, storage.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Token(ctx, "k"); !errors.Is(err, storage.ErrNotFound) {
+			t.Fatal(err)
+		}
 	}
 	kept := keptByReaders(s)
 	if len(kept) < 10 {
