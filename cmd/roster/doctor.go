@@ -300,6 +300,9 @@ func (d *doctor) store(ctx context.Context, c config.Config) {
 		if p.kind == mongodb {
 			do = "see that the servers can be reached, that they are a replica set with a majority, and that name and password are right"
 		}
+		if errors.Is(err, sqlite.ErrDamaged) {
+			do = "stop the server, keep a copy of the files, and restore the last backup; docs/operations.md says how"
+		}
 		d.say(check, failed, do, "%v", err)
 		return
 	}

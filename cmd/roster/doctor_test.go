@@ -283,6 +283,30 @@ func TestDoctor(t *testing.T) {
 	})
 }
 
+// TestDoctorDamaged: whose file is damaged is told of the backup, not of its mode.
+func TestDoctorDamaged(t *testing.T) {
+	c, _ := patientStore(t)
+	f, err := os.OpenFile(filepath.Join(c.Store.Reveal(), "roster.db"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(bytes.Repeat([]byte{0xa5}, 64), 20) // in the header
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d := &doctor{now: time.Now, client: http.DefaultClient, space: diskSpace}
+	d.examine(context.Background(), c, nil)
+	for _, f := range d.findings {
+		if f.Check == "store" && f.Status == "fail" {
+			if !strings.Contains(f.Do, "restore the last backup") {
+				t.Errorf("of a damaged file it says: %s", f.Do)
+			}
+			return
+		}
+	}
+	t.Errorf("a damaged file is no failure: %+v", d.findings)
+}
+
 // TestDoctorJSON: programs read the same.
 func TestDoctorJSON(t *testing.T) {
 	c, backups := patientStore(t)

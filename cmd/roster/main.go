@@ -23,13 +23,24 @@ func run() int {
 		// third as often costs some 30 MB and spares a tenth of the processor.
 		debug.SetGCPercent(300)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "roster:", err)
 		return 1
 	}
 	return 0
+}
+
+// endings are the signals that end a command in order. SIGHUP, from a terminal that
+// goes away or somebody who hopes that settings are read again, would end it at
+// once; where it is ignored (nohup) it stays so.
+func endings() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 func newRootCommand() *cobra.Command {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +43,7 @@ func newServeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
-		Long: "Run the server until SIGINT or SIGTERM. Settings come from flags, the environment\n" +
+		Long: "Run the server until SIGINT, SIGTERM or SIGHUP. Settings come from flags, the environment\n" +
 			"(ROSTER_…) and a YAML file, in that order; docs/configuration.md lists them.",
 		Args: cobra.NoArgs,
 	}
@@ -267,10 +266,10 @@ func warn(log *slog.Logger, c config.Config, environ []string) {
 // terminal.
 func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, endings()...)
 	hurry, end := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
-		if s := <-signals; s == syscall.SIGTERM {
+		if s := <-signals; s != os.Interrupt {
 			<-signals
 		}
 		end()

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -171,6 +172,61 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
 	}
 	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHangup: SIGHUP ends the server like SIGTERM, with a request under way, unless
+// it was started with the signal ignored, as by nohup.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	store := filepath.Join(dir, "roster.db")
+	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s := serveStore(t, store, "--shutdown-delay", "1h")
+	request := beginRequest(t, s, token, fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI))
+	if err := s.signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	err := eventually(func() error { return s.expect(http.StatusServiceUnavailable, "GET", s.ops+"/readyz", "", "") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.signal(syscall.SIGTERM); err != nil { // in place of an hour
+		t.Fatal(err)
+	}
+	if res, err := request.finish(); err != nil || res.StatusCode != http.StatusCreated {
+		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
+	}
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+
+	nohup, err := exec.LookPath("nohup")
+	if err != nil {
+		t.Skip("there is no nohup")
+	}
+	roster, err := exec.LookPath("roster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(dir, "ignoring")
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec %s %s \"$@\"\n", nohup, roster), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err = launch{bin: script, dir: dir, env: cleanEnv(), args: []string{"--store", store, "--shutdown-delay", "1h"}}.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	if err := s.signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // longer than a signal takes to arrive
+	if err := s.expect(http.StatusOK, "GET", s.ops+"/readyz", "", ""); err != nil {
+		t.Errorf("after a SIGHUP that it was told to ignore: %v", err)
+	}
+	if err := s.end(syscall.SIGINT); err != nil {
 		t.Error(err)
 	}
 }

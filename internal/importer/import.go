@@ -490,7 +490,11 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 	}
 	flush(creates)
 	flush(changes)
-	return errors.Join(err, g.Wait())
+	sent := g.Wait()
+	if sent != nil && errors.Is(err, context.Canceled) {
+		return sent // which ended what was under way beside it
+	}
+	return errors.Join(err, sent)
 }
 
 // done counts and shows what is planned, or has it sent.
