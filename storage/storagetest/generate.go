@@ -116,7 +116,12 @@ func (g *generator) value(a *schemas.Attribute) any {
 	if len(a.CanonicalValues) > 0 && g.chance(70) {
 		return pick(g, a.CanonicalValues)
 	}
-	return g.text()
+	for {
+		s := g.text()
+		if _, err := a.BindElement(s, schemas.Lenient); err == nil { // names are refused some
+			return s
+		}
+	}
 }
 
 // object makes some of the attributes.
