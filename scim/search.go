@@ -176,10 +176,11 @@ func hasSchema(body any, uri string) error {
 }
 
 func integer(q url.Values, name string, missing int) (int, error) {
-	if !q.Has(name) {
+	text := strings.TrimSpace(q.Get(name))
+	if text == "" {
 		return missing, nil
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(q.Get(name)))
+	n, err := strconv.Atoi(text)
 	if err != nil && !errors.Is(err, strconv.ErrRange) { // more than an int holds is as much as it holds
 		return 0, &Error{Status: 400, Type: InvalidValue, Detail: name + ": expected an integer"}
 	}

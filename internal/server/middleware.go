@@ -167,7 +167,10 @@ func acceptableURL(r *http.Request) error {
 		return &scim.Error{Status: http.StatusRequestURITooLong, Detail: fmt.Sprintf("the URL is longer than %d bytes", maxURL)}
 	}
 	p := r.URL.EscapedPath()
-	if strings.Contains(p, "//") || strings.ContainsAny(p, `\;`) || dotSegment(p) || badEscape(p) {
+	if strings.Contains(p, "//") {
+		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path has two slashes in a row: the base URL that a client is given ends without one"}
+	}
+	if strings.ContainsAny(p, `\;`) || dotSegment(p) || badEscape(p) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
 	}
 	if strings.ContainsFunc(r.Host, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {

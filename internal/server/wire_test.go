@@ -94,6 +94,10 @@ func TestPathForms(t *testing.T) {
 		"/SCIM/v2/Users", "/scim/V2/Users", "/scim/v2/users", "/scim/v2/Users/"+strings.ToUpper(id), "/scim/v2/Users.json", "/scim/v2/Users/"+id+".json",
 		"/", "/metrics", "/healthz", "/debug/pprof/", "/scim/v2/Users/"+id+"/x",
 	)
+	// Who gave a client a base URL that ends in a slash is told.
+	if resp, body := raw(t, s, "GET", "GET /scim/v2//Users HTTP/1.1\r\nHost: roster.test\r\nAuthorization: Bearer "+s.Token+"\r\nConnection: close\r\n\r\n"); resp.StatusCode != 400 || !strings.Contains(body, "base URL") {
+		t.Errorf("two slashes: %d %s, want 400 and a word on the base URL", resp.StatusCode, body)
+	}
 	// The plain forms, for comparison.
 	for path, want := range map[string]int{"/scim/v2/Users": 200, "/scim/v2/Users/": 200, "/scim/v2/Users/" + id: 200, "/scim/v2/Users/" + id + "/": 200, "/scim/v2/Users?a=../%2e%2f": 200} {
 		if resp, body := raw(t, s, "GET", "GET "+path+" HTTP/1.1\r\nHost: roster.test\r\nAuthorization: Bearer "+s.Token+"\r\nConnection: close\r\n\r\n"); resp.StatusCode != want {

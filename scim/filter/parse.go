@@ -343,8 +343,9 @@ func (c *Compare) bind(v literal) (expected string) {
 		expected = "a number"
 	case schemas.DateTime:
 		if v.kind == text && len(v.text) <= maxName {
-			if t, ok := schemas.ParseTime(v.text); ok {
-				c.Value, c.Text = t, v.text
+			s := withZone(v.text)
+			if t, ok := schemas.ParseTime(s); ok {
+				c.Value, c.Text = t, s
 			}
 		}
 		expected = `a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`
@@ -358,6 +359,24 @@ func (c *Compare) bind(v literal) (expected string) {
 		return ""
 	}
 	return expected
+}
+
+// withZone gives the zone at the end of a time the colon that Java's formats leave
+// out, and the "+" that became a space because nobody encoded it in the query. A
+// filter is only compared; values that are stored have to be an xsd:dateTime.
+func withZone(s string) string {
+	i := strings.LastIndexAny(s, "+- ")
+	if i < len("2006-01-02T15:04:05") {
+		return s
+	}
+	sign, zone := s[i:i+1], s[i+1:]
+	if sign == " " {
+		sign = "+"
+	}
+	if len(zone) == len("0200") {
+		zone = zone[:2] + ":" + zone[2:]
+	}
+	return s[:i] + sign + zone
 }
 
 func operator(word string) (Op, bool) {

@@ -185,6 +185,14 @@ func TestParseTypes(t *testing.T) {
 			Value: time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC), Text: "2024-02-29T12:00:00"}},
 		{device, `bought lt "2024-02-29T12:00:00.5+02:00"`, Compare{Attr: device.Lookup("bought"), Op: Less,
 			Value: time.Date(2024, 2, 29, 10, 0, 0, 5e8, time.UTC), Text: "2024-02-29T12:00:00.5+02:00"}},
+		{device, `bought lt "2024-02-29T12:00:00.5+0200"`, Compare{Attr: device.Lookup("bought"), Op: Less,
+			Value: time.Date(2024, 2, 29, 10, 0, 0, 5e8, time.UTC), Text: "2024-02-29T12:00:00.5+02:00"}},
+		{device, `bought lt "2024-02-29T12:00:00.5 02:00"`, Compare{Attr: device.Lookup("bought"), Op: Less,
+			Value: time.Date(2024, 2, 29, 10, 0, 0, 5e8, time.UTC), Text: "2024-02-29T12:00:00.5+02:00"}},
+		{device, `bought lt "2024-02-29T12:00:00.5 0200"`, Compare{Attr: device.Lookup("bought"), Op: Less,
+			Value: time.Date(2024, 2, 29, 10, 0, 0, 5e8, time.UTC), Text: "2024-02-29T12:00:00.5+02:00"}},
+		{device, `bought lt "2024-02-29T12:00:00-0930"`, Compare{Attr: device.Lookup("bought"), Op: Less,
+			Value: time.Date(2024, 2, 29, 21, 30, 0, 0, time.UTC), Text: "2024-02-29T12:00:00-09:30"}},
 		{device, `vault pr`, pr(device, "vault")},
 	}
 	for _, test := range tests {
@@ -309,6 +317,9 @@ func TestParseErrors(t *testing.T) {
 		{device, `bought eq 5`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
 		{device, `bought eq 2008-01-23T04:56:22Z`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
 		{device, `bought eq "2024-02-30T00:00:00Z"`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
+		{device, `bought eq "2024-02-29T00:00:00 02"`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
+		{device, `bought eq "2024-02-29 00:00:00 0200"`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
+		{device, `bought eq "2024-02-29T00:00:00 "`, `at offset 10: bought: expected a dateTime in double quotes, such as "2008-01-23T04:56:22Z"`},
 		{device, `bought co "2024"`, `at offset 7: bought: co does not apply to dateTime values`},
 
 		// Brackets.
