@@ -24,7 +24,6 @@ import (
 	"github.com/roster-id/roster/internal/dump"
 	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/internal/server"
-	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/sqlite"
 )
@@ -123,15 +122,7 @@ func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
 		d.say("configuration", failed, "correct the settings; docs/configuration.md lists them", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return
 	}
-	set, err := schemas.Load()
-	if err == nil {
-		_, err = storage.ChooseIndexed(set, c.IndexAttributes)
-	}
-	if err != nil {
-		d.say("configuration", failed, "correct index-attributes", "index-attributes: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
-	} else {
-		d.say("configuration", healthy, "", "the settings are valid")
-	}
+	d.say("configuration", healthy, "", "the settings are valid")
 	d.listeners(c)
 	d.certificate(c)
 	d.mail(ctx, c.Mail)

@@ -140,8 +140,6 @@ func TestDoctor(t *testing.T) {
 		says   string // part of it
 	}{
 		"the settings": {nil, "configuration", "ok", "valid"},
-		"an attribute that there is not": {func(_ *testing.T, c *config.Config, _ *doctor) { c.IndexAttributes = []string{"User:nothing"} },
-			"configuration", "fail", "index-attributes"},
 		"metrics here": {nil, "ops-listen", "ok", "this machine"},
 		"metrics for all": {func(_ *testing.T, c *config.Config, _ *doctor) { c.OpsListen = "0.0.0.0:9090" },
 			"ops-listen", "warn", "asks nobody"},

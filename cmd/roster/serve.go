@@ -79,7 +79,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	}
 	indexed, err := storage.ChooseIndexed(set, c.IndexAttributes)
 	if err != nil {
-		return fmt.Errorf("the configuration is not valid:\nindex-attributes: %w", err)
+		return err // the configuration was valid
 	}
 	store, err := openStore(ctx, p, log, indexed, server.NewStoreMetrics(registry, p.kind).Committed)
 	if err != nil {

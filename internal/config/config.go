@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
 )
 
 // Config says how the server runs. The help of each setting (settings.go) says
@@ -86,6 +89,20 @@ func (e *SettingError) Error() string {
 // files and databases are for those who open them.
 func (c *Config) Validate() error { return join(c.problems()) }
 
+func indexProblem(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	set, err := schemas.Load()
+	if err == nil {
+		_, err = storage.ChooseIndexed(set, list)
+	}
+	if err == nil {
+		return ""
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
 // join puts problems together, one to a line.
 func join(problems []*SettingError) error {
 	errs := make([]error, len(problems))
@@ -104,6 +121,7 @@ func (c *Config) problems() (list []*SettingError) {
 	if strings.TrimSpace(c.Store.Reveal()) == "" {
 		add("store", "is empty; give the path of a file or the URL of a database")
 	}
+	add("index-attributes", indexProblem(c.IndexAttributes))
 	add("listen", addressProblem(c.Listen))
 	add("ops-listen", addressProblem(c.OpsListen))
 	if c.Listen == c.OpsListen && port(c.Listen) != "0" {

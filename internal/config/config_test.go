@@ -304,6 +304,8 @@ func TestValidate(t *testing.T) {
 		{"trusting everyone", func(c *Config) {
 			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 		}, "trusted-proxies trusted-proxies"},
+		{"attributes", func(c *Config) { c.IndexAttributes = []string{"User:title", "User:name.familyName"} }, ""},
+		{"attributes that there are not", func(c *Config) { c.IndexAttributes, c.LogFormat = []string{"User:nothing", "title"}, "" }, "index-attributes log-format"},
 		{"several", func(c *Config) { c.Store, c.LogFormat = "", "" }, "store log-format"},
 	} {
 		c := Default()
