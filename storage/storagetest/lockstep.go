@@ -114,7 +114,7 @@ func (w *walker) step() {
 		for _, step := range steps {
 			err := step(tx)
 			w.say("  %s", kind(err))
-			if err != nil && !(ignore && harmless(err)) {
+			if err != nil && (!ignore || !harmless(err)) {
 				return err
 			}
 		}
@@ -158,7 +158,7 @@ func (w *walker) body(rt *schemas.ResourceType, id string) *storage.Resource {
 	}
 	now := w.now()
 	r := &storage.Resource{Type: rt.Name, ID: id, Version: 1, Created: now, LastModified: now}
-	w.directory.fill(rt, r, attrs)
+	w.fill(rt, r, attrs)
 	return r
 }
 
@@ -431,7 +431,6 @@ func (w *walker) changeItem() func(storage.Tx) error {
 
 func (w *walker) changeClient(at time.Time) func(storage.Tx) error {
 	g := w.g
-	id := fmt.Sprint("client", g.IntN(6))
 	name := pick(g, lockstepNames)
 	scopes := pick(g, [][]string{nil, {"users:read"}, {"users:read", "groups:write"}})
 	rate := g.IntN(3)
@@ -442,7 +441,7 @@ func (w *walker) changeClient(at time.Time) func(storage.Tx) error {
 	token := fmt.Sprint("token", birth.UnixMilli()+g.Int64N(1+at.UnixMilli()-birth.UnixMilli()))
 	switch how := g.IntN(6); {
 	case how == 0:
-		id = fmt.Sprint("client", len(w.clients)+g.IntN(3)*1000+int(at.UnixMilli()))
+		id := fmt.Sprint("client", len(w.clients)+g.IntN(3)*1000+int(at.UnixMilli()))
 		c := &storage.Client{ID: id, Tenant: w.tenant, Name: name, Scopes: scopes, Rate: rate, Created: at}
 		w.clients = append(w.clients, c)
 		return func(tx storage.Tx) error { n := *c; return tx.CreateClient(&n) }
