@@ -509,7 +509,7 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 	if ok {
 		switch a.Type {
 		case String:
-			if a.Uniqueness != UniquenessNone && !seen(s) {
+			if a.Uniqueness != UniquenessNone && !visible(s) {
 				return nil, &ValueError{Msg: "expected no control characters and none that cannot be seen"}
 			}
 		case DateTime:
@@ -530,10 +530,10 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 	return v, nil
 }
 
-// seen reports whether all characters of a name between its ends can be seen: none is a control
+// visible reports whether all characters of a name between its ends can be seen: none is a control
 // character or one that Unicode wants ignored where it is not known
 // (Default_Ignorable_Code_Point), which PRECIS keeps out of user names as well (RFC 8264 §9).
-func seen(name string) bool {
+func visible(name string) bool {
 	return Plain(name) || !strings.ContainsFunc(strings.TrimSpace(name), func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) ||
 			unicode.Is(unicode.Cf, r) && !unicode.Is(unicode.Prepended_Concatenation_Mark, r)
