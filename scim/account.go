@@ -309,7 +309,7 @@ func (d *decision) join(g *storage.Resource, user string) error {
 		return err
 	}
 	var told changes
-	told.members(true, memberIDs(members), n)
+	told.members(true, storage.MemberIDs(members), n)
 	return d.p.record(d.ctx, d.tx, d.by, "patch", &next, []string{"members"}, told)
 }
 

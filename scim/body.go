@@ -150,9 +150,10 @@ func (b *body) read(r *http.Request) ([]byte, error) {
 }
 
 // change reads the parameters and the body of a POST, PUT or PATCH and hands the
-// body to do. The memory set aside for the body is given back when that is done,
-// and not after the answer, which takes as long as the client likes.
-func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any) (*storage.Resource, error)) (projectionRequest, *storage.Resource, error) {
+// body to do, which notes in sent what it names. The memory set aside for the body is
+// given back when that is done, and not after the answer, which takes as long as the
+// client likes.
+func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any, sent *written) (*storage.Resource, error)) (projectionRequest, *storage.Resource, error) {
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return projectionRequest{}, nil, err
@@ -163,7 +164,7 @@ func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any) (
 	}
 	var res *storage.Resource
 	err = h.withBody(r, by, func(body any) error {
-		res, err = do(body)
+		res, err = do(body, &p.written)
 		return err
 	})
 	return p, res, err

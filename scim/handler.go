@@ -192,28 +192,24 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 }
 
 func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	var sent written
-	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
-		sent = writtenIn(t, body)
+	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
+		*sent = writtenIn(t, body)
 		return h.provider.Create(r.Context(), by, t, body)
 	})
 	if err != nil {
 		return err
 	}
-	p.written = sent
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
 func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	var sent written
-	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
-		sent = writtenIn(t, body)
+	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
+		*sent = writtenIn(t, body)
 		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header), body)
 	})
 	if err != nil {
 		return err
 	}
-	p.written = sent
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
@@ -224,19 +220,17 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 const membersInPatchResponse = 20
 
 func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
-	var sent written
-	p, res, err := h.change(r, by, func(body any) (*storage.Resource, error) {
+	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
 		if err != nil {
 			return nil, err
 		}
-		sent = writtenBy(t, ops)
+		*sent = writtenBy(t, ops)
 		return h.provider.Patch(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header), ops)
 	})
 	if err != nil {
 		return err
 	}
-	p.written = sent
 	v := viewFor(by, t, h.base(r), p)
 	if members := t.Top("members"); members != nil && members.Detached && v.include == nil && v.some(members) {
 		short := by.Profile == auth.ProfileEntra

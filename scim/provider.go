@@ -152,7 +152,7 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 	if n.late, err = p.lateness(ctx, by); err != nil {
 		return nil, err
 	}
-	names := append(memberIDs(members), managerOf(attrs))
+	names := append(storage.MemberIDs(members), managerOf(attrs))
 	if err := n.late.find(ctx, t.Name == auth.PrincipalGroup, names...); err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (p *Provider) bear(ctx context.Context, b newborn, x extra) error {
 			if err != nil {
 				return memberError(b.late.overtaken(err))
 			}
-			told.members(true, memberIDs(members), n)
+			told.members(true, storage.MemberIDs(members), n)
 			for _, m := range members {
 				d.subject(m.Value, auth.AspectMembership)
 			}
@@ -950,7 +950,7 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 			return 0, err
 		}
 	}
-	ids := memberIDs(members)
+	ids := storage.MemberIDs(members)
 	carried, err := u.d.carried(u.prev.ID, func() ([]string, error) { return u.ancestors(tx) })
 	if err != nil {
 		return 0, err
@@ -1011,9 +1011,10 @@ func (u *update) moved(came bool, ids []string, n int, err error) (int, error) {
 
 // remove takes members out of the group.
 func (u *update) remove(tx storage.Tx, members []storage.Member, carried []*auth.Role) (int, error) {
-	n, err := u.each(members, func(portion []storage.Member) (int, error) { return tx.RemoveMembers(u.prev, memberIDs(portion)) },
-		func(id string) { u.d.leaves(id, carried) }, carried)
-	return u.moved(false, memberIDs(members), n, err)
+	n, err := u.each(members, func(portion []storage.Member) (int, error) {
+		return tx.RemoveMembers(u.prev, storage.MemberIDs(portion))
+	}, func(id string) { u.d.leaves(id, carried) }, carried)
+	return u.moved(false, storage.MemberIDs(members), n, err)
 }
 
 // each does something to members, to those with an administrative role one at a time:
@@ -1143,14 +1144,6 @@ func (u *update) noCycle(tx storage.Tx, members []storage.Member) error {
 }
 
 func memberPath(i int) string { return fmt.Sprintf("members[%d].value", i) }
-
-func memberIDs(members []storage.Member) []string {
-	ids := make([]string, len(members))
-	for i, m := range members {
-		ids[i] = m.Value
-	}
-	return ids
-}
 
 // memberError says which of the given members does not exist.
 func memberError(err error) error {

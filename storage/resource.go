@@ -41,6 +41,15 @@ type Member struct {
 	Display string
 }
 
+// MemberIDs returns the values of members, in their order.
+func MemberIDs(members []Member) []string {
+	ids := make([]string, len(members))
+	for i, m := range members {
+		ids[i] = m.Value
+	}
+	return ids
+}
+
 // Membership is a group that somebody belongs to.
 type Membership struct {
 	Group   string // the id of the group

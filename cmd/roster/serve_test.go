@@ -97,18 +97,33 @@ func TestRevokedTokenDiesWithinASecond(t *testing.T) {
 	}
 }
 
+// serveWithRequest starts a server that would wait an hour before it ends, with a request
+// under way that makes ana@example.com.
+func serveWithRequest(t *testing.T) (s *process, store, token string, request *halfRequest) {
+	t.Helper()
+	store = filepath.Join(t.TempDir(), "roster.db")
+	token = rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s = serveStore(t, store, "--shutdown-delay", "1h")
+	return s, store, token, beginRequest(t, s, token, fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI))
+}
+
+// wantOrderlyEnd checks that the request is answered, and then the server ends.
+func wantOrderlyEnd(t *testing.T, s *process, request *halfRequest) {
+	t.Helper()
+	if res, err := request.finish(); err != nil || res.StatusCode != http.StatusCreated {
+		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
+	}
+	if err := s.wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestShutdown: on SIGTERM the server says at once that it is not ready, but
 // goes on serving until load balancers have noticed, and a request that is
 // under way is finished before the process ends.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	store := filepath.Join(dir, "roster.db")
-	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
-	s := serveStore(t, store, "--shutdown-delay", "1h")
-
-	body := fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI)
-	request := beginRequest(t, s, token, body)
+	s, store, token, request := serveWithRequest(t)
 	if err := s.signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -141,13 +156,7 @@ func TestShutdown(t *testing.T) {
 	if s.over() {
 		t.Fatalf("the server ended with a request under way: %s", s.cmd.ProcessState)
 	}
-	res, err := request.finish()
-	if err != nil || res.StatusCode != http.StatusCreated {
-		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
-	}
-	if err := s.wait(); err != nil {
-		t.Error(err)
-	}
+	wantOrderlyEnd(t, s, request)
 	if fi, err := os.Stat(store + "-wal"); err == nil && fi.Size() > 0 {
 		t.Errorf("the write-ahead log was left with %d bytes", fi.Size())
 	}
@@ -161,30 +170,18 @@ func TestShutdown(t *testing.T) {
 // TestInterrupt: nobody at a terminal wants to wait for load balancers.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
-	store := filepath.Join(t.TempDir(), "roster.db")
-	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
-	s := serveStore(t, store, "--shutdown-delay", "1h")
-	request := beginRequest(t, s, token, fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI))
+	s, _, _, request := serveWithRequest(t)
 	if err := s.signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if res, err := request.finish(); err != nil || res.StatusCode != http.StatusCreated {
-		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
-	}
-	if err := s.wait(); err != nil {
-		t.Error(err)
-	}
+	wantOrderlyEnd(t, s, request)
 }
 
 // TestHangup: SIGHUP ends the server like SIGTERM, with a request under way, unless
 // it was started with the signal ignored, as by nohup.
 func TestHangup(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	store := filepath.Join(dir, "roster.db")
-	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
-	s := serveStore(t, store, "--shutdown-delay", "1h")
-	request := beginRequest(t, s, token, fmt.Sprintf(`{"schemas":[%q],"userName":"ana@example.com"}`, schemas.UserURI))
+	s, store, _, request := serveWithRequest(t)
 	if err := s.signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -195,12 +192,7 @@ func TestHangup(t *testing.T) {
 	if err := s.signal(syscall.SIGTERM); err != nil { // in place of an hour
 		t.Fatal(err)
 	}
-	if res, err := request.finish(); err != nil || res.StatusCode != http.StatusCreated {
-		t.Errorf("the request under way ended with %v, %v; want 201", res, err)
-	}
-	if err := s.wait(); err != nil {
-		t.Error(err)
-	}
+	wantOrderlyEnd(t, s, request)
 
 	nohup, err := exec.LookPath("nohup")
 	if err != nil {
@@ -210,11 +202,11 @@ func TestHangup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := filepath.Join(dir, "ignoring")
+	script := filepath.Join(filepath.Dir(store), "ignoring")
 	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec %s %s \"$@\"\n", nohup, roster), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err = launch{bin: script, dir: dir, env: cleanEnv(), args: []string{"--store", store, "--shutdown-delay", "1h"}}.start()
+	s, err = launch{bin: script, dir: filepath.Dir(store), env: cleanEnv(), args: []string{"--store", store, "--shutdown-delay", "1h"}}.start()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,20 +89,6 @@ func (e *SettingError) Error() string {
 // files and databases are for those who open them.
 func (c *Config) Validate() error { return join(c.problems()) }
 
-func indexProblem(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	set, err := schemas.Load()
-	if err == nil {
-		_, err = storage.ChooseIndexed(set, list)
-	}
-	if err == nil {
-		return ""
-	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
-}
-
 // join puts problems together, one to a line.
 func join(problems []*SettingError) error {
 	errs := make([]error, len(problems))
@@ -184,6 +170,20 @@ func (c *Config) problems() (list []*SettingError) {
 		add("log-format", strconv.Quote(c.LogFormat)+" is neither json nor text")
 	}
 	return list
+}
+
+func indexProblem(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	set, err := schemas.Load()
+	if err == nil {
+		_, err = storage.ChooseIndexed(set, list)
+	}
+	if err == nil {
+		return ""
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 func addressProblem(address string) string {

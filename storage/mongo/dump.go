@@ -418,7 +418,7 @@ func (t *tx) loadMembers(l *storage.GroupMembers) error {
 	if err != nil {
 		return err
 	}
-	ids := valuesOf(l.Members)
+	ids := storage.MemberIDs(l.Members)
 	if len(distinct(ids)) < len(ids) {
 		return &storage.UniqueError{Attr: "members.value"}
 	}

@@ -425,14 +425,6 @@ func (t *tx) row(group *storage.Resource, m storage.Member) change {
 	return change{insert: doc}
 }
 
-func valuesOf(list []storage.Member) []string {
-	ids := make([]string, len(list))
-	for i, m := range list {
-		ids[i] = m.Value
-	}
-	return ids
-}
-
 func (t *tx) AddMembers(group *storage.Resource, list []storage.Member) (int, error) {
 	var there map[string]bool // who is a member already, as far as anybody asked
 	if t.careful {
@@ -440,7 +432,7 @@ func (t *tx) AddMembers(group *storage.Resource, list []storage.Member) (int, er
 			return 0, err
 		}
 		var err error
-		if there, err = t.rowsAmong(group, valuesOf(list)); err != nil {
+		if there, err = t.rowsAmong(group, storage.MemberIDs(list)); err != nil {
 			return 0, err
 		}
 	}
@@ -461,7 +453,7 @@ func (t *tx) AddMembers(group *storage.Resource, list []storage.Member) (int, er
 
 // known finds out whether all members to be added exist.
 func (t *tx) known(list []storage.Member) error {
-	info, err := t.infos(valuesOf(list))
+	info, err := t.infos(storage.MemberIDs(list))
 	if err != nil {
 		return err
 	}

@@ -177,14 +177,6 @@ func (w *walker) draw() []storage.Member {
 	return list
 }
 
-func valuesOf(list []storage.Member) []string {
-	var ids []string
-	for _, m := range list {
-		ids = append(ids, m.Value)
-	}
-	return ids
-}
-
 func (w *walker) typ() *schemas.ResourceType {
 	return pick(w.g, []*schemas.ResourceType{w.user, w.user, w.group})
 }
@@ -323,7 +315,7 @@ func (w *walker) change() func(storage.Tx) error {
 			n := 0
 			switch how {
 			case 0:
-				n, err = tx.RemoveMembers(r, valuesOf(list))
+				n, err = tx.RemoveMembers(r, storage.MemberIDs(list))
 			case 1:
 				n, err = tx.SetMembers(r, list)
 			default:
