@@ -201,7 +201,7 @@ func (h *Handler) walkAll(ctx context.Context, by auth.Principal, l *listing, pa
 func (h *Handler) betweenEachOther(w http.ResponseWriter, r *http.Request, by auth.Principal, l *listing, parts []*part) error {
 	ctx := r.Context()
 	skip, count := l.search.StartIndex-1, l.search.Count
-	if skip+count > maxAcross {
+	if skip > maxAcross-count { // the sum may be more than an int holds
 		return &Error{Status: 400, Type: TooMany, Detail: fmt.Sprintf("startIndex: an ordered list over all resource types goes up to %d: narrow the filter, or search one type", maxAcross)}
 	}
 	m := mixture{descending: l.search.descending()}
