@@ -69,7 +69,7 @@ func (h *Handler) openDelta(ctx context.Context, by auth.Principal, t *schemas.R
 }
 
 // deltaToken answers with a token for what changes from now on.
-func (h *Handler) deltaToken(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) deltaToken(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	ctx := r.Context()
 	end, err := storage.LastEntry(ctx, h.provider.Store, by.Tenant, func(*storage.AuditEntry) bool { return true })
 	if err != nil {
@@ -144,7 +144,7 @@ func (h *Handler) changedSince(ctx context.Context, tenant storage.TenantID, t *
 }
 
 // delta answers with what changed behind a token, each resource as it is now.
-func (h *Handler) delta(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) delta(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	ctx := r.Context()
 	var d deltaRequest
 	err := h.withBody(r, by, func(body any) (err error) {

@@ -113,7 +113,7 @@ func idOnly(s string) string {
 }
 
 // noted notes why a request was refused.
-func (h *Handler) noted(serve func(http.ResponseWriter, *http.Request, auth.Principal) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+func (h *Handler) noted(serve serveFunc) serveFunc {
 	return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 		err := serve(w, r, by)
 		x := exchange(r.Context())

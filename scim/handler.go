@@ -34,7 +34,13 @@ type Route struct {
 	Waits bool
 }
 
-func route(method, path string, needs auth.Need, serve func(http.ResponseWriter, *http.Request, auth.Principal) error) Route {
+// A serveFunc is a Route's Serve; a serveTypeFunc is one that has to be told of which resource type.
+type (
+	serveFunc     = func(http.ResponseWriter, *http.Request, auth.Principal) error
+	serveTypeFunc = func(http.ResponseWriter, *http.Request, auth.Principal, *schemas.ResourceType) error
+)
+
+func route(method, path string, needs auth.Need, serve serveFunc) Route {
 	return Route{Method: method, Path: path, Needs: needs, Serve: serve}
 }
 
@@ -113,14 +119,14 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 	if name == auth.CustomResource {
 		exists = func(r *http.Request, by auth.Principal) error { _, err := find(r, by); return err }
 	}
-	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+	on := func(serve serveTypeFunc) serveFunc {
 		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 			t, err := find(r, by)
 			if err != nil {
 				return err
 			}
 			exchange(r.Context()).of(r, t)
-			return serve(r, w, by, t)
+			return serve(w, r, by, t)
 		}
 	}
 	to := func(a auth.Act) auth.Need { return auth.Scope(a, name) }
@@ -175,7 +181,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	return e
 }
 
-func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) get(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
@@ -191,7 +197,7 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
-func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) create(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		*sent = writtenIn(t, body)
 		return h.provider.Create(r.Context(), by, t, body)
@@ -202,7 +208,7 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
-func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) replace(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		*sent = writtenIn(t, body)
 		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header), body)
@@ -219,7 +225,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 // not cost a list of all.
 const membersInPatchResponse = 20
 
-func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) patch(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
 		if err != nil {
@@ -251,7 +257,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 	return h.respond(w, r, by, v, 200, res)
 }
 
-func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) delete(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	if err := h.provider.Delete(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header)); err != nil {
 		return err
 	}
