@@ -208,13 +208,9 @@ func (h *Handler) writeDelta(ctx context.Context, s *stream, by auth.Principal, 
 	}
 	s.buf = append(s.buf, `{"schemas":["`+DeltaResponseURI+`"],"resourceType":"`+t.Name+`","changeType":"`+what+`","changedResourceId":"`+id+`"`...)
 	if res != nil {
-		list, err := h.around(ctx, by, v.t, res)
+		with, err := h.aroundOne(ctx, by, v.t, res)
 		if err != nil {
 			return err
-		}
-		var with around
-		if list != nil {
-			with = list[0]
 		}
 		s.buf = append(s.buf, `,"data":`...)
 		if err := h.write(ctx, s, by, v, res, with); err != nil {

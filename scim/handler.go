@@ -267,13 +267,9 @@ func (h *Handler) delete(w http.ResponseWriter, r *http.Request, by auth.Princip
 
 // respond sends one resource, or 304 when a GET names its version.
 func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Principal, v view, status int, res *storage.Resource) error {
-	list, err := h.around(r.Context(), by, v.t, res)
+	with, err := h.aroundOne(r.Context(), by, v.t, res)
 	if err != nil {
 		return err
-	}
-	var with around
-	if list != nil {
-		with = list[0]
 	}
 	tag := version(res, with)
 	header := w.Header()
@@ -346,6 +342,15 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 		}
 	}
 	return list, nil
+}
+
+// aroundOne finds what one resource is shown with.
+func (h *Handler) aroundOne(ctx context.Context, by auth.Principal, t *schemas.ResourceType, r *storage.Resource) (with around, err error) {
+	list, err := h.around(ctx, by, t, r)
+	if list != nil {
+		with = list[0]
+	}
+	return with, err
 }
 
 // groups finds the groups of those among resources that are in any.
