@@ -90,7 +90,7 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 		path := func(name string) string { return fmt.Sprintf("roles[%d].%s", i, name) }
 		p := AccountRole{Reason: "invitation"}
 		p.Role, _ = m["value"].(string)
-		kind, err := oneOf(m, path, "kind", "active", "eligible")
+		kind, err := oneOf(m, path("kind"), "kind", "active", "eligible")
 		if err != nil {
 			return in, err
 		}
