@@ -58,16 +58,10 @@ var deletedNeeds = map[string]struct{ restore, purge auth.Permission }{
 
 func allowDeleted(by auth.Principal, t *schemas.ResourceType, purge bool) error {
 	needs := deletedNeeds[t.Name]
-	need := needs.restore
 	if purge {
-		need = needs.purge
+		return allowPerson(by, needs.purge)
 	}
-	switch {
-	case by.Tenant == "":
-	case by.Kind == auth.Operator, by.Kind == auth.User && by.ID != "" && by.Level >= auth.MFA && by.Permissions.Has(need):
-		return nil
-	}
-	return ErrForbidden
+	return allowPerson(by, needs.restore)
 }
 
 // ListDeleted returns a page of the deleted resources of a type.

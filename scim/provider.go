@@ -61,6 +61,17 @@ func (p *Provider) allow(by auth.Principal, a auth.Act, t *schemas.ResourceType)
 	return nil
 }
 
+// allowPerson asks for a permission that no client has: of a person who has given a
+// passcode, or of an operator.
+func allowPerson(by auth.Principal, needs auth.Permission) error {
+	switch {
+	case by.Tenant == "":
+	case by.Kind == auth.Operator, by.Kind == auth.User && by.ID != "" && by.Level >= auth.MFA && by.Permissions.Has(needs):
+		return nil
+	}
+	return ErrForbidden
+}
+
 // observe reports the end of an operation and returns its error.
 func (p *Provider) observe(t *schemas.ResourceType, operation string, err error) error {
 	if p.Observe == nil {
