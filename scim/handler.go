@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gorilla/mux"
 
@@ -473,11 +474,12 @@ func (h *Handler) schema(w http.ResponseWriter, r *http.Request, by auth.Princip
 	}
 	// The path is routed as it was sent, and some clients encode the colons.
 	id, err := url.PathUnescape(mux.Vars(r)["id"])
-	s := findSchema(shownSchemas(by, set.Schemas()), id)
-	if err != nil || s == nil {
+	list := shownSchemas(by, set.Schemas())
+	i := slices.IndexFunc(list, func(s *schemas.Schema) bool { return strings.EqualFold(s.ID, id) })
+	if err != nil || i < 0 {
 		return storage.ErrNotFound
 	}
-	return h.discovery(w, r, schema(h.base(r), s))
+	return h.discovery(w, r, schema(h.base(r), list[i]))
 }
 
 func (h *Handler) discovery(w http.ResponseWriter, r *http.Request, o object) error {

@@ -2,7 +2,6 @@ package scim
 
 import (
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/roster-id/roster/auth"
@@ -125,13 +124,4 @@ func forOkta(t *schemas.ResourceType, f filter.Expr) filter.Expr {
 		return business
 	}
 	return filter.And{business, f}
-}
-
-// findSchema returns the schema with this URI, compared without regard to case, or nil.
-func findSchema(list []*schemas.Schema, uri string) *schemas.Schema {
-	i := slices.IndexFunc(list, func(s *schemas.Schema) bool { return strings.EqualFold(s.ID, uri) })
-	if i < 0 {
-		return nil
-	}
-	return list[i]
 }

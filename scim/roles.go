@@ -503,8 +503,8 @@ func keepType(t *schemas.ResourceType, prev, next map[string]any) {
 	}
 }
 
-// current reports whether a Standing is that of the tenant as this write sees it. It
-// is for writes that read no resource which tells.
+// current returns errStanding unless a Standing is that of the tenant as this write sees
+// it. It is for writes that read no resource which tells.
 func (p *Provider) current(ctx context.Context, by auth.Principal, s *auth.Standing) error {
 	epoch, err := p.Store.Epoch(ctx, by.Tenant)
 	if err == nil && epoch != s.Epoch {

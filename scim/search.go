@@ -307,7 +307,7 @@ func computedTerm(e filter.Expr, t *schemas.ResourceType, location string) (filt
 		return filter.ValuePath{Attr: e.Attr, Filter: inner}, err
 	case filter.Present:
 		if ofWord(t, e.Attr) {
-			return settled(e, t, e.Attr)
+			return wordTerm(e, t, e.Attr)
 		}
 		if e.Attr.Path == "meta.location" || e.Attr.Path == "meta.version" { // everything has these
 			return filter.Present{Attr: t.Top("id")}, nil
@@ -320,7 +320,7 @@ func computedTerm(e filter.Expr, t *schemas.ResourceType, location string) (filt
 		}
 	case filter.Compare:
 		if ofWord(t, e.Attr) {
-			return settled(e, t, e.Attr)
+			return wordTerm(e, t, e.Attr)
 		}
 		if !unstored(e.Attr) {
 			return e, nil
