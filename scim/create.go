@@ -67,18 +67,19 @@ type newborn struct {
 	late    *lateness // nil where all that is referred to has to be there
 	waits   []awaited // members
 	manager string    // that is waited for, or ""
+	refers  string    // the manager who has to be there, or ""
+	told    changes
+	then    func(*decision) error // what else follows from it; may be nil
 }
 
 // bear writes a new resource.
-func (p *Provider) bear(ctx context.Context, b newborn, x extra) error {
+func (p *Provider) bear(ctx context.Context, b newborn, x extra) (err error) {
 	by, t, r, attrs := b.by, b.t, b.r, b.attrs
 	if b.late != nil {
 		b.manager = b.late.manager(attrs, r.ID)
 		b.members, b.waits, _ = b.late.members(b.members)
 	}
-	members := b.members
-	then, err := p.prepare(ctx, by, t, r.ID, attrs, x.handed)
-	if err != nil {
+	if b.then, err = p.prepare(ctx, by, t, r.ID, attrs, x.handed); err != nil {
 		return err
 	}
 	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
@@ -87,73 +88,74 @@ func (p *Provider) bear(ctx context.Context, b newborn, x extra) error {
 	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
 		return err
 	}
-	told := created(t, attrs)
-	manager := ""
+	b.told = created(t, attrs)
 	if b.manager == "" {
-		manager = managerToCheck(by, nil, attrs)
+		b.refers = managerToCheck(by, nil, attrs)
 	}
-	if manager == r.ID {
-		manager = "" // their own
+	if b.refers == r.ID {
+		b.refers = "" // their own
 	}
-	write := func(tx storage.Tx, d *decision) error {
-		if b.late != nil {
-			if err := b.late.guardAll(tx, t, attrs, r.ID, append(valuesOf(b.waits), b.manager)...); err != nil {
-				return err
-			}
-		}
-		if err := checkManager(tx, manager); err != nil {
-			return b.late.overtaken(err)
-		}
-		r.InGroups = false
-		if err := p.putNew(tx, r, b.secret, (*auth.Credential).PushPassword); err != nil {
-			return err
-		}
-		told := told // the function may run again
-		if len(members) > 0 {
-			n, err := tx.AddMembers(r, members)
-			if err != nil {
-				return memberError(b.late.overtaken(err))
-			}
-			told.members(true, storage.MemberIDs(members), n)
-			for _, m := range members {
-				d.subject(m.Value, auth.AspectMembership)
-			}
-			if err := d.ask(); err != nil {
-				return err
-			}
-		}
-		if then != nil {
-			if err := then(d); err != nil {
-				return err
-			}
-		}
-		if err := p.record(ctx, tx, by, "create", r, nil, told); err != nil {
-			return err
-		}
-		if b.late != nil {
-			if err := b.late.born(d, b); err != nil {
-				return err
-			}
-		}
-		if x.also == nil {
-			return nil
-		}
-		return x.also(tx, r)
-	}
-	if len(members) == 0 && then == nil && b.late == nil {
+	if len(b.members) == 0 && b.then == nil && b.late == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
-		return p.write(ctx, by.Tenant, func(tx storage.Tx) error { return write(tx, nil) })
+		return p.write(ctx, by.Tenant, func(tx storage.Tx) error { return b.write(ctx, p, tx, nil, x) })
 	}
 	return p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
-			if len(members) > 0 {
+			if len(b.members) > 0 {
 				if err := p.current(ctx, by, s); err != nil {
 					return err
 				}
 			}
-			return write(tx, p.decide(ctx, tx, by, s, r.Created))
+			return b.write(ctx, p, tx, p.decide(ctx, tx, by, s, r.Created), x)
 		})
 	})
+}
+
+// write is what bear does in the write, which may run again. d is nil where nothing has to
+// be decided.
+func (b newborn) write(ctx context.Context, p *Provider, tx storage.Tx, d *decision, x extra) error {
+	if b.late != nil {
+		if err := b.late.guardAll(tx, b.t, b.attrs, b.r.ID, append(valuesOf(b.waits), b.manager)...); err != nil {
+			return err
+		}
+	}
+	if err := checkManager(tx, b.refers); err != nil {
+		return b.late.overtaken(err)
+	}
+	b.r.InGroups = false
+	if err := p.putNew(tx, b.r, b.secret, (*auth.Credential).PushPassword); err != nil {
+		return err
+	}
+	if len(b.members) > 0 {
+		n, err := tx.AddMembers(b.r, b.members)
+		if err != nil {
+			return memberError(b.late.overtaken(err))
+		}
+		b.told.members(true, storage.MemberIDs(b.members), n)
+		for _, m := range b.members {
+			d.subject(m.Value, auth.AspectMembership)
+		}
+		if err := d.ask(); err != nil {
+			return err
+		}
+	}
+	if b.then != nil {
+		if err := b.then(d); err != nil {
+			return err
+		}
+	}
+	if err := p.record(ctx, tx, b.by, "create", b.r, nil, b.told); err != nil {
+		return err
+	}
+	if b.late != nil {
+		if err := b.late.born(d, b); err != nil {
+			return err
+		}
+	}
+	if x.also == nil {
+		return nil
+	}
+	return x.also(tx, b.r)
 }
 
 // newcomer reads a new resource out of a decoded body: with its attributes, and a hash

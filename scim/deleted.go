@@ -256,22 +256,12 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 	if err := back.settled(ctx, p, by.Tenant); err != nil {
 		return nil, err
 	}
-	attrs, err := parseStored(t, &read.Resource)
+	attrs, err := how.attributes(t, &read.Resource)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
 		return nil, err
-	}
-	if how.Name != "" {
-		if attrs, err = renamed(t, attrs, how.Name); err != nil {
-			return nil, err
-		}
-	}
-	if how.ByUserName {
-		if attrs, err = byUserName(t, attrs); err != nil {
-			return nil, err
-		}
 	}
 	manager, awaited, err := p.withLiveManager(ctx, by.Tenant, t, id, attrs)
 	if err != nil {
@@ -327,6 +317,18 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 		return nil, err
 	}
 	return next, nil
+}
+
+// attributes returns the tree that a resource is restored with.
+func (how Restoration) attributes(t *schemas.ResourceType, r *storage.Resource) (map[string]any, error) {
+	attrs, err := parseStored(t, r)
+	if err == nil && how.Name != "" {
+		attrs, err = renamed(t, attrs, how.Name)
+	}
+	if err == nil && how.ByUserName {
+		attrs, err = byUserName(t, attrs)
+	}
+	return attrs, err
 }
 
 // renamed returns a tree with another name.

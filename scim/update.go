@@ -27,6 +27,8 @@ type change struct {
 	noPassword bool   // the password is removed
 }
 
+func (c *change) ofPassword() bool { return c.password != "" || c.noPassword }
+
 func (p *Provider) replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
 	if err := p.allowOn(by, auth.Update, t, id); err != nil {
 		return nil, err
@@ -278,7 +280,7 @@ func (u *update) prepare(ctx context.Context, prev *storage.Resource) error {
 		u.manager = "" // their own: this write reads them anyway
 	}
 	u.changed, u.values = differences(u.t, attrs, u.change.attrs)
-	if u.change.password != "" || u.change.noPassword {
+	if u.change.ofPassword() {
 		u.changed = append(u.changed, "password")
 		u.values.Add("password", nil, nil)
 	}
@@ -295,7 +297,7 @@ func later(now, last time.Time) time.Time {
 }
 
 func (u *update) nothing() bool {
-	return !u.renews && bytes.Equal(u.prev.Doc, u.next.Doc) && len(u.change.members) == 0 && u.change.password == "" && !u.change.noPassword
+	return !u.renews && bytes.Equal(u.prev.Doc, u.next.Doc) && len(u.change.members) == 0 && !u.change.ofPassword()
 }
 
 // write decides about the change and writes it.
@@ -321,36 +323,13 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	if err := u.guard(tx); err != nil {
 		return err
 	}
-	rows := 0
-	for _, m := range u.change.members {
-		waited := len(u.went)
-		n, err := u.changeMembers(tx, m)
-		if err != nil {
-			return inOperation(m.Operation, err)
-		}
-		if n == 0 && len(u.went) == waited && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
-			return &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
-		}
-		rows += n
+	rows, err := u.applyMembers(tx)
+	if err != nil {
+		return err
 	}
-	if rows > 0 {
-		u.changed = append(u.changed, "members")
-		u.d.subject(u.prev.ID, auth.AspectMembership)
-	}
-	if same && rows == 0 && u.change.password == "" && !u.change.noPassword {
+	if same && rows == 0 && !u.change.ofPassword() {
 		u.next = u.prev
-		if u.renews {
-			if err := u.late.waitFor(tx, u.prev.ID, u.waits, u.d.now); err != nil {
-				return err
-			}
-			u.came = append(u.came, u.waits)
-		}
-		if len(u.came)+len(u.went) > 0 {
-			if err := u.d.ask(); err != nil {
-				return err
-			}
-		}
-		return u.d.tellWaiting(u.prev, u.came, u.went)
+		return u.unchanged(tx)
 	}
 	if u.then == nil && !u.own {
 		if err := u.d.ask(); err != nil {
@@ -369,21 +348,8 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	if err := tx.Update(u.prev, next); err != nil {
 		return err
 	}
-	if u.change.password != "" || u.change.noPassword {
-		n, err := auth.WritePassword(tx, u.prev.ID, u.change.password, u.next.LastModified)
-		if err != nil {
-			return err
-		}
-		if err := u.d.sessionsEnded(n, u.prev.ID, u.next.LastModified); err != nil {
-			return err
-		}
-	} else if u.endsSessions() {
-		if err := u.d.endSessions(u.prev.ID, u.next.LastModified); err != nil {
-			return err
-		}
-		if err := u.d.endInvitations(u.prev.ID, auth.InviterBlocked, u.next.LastModified); err != nil {
-			return err
-		}
+	if err := u.applyAccess(tx); err != nil {
+		return err
 	}
 	if u.then != nil {
 		if err := u.then(u.d); err != nil {
@@ -399,6 +365,62 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 	return u.late.changed(u)
 }
 
+// applyMembers writes the changes of members, and returns how many rows they touched.
+func (u *update) applyMembers(tx storage.Tx) (rows int, err error) {
+	for _, m := range u.change.members {
+		waited := len(u.went)
+		n, err := u.changeMembers(tx, m)
+		if err != nil {
+			return 0, inOperation(m.Operation, err)
+		}
+		if n == 0 && len(u.went) == waited && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
+			return 0, &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
+		}
+		rows += n
+	}
+	if rows > 0 {
+		u.changed = append(u.changed, "members")
+		u.d.subject(u.prev.ID, auth.AspectMembership)
+	}
+	return rows, nil
+}
+
+// unchanged writes what a resource waits for that stays as it is.
+func (u *update) unchanged(tx storage.Tx) error {
+	if u.renews {
+		if err := u.late.waitFor(tx, u.prev.ID, u.waits, u.d.now); err != nil {
+			return err
+		}
+		u.came = append(u.came, u.waits)
+	}
+	if len(u.came)+len(u.went) > 0 {
+		if err := u.d.ask(); err != nil {
+			return err
+		}
+	}
+	return u.d.tellWaiting(u.prev, u.came, u.went)
+}
+
+// applyAccess writes a new password, and ends what a user has begun who has got one, or is
+// blocked.
+func (u *update) applyAccess(tx storage.Tx) error {
+	id, at := u.prev.ID, u.next.LastModified
+	switch {
+	case u.change.ofPassword():
+		n, err := auth.WritePassword(tx, id, u.change.password, at)
+		if err != nil {
+			return err
+		}
+		return u.d.sessionsEnded(n, id, at)
+	case u.blocks():
+		if err := u.d.endSessions(id, at); err != nil {
+			return err
+		}
+		return u.d.endInvitations(id, auth.InviterBlocked, at)
+	}
+	return nil
+}
+
 // inOperation says which operation of a PATCH brought a value that is wrong.
 func inOperation(index int, err error) error {
 	if v, ok := errors.AsType[*schemas.ValueError](err); ok && index >= 0 {
@@ -407,8 +429,7 @@ func inOperation(index int, err error) error {
 	return err
 }
 
-// endsSessions reports whether the change signs the user out because it blocks
-// sign-in. A new password does so by itself.
-func (u *update) endsSessions() bool {
+// blocks reports whether the change keeps a user from signing in.
+func (u *update) blocks() bool {
 	return u.t.Top("password") != nil && slices.Contains(u.changed, "active") && u.change.attrs["active"] == false
 }
