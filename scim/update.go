@@ -405,20 +405,24 @@ func (u *update) unchanged(tx storage.Tx) error {
 // blocked.
 func (u *update) applyAccess(tx storage.Tx) error {
 	id, at := u.prev.ID, u.next.LastModified
-	switch {
-	case u.change.ofPassword():
+	blocks := u.blocks()
+	if u.change.ofPassword() { // which ends sessions
 		n, err := auth.WritePassword(tx, id, u.change.password, at)
 		if err != nil {
 			return err
 		}
-		return u.d.sessionsEnded(n, id, at)
-	case u.blocks():
+		if err := u.d.sessionsEnded(n, id, at); err != nil {
+			return err
+		}
+	} else if blocks {
 		if err := u.d.endSessions(id, at); err != nil {
 			return err
 		}
-		return u.d.endInvitations(id, auth.InviterBlocked, at)
 	}
-	return nil
+	if !blocks {
+		return nil
+	}
+	return u.d.endInvitations(id, auth.InviterBlocked, at)
 }
 
 // inOperation says which operation of a PATCH brought a value that is wrong.
