@@ -523,38 +523,16 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		return nil, nil, i.reject(r.line, i.Mapping.key.column, "several users have this key")
 	}
 	change := &Change{Line: r.line, Key: key, ID: e.id}
-	boss := ""
-	if k := i.managerKey(values); k != "" {
-		at, n := i.entries[k], i.Mapping.manager.at
-		why := ""
-		switch {
-		case at.flags&ambiguous != 0:
-			why = "several users have the key of the manager"
-		case at.id != "":
-			values[n] = at.id
-		case at.line == 0:
-			why = "neither the file nor the server has the manager"
-		case at.flags&(rejected|repeated) != 0:
-			why = "the row of the manager was rejected"
-		case i.DryRun:
-			boss, _ = values[n].(string)
-			values[n] = nil
-		case p.link:
-			why = "the manager was not created"
-		default:
-			e.flags |= late
-			if e.id != "" {
-				return nil, nil, nil // as a whole, then
-			}
-			values[n] = nil
+	boss, why := i.findManager(p, e, values)
+	switch {
+	case why != "":
+		if e.flags&created != 0 {
+			why += "; the user was created without"
 		}
-		if why != "" {
-			if e.flags&created != 0 {
-				why += "; the user was created without"
-			}
-			e.flags |= rejected
-			return nil, nil, i.reject(r.line, i.Mapping.manager.column, why)
-		}
+		e.flags |= rejected
+		return nil, nil, i.reject(r.line, i.Mapping.manager.column, why)
+	case !p.link && e.flags&late != 0 && e.id != "":
+		return nil, nil, nil // as a whole, when the manager is there
 	}
 	if e.id == "" {
 		change.Action = "create"
@@ -601,6 +579,36 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		data, err := json.Marshal(patchOf(ops), json.Deterministic(true))
 		return &operation{method: http.MethodPatch, path: "/Users/" + e.id, data: data, change: change, entry: e}, err
 	}, nil
+}
+
+// findManager puts the id of the manager into the values of a row, or leaves the manager out
+// who is not there yet: boss is the key of one whom a dry run would create, and why says why
+// there is none to be had. i.mu is held.
+func (i *Importer) findManager(p pass, e *entry, values []any) (boss, why string) {
+	k := i.managerKey(values)
+	if k == "" {
+		return "", ""
+	}
+	at, n := i.entries[k], i.Mapping.manager.at
+	switch {
+	case at.flags&ambiguous != 0:
+		return "", "several users have the key of the manager"
+	case at.id != "":
+		values[n] = at.id
+		return "", ""
+	case at.line == 0:
+		return "", "neither the file nor the server has the manager"
+	case at.flags&(rejected|repeated) != 0:
+		return "", "the row of the manager was rejected"
+	case i.DryRun:
+		boss, _ = values[n].(string)
+	case p.link:
+		return "", "the manager was not created"
+	default:
+		e.flags |= late
+	}
+	values[n] = nil
+	return boss, ""
 }
 
 type patchOp struct {
