@@ -70,6 +70,13 @@ func (h *Handler) openDelta(ctx context.Context, by auth.Principal, t *schemas.R
 
 // deltaToken answers with a token for what changes from now on.
 func (h *Handler) deltaToken(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	if q.Has("filter") {
+		return &Error{Status: http.StatusBadRequest, Type: InvalidFilter, Detail: "filter: a delta query has none"}
+	}
 	ctx := r.Context()
 	end, err := storage.LastEntry(ctx, h.provider.Store, by.Tenant, func(*storage.AuditEntry) bool { return true })
 	if err != nil {
@@ -80,7 +87,11 @@ func (h *Handler) deltaToken(w http.ResponseWriter, r *http.Request, by auth.Pri
 		return err
 	}
 	o["schemas"] = []string{DeltaTokenURI}
-	return h.discovery(w, r, o)
+	body, err := marshal(o)
+	if err != nil {
+		return err
+	}
+	return writeBody(w, r, body)
 }
 
 // deltaRequest is the body of POST .delta.

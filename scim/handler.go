@@ -482,6 +482,7 @@ func (h *Handler) schema(w http.ResponseWriter, r *http.Request, by auth.Princip
 	return h.discovery(w, r, schema(h.base(r), list[i]))
 }
 
+// discovery answers with an object that describes the server, which takes no filter (RFC 7644 §4).
 func (h *Handler) discovery(w http.ResponseWriter, r *http.Request, o object) error {
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -497,8 +498,13 @@ func (h *Handler) discovery(w http.ResponseWriter, r *http.Request, o object) er
 	if meta, ok := o["meta"].(object); ok {
 		w.Header().Set("Location", meta["location"].(string))
 	}
+	return writeBody(w, r, body)
+}
+
+// writeBody answers with what is whole in memory; what may be large is a stream.
+func writeBody(w http.ResponseWriter, r *http.Request, body []byte) error {
 	w.Header().Set("Content-Type", mediaType(r))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, err = w.Write(body)
+	_, err := w.Write(body)
 	return err
 }
