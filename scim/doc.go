@@ -16,8 +16,9 @@
 //     have, and lose; okta.go: both as Okta has them
 //   - account.go: a user with groups and roles in one write; founding.go: the first one of
 //     a tenant; invite.go, invitation.go and acceptance.go: one who is asked to come
-//   - deletion.go: what is remembered of who is deleted; deleted.go: how they come back, or
-//     are purged; reports.go: users who refer to who goes and comes
+//   - deletion.go: what is remembered of who is deleted; deleted.go: who that is, restore.go:
+//     how they come back, purge.go: or go for good; reports.go: users who refer to who goes
+//     and comes
 //   - definition.go: schemas and resource types of a tenant's own; custom.go: those
 //     of a tenant, and that a write keeps to them
 //   - me.go: the resource of whoever asks (§3.11)
