@@ -413,6 +413,26 @@ type batch struct {
 	size, most int
 }
 
+// takes returns what is known of the user of a row, if it is one for this pass, or nil.
+func (i *Importer) takes(p pass, r row) *entry {
+	k, err := i.Mapping.keyOf(r)
+	if err != nil {
+		return nil // it was rejected when it was checked
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	e := i.entries[k]
+	switch {
+	case e == nil, int(e.line) != r.line, e.flags&(repeated|rejected) != 0:
+		return nil
+	case p.link != (e.flags&late != 0):
+		return nil
+	case !p.link && i.Mapping.manager != nil && p.managers != (e.flags&manages != 0):
+		return nil
+	}
+	return e
+}
+
 func (i *Importer) pass(ctx context.Context, p pass) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -457,21 +477,13 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 		if r.err != nil {
 			return nil //nolint:nilerr // it was rejected when it was checked
 		}
-		k, err := i.Mapping.keyOf(r)
-		if err != nil {
-			return nil //nolint:nilerr // so was this
-		}
-		i.mu.Lock()
-		e := i.entries[k]
-		take := e != nil && int(e.line) == r.line && e.flags&(repeated|rejected) == 0 &&
-			(p.link && e.flags&late != 0 || !p.link && e.flags&late == 0 && (i.Mapping.manager == nil || (e.flags&manages != 0) == p.managers))
-		i.mu.Unlock()
-		if !take {
+		e := i.takes(p, r)
+		if e == nil {
 			return nil
 		}
 		values, _, err := i.Mapping.values(r)
 		if err != nil {
-			return nil //nolint:nilerr // and this
+			return nil //nolint:nilerr // so was this
 		}
 		op, update, err := i.plan(ctx, p, e, r, values)
 		if err != nil || op == nil && update == nil {
