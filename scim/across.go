@@ -222,14 +222,15 @@ func (h *Handler) betweenEachOther(w http.ResponseWriter, r *http.Request, by au
 			if place < skip {
 				continue
 			}
-			single := storage.NewPage(1, func() func(context.Context) ([]*storage.Resource, error) {
-				list := []*storage.Resource{res}
-				return func(context.Context) (out []*storage.Resource, err error) {
-					out, list = list, nil
-					return out, nil
-				}
-			}())
-			if n, err = h.writePage(ctx, s, by, p.v, single, n); err != nil {
+			with, err := h.aroundOne(ctx, by, p.v.t, res)
+			if err != nil {
+				return n, err
+			}
+			if n > 0 {
+				s.buf = append(s.buf, ',')
+			}
+			n++
+			if err := h.write(ctx, s, by, p.v, res, with); err != nil {
 				return n, err
 			}
 		}
