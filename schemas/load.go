@@ -14,65 +14,69 @@ var files embed.FS
 // Load compiles the schemas embedded in the binary: User with the enterprise
 // extension and Roster's, Group, Role with Roster's extension, RoleAssignment,
 // GroupMembership, Invitation, which has the extensions that the User it becomes
-// will have, and Entitlement with Roster's extension. It fails only when a file was edited into something RFC 7643 does not allow.
+// will have, and Entitlement with Roster's extension. It fails only when a file was edited
+// into something RFC 7643 does not allow.
 func Load() (*Set, error) {
-	var s [11]*Schema
-	for i, name := range []string{"user.json", "group.json", "enterprise_user.json", "role.json", "roster_role.json", "role_assignment.json", "group_membership.json", "invitation.json", "roster_user.json", "entitlement.json", "roster_entitlement.json"} {
-		b, err := files.ReadFile(name)
+	var types []*ResourceType
+	for _, d := range []struct {
+		name, endpoint, description string
+		core                        string // the files of its schemas
+		extensions                  []string
+	}{
+		{"User", "/Users", "User account", "user", []string{"enterprise_user", "roster_user"}},
+		{"Group", "/Groups", "Group", "group", nil},
+		{"Role", "/Roles", "Role", "role", []string{"roster_role"}},
+		{"RoleAssignment", "/RoleAssignments", "Role assignment", "role_assignment", nil},
+		{"GroupMembership", "/GroupMemberships", "Who belongs to which group", "group_membership", nil},
+		{"Invitation", "/Invitations", "Invitation", "invitation", []string{"enterprise_user", "roster_user"}},
+		{"Entitlement", "/Entitlements", "What people can have in applications", "entitlement", []string{"roster_entitlement"}},
+	} {
+		core, err := embedded(d.core)
 		if err != nil {
 			return nil, err
 		}
-		if s[i], err = Parse(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		var extensions []Extension
+		for _, name := range d.extensions {
+			s, err := embedded(name)
+			if err != nil {
+				return nil, err
+			}
+			extensions = append(extensions, Extension{Schema: s})
 		}
+		t, err := NewResourceType(d.name, d.endpoint, d.description, core, extensions...)
+		if err != nil {
+			return nil, err
+		}
+		types = append(types, t)
 	}
-	for _, a := range s[8].Attributes {
-		if a.Name == "usageLocation" {
+	return NewSet(types...), nil
+}
+
+// embedded compiles a schema of the binary.
+func embedded(name string) (*Schema, error) {
+	b, err := files.ReadFile(name + ".json")
+	if err != nil {
+		return nil, err
+	}
+	s, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s.json: %w", name, err)
+	}
+	for _, a := range s.Attributes {
+		if s.ID == RosterUserURI && a.Name == "usageLocation" {
 			a.CanonicalValues = strings.Fields(countries) // where Country looks, too
 		}
 	}
-	user, err := NewResourceType("User", "/Users", "User account", s[0], Extension{Schema: s[2]}, Extension{Schema: s[8]})
-	if err != nil {
-		return nil, err
-	}
-	group, err := NewResourceType("Group", "/Groups", "Group", s[1])
-	if err != nil {
-		return nil, err
-	}
-	role, err := NewResourceType("Role", "/Roles", "Role", s[3], Extension{Schema: s[4]})
-	if err != nil {
-		return nil, err
-	}
-	assignment, err := NewResourceType("RoleAssignment", "/RoleAssignments", "Role assignment", s[5])
-	if err != nil {
-		return nil, err
-	}
-	membership, err := NewResourceType("GroupMembership", "/GroupMemberships", "Who belongs to which group", s[6])
-	if err != nil {
-		return nil, err
-	}
-	invitation, err := NewResourceType("Invitation", "/Invitations", "Invitation", s[7], Extension{Schema: s[2]}, Extension{Schema: s[8]})
-	if err != nil {
-		return nil, err
-	}
-	entitlement, err := NewResourceType("Entitlement", "/Entitlements", "What people can have in applications", s[9], Extension{Schema: s[10]})
-	if err != nil {
-		return nil, err
-	}
-	return NewSet(user, group, role, assignment, membership, invitation, entitlement), nil
+	return s, nil
 }
 
 // LoadOkta compiles Role and Entitlement as Okta has them.
 func LoadOkta() (*Set, error) {
 	var types []*ResourceType
 	for _, name := range []string{"Role", "Entitlement"} {
-		b, err := files.ReadFile("okta_" + strings.ToLower(name) + ".json")
+		s, err := embedded("okta_" + strings.ToLower(name))
 		if err != nil {
 			return nil, err
-		}
-		s, err := Parse(b)
-		if err != nil {
-			return nil, fmt.Errorf("%s as Okta has it: %w", name, err)
 		}
 		t, err := NewResourceType(name, "/"+name+"s", s.Description, s)
 		if err != nil {

@@ -234,7 +234,6 @@ func TestBindMessages(t *testing.T) {
 	}
 }
 
-// The error of a body with many does not depend on the order of a map.
 // A name holds nothing that cannot be seen; what merely has no letter of ours in it stays.
 func TestBindNames(t *testing.T) {
 	for name, ok := range map[string]bool{
@@ -251,6 +250,7 @@ func TestBindNames(t *testing.T) {
 	}
 }
 
+// The error of a body with many does not depend on the order of a map.
 func TestBindErrorsAreStable(t *testing.T) {
 	user := userType(t)
 	const body = `{"userName":1,"title":2,"name":{"givenName":1,"familyName":2},"nickName":3,"locale":4,"active":5,"shoeSize":6,"timezone":7}`

@@ -201,7 +201,7 @@ func (h *Handler) walkAll(ctx context.Context, by auth.Principal, l *listing, pa
 func (h *Handler) betweenEachOther(w http.ResponseWriter, r *http.Request, by auth.Principal, l *listing, parts []*part) error {
 	ctx := r.Context()
 	skip, count := l.search.StartIndex-1, l.search.Count
-	if skip+count > maxAcross {
+	if skip > maxAcross-count { // the sum may be more than an int holds
 		return &Error{Status: 400, Type: TooMany, Detail: fmt.Sprintf("startIndex: an ordered list over all resource types goes up to %d: narrow the filter, or search one type", maxAcross)}
 	}
 	m := mixture{descending: l.search.descending()}
@@ -222,14 +222,15 @@ func (h *Handler) betweenEachOther(w http.ResponseWriter, r *http.Request, by au
 			if place < skip {
 				continue
 			}
-			single := storage.NewPage(1, func() func(context.Context) ([]*storage.Resource, error) {
-				list := []*storage.Resource{res}
-				return func(context.Context) (out []*storage.Resource, err error) {
-					out, list = list, nil
-					return out, nil
-				}
-			}())
-			if n, err = h.writePage(ctx, s, by, p.v, single, n); err != nil {
+			with, err := h.aroundOne(ctx, by, p.v.t, res)
+			if err != nil {
+				return n, err
+			}
+			if n > 0 {
+				s.buf = append(s.buf, ',')
+			}
+			n++
+			if err := h.write(ctx, s, by, p.v, res, with); err != nil {
 				return n, err
 			}
 		}

@@ -644,7 +644,7 @@ func (h *Handler) bulkLater(w http.ResponseWriter, r *http.Request, by auth.Prin
 	}
 	if wait > 0 {
 		if result, err := h.Async.await(r.Context(), by, txn, wait); err == nil && result != nil {
-			return writeResult(w, r, result)
+			return writeBody(w, r, result.Data)
 		}
 	}
 	w.Header().Set("Preference-Applied", "respond-async")
@@ -673,12 +673,5 @@ func (h *Handler) bulkResult(w http.ResponseWriter, r *http.Request, by auth.Pri
 		h.accepted(w, r, txn)
 		return nil
 	}
-	return writeResult(w, r, result)
-}
-
-func writeResult(w http.ResponseWriter, r *http.Request, result *storage.Item) error {
-	w.Header().Set("Content-Type", mediaType(r))
-	w.Header().Set("Content-Length", strconv.Itoa(len(result.Data)))
-	_, err := w.Write(result.Data)
-	return err
+	return writeBody(w, r, result.Data)
 }

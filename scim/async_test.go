@@ -385,8 +385,11 @@ func TestAsyncClients(t *testing.T) {
 				t.Error(got)
 			}
 			result, err := l.Store.Item(t.Context(), storage.DefaultTenant, "bulk.result", revoked.Header.Get("Set-Txn"))
-			if err != nil || strings.Count(string(result.Data), `{"status":"401"`) != 3 {
-				t.Errorf("a revoked client: %s, %v", result.Data, err)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Count(string(result.Data), `{"status":"401"`) != 3 {
+				t.Errorf("a revoked client: %s", result.Data)
 			}
 			l.clock.Add(scim.DefaultResultLifetime.Milliseconds() - 1)
 			if got := as(l.Token, "/Bulk/"+txn); got != 200 {

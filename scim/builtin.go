@@ -51,7 +51,7 @@ func (p *Provider) query(ctx context.Context, by auth.Principal, t *schemas.Reso
 	if q.Count <= 0 {
 		return storage.NewPage(total, page.Next), nil
 	}
-	merged := merge{page: page, own: own, before: func(a, b *storage.Resource) int { return inOrder(t, q, a, b) },
+	merged := merge{page: page, own: own, order: func(a, b *storage.Resource) int { return inOrder(t, q, a, b) },
 		skip: skip - (stored.StartIndex - 1), left: q.Count}
 	return storage.NewPage(total, merged.next), nil
 }
@@ -209,7 +209,7 @@ type merge struct {
 	page   *storage.Page
 	own    []*storage.Resource
 	stored []*storage.Resource
-	before func(a, b *storage.Resource) int
+	order  func(a, b *storage.Resource) int
 	ended  bool
 	skip   int // roles before the page
 	left   int // roles of the page still to come
@@ -230,7 +230,7 @@ func (m *merge) next(ctx context.Context) ([]*storage.Resource, error) {
 		}
 		var r *storage.Resource
 		switch {
-		case len(m.own) > 0 && (len(m.stored) == 0 || m.before(m.own[0], m.stored[0]) < 0):
+		case len(m.own) > 0 && (len(m.stored) == 0 || m.order(m.own[0], m.stored[0]) < 0):
 			r, m.own = m.own[0], m.own[1:]
 		case len(m.stored) > 0:
 			r, m.stored = m.stored[0], m.stored[1:]

@@ -55,8 +55,8 @@ func (p *Provider) decide(ctx context.Context, tx storage.Tx, by auth.Principal,
 	return &decision{p: p, ctx: ctx, tx: tx, by: by, standing: s, now: now}
 }
 
-// holds reports whether the Standing is that of what was read in this write, or for
-// it.
+// holds returns errStanding unless the Standing is that of what was read in this write, or
+// for it.
 func (d *decision) holds(r *storage.Resource) error {
 	if r.Epoch != d.standing.Epoch {
 		return errStanding

@@ -65,18 +65,9 @@ var (
 	ErrExtended = errors.New("other schemas extend the resource type: remove them first")
 )
 
-func mayDefine(by auth.Principal, needs auth.Permission) error {
-	switch {
-	case by.Tenant == "":
-	case by.Kind == auth.Operator, by.Kind == auth.User && by.ID != "" && by.Level >= auth.MFA && by.Permissions.Has(needs):
-		return nil
-	}
-	return ErrForbidden
-}
-
 // Definitions returns what the tenant defines, by URN.
 func (p *Provider) Definitions(ctx context.Context, by auth.Principal) ([]*storage.Definition, error) {
-	if err := mayDefine(by, auth.PermissionSchemasRead); err != nil {
+	if err := allowPerson(by, auth.PermissionSchemasRead); err != nil {
 		return nil, err
 	}
 	items, err := p.Store.Items(ctx, by.Tenant, storage.SchemaKind, "")
@@ -88,7 +79,7 @@ func (p *Provider) Definitions(ctx context.Context, by auth.Principal) ([]*stora
 
 // Definition returns the definition of the schema with a URN, or storage.ErrNotFound.
 func (p *Provider) Definition(ctx context.Context, by auth.Principal, urn string) (*storage.Definition, error) {
-	if err := mayDefine(by, auth.PermissionSchemasRead); err != nil {
+	if err := allowPerson(by, auth.PermissionSchemasRead); err != nil {
 		return nil, err
 	}
 	item, err := p.Store.Item(ctx, by.Tenant, storage.SchemaKind, schemas.SchemaKey(urn))
@@ -102,7 +93,7 @@ func (p *Provider) Definition(ctx context.Context, by auth.Principal, urn string
 // returns, and in other processes within a second. The error is a
 // *schemas.DefinitionError or ErrDefined.
 func (p *Provider) Define(ctx context.Context, by auth.Principal, list ...schemas.CustomSchema) error {
-	if err := mayDefine(by, auth.PermissionSchemasWrite); err != nil {
+	if err := allowPerson(by, auth.PermissionSchemasWrite); err != nil {
 		return err
 	}
 	err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
@@ -199,7 +190,7 @@ func (p *Provider) recordDefinition(ctx context.Context, tx storage.Tx, by auth.
 // looked at, and while what they are searched by is derived anew, whoever writes what it
 // is about is told to try again.
 func (p *Provider) Redefine(ctx context.Context, by auth.Principal, next schemas.CustomSchema) error {
-	if err := mayDefine(by, auth.PermissionSchemasWrite); err != nil {
+	if err := allowPerson(by, auth.PermissionSchemasWrite); err != nil {
 		return err
 	}
 	next.Tidy()
@@ -212,7 +203,7 @@ func (p *Provider) Redefine(ctx context.Context, by auth.Principal, next schemas
 // *OffendersError), or is of the type (likewise), or another schema extends that
 // (ErrExtended). Deleted resources of the type are purged.
 func (p *Provider) Undefine(ctx context.Context, by auth.Principal, urn string) error {
-	if err := mayDefine(by, auth.PermissionSchemasWrite); err != nil {
+	if err := allowPerson(by, auth.PermissionSchemasWrite); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), definitionTime)

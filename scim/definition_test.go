@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -20,8 +19,6 @@ import (
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
-	"github.com/roster-id/roster/storage/mongo"
-	"github.com/roster-id/roster/storage/mongo/mongotest"
 )
 
 const tagURN = "urn:example:tag"
@@ -90,17 +87,9 @@ func (p *process) count(text string) (int, error) {
 
 func onBothStores(t *testing.T, test func(*testing.T, *testserver.Server)) {
 	t.Helper()
-	database := mongotest.Start(t)
-	t.Run("sqlite", func(t *testing.T) { test(t, testserver.Start(t, testserver.Options{})) })
-	t.Run("mongo", func(t *testing.T) {
-		test(t, testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
-			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		}}))
-	})
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) { test(t, testserver.Start(t, testserver.Options{Open: open})) })
+	}
 }
 
 func isBusy(err error) bool { return err != nil && scim.ErrorFor(err).Status == 503 }

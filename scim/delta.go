@@ -69,7 +69,14 @@ func (h *Handler) openDelta(ctx context.Context, by auth.Principal, t *schemas.R
 }
 
 // deltaToken answers with a token for what changes from now on.
-func (h *Handler) deltaToken(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) deltaToken(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	if q.Has("filter") {
+		return &Error{Status: http.StatusBadRequest, Type: InvalidFilter, Detail: "filter: a delta query has none"}
+	}
 	ctx := r.Context()
 	end, err := storage.LastEntry(ctx, h.provider.Store, by.Tenant, func(*storage.AuditEntry) bool { return true })
 	if err != nil {
@@ -80,7 +87,11 @@ func (h *Handler) deltaToken(r *http.Request, w http.ResponseWriter, by auth.Pri
 		return err
 	}
 	o["schemas"] = []string{DeltaTokenURI}
-	return h.discovery(w, r, o)
+	body, err := marshal(o)
+	if err != nil {
+		return err
+	}
+	return writeBody(w, r, body)
 }
 
 // deltaRequest is the body of POST .delta.
@@ -144,7 +155,7 @@ func (h *Handler) changedSince(ctx context.Context, tenant storage.TenantID, t *
 }
 
 // delta answers with what changed behind a token, each resource as it is now.
-func (h *Handler) delta(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) delta(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	ctx := r.Context()
 	var d deltaRequest
 	err := h.withBody(r, by, func(body any) (err error) {
@@ -208,13 +219,9 @@ func (h *Handler) writeDelta(ctx context.Context, s *stream, by auth.Principal, 
 	}
 	s.buf = append(s.buf, `{"schemas":["`+DeltaResponseURI+`"],"resourceType":"`+t.Name+`","changeType":"`+what+`","changedResourceId":"`+id+`"`...)
 	if res != nil {
-		list, err := h.around(ctx, by, v.t, res)
+		with, err := h.aroundOne(ctx, by, v.t, res)
 		if err != nil {
 			return err
-		}
-		var with around
-		if list != nil {
-			with = list[0]
 		}
 		s.buf = append(s.buf, `,"data":`...)
 		if err := h.write(ctx, s, by, v, res, with); err != nil {

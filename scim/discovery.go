@@ -107,4 +107,5 @@ func discoveryList(resources []object) object {
 	}
 }
 
+// marshal writes an object with its keys in the order of the alphabet, always the same.
 func marshal(o object) ([]byte, error) { return json.Marshal(o) }

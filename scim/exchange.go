@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 
 	"github.com/roster-id/roster/auth"
@@ -106,14 +105,14 @@ func (x *Exchange) of(r *http.Request, t *schemas.ResourceType) {
 
 // idOnly returns what may be the id of a resource, or "".
 func idOnly(s string) string {
-	if len(s) != 36 || uuid.Validate(s) != nil {
+	if !ours(s) {
 		return ""
 	}
 	return s
 }
 
 // noted notes why a request was refused.
-func (h *Handler) noted(serve func(http.ResponseWriter, *http.Request, auth.Principal) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+func (h *Handler) noted(serve serveFunc) serveFunc {
 	return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 		err := serve(w, r, by)
 		x := exchange(r.Context())

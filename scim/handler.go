@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gorilla/mux"
 
@@ -34,7 +35,13 @@ type Route struct {
 	Waits bool
 }
 
-func route(method, path string, needs auth.Need, serve func(http.ResponseWriter, *http.Request, auth.Principal) error) Route {
+// A serveFunc is a Route's Serve; a serveTypeFunc is one that has to be told of which resource type.
+type (
+	serveFunc     = func(http.ResponseWriter, *http.Request, auth.Principal) error
+	serveTypeFunc = func(http.ResponseWriter, *http.Request, auth.Principal, *schemas.ResourceType) error
+)
+
+func route(method, path string, needs auth.Need, serve serveFunc) Route {
 	return Route{Method: method, Path: path, Needs: needs, Serve: serve}
 }
 
@@ -113,14 +120,14 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 	if name == auth.CustomResource {
 		exists = func(r *http.Request, by auth.Principal) error { _, err := find(r, by); return err }
 	}
-	on := func(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+	on := func(serve serveTypeFunc) serveFunc {
 		return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 			t, err := find(r, by)
 			if err != nil {
 				return err
 			}
 			exchange(r.Context()).of(r, t)
-			return serve(r, w, by, t)
+			return serve(w, r, by, t)
 		}
 	}
 	to := func(a auth.Act) auth.Need { return auth.Scope(a, name) }
@@ -175,7 +182,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	return e
 }
 
-func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) get(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
@@ -191,7 +198,7 @@ func (h *Handler) get(r *http.Request, w http.ResponseWriter, by auth.Principal,
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 200, res)
 }
 
-func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) create(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		*sent = writtenIn(t, body)
 		return h.provider.Create(r.Context(), by, t, body)
@@ -202,7 +209,7 @@ func (h *Handler) create(r *http.Request, w http.ResponseWriter, by auth.Princip
 	return h.respond(w, r, by, viewFor(by, t, h.base(r), p), 201, res)
 }
 
-func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) replace(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		*sent = writtenIn(t, body)
 		return h.provider.Replace(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header), body)
@@ -219,7 +226,7 @@ func (h *Handler) replace(r *http.Request, w http.ResponseWriter, by auth.Princi
 // not cost a list of all.
 const membersInPatchResponse = 20
 
-func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) patch(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	p, res, err := h.change(r, by, func(body any, sent *written) (*storage.Resource, error) {
 		ops, err := patch.Decode(body, patch.DefaultLimits, mode(by))
 		if err != nil {
@@ -251,7 +258,7 @@ func (h *Handler) patch(r *http.Request, w http.ResponseWriter, by auth.Principa
 	return h.respond(w, r, by, v, 200, res)
 }
 
-func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) delete(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	if err := h.provider.Delete(r.Context(), by, t, mux.Vars(r)["id"], preconditionFrom(r.Header)); err != nil {
 		return err
 	}
@@ -261,13 +268,9 @@ func (h *Handler) delete(r *http.Request, w http.ResponseWriter, by auth.Princip
 
 // respond sends one resource, or 304 when a GET names its version.
 func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Principal, v view, status int, res *storage.Resource) error {
-	list, err := h.around(r.Context(), by, v.t, res)
+	with, err := h.aroundOne(r.Context(), by, v.t, res)
 	if err != nil {
 		return err
-	}
-	var with around
-	if list != nil {
-		with = list[0]
 	}
 	tag := version(res, with)
 	header := w.Header()
@@ -340,6 +343,15 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 		}
 	}
 	return list, nil
+}
+
+// aroundOne finds what one resource is shown with.
+func (h *Handler) aroundOne(ctx context.Context, by auth.Principal, t *schemas.ResourceType, r *storage.Resource) (with around, err error) {
+	list, err := h.around(ctx, by, t, r)
+	if list != nil {
+		with = list[0]
+	}
+	return with, err
 }
 
 // groups finds the groups of those among resources that are in any.
@@ -462,13 +474,15 @@ func (h *Handler) schema(w http.ResponseWriter, r *http.Request, by auth.Princip
 	}
 	// The path is routed as it was sent, and some clients encode the colons.
 	id, err := url.PathUnescape(mux.Vars(r)["id"])
-	s := findSchema(shownSchemas(by, set.Schemas()), id)
-	if err != nil || s == nil {
+	list := shownSchemas(by, set.Schemas())
+	i := slices.IndexFunc(list, func(s *schemas.Schema) bool { return strings.EqualFold(s.ID, id) })
+	if err != nil || i < 0 {
 		return storage.ErrNotFound
 	}
-	return h.discovery(w, r, schema(h.base(r), s))
+	return h.discovery(w, r, schema(h.base(r), list[i]))
 }
 
+// discovery answers with an object that describes the server, which takes no filter (RFC 7644 §4).
 func (h *Handler) discovery(w http.ResponseWriter, r *http.Request, o object) error {
 	q, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -484,8 +498,13 @@ func (h *Handler) discovery(w http.ResponseWriter, r *http.Request, o object) er
 	if meta, ok := o["meta"].(object); ok {
 		w.Header().Set("Location", meta["location"].(string))
 	}
+	return writeBody(w, r, body)
+}
+
+// writeBody answers with what is whole in memory; what may be large is a stream.
+func writeBody(w http.ResponseWriter, r *http.Request, body []byte) error {
 	w.Header().Set("Content-Type", mediaType(r))
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, err = w.Write(body)
+	_, err := w.Write(body)
 	return err
 }

@@ -90,7 +90,7 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 		path := func(name string) string { return fmt.Sprintf("roles[%d].%s", i, name) }
 		p := AccountRole{Reason: "invitation"}
 		p.Role, _ = m["value"].(string)
-		kind, err := oneOf(m, path, "kind", "active", "eligible")
+		kind, err := oneOf(m, path("kind"), "kind", "active", "eligible")
 		if err != nil {
 			return in, err
 		}
@@ -576,36 +576,21 @@ func expiredAt(attrs map[string]any, now time.Time) bool {
 // statusAt rewrites the comparisons with the status of an invitation: those that are
 // stored as pending are expired by a certain time.
 func statusAt(e filter.Expr, t *schemas.ResourceType, now time.Time) filter.Expr {
-	switch e := e.(type) {
-	case filter.And:
-		out := make(filter.And, len(e))
-		for i, term := range e {
-			out[i] = statusAt(term, t, now)
-		}
-		return out
-	case filter.Or:
-		out := make(filter.Or, len(e))
-		for i, term := range e {
-			out[i] = statusAt(term, t, now)
-		}
-		return out
-	case filter.Not:
-		return filter.Not{Expr: statusAt(e.Expr, t, now)}
-	case filter.Compare:
-		if e.Attr != t.Top("status") {
-			return e
+	return filter.Map(e, func(term filter.Expr) filter.Expr {
+		c, ok := term.(filter.Compare)
+		if !ok || c.Attr != t.Top("status") {
+			return term
 		}
 		over := filter.And{
-			filter.EqualTo(e.Attr, statusPending),
+			filter.EqualTo(c.Attr, statusPending),
 			filter.Compare{Attr: t.Top("expires"), Op: filter.LessOrEqual, Value: now, Text: timeText(now)},
 		}
-		rest := filter.And{filter.Not{Expr: over}, e}
-		if e.Match(map[string]any{"status": statusExpired}) {
+		rest := filter.And{filter.Not{Expr: over}, c}
+		if c.Match(map[string]any{"status": statusExpired}) {
 			return filter.Or{over, rest}
 		}
 		return rest
-	}
-	return e
+	})
 }
 
 // queryInvitations selects a page of invitations.

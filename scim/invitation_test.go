@@ -397,6 +397,12 @@ func TestInviterThen(t *testing.T) {
 		void("a blocked inviter", id, secret, auth.InviterBlocked)
 		w.is("somebody else's", other, "pending", "")
 
+		id, secret = w.invite(w.session("eve"), "locked-out@out.example", "")
+		replace("eve", `{"op":"replace","path":"active","value":false},{"op":"replace","path":"password","value":"correct horse battery"}`)
+		w.is("blocked with another password", id, "revoked", auth.InviterBlocked)
+		replace("eve", `{"op":"replace","path":"active","value":true}`)
+		void("blocked with another password", id, secret, auth.InviterBlocked)
+
 		id, secret = w.invite(w.session("eve"), "demoted@out.example", "")
 		if err := w.remove(operator(), "RoleAssignment", w.ids["eve invites"]); err != nil {
 			t.Fatal(err)

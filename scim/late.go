@@ -673,7 +673,10 @@ func valuesOf(list []awaited) (names []string) {
 // overtaken is what becomes of an error: what was found when it was looked for may be gone by
 // now, and then it is something to wait for. l may be nil.
 func (l *lateness) overtaken(err error) error {
-	if l != nil && (errors.Is(err, errNoManager) || errors.As(err, new(*storage.UnknownMemberError))) {
+	if l == nil {
+		return err
+	}
+	if _, ok := errors.AsType[*storage.UnknownMemberError](err); ok || errors.Is(err, errNoManager) {
 		return errOvertaken
 	}
 	return err

@@ -13,7 +13,7 @@ import (
 // Lists and searches of one resource type (RFC 7644 §3.4.2 and §3.4.3), by index or by
 // cursor (RFC 9865). across.go has those over all types.
 
-func (h *Handler) list(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) list(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	params, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func (h *Handler) list(r *http.Request, w http.ResponseWriter, by auth.Principal
 }
 
 // search answers POST .search.
-func (h *Handler) search(r *http.Request, w http.ResponseWriter, by auth.Principal, t *schemas.ResourceType) error {
+func (h *Handler) search(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	search, err := h.searchBody(r, by)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 var errNoSelf = &Error{Status: http.StatusNotFound, Detail: "this client is no resource of the directory: /Me is for people who signed in"}
 
 // onMe turns a route for one resource into the one for the resource of whoever asks.
-func (h *Handler) onMe(serve func(*http.Request, http.ResponseWriter, auth.Principal, *schemas.ResourceType) error) func(http.ResponseWriter, *http.Request, auth.Principal) error {
+func (h *Handler) onMe(serve serveTypeFunc) serveFunc {
 	return func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 		if by.Kind != auth.User {
 			return errNoSelf
@@ -27,7 +27,7 @@ func (h *Handler) onMe(serve func(*http.Request, http.ResponseWriter, auth.Princ
 		if err != nil {
 			return err
 		}
-		return serve(mux.SetURLVars(r, map[string]string{"id": by.ID}), w, by, set.Type(auth.PrincipalUser))
+		return serve(w, mux.SetURLVars(r, map[string]string{"id": by.ID}), by, set.Type(auth.PrincipalUser))
 	}
 }
 

@@ -3,13 +3,11 @@ package scim_test
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,9 +26,6 @@ import (
 // stepsOfModel is how long a sequence is.
 const stepsOfModel = 50
 
-// modelVariable says how many sequences there are on each store.
-const modelVariable = "ROSTER_TEST_MODEL"
-
 // TestModel sends random sequences of requests about users, groups, roles and
 // memberships, and a model of a few maps says what each answer must be: status,
 // version, members, groups direct and indirect, uniqueness, what filters find and in
@@ -38,21 +33,9 @@ const modelVariable = "ROSTER_TEST_MODEL"
 func TestModel(t *testing.T) {
 	raced.Skip(t)
 	sequences := map[string]int{"SQLite": 1000, "MongoDB": 100}
-	if s := os.Getenv(modelVariable); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sequences = map[string]int{"SQLite": n, "MongoDB": n}
-	}
-	checks := flag.Lookup("rapid.checks").Value
-	before := checks.String()
-	defer func() { _ = checks.Set(before) }()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			if err := checks.Set(strconv.Itoa(sequences[name])); err != nil {
-				t.Fatal(err)
-			}
+			setChecks(t, number(t, "ROSTER_TEST_MODEL", sequences[name]))
 			store := open(t)
 			s := testserver.Start(t, testserver.Options{Open: func(testing.TB) storage.Store { return keptOpen{store} }})
 			client := scimtest.Direct(s.Handler)

@@ -2,7 +2,6 @@ package scim
 
 import (
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/roster-id/roster/auth"
@@ -94,23 +93,13 @@ func behindOkta(t *schemas.ResourceType, a *schemas.Attribute) *schemas.Attribut
 }
 
 func storedFilter(e filter.Expr, shown, t *schemas.ResourceType) filter.Expr {
+	return filter.Map(e, func(term filter.Expr) filter.Expr { return storedTerm(term, shown, t) })
+}
+
+func storedTerm(e filter.Expr, shown, t *schemas.ResourceType) filter.Expr {
 	var attr *schemas.Attribute
 	var on func(*schemas.Attribute) filter.Expr
 	switch e := e.(type) {
-	case filter.And:
-		out := make(filter.And, len(e))
-		for i, term := range e {
-			out[i] = storedFilter(term, shown, t)
-		}
-		return out
-	case filter.Or:
-		out := make(filter.Or, len(e))
-		for i, term := range e {
-			out[i] = storedFilter(term, shown, t)
-		}
-		return out
-	case filter.Not:
-		return filter.Not{Expr: storedFilter(e.Expr, shown, t)}
 	case filter.ValuePath: // of meta, the one complex attribute
 		return filter.ValuePath{Attr: t.Lookup(e.Attr.Path), Filter: storedFilter(e.Filter, shown, t)}
 	case filter.Present:
@@ -135,13 +124,4 @@ func forOkta(t *schemas.ResourceType, f filter.Expr) filter.Expr {
 		return business
 	}
 	return filter.And{business, f}
-}
-
-// findSchema returns the schema with this URI, compared without regard to case, or nil.
-func findSchema(list []*schemas.Schema, uri string) *schemas.Schema {
-	i := slices.IndexFunc(list, func(s *schemas.Schema) bool { return strings.EqualFold(s.ID, uri) })
-	if i < 0 {
-		return nil
-	}
-	return list[i]
 }

@@ -298,21 +298,26 @@ func (r *redactor) bulk(v any) any {
 // search tells a SearchRequest.
 func (r *redactor) search(v any) any {
 	return r.members(v, func(k string) (string, func(any) any) {
-		switch name := strings.ToLower(k); name {
-		case "schemas":
+		if strings.EqualFold(k, "schemas") {
 			return "schemas", r.uris
-		case "filter", "attributes", "excludedattributes", "sortby":
-			return searchNames[name], r.textOf
-		case "sortorder", "startindex", "count", "cursor":
-			return searchNames[name], r.opaque
 		}
-		return "", nil
+		name, attributes := searchParameter(k)
+		if attributes {
+			return name, r.textOf
+		}
+		return name, r.opaque
 	})
 }
 
-var searchNames = map[string]string{
-	"filter": "filter", "attributes": "attributes", "excludedattributes": "excludedAttributes", "sortby": "sortBy",
-	"sortorder": "sortOrder", "startindex": "startIndex", "count": "count", "cursor": "cursor",
+// searchParameter returns the parameter of a search with a name, in any case, or "", and
+// whether it names attributes.
+func searchParameter(name string) (known string, attributes bool) {
+	for _, p := range searchParameters {
+		if strings.EqualFold(p.name, name) {
+			return p.name, slices.Contains([]string{"filter", "attributes", "excludedAttributes", "sortBy"}, p.name)
+		}
+	}
+	return "", false
 }
 
 // query tells the parameters of an address.
@@ -323,15 +328,14 @@ func (r *redactor) query(raw string) string {
 	}
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(values)) {
-		switch name := strings.ToLower(k); name {
-		case "filter", "attributes", "excludedattributes", "sortby":
-			list = append(list, searchNames[name]+"="+r.text(values[k][0]))
+		name, attributes := searchParameter(k)
+		switch {
+		case attributes:
+			list = append(list, name+"="+r.text(values[k][0]))
+		case name == "":
+			list = append(list, unknownName+"=(string)")
 		default:
-			told := searchNames[name]
-			if told == "" {
-				told = unknownName
-			}
-			list = append(list, told+"=(string)")
+			list = append(list, name+"=(string)")
 		}
 	}
 	return strings.Join(list[:min(len(list), redactedList)], "&")

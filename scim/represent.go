@@ -39,13 +39,9 @@ func (h *Handler) Represent(ctx context.Context, tenant storage.TenantID, base s
 
 // document returns one resource as it is sent.
 func (h *Handler) document(ctx context.Context, by auth.Principal, v view, r *storage.Resource) (jsontext.Value, error) {
-	list, err := h.around(ctx, by, v.t, r)
+	with, err := h.aroundOne(ctx, by, v.t, r)
 	if err != nil {
 		return nil, err
-	}
-	var with around
-	if list != nil {
-		with = list[0]
 	}
 	w := &memory{}
 	s := newStream(w, http.StatusOK)

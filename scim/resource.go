@@ -220,7 +220,7 @@ func (v view) open(dst []byte, r *storage.Resource, with around) ([]byte, error)
 }
 
 // parseStored reads the document of a resource. That one is damaged is not the
-// client's doing, so the error does not unwrap into one that errorFor would take
+// client's doing, so the error does not unwrap into one that ErrorFor would take
 // for a fault of the request.
 func parseStored(t *schemas.ResourceType, r *storage.Resource) (map[string]any, error) {
 	attrs, err := t.Parse(r.Doc)

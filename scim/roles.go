@@ -44,11 +44,11 @@ func roleOf(id string, attrs map[string]any) (*auth.Role, error) {
 	if err := checkValue(r.Value); err != nil {
 		return nil, err
 	}
-	kind, err := oneOf(ext, path, "kind", "business", "administrative")
+	kind, err := oneOf(ext, path("kind"), "kind", "business", "administrative")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := oneOf(ext, path, "category", auth.CategoryBusiness, auth.CategoryDirectory, auth.CategoryPartner, auth.CategoryApplication); err != nil {
+	if _, err := oneOf(ext, path("category"), "category", auth.CategoryBusiness, auth.CategoryDirectory, auth.CategoryPartner, auth.CategoryApplication); err != nil {
 		return nil, err
 	}
 	r.Administrative = kind == "administrative"
@@ -68,8 +68,9 @@ func roleOf(id string, attrs map[string]any) (*auth.Role, error) {
 }
 
 // oneOf returns an attribute that has one of few values, compared without regard to
-// case and kept in the spelling of the schema; the first of them if it is left out.
-func oneOf(attrs map[string]any, path func(string) string, name string, values ...string) (string, error) {
+// case and kept in the spelling of the schema; the first of them if it is left out. path
+// is what an error calls it.
+func oneOf(attrs map[string]any, path, name string, values ...string) (string, error) {
 	given, _ := attrs[name].(string)
 	if given == "" {
 		return values[0], nil
@@ -80,7 +81,7 @@ func oneOf(attrs map[string]any, path func(string) string, name string, values .
 			return v, nil
 		}
 	}
-	return "", &schemas.ValueError{Path: path(name), Msg: "expected one of " + strings.Join(values, ", ")}
+	return "", &schemas.ValueError{Path: path, Msg: "expected one of " + strings.Join(values, ", ")}
 }
 
 // completeRole gives a new role the kind that it has.
@@ -140,12 +141,12 @@ func assignmentOf(id string, attrs map[string]any) (*auth.Grant, error) {
 	g.Principal, _ = principal["value"].(string)
 	var err error
 	if principal["type"] != nil {
-		g.PrincipalType, err = oneOf(principal, func(n string) string { return "principal." + n }, "type", auth.PrincipalUser, auth.PrincipalGroup, auth.PrincipalClient)
+		g.PrincipalType, err = oneOf(principal, "principal.type", "type", auth.PrincipalUser, auth.PrincipalGroup, auth.PrincipalClient)
 		if err != nil {
 			return nil, err
 		}
 	}
-	kind, err := oneOf(attrs, func(n string) string { return n }, "kind", "active", "eligible")
+	kind, err := oneOf(attrs, "kind", "kind", "active", "eligible")
 	if err != nil {
 		return nil, err
 	}
@@ -502,8 +503,8 @@ func keepType(t *schemas.ResourceType, prev, next map[string]any) {
 	}
 }
 
-// current reports whether a Standing is that of the tenant as this write sees it. It
-// is for writes that read no resource which tells.
+// current returns errStanding unless a Standing is that of the tenant as this write sees
+// it. It is for writes that read no resource which tells.
 func (p *Provider) current(ctx context.Context, by auth.Principal, s *auth.Standing) error {
 	epoch, err := p.Store.Epoch(ctx, by.Tenant)
 	if err == nil && epoch != s.Epoch {

@@ -59,7 +59,7 @@ func mongoStore(t testing.TB) storage.Store {
 	return s
 }
 
-// stores are those on which roles are tried.
+// stores are those on which what has to be the same on both is tried.
 var stores = map[string]func(testing.TB) storage.Store{"SQLite": sqliteStore, "MongoDB": mongoStore}
 
 // newWorld fills a store. gus and gia are Global Administrators, eli is eligible to be
@@ -428,21 +428,38 @@ func hrWithout(t testing.TB) auth.Principal {
 	return p
 }
 
+// number is how often a test is to try what is random, as the environment says or the test itself.
+func number(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	s := os.Getenv(variable)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
+}
+
+// setChecks has rapid.Check try n sequences until the test ends.
+func setChecks(t *testing.T, n int) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks").Value
+	before := checks.String()
+	if err := checks.Set(strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = checks.Set(before) })
+}
+
 // TestSequences: whatever a client with every scope does, in whatever order,
 // administrators, what they are given, and tokens stay as they are (S7).
 func TestSequences(t *testing.T) {
-	n := 150
-	if s := os.Getenv("ROSTER_TEST_SEQUENCES"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := flag.Set("rapid.checks", strconv.Itoa(n)); err != nil {
-		t.Fatal(err)
-	}
-	w, before := newWorld(t, sqliteStore(t)), ""
-	before = w.guarded()
+	n := number(t, "ROSTER_TEST_SEQUENCES", 150)
+	setChecks(t, n)
+	w := newWorld(t, sqliteStore(t))
+	before := w.guarded()
 	by := hr(t)
 	done, refused := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -587,14 +604,7 @@ func TestLastAdministrator(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 3
-			if s := os.Getenv("ROSTER_TEST_ROUNDS"); s != "" {
-				var err error
-				if rounds, err = strconv.Atoi(s); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for round := range rounds { // each closes its store before the next one opens another
+			for round := range number(t, "ROSTER_TEST_ROUNDS", 3) { // each closes its store before the next one opens another
 				t.Run(strconv.Itoa(round), func(t *testing.T) { lastAdministrator(t, open, round) })
 			}
 		})

@@ -21,7 +21,7 @@ import (
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
-// npmVariable names the folder with node_modules, which `make opinion` fills.
+// npmVariable names the folder with node_modules, which `make conformance` fills.
 const npmVariable = "ROSTER_TEST_NPM"
 
 // scimmyStart starts a server made of the packages scimmy and scimmy-routers and returns the URL of its SCIM root.

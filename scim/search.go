@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -257,33 +258,21 @@ func has(t *schemas.ResourceType, a *schemas.Attribute) bool { return t.Lookup(a
 // without puts what they come to in the place of the terms on attributes that a type
 // does not have: they have no value.
 func without(e filter.Expr, t *schemas.ResourceType) filter.Expr {
-	var attr *schemas.Attribute
-	switch e := e.(type) {
-	case filter.And:
-		out := make(filter.And, len(e))
-		for i, term := range e {
-			out[i] = without(term, t)
+	return filter.Map(e, func(e filter.Expr) filter.Expr {
+		var attr *schemas.Attribute
+		switch e := e.(type) {
+		case filter.ValuePath:
+			attr = e.Attr
+		case filter.Present:
+			attr = e.Attr
+		case filter.Compare:
+			attr = e.Attr
 		}
-		return out
-	case filter.Or:
-		out := make(filter.Or, len(e))
-		for i, term := range e {
-			out[i] = without(term, t)
+		if has(t, attr) {
+			return e
 		}
-		return out
-	case filter.Not:
-		return filter.Not{Expr: without(e.Expr, t)}
-	case filter.ValuePath:
-		attr = e.Attr
-	case filter.Present:
-		attr = e.Attr
-	case filter.Compare:
-		attr = e.Attr
-	}
-	if has(t, attr) {
-		return e
-	}
-	return constant(t, e.Match(nil))
+		return constant(t, e.Match(nil))
+	})
 }
 
 // unstored reports whether a is made up when a resource is written out, so that
@@ -302,22 +291,23 @@ func ofManager(a *schemas.Attribute) bool {
 // on the way out: meta.version depends on the groups that are shown, and a manager
 // has an address if it exists.
 func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
+	var bad error // of the first term that has one
+	out := filter.Map(e, func(term filter.Expr) filter.Expr {
+		term, err := computedTerm(term, t, location)
+		bad = cmp.Or(bad, err)
+		return term
+	})
+	return out, bad
+}
+
+func computedTerm(e filter.Expr, t *schemas.ResourceType, location string) (filter.Expr, error) {
 	switch e := e.(type) {
-	case filter.And:
-		terms, err := computedAll(e, t, location)
-		return filter.And(terms), err
-	case filter.Or:
-		terms, err := computedAll(e, t, location)
-		return filter.Or(terms), err
-	case filter.Not:
-		inner, err := computed(e.Expr, t, location)
-		return filter.Not{Expr: inner}, err
 	case filter.ValuePath:
 		inner, err := computed(e.Filter, t, location)
 		return filter.ValuePath{Attr: e.Attr, Filter: inner}, err
 	case filter.Present:
 		if ofWord(t, e.Attr) {
-			return settled(e, t, e.Attr)
+			return wordTerm(e, t, e.Attr)
 		}
 		if e.Attr.Path == "meta.location" || e.Attr.Path == "meta.version" { // everything has these
 			return filter.Present{Attr: t.Top("id")}, nil
@@ -330,7 +320,7 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 		}
 	case filter.Compare:
 		if ofWord(t, e.Attr) {
-			return settled(e, t, e.Attr)
+			return wordTerm(e, t, e.Attr)
 		}
 		if !unstored(e.Attr) {
 			return e, nil
@@ -355,15 +345,4 @@ func computed(e filter.Expr, t *schemas.ResourceType, location string) (filter.E
 
 func incomparable(a *schemas.Attribute, instead string) error {
 	return &Error{Status: 400, Type: InvalidFilter, Detail: fmt.Sprintf("%s cannot be compared like this: compare %s instead", a.Path, instead)}
-}
-
-func computedAll(terms []filter.Expr, t *schemas.ResourceType, location string) ([]filter.Expr, error) {
-	out := make([]filter.Expr, len(terms))
-	for i, e := range terms {
-		var err error
-		if out[i], err = computed(e, t, location); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }

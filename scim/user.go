@@ -6,8 +6,7 @@ import "github.com/roster-id/roster/schemas"
 const signInBy = schemas.RosterUserURI + ":signInBy"
 
 // completeUser brings what Roster's extension says of a user, or of whom somebody invites
-// to be one, into the form in which it
-// is stored, and refuses what is none.
+// to be one, into the form in which it is stored, and refuses what has none.
 func completeUser(attrs map[string]any) error {
 	ext, _ := attrs[schemas.RosterUserURI].(map[string]any)
 	if ext == nil {
@@ -23,6 +22,6 @@ func completeUser(attrs map[string]any) error {
 	if ext["signInBy"] == nil {
 		return nil
 	}
-	_, err := oneOf(ext, func(string) string { return signInBy }, "signInBy", "userName", schemas.SignInByEmail)
+	_, err := oneOf(ext, signInBy, "signInBy", "userName", schemas.SignInByEmail)
 	return err
 }

@@ -245,9 +245,9 @@ func showWord(attrs map[string]any, with around) {
 	}
 }
 
-// settled puts what it comes to in the place of a term on what is the same for all
+// wordTerm puts what it comes to in the place of a term on what is the same for all
 // roles and entitlements.
-func settled(e filter.Expr, t *schemas.ResourceType, a *schemas.Attribute) (filter.Expr, error) {
+func wordTerm(e filter.Expr, t *schemas.ResourceType, a *schemas.Attribute) (filter.Expr, error) {
 	if a.Path == "containedBy" {
 		return nil, incomparable(a, "contains of the others")
 	}

@@ -57,6 +57,9 @@ func testDelta(t *testing.T, w *world) {
 	if begun.Schemas[0] != "urn:ietf:params:scim:api:messages:2.0:delta:token" || begun.Expiry == "" {
 		t.Errorf("%+v", begun)
 	}
+	if r := w.Do(t, "GET", "/Users/.deltaToken?filter=active+eq+true", ""); r.Status != 400 || !strings.Contains(r.Body, "delta query") {
+		t.Errorf("a token with a filter: %d %s", r.Status, r.Body)
+	}
 	none := must[deltaAnswer](t, ask(begun.Value, ""), 200)
 	if none.TotalResults != 0 || none.MoreAvailable || none.NextDeltaToken.Value == "" {
 		t.Errorf("nothing has changed: %+v", none)

@@ -413,6 +413,26 @@ type batch struct {
 	size, most int
 }
 
+// takes returns what is known of the user of a row, if it is one for this pass, or nil.
+func (i *Importer) takes(p pass, r row) *entry {
+	k, err := i.Mapping.keyOf(r)
+	if err != nil {
+		return nil // it was rejected when it was checked
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	e := i.entries[k]
+	switch {
+	case e == nil, int(e.line) != r.line, e.flags&(repeated|rejected) != 0:
+		return nil
+	case p.link != (e.flags&late != 0):
+		return nil
+	case !p.link && i.Mapping.manager != nil && p.managers != (e.flags&manages != 0):
+		return nil
+	}
+	return e
+}
+
 func (i *Importer) pass(ctx context.Context, p pass) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)
@@ -457,21 +477,13 @@ func (i *Importer) pass(ctx context.Context, p pass) error {
 		if r.err != nil {
 			return nil //nolint:nilerr // it was rejected when it was checked
 		}
-		k, err := i.Mapping.keyOf(r)
-		if err != nil {
-			return nil //nolint:nilerr // so was this
-		}
-		i.mu.Lock()
-		e := i.entries[k]
-		take := e != nil && int(e.line) == r.line && e.flags&(repeated|rejected) == 0 &&
-			(p.link && e.flags&late != 0 || !p.link && e.flags&late == 0 && (i.Mapping.manager == nil || (e.flags&manages != 0) == p.managers))
-		i.mu.Unlock()
-		if !take {
+		e := i.takes(p, r)
+		if e == nil {
 			return nil
 		}
 		values, _, err := i.Mapping.values(r)
 		if err != nil {
-			return nil //nolint:nilerr // and this
+			return nil //nolint:nilerr // so was this
 		}
 		op, update, err := i.plan(ctx, p, e, r, values)
 		if err != nil || op == nil && update == nil {
@@ -523,38 +535,16 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		return nil, nil, i.reject(r.line, i.Mapping.key.column, "several users have this key")
 	}
 	change := &Change{Line: r.line, Key: key, ID: e.id}
-	boss := ""
-	if k := i.managerKey(values); k != "" {
-		at, n := i.entries[k], i.Mapping.manager.at
-		why := ""
-		switch {
-		case at.flags&ambiguous != 0:
-			why = "several users have the key of the manager"
-		case at.id != "":
-			values[n] = at.id
-		case at.line == 0:
-			why = "neither the file nor the server has the manager"
-		case at.flags&(rejected|repeated) != 0:
-			why = "the row of the manager was rejected"
-		case i.DryRun:
-			boss, _ = values[n].(string)
-			values[n] = nil
-		case p.link:
-			why = "the manager was not created"
-		default:
-			e.flags |= late
-			if e.id != "" {
-				return nil, nil, nil // as a whole, then
-			}
-			values[n] = nil
+	boss, why := i.findManager(p, e, values)
+	switch {
+	case why != "":
+		if e.flags&created != 0 {
+			why += "; the user was created without"
 		}
-		if why != "" {
-			if e.flags&created != 0 {
-				why += "; the user was created without"
-			}
-			e.flags |= rejected
-			return nil, nil, i.reject(r.line, i.Mapping.manager.column, why)
-		}
+		e.flags |= rejected
+		return nil, nil, i.reject(r.line, i.Mapping.manager.column, why)
+	case !p.link && e.flags&late != 0 && e.id != "":
+		return nil, nil, nil // as a whole, when the manager is there
 	}
 	if e.id == "" {
 		change.Action = "create"
@@ -601,6 +591,36 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		data, err := json.Marshal(patchOf(ops), json.Deterministic(true))
 		return &operation{method: http.MethodPatch, path: "/Users/" + e.id, data: data, change: change, entry: e}, err
 	}, nil
+}
+
+// findManager puts the id of the manager into the values of a row, or leaves the manager out
+// who is not there yet: boss is the key of one whom a dry run would create, and why says why
+// there is none to be had. i.mu is held.
+func (i *Importer) findManager(p pass, e *entry, values []any) (boss, why string) {
+	k := i.managerKey(values)
+	if k == "" {
+		return "", ""
+	}
+	at, n := i.entries[k], i.Mapping.manager.at
+	switch {
+	case at.flags&ambiguous != 0:
+		return "", "several users have the key of the manager"
+	case at.id != "":
+		values[n] = at.id
+		return "", ""
+	case at.line == 0:
+		return "", "neither the file nor the server has the manager"
+	case at.flags&(rejected|repeated) != 0:
+		return "", "the row of the manager was rejected"
+	case i.DryRun:
+		boss, _ = values[n].(string)
+	case p.link:
+		return "", "the manager was not created"
+	default:
+		e.flags |= late
+	}
+	values[n] = nil
+	return boss, ""
 }
 
 type patchOp struct {

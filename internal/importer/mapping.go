@@ -100,8 +100,8 @@ type fieldNode struct {
 // fieldNames are checked here, because a decoder inside UnmarshalYAML does not.
 var fieldNames = []string{"to", "column", "value", "do", "true", "false", "date"}
 
-func (f *fieldFile) UnmarshalYAML(n *yaml.Node) error {
-	f.line = n.Line
+func (a *fieldFile) UnmarshalYAML(n *yaml.Node) error {
+	a.line = n.Line
 	if n.Kind != yaml.MappingNode {
 		return fmt.Errorf("line %d: expected an attribute: to, and column or value", n.Line)
 	}
@@ -110,7 +110,7 @@ func (f *fieldFile) UnmarshalYAML(n *yaml.Node) error {
 			return fmt.Errorf("line %d: unknown name %q; valid are %s", k.Line, k.Value, strings.Join(fieldNames, ", "))
 		}
 	}
-	return n.Decode(&f.fieldNode)
+	return n.Decode(&a.fieldNode)
 }
 
 // ParseMapping reads a mapping in YAML. All that is wrong with what its lines

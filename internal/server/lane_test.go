@@ -193,3 +193,65 @@ func TestPlaceThatIsLent(t *testing.T) {
 		taken(t, l, 0, 0)
 	})
 }
+
+// TestPlaceOfAnnouncedBody: a body whose length was announced is there with its last byte. Over HTTP/2
+// nobody who reads no further is told of its end.
+func TestPlaceOfAnnouncedBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := lanes(1, 0)
+		begin := func() (*call, *io.PipeWriter, chan error) {
+			if err := l.enter(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			body, w := io.Pipe()
+			c := &call{r: (&http.Request{Body: body, ContentLength: 2}).WithContext(t.Context())}
+			c.place.lane, c.place.held = l, true
+			c.lend()
+			end := make(chan error)
+			go func() {
+				_, err := io.ReadFull(c.r.Body, make([]byte, 2))
+				end <- err
+			}()
+			return c, w, end
+		}
+		for _, pause := range []time.Duration{0, bodyPatience + 1} {
+			c, w, end := begin()
+			if _, err := w.Write([]byte("{")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(pause)
+			synctest.Wait()
+			taken(t, l, map[bool]float64{true: 1}[pause == 0], 0)
+			if _, err := w.Write([]byte("}")); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-end; err != nil {
+				t.Error(err)
+			}
+			time.Sleep(bodyPatience + 1)
+			synctest.Wait()
+			taken(t, l, 1, 0)
+			w.Close()
+			if n, err := c.r.Body.Read(make([]byte, 1)); n != 0 || err != io.EOF { //nolint:errorlint // as io.Reader has it
+				t.Errorf("behind the end: %d %v", n, err)
+			}
+			c.place.leave()
+			taken(t, l, 0, 0)
+		}
+
+		c, w, end := begin()
+		time.Sleep(bodyPatience + 1)
+		synctest.Wait()
+		if err := l.enter(t.Context()); err != nil { // somebody else has it
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		retry(t, <-end)
+		c.place.leave()
+		taken(t, l, 1, 0)
+		l.leave()
+	})
+}

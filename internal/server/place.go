@@ -64,7 +64,7 @@ func (p *place) keep(ctx context.Context) error {
 // lend has the place of a request lent while its body takes its time.
 func (c *call) lend() {
 	if c.r.Body != nil && c.r.Body != http.NoBody {
-		c.body = lendingBody{ReadCloser: c.r.Body, place: &c.place, ctx: c.r.Context()}
+		c.body = lendingBody{ReadCloser: c.r.Body, place: &c.place, ctx: c.r.Context(), left: c.r.ContentLength}
 		c.r.Body = &c.body
 	}
 }
@@ -74,6 +74,7 @@ type lendingBody struct {
 	io.ReadCloser
 	place *place
 	ctx   context.Context //nolint:containedctx // of the request, which the body belongs to
+	left  int64           // how many bytes are still to come; negative if that was not announced
 	timer *time.Timer     // since the first byte was asked for
 	err   error           // from the end on
 }
@@ -88,9 +89,14 @@ func (b *lendingBody) Read(buf []byte) (int, error) {
 		b.timer = time.AfterFunc(bodyPatience, b.place.lend)
 	}
 	n, err := b.ReadCloser.Read(buf)
-	if err != nil {
+	b.err = err
+	if b.left > 0 {
+		b.left -= int64(n)
+	}
+	// HTTP/2 tells of the end apart from the last bytes, and who knows how many there are does
+	// not ask for it.
+	if err != nil || b.left == 0 {
 		b.timer.Stop()
-		b.err = err
 		if full := b.place.keep(b.ctx); full != nil {
 			n, b.err = 0, full
 		}

@@ -62,8 +62,8 @@ func TestBombs(t *testing.T) {
 			text := strings.Repeat(unit, most/len(unit))
 			checkBomb(t, func() error { _, err := Parse(text, user, Limits{}); return err })
 		}
-		for text, rt := range map[string]string{"slots": "", "weight": "0."} {
-			text := text + " eq " + rt + strings.Repeat("1", most)
+		for attribute, digits := range map[string]string{"slots": "", "weight": "0."} {
+			text := attribute + " eq " + digits + strings.Repeat("1", most)
 			checkBomb(t, func() error { _, err := Parse(text, device, Limits{}); return err })
 		}
 	})

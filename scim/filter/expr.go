@@ -109,6 +109,27 @@ type Path struct {
 	Sub *schemas.Attribute
 }
 
+// Map returns e with what term makes of each Present, Compare and ValuePath in the place
+// of that. What is inside a ValuePath is its term's to look at.
+func Map(e Expr, term func(Expr) Expr) Expr {
+	all := func(list []Expr) []Expr {
+		out := make([]Expr, len(list))
+		for i, t := range list {
+			out[i] = Map(t, term)
+		}
+		return out
+	}
+	switch e := e.(type) {
+	case And:
+		return And(all(e))
+	case Or:
+		return Or(all(e))
+	case Not:
+		return Not{Map(e.Expr, term)}
+	}
+	return term(e)
+}
+
 // Conjuncts returns the terms that must all hold. A value path over one
 // attribute implies each of its own terms.
 func Conjuncts(e Expr) []Expr {

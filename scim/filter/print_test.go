@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -96,5 +97,27 @@ func TestEqual(t *testing.T) {
 	}
 	if !(Present{Attr: a}).Equal(Present{Attr: a, element: true}) || (Present{Attr: a}).Equal(Present{Attr: b}) {
 		t.Error("Present.Equal is not about the attribute")
+	}
+}
+
+// TestMap: each term becomes what it is mapped to, what is in brackets as a whole, and the rest stays.
+func TestMap(t *testing.T) {
+	t.Parallel()
+	const text = `userName pr and (not (title eq "x") or emails[type eq "work" and value pr])`
+	in := parse(t, text, user)
+	var seen []string
+	out := Map(in, func(term Expr) Expr {
+		seen = append(seen, term.String())
+		return Present{Attr: user.Top("id")}
+	})
+	if got, want := out.String(), `id pr and (not (id pr) or id pr)`; got != want {
+		t.Errorf("Map(%s) = %s, want %s", text, got, want)
+	}
+	want := []string{`userName pr`, `title eq "x"`, `emails[type eq "work" and value pr]`}
+	if !slices.Equal(seen, want) {
+		t.Errorf("the terms are %q, want %q", seen, want)
+	}
+	if in.String() != text {
+		t.Errorf("what was mapped is %s now", in)
 	}
 }

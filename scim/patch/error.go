@@ -66,8 +66,8 @@ func (e *edit) badValue(err error) error {
 }
 
 func (e *edit) valueError(err error, index int, part string) error {
-	var v *schemas.ValueError
-	if !errors.As(err, &v) {
+	v, ok := errors.AsType[*schemas.ValueError](err)
+	if !ok {
 		return err
 	}
 	kind := InvalidValue
@@ -84,8 +84,7 @@ func (e *edit) valueError(err error, index int, part string) error {
 // all operations; the last one that wrote the attribute is named.
 func (e *edit) unfinished(err error) error {
 	index := -1
-	var v *schemas.ValueError
-	if errors.As(err, &v) {
+	if v, ok := errors.AsType[*schemas.ValueError](err); ok {
 		for _, t := range e.touched {
 			if rest, ok := strings.CutPrefix(v.Path, t.attr.Name); ok && (rest == "" || strings.ContainsRune(".:[", rune(rest[0]))) {
 				index = t.index
@@ -102,8 +101,7 @@ func (e *edit) badPath(path string, err error) error {
 	if e.pathless { // the path is a key
 		out.part = "value"
 	}
-	var syn *filter.SyntaxError
-	if errors.As(err, &syn) {
+	if syn, ok := errors.AsType[*filter.SyntaxError](err); ok {
 		out.Msg = syn.Msg
 		open, end := strings.IndexByte(path, '['), strings.LastIndexByte(path, ']')
 		if open >= 0 && syn.Offset > open && (end < open || syn.Offset <= end) {

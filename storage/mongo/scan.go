@@ -256,29 +256,17 @@ func newMatcher(ctx context.Context, s *Store, tenant string, q storage.Query) *
 
 // detach puts a membershipTerm into the place of each term on members or groups.
 func (m *matcher) detach(e filter.Expr) filter.Expr {
-	switch e := e.(type) {
-	case filter.And:
-		out := make(filter.And, len(e))
-		for i, t := range e {
-			out[i] = m.detach(t)
+	return filter.Map(e, func(e filter.Expr) filter.Expr {
+		switch e := e.(type) {
+		case filter.ValuePath:
+			return m.term(e, e.Attr)
+		case filter.Compare:
+			return m.term(e, e.Attr)
+		case filter.Present:
+			return m.term(e, e.Attr)
 		}
-		return out
-	case filter.Or:
-		out := make(filter.Or, len(e))
-		for i, t := range e {
-			out[i] = m.detach(t)
-		}
-		return out
-	case filter.Not:
-		return filter.Not{Expr: m.detach(e.Expr)}
-	case filter.ValuePath:
-		return m.term(e, e.Attr)
-	case filter.Compare:
-		return m.term(e, e.Attr)
-	case filter.Present:
-		return m.term(e, e.Attr)
-	}
-	return e
+		return e
+	})
 }
 
 func (m *matcher) term(e filter.Expr, a *schemas.Attribute) filter.Expr {
