@@ -157,7 +157,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 		if err != nil {
 			return by, gone(err)
 		}
-		if !parseAccount(u).active {
+		if !Active(u) {
 			return by, &InviterError{InviterBlocked}
 		}
 		names, err := store.Names(ctx, tenant, "User", by.ID)
@@ -210,7 +210,7 @@ func ConfirmInviter(tx storage.Tx, by Principal, now time.Time) error {
 		switch {
 		case err != nil:
 			return gone(err)
-		case !parseAccount(u).active:
+		case !Active(u):
 			return &InviterError{InviterBlocked}
 		}
 	case Client:

@@ -232,7 +232,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
-		if there == nil || !parseAccount(there).active {
+		if there == nil || !Active(there) {
 			o = blocked
 			return ErrSignIn
 		}

@@ -211,7 +211,7 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 			return unknown, nil
 		case !good || c.Generation != try.generation:
 			return wrong, nil
-		case there == nil || !parseAccount(there).active:
+		case there == nil || !Active(there):
 			return blocked, nil
 		case !c.passwordGood(w.now):
 			return expired, nil
@@ -886,7 +886,7 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 		if err != nil {
 			return "", err
 		}
-		if !parseAccount(r).active {
+		if !Active(r) {
 			return blocked, refuseRevoked
 		}
 		switch {
@@ -950,6 +950,9 @@ func parseAccount(r *storage.Resource) account {
 	}
 	return p
 }
+
+// Active reports whether a user is not blocked. One whose record cannot be read is.
+func Active(user *storage.Resource) bool { return parseAccount(user).active }
 
 // account returns a user by id; one who does not exist is not active.
 func (a *Authenticator) account(ctx context.Context, tenant storage.TenantID, id string) (account, error) {

@@ -477,11 +477,8 @@ func (k *Keeper) principal(ctx context.Context, tenant storage.TenantID, user st
 	if err != nil {
 		return by, err
 	}
-	var doc struct {
-		Active bool `json:"active"`
-	}
-	if err := json.Unmarshal(r.Doc, &doc); err != nil || !doc.Active {
-		return by, nil //nolint:nilerr // a damaged record may do nothing
+	if !auth.Active(r) {
+		return by, nil
 	}
 	roles, err := auth.EffectiveRoles(ctx, k.Store, tenant, user, k.now())
 	if err != nil {
