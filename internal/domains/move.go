@@ -127,16 +127,19 @@ func (k *Keeper) check(ctx context.Context, by auth.Principal, p Plan) (Plan, er
 	if !by.May(auth.Update, auth.PrincipalUser) {
 		return p, auth.ErrNotPermitted
 	}
-	for member, name := range map[string]*string{"from": &p.From, "to": &p.To} {
-		if *name == Default(by.Tenant) {
+	for _, m := range []struct {
+		member string
+		name   *string
+	}{{"from", &p.From}, {"to", &p.To}} {
+		if *m.name == Default(by.Tenant) {
 			continue
 		}
-		canonical, err := Normalize(*name)
+		canonical, err := Normalize(*m.name)
 		if err != nil {
 			e, _ := errors.AsType[*auth.InvalidError](err)
-			return p, &auth.InvalidError{Member: member, Expected: e.Expected}
+			return p, &auth.InvalidError{Member: m.member, Expected: e.Expected}
 		}
-		*name = canonical
+		*m.name = canonical
 	}
 	if p.From == p.To {
 		return p, &auth.InvalidError{Member: "to", Expected: "another domain than from"}

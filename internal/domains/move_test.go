@@ -379,6 +379,12 @@ func TestPlans(t *testing.T) {
 				}
 			}
 		}
+		for range 20 { // the first that is wrong is named, always
+			_, err := d.keep.Preview(t.Context(), mover, domains.Plan{From: "com", To: "com"})
+			if e, ok := errors.AsType[*auth.InvalidError](err); !ok || e.Member != "from" {
+				t.Fatalf("both wrong: %v", err)
+			}
+		}
 		reader := d.admin("reader@other.example", auth.ReportsReader)
 		if _, err := d.keep.Begin(t.Context(), reader, domains.Plan{From: "old.example", To: domains.Default(home)}); !errors.Is(err, auth.ErrNotPermitted) {
 			t.Errorf("by who may not: %v", err)
