@@ -28,7 +28,7 @@ func (d *Desk) toApprovers(ctx context.Context, by auth.Principal, role *auth.Ro
 	}
 	return func(tx storage.ItemWriter) error {
 		for _, p := range list {
-			err := d.tell(tx, by.Tenant, p, "role-request", map[string]string{"requester": asks.called(), "role": called(role), "reason": r.Reason}, r.Asked)
+			err := d.tell(tx, by.Tenant, p, "role-request", map[string]string{"requester": asks.called(), "role": role.Name(), "reason": r.Reason}, r.Asked)
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func (d *Desk) toRequester(tx storage.Tx, by auth.Principal, r *Request, now tim
 	if err != nil {
 		return err
 	}
-	fields := map[string]string{"role": called(role), "decision": "refused", "decider": "Roster", "reason": r.Why}
+	fields := map[string]string{"role": role.Name(), "decision": "refused", "decider": "Roster", "reason": r.Why}
 	if r.State == Approved {
 		fields["decision"] = "approved"
 	}
@@ -64,9 +64,6 @@ func (d *Desk) toRequester(tx storage.Tx, by auth.Principal, r *Request, now tim
 	}
 	return d.tell(tx, by.Tenant, asked, "role-decided", fields, now)
 }
-
-// called is what a role is called.
-func called(r *auth.Role) string { return cmp.Or(r.Display, r.Value) }
 
 // tell puts mail to somebody into a write. Who has no address is not told.
 func (d *Desk) tell(tx storage.ItemWriter, tenant storage.TenantID, to *person, kind string, fields map[string]string, now time.Time) error {
