@@ -77,11 +77,7 @@ type told struct {
 
 // record writes the audit entry of what by did.
 func record(ctx context.Context, tx storage.Tx, by auth.Principal, now time.Time, action, typ, id string, values ...told) error {
-	return recordAs(tx, by.Entry(ctx, now, action, typ, id), values...)
-}
-
-// recordAs writes an audit entry with values.
-func recordAs(tx storage.Tx, e storage.AuditEntry, values ...told) error {
+	e := by.Entry(ctx, now, action, typ, id)
 	for _, v := range values {
 		c, err := change(v.path, v.before, v.after)
 		if err != nil {

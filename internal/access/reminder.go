@@ -127,7 +127,7 @@ func (d *Desk) remind(ctx context.Context, tenant storage.TenantID, r *Review) e
 				return err
 			}
 		}
-		return recordAs(tx, storage.AuditEntry{At: now, Actor: "server", Action: "review.remind", Type: "Review", ID: r.ID}, told{"reminded", nil, len(people)})
+		return record(ctx, tx, auth.System(tenant), now, "review.remind", "Review", r.ID, told{"reminded", nil, len(people)})
 	})
 	if errors.Is(err, storage.ErrConflict) {
 		return nil

@@ -187,6 +187,14 @@ func TestReminders(t *testing.T) {
 		expect("four days before", 6, 0)
 		expect("three days before", 1, 0, text("ana"), text("bo"))
 		expect("two days before", 1, 0)
+		entries, err := w.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := slices.DeleteFunc(entries, func(e storage.AuditEntry) bool { return e.Action != "review.remind" })
+		if len(sent) != 1 || sent[0].Actor != storage.SystemActor {
+			t.Errorf("the audit trail tells of the reminder: %+v", sent)
+		}
 		expect("a day late, and four after the last", 3, 1, text("admin"), text("ana"), text("bo"))
 		if got := must[review](t, w.get(t, "/admin/v1/reviews/"+made.ID, w.mfa(t, admin).Token), 200); !got.Overdue {
 			t.Errorf("a day late: %+v", got)
