@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -25,8 +26,9 @@ type Desk struct {
 	Log      *slog.Logger // nil for none
 	// Overdue is told how many reviews are overdue; it may be nil.
 	Overdue func(reviews int)
-	// Tell puts mail of a kind to an address into a write; nil if there is no mail.
-	Tell func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error
+	// Tell puts mail into a write, without the link and the organisation that all of it
+	// has; nil if there is no mail. See Post.
+	Tell func(tx storage.ItemWriter, tenant storage.TenantID, m mail.Message, now time.Time) error
 }
 
 // maxReason bounds a reason, in bytes.

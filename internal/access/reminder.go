@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -123,7 +124,7 @@ func (d *Desk) remind(ctx context.Context, tenant storage.TenantID, r *Review) e
 			return err
 		}
 		for _, p := range people {
-			if err := d.tell(tx, tenant, p, "review-reminder", map[string]string{"title": r.Title, "due": r.Due.UTC().Format(time.RFC3339)}, now); err != nil {
+			if err := d.tell(tx, tenant, p, mail.ReviewReminder, map[string]string{"title": r.Title, "due": r.Due.UTC().Format(time.RFC3339)}, now); err != nil {
 				return err
 			}
 		}
