@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -70,7 +71,7 @@ type Store struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
-	broken    brokenFlag
+	broken    atomic.Bool // what is on disk is not known: nothing is written any more
 	checks    sync.WaitGroup
 }
 
@@ -321,8 +322,8 @@ func (s *Store) closeReaders() {
 
 // Ping reports whether the writer and the readers answer.
 func (s *Store) Ping(ctx context.Context) error {
-	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
+	if s.broken.Load() {
+		return errBroken
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })
@@ -339,7 +340,7 @@ func (s *Store) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: no reader was free in time", storage.ErrUnavailable)
 	case <-s.closing:
-		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+		return errClosed
 	}
 }
 
@@ -364,7 +365,7 @@ func (s *Store) explain(err error) error {
 	case sqlite.ResultFull, sqlite.ResultIOErr, sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultNoMem:
 		if code == sqlite.ResultIOErrFsync || code == sqlite.ResultIOErrDirFsync {
 			// What an fsync that failed has left on disk is unknown.
-			s.broken.set()
+			s.broken.Store(true)
 		}
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
