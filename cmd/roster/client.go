@@ -70,10 +70,11 @@ func (c *clientCommand) createCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Before the store is opened: a mistyped flag must not make a new,
 			// empty one.
-			if _, err := checkCreate(&client, expires); err != nil {
+			lifetime, err := checkCreate(&client, expires)
+			if err != nil {
 				return err
 			}
-			return c.run(cmd, c.create, func(s *clientSession) error { return s.create(client, expires) })
+			return c.run(cmd, c.create, func(s *clientSession) error { return s.print(s.create(client, lifetime)) })
 		},
 	}
 	f := cmd.Flags()
@@ -117,10 +118,11 @@ func (c *clientCommand) rotateCommand() *cobra.Command {
 			"the one used last stays and the others end at once.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, _, err := checkRotate(overlap, expires); err != nil {
+			stay, lifetime, err := checkRotate(overlap, expires)
+			if err != nil {
 				return err
 			}
-			return c.run(cmd, c.open, func(s *clientSession) error { return s.rotate(args[0], overlap, expires) })
+			return c.run(cmd, c.open, func(s *clientSession) error { return s.print(s.rotate(args[0], stay, lifetime)) })
 		},
 	}
 	cmd.Flags().StringVar(&overlap, "overlap", "24h", "how long the old token stays valid, such as 24h, 7d or 0s")
@@ -156,40 +158,32 @@ type clientSession struct {
 	out, say io.Writer
 }
 
-// create makes a client of what is set in client, with a token, and prints that.
-func (s *clientSession) create(client storage.Client, expires string) error {
-	lifetime, err := checkCreate(&client, expires)
-	if err != nil {
-		return err
-	}
+// create makes a client of what is set in client, with a token.
+func (s *clientSession) create(client storage.Client, lifetime time.Duration) (*auth.NewClient, error) {
 	made, err := s.manager().Create(s.ctx, s.by, &client, lifetime)
 	if _, taken := errors.AsType[*storage.UniqueError](err); taken {
-		return fmt.Errorf("there is a client called %q already; choose another name, or use `roster client rotate` to give it a new token", client.Name)
+		return nil, fmt.Errorf("there is a client called %q already; choose another name, or use `roster client rotate` to give it a new token", client.Name)
 	}
 	if err != nil {
-		return fmt.Errorf("create client %q: %w", client.Name, err)
+		return nil, fmt.Errorf("create client %q: %w", client.Name, err)
 	}
 	s.sayf("Created client %q (%s) with scopes %s.\n", client.Name, client.ID, strings.Join(client.Scopes, ","))
-	return s.printToken(made)
+	return made, nil
 }
 
-// rotate gives a client a new token and prints it. The error is errNoClient if
-// there is none, or none any more.
-func (s *clientSession) rotate(name, overlap, expires string) error {
-	stay, lifetime, err := checkRotate(overlap, expires)
-	if err != nil {
-		return err
-	}
+// rotate gives a client a new token. The error is errNoClient if there is none, or none
+// any more.
+func (s *clientSession) rotate(name string, overlap, lifetime time.Duration) (*auth.NewClient, error) {
 	client, err := s.find(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !client.Revoked.IsZero() {
-		return fmt.Errorf("%w called %q is left: it was revoked on %s", errNoClient, name, formatTime(client.Revoked))
+		return nil, fmt.Errorf("%w called %q is left: it was revoked on %s", errNoClient, name, formatTime(client.Revoked))
 	}
-	made, err := s.manager().Rotate(s.ctx, s.by, client.ID, stay, lifetime)
+	made, err := s.manager().Rotate(s.ctx, s.by, client.ID, overlap, lifetime)
 	if err != nil {
-		return fmt.Errorf("rotate client %q: %w", name, err)
+		return nil, fmt.Errorf("rotate client %q: %w", name, err)
 	}
 	for _, e := range made.Ends {
 		if e.At.After(s.now) {
@@ -198,7 +192,7 @@ func (s *clientSession) rotate(name, overlap, expires string) error {
 			s.sayf("The old token (%s) is no longer valid.\n", e.Token)
 		}
 	}
-	return s.printToken(made)
+	return made, nil
 }
 
 // revoke ends a client and its tokens. Doing so twice is no mistake.
@@ -255,7 +249,11 @@ func (s *clientSession) manager() *auth.ClientManager {
 	return &auth.ClientManager{Store: s.store, Now: func() time.Time { return s.now }}
 }
 
-func (s *clientSession) printToken(made *auth.NewClient) error {
+// print prints the token of create or rotate.
+func (s *clientSession) print(made *auth.NewClient, err error) error {
+	if err != nil {
+		return err
+	}
 	s.sayf("This is the only time the token is shown. It is valid until %s.\n", formatTime(made.Token.Expires))
 	if _, err := fmt.Fprintln(s.out, made.Text.Reveal()); err != nil {
 		return fmt.Errorf("the token was made but could not be printed, use `roster client rotate` to make another: %w", err)
