@@ -30,7 +30,9 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string)
 	if err != nil {
 		return nil, fmt.Errorf("read the groups of an account: %w", err)
 	}
-	roles, err := effectiveRoles(ctx, a.Store, r.Tenant, user, func() ([]string, error) { return groups, nil }, a.Now())
+	f := outside(ctx, a.Store, r.Tenant, user)
+	f.above = func() ([]string, error) { return groups, nil }
+	roles, err := f.roles(user, a.Now(), (*Grant).InForce)
 	if err != nil {
 		return nil, err
 	}
