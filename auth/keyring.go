@@ -608,6 +608,3 @@ func (c *Credential) sealedKeys(user string) (keys []string) {
 	}
 	return keys
 }
-
-// milli is a time as it is stored.
-func milli(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -598,3 +598,22 @@ func shortened(agent string) string {
 	}
 	return agent
 }
+
+// Current returns the session that by is in, without its token, with what it is good
+// for now and what is missing for more. The error is a *RefusedError if it has ended.
+func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResult, error) {
+	c, err := FindCredential(ctx, a.Store, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	s, err := foundSession(a.Store.Item(ctx, by.Tenant, SessionKind, by.Session))
+	if err != nil {
+		return nil, err
+	}
+	administrator, err := a.isAdministrator(ctx, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	_, missing := s.level(c, administrator, a.Now())
+	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
+}
