@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ func TestQueryInOrder(t *testing.T) {
 	t.Parallel()
 	for range 20 {
 		_, err := auditQuery(httptest.NewRequest("GET", "/audit?until=tomorrow&since=yesterday&limit=0", nil))
-		if p, ok := err.(*Problem); !ok || !strings.HasPrefix(p.Detail, "since: ") {
+		if p, ok := errors.AsType[*Problem](err); !ok || !strings.HasPrefix(p.Detail, "since: ") {
 			t.Fatalf("auditQuery = %#v", err)
 		}
 	}
