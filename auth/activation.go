@@ -299,3 +299,23 @@ func auditActivation(ctx context.Context, tx storage.Tx, by Principal, now time.
 	}
 	return tx.Audit(e)
 }
+
+// Activations returns the activations of a user that are in force or wait to be
+// approved; those of everybody if user is empty.
+func Activations(ctx context.Context, items storage.Items, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
+	key := ""
+	if user != "" {
+		key = "principal/" + user
+	}
+	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, key))
+	if err != nil {
+		return nil, err
+	}
+	var list []*Activation
+	for _, a := range all {
+		if a.InForce(now) || a.Pending(now) {
+			list = append(list, a)
+		}
+	}
+	return list, nil
+}

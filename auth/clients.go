@@ -112,11 +112,20 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 	if err := CheckRotation(overlap, lifetime); err != nil {
 		return nil, err
 	}
+	var made *NewClient
+	err := again(func() (err error) {
+		made, err = m.rotate(ctx, by, id, overlap, lifetime)
+		return err
+	})
+	return made, err
+}
+
+func (m *ClientManager) rotate(ctx context.Context, by Principal, id string, overlap, lifetime time.Duration) (*NewClient, error) {
 	c, err := m.Find(ctx, by, id)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !c.Revoked.IsZero() {
+	case !c.Revoked.IsZero():
 		return nil, ErrRevoked
 	}
 	if err := noMoreThan(by, c.Scopes); err != nil {
@@ -129,6 +138,10 @@ func (m *ClientManager) Rotate(ctx context.Context, by Principal, id string, ove
 	}
 	var ends []TokenEnd
 	err = m.write(ctx, by, "client.rotate", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+		// As it was found, or it may do more by now than by, or nothing any more.
+		if err := tx.UpdateClient(c, c); err != nil {
+			return err
+		}
 		// Read in the write: somebody else may be giving the client a token too.
 		tokens, err := tx.Tokens(c.ID)
 		if err != nil {

@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -72,4 +74,54 @@ func TestClientAsItIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	same("rotated", made)
+}
+
+// before is a store in which something else is written first, once.
+type before struct {
+	storage.Store
+	first func()
+}
+
+func (b *before) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	if first := b.first; first != nil {
+		b.first = nil
+		first()
+	}
+	return b.Store.Write(ctx, tenant, fn)
+}
+
+// TestRotateMeetsChange: nobody gets a token of a client that may do more than they may
+// by the time it is made, or that has been revoked by then.
+func TestRotateMeetsChange(t *testing.T) {
+	few := Principal{Kind: User, Tenant: storage.DefaultTenant, ID: "u", Level: MFA, Permissions: NewPermissions(PermissionClientsWrite, PermissionUsersRead)}
+	for _, test := range []struct {
+		name   string
+		change func(m *ClientManager, id string) error
+		want   error
+	}{
+		{"more scopes", func(m *ClientManager, id string) error {
+			_, err := m.Update(t.Context(), operator, id, ClientChange{Scopes: &[]string{"users"}})
+			return err
+		}, ErrNotPermitted},
+		{"revoked", func(m *ClientManager, id string) error { return m.Revoke(t.Context(), operator, id) }, ErrRevoked},
+	} {
+		store := openStore(t)
+		m := &ClientManager{Store: store, Now: time.Now}
+		made, err := m.Create(t.Context(), operator, &storage.Client{Name: "hr", Scopes: []string{"users:read"}}, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := made.Client.ID
+		meets := &ClientManager{Now: time.Now, Store: &before{Store: store, first: func() {
+			if err := test.change(m, id); err != nil {
+				t.Error(err)
+			}
+		}}}
+		if got, err := meets.Rotate(t.Context(), few, id, time.Minute, time.Hour); !errors.Is(err, test.want) {
+			t.Errorf("%s: Rotate = %+v, %v; want %v", test.name, got, err, test.want)
+		}
+		if c, err := m.Find(t.Context(), operator, id); err != nil || len(c.Tokens) != 1 {
+			t.Errorf("%s: %d tokens, %v; want 1", test.name, len(c.Tokens), err)
+		}
+	}
 }

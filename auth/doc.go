@@ -35,7 +35,9 @@
 //
 // A person signs in with an [Authenticator] (signin.go): a password that a [Policy]
 // has let them choose, then a passcode (totp.go) or a recovery code (recovery.go),
-// which come to a session (session.go) of a [Level]. What has to be stored and read
+// which come to a session (session.go) of a [Level]. Each proof is an attempt that is
+// counted, and settled (attempt.go); proof.go has those that are given in a session,
+// reset.go what others may do about somebody's. What has to be stored and read
 // again is sealed by a [KeyRing] (keyring.go). Conditional rules can ask for a
 // passcode, or refuse: a [Rule] looks at the [SignInFacts] of an attempt (rule.go,
 // judge.go), and can be tried on those that are recorded (recorded.go). One-time links
@@ -43,7 +45,7 @@
 //
 //   - A session of level MFA comes from a passcode that no other sign-in has used,
 //     in any process, and there is one function that begins sessions.
-//   - Every attempt is counted before it is looked at, on one counter for each
+//   - Every attempt is counted before it is looked at, in one of the lanes of its
 //     account (throttle.go), and recorded with what came of it.
 //   - Who cannot sign in is not told why, and waits as long whatever the reason.
 //   - What ends sessions ends them at once, and in other processes after half a

@@ -15,24 +15,7 @@ import (
 // through others, within their dates, and eligible ones while they are activated, with
 // the business roles that these contain.
 func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, now time.Time) ([]*Role, error) {
-	return effectiveRoles(ctx, store, tenant, user, func() ([]string, error) { return groupsAround(ctx, store, tenant, user) }, now)
-}
-
-// effectiveRoles is EffectiveRoles of a user in the groups that above returns.
-func effectiveRoles(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, above func() ([]string, error), now time.Time) ([]*Role, error) {
-	f := finder{
-		items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
-		role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },
-		grant: func(id string) (*Grant, error) {
-			i, err := store.Item(ctx, tenant, grantKind, id)
-			if err != nil {
-				return nil, err
-			}
-			return grantFrom(i)
-		},
-		above: above,
-	}
-	return f.roles(user, now, (*Grant).InForce)
+	return outside(ctx, store, tenant, user).roles(user, now, (*Grant).InForce)
 }
 
 // groupsAround returns the groups that a user is in, directly or through others.
@@ -82,6 +65,21 @@ type finder struct {
 	role  func(id string) (*Role, error)
 	grant func(id string) (*Grant, error)
 	above func() ([]string, error) // the groups around
+}
+
+func outside(ctx context.Context, store storage.Store, tenant storage.TenantID, user string) finder {
+	return finder{
+		items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
+		role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },
+		grant: func(id string) (*Grant, error) {
+			i, err := store.Item(ctx, tenant, grantKind, id)
+			if err != nil {
+				return nil, err
+			}
+			return grantFrom(i)
+		},
+		above: func() ([]string, error) { return groupsAround(ctx, store, tenant, user) },
+	}
 }
 
 func inside(tx storage.Tx, r *storage.Resource) finder {

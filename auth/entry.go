@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/roster-id/roster/storage"
@@ -32,3 +33,13 @@ func (p Principal) Entry(ctx context.Context, at time.Time, action, typ, id stri
 	}
 	return e
 }
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
+}
+
+// milli is a time as it is stored.
+func milli(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -45,7 +45,7 @@ func Scope(act Act, resourceType string) Need {
 func AnySession() Need { return Need{kind: needSession, level: Limited} }
 
 // AtLevel asks for a session of at least this level. It panics at level Limited,
-// which nothing but Enrolment asks for.
+// which nothing but AnySession asks for.
 func AtLevel(least Level) Need {
 	if least != Password && least != MFA {
 		panic("a route needs a session of level " + least.String())

@@ -157,7 +157,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 		if err != nil {
 			return by, gone(err)
 		}
-		if !parseAccount(u).active {
+		if !Active(u) {
 			return by, &InviterError{InviterBlocked}
 		}
 		names, err := store.Names(ctx, tenant, "User", by.ID)
@@ -165,19 +165,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 			return by, err
 		}
 		by.Level, by.Name = MFA, names[by.ID]
-		f := finder{
-			items: func(kind, key string) ([]*storage.Item, error) { return store.Items(ctx, tenant, kind, key) },
-			role:  func(id string) (*Role, error) { return FindRole(ctx, store, tenant, id) },
-			above: func() ([]string, error) { return groupsAround(ctx, store, tenant, by.ID) },
-			grant: func(id string) (*Grant, error) {
-				item, err := store.Item(ctx, tenant, grantKind, id)
-				if err != nil {
-					return nil, err
-				}
-				return grantFrom(item)
-			},
-		}
-		roles, err := f.roles(by.ID, now, func(g *Grant, now time.Time) bool { return g.begun(now) && !g.Ended(now) && !g.Approval })
+		roles, err := outside(ctx, store, tenant, by.ID).roles(by.ID, now, func(g *Grant, now time.Time) bool { return g.begun(now) && !g.Ended(now) && !g.Approval })
 		by.Permissions, by.Roles = PermissionsOf(roles)
 		return by, err
 	case Client:
@@ -189,12 +177,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 		if n < 0 || !clients[n].Revoked.IsZero() || !inUse(clients[n].Tokens, now) {
 			return by, &InviterError{ClientEnded}
 		}
-		by.Name = clients[n].Name
-		for _, name := range clients[n].Scopes {
-			// A scope that this version does not know allows nothing here.
-			s, _ := parseScope(name)
-			by.Scopes = by.Scopes.with(s)
-		}
+		by.Name, by.Scopes = clients[n].Name, knownScopes(clients[n].Scopes)
 		return by, nil
 	}
 	return by, &InviterError{InviterDeleted}
@@ -210,7 +193,7 @@ func ConfirmInviter(tx storage.Tx, by Principal, now time.Time) error {
 		switch {
 		case err != nil:
 			return gone(err)
-		case !parseAccount(u).active:
+		case !Active(u):
 			return &InviterError{InviterBlocked}
 		}
 	case Client:

@@ -5,10 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/roster-id/roster/storage"
 )
 
 // trial is a sign-in under way, as conditional rules see it.
@@ -30,7 +26,9 @@ func (a *Authenticator) judge(ctx context.Context, r SignInRequest, user string)
 	if err != nil {
 		return nil, fmt.Errorf("read the groups of an account: %w", err)
 	}
-	roles, err := effectiveRoles(ctx, a.Store, r.Tenant, user, func() ([]string, error) { return groups, nil }, a.Now())
+	f := outside(ctx, a.Store, r.Tenant, user)
+	f.above = func() ([]string, error) { return groups, nil }
+	roles, err := f.roles(user, a.Now(), (*Grant).InForce)
 	if err != nil {
 		return nil, err
 	}
@@ -80,93 +78,5 @@ func (t *trial) record(w *settlement, s *session, verdict Judgement) error {
 	}
 	return record(w.tx, RecordedSignIn{
 		User: w.id, At: w.now, Device: t.device, Rules: verdict.Applied, Reported: verdict.Reported, Facts: t.facts,
-	})
-}
-
-// ErrTooManyRules says: a tenant has RulesKept rules at most.
-var ErrTooManyRules = fmt.Errorf("a tenant has at most %d conditional rules", RulesKept)
-
-// PutRule stores a valid rule, as a new one or in the place of the one with its id;
-// the error is storage.ErrNotFound if there is none, *InvalidError, ErrTooManyRules, or
-// ErrLastAdministrator if it would let in no Global Administrator any more.
-func (a *Authenticator) PutRule(ctx context.Context, by Principal, r Rule, isNew bool) error {
-	if err := r.Validate(); err != nil {
-		return err
-	}
-	return a.changeRule(ctx, by, r.ID, isNew, &r)
-}
-
-// DeleteRule removes a rule, or returns storage.ErrNotFound.
-func (a *Authenticator) DeleteRule(ctx context.Context, by Principal, id string) error {
-	return a.changeRule(ctx, by, id, false, nil)
-}
-
-// changeRule puts next, or nothing, in the place of a rule.
-func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string, isNew bool, next *Rule) error {
-	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
-		prev, err := ruleToChange(tx, id, isNew)
-		if err != nil {
-			return err
-		}
-		var before, after any
-		if prev != nil {
-			before = jsontext.Value(prev.Data)
-		}
-		if next == nil {
-			err = tx.DeleteItem(prev)
-		} else {
-			var data []byte
-			if data, err = next.data(); err != nil {
-				return err
-			}
-			after = jsontext.Value(data)
-			err = KeepAdministrator(tx, now, func() error {
-				return tx.PutItem(prev, &storage.Item{Kind: RuleKind, ID: id, Data: data})
-			})
-		}
-		if err != nil {
-			return err
-		}
-		action := "rule.replace"
-		switch {
-		case prev == nil:
-			action = "rule.create"
-		case next == nil:
-			action = "rule.delete"
-		}
-		e := by.Entry(ctx, now, action, "Rule", id)
-		if err := told(&e, before, after); err != nil {
-			return err
-		}
-		return tx.Audit(e)
-	})
-}
-
-// ruleToChange returns the item of a rule that there is, or nil for a new one if there
-// may be one more.
-func ruleToChange(tx storage.Tx, id string, isNew bool) (*storage.Item, error) {
-	if !isNew {
-		return tx.Item(RuleKind, id)
-	}
-	if err := tx.Guard(RuleKind); err != nil {
-		return nil, err
-	}
-	all, err := tx.Items(RuleKind, "")
-	if err == nil && len(all) >= RulesKept {
-		err = ErrTooManyRules
-	}
-	return nil, err
-}
-
-// MarkEmergency marks a user's account as one for emergencies, which conditional
-// rules do not apply to and whose use is reported, or takes the mark away. The user's
-// sessions end. The error is ErrSelf, a *DeniedError, storage.ErrNotFound, or
-// ErrLastAdministrator if the rules would let in no Global Administrator without the mark.
-func (a *Authenticator) MarkEmergency(ctx context.Context, by Principal, user string, marked bool) error {
-	defer a.InvalidateUser(user)
-	return a.change(ctx, by, user, PermissionRolesAssignGlobal, "credential.emergency", func(c *Credential, _ time.Time) {
-		c.BreakGlass = marked
-		c.Generation++
 	})
 }

@@ -108,7 +108,7 @@ func AddKey(path string) (int, error) {
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.Write(append(b, newKeyLine(version)...))
-	if err := errors.Join(err, f.Chmod(info.Mode().Perm()), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, keepOwner(f, info), f.Chmod(info.Mode().Perm()), f.Sync(), f.Close()); err != nil {
 		return 0, err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
@@ -608,6 +608,3 @@ func (c *Credential) sealedKeys(user string) (keys []string) {
 	}
 	return keys
 }
-
-// milli is a time as it is stored.
-func milli(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

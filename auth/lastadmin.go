@@ -207,7 +207,7 @@ func (s *administrators) usable(user string, most usability) (usability, error) 
 	if err != nil {
 		return unusable, err
 	}
-	if !parseAccount(r).active {
+	if !Active(r) {
 		return unusable, nil
 	}
 	c, err := ReadCredential(s.tx, user)

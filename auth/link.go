@@ -295,7 +295,7 @@ func (a *Authenticator) AcceptLink(ctx context.Context, by Principal, code Secre
 			return ErrLinkCode
 		case err != nil:
 			return err
-		case !now.Before(i.Expires), c.Generation != o.Generation, !parseAccount(r).active:
+		case !now.Before(i.Expires), c.Generation != o.Generation, !Active(r):
 			return ErrLinkCode
 		}
 		if err := tx.DeleteItem(i); err != nil {
@@ -345,7 +345,7 @@ func proving(tx storage.Tx, by Principal, now time.Time) (*Credential, *storedSe
 		return nil, nil, refuseRevoked
 	case err != nil:
 		return nil, nil, err
-	case !parseAccount(r).active:
+	case !Active(r):
 		return nil, nil, refuseRevoked
 	case s.Via != nil:
 		return nil, nil, ErrMoved

@@ -199,7 +199,7 @@ func admits(tx storage.Tx, by Principal, link *Link, verdict Judgement) (outcome
 		return "", err
 	case !link.pairs(by.Tenant, side):
 		return unknown, nil
-	case r == nil || !parseAccount(r).active:
+	case r == nil || !Active(r):
 		return blocked, nil
 	case verdict.Block:
 		return forbidden, nil
@@ -286,7 +286,7 @@ func (a *Authenticator) Return(ctx context.Context, by Principal) (*SignInResult
 			return err
 		}
 		n := slices.IndexFunc(list, func(s *storedSession) bool { return s.family() == v.Family && !s.over(c, now) })
-		if n < 0 || c.Generation != v.Generation || !parseAccount(r).active {
+		if n < 0 || c.Generation != v.Generation || !Active(r) {
 			return refuseExpired
 		}
 		administrator, err := isAdministratorTx(tx, r, now)

@@ -332,6 +332,17 @@ func ParseScopes(list []string) (Scopes, error) {
 	return set, nil
 }
 
+// knownScopes makes a set of the stored scopes of a client. One that this version does
+// not know permits nothing here, so that an older process serves a client that a newer
+// one gave more to.
+func knownScopes(list []string) (set Scopes) {
+	for _, name := range list {
+		s, _ := parseScope(name) // empty if there is none
+		set = set.with(s)
+	}
+	return set
+}
+
 // parseScope returns what a scope stands for, if it exists.
 func parseScope(s string) (Scopes, bool) {
 	if role, ok := strings.CutPrefix(s, assignScope); ok {

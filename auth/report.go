@@ -192,7 +192,7 @@ func (r Reports) Accounts(ctx context.Context, tenant storage.TenantID, fn func(
 // Privileged is somebody with an administrative role.
 type Privileged struct {
 	AccountState
-	// Global: the user holds Global Administrator. Active: an administrative role is in
+	// Global: the user holds Global Administrator. InForce: an administrative role is in
 	// force at present.
 	Global, InForce bool
 }

@@ -4,12 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -48,55 +44,7 @@ const (
 // in a TokenPattern.
 const SessionPattern = `rostersession_[0-9a-v]+_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}`
 
-const (
-	sessionPrefix = "rostersession_"
-	setupPrefix   = "rostersetup_"
-	// maxTenant bounds what has to be looked at in a text from outside.
-	maxTenant = 200
-)
-
-var tenantEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
-
-// newText makes a secret that names its tenant, and the id under which it is
-// stored.
-func newText(random io.Reader, prefix string, tenant storage.TenantID) (text Secret, id string, err error) {
-	var secret [32]byte
-	if _, err := io.ReadFull(random, secret[:]); err != nil {
-		return "", "", err
-	}
-	b := append([]byte(prefix), tenantEncoding.EncodeToString([]byte(tenant))...)
-	b = appendNumber(append(b, '_'), secret)
-	sum := checksum(string(b))
-	b = append(append(b, '_'), sum[:]...)
-	return Secret(b), textID(string(b)), nil
-}
-
-// textID is the id of a secret: a hash is enough, for it has 256 bits.
-func textID(text string) string {
-	h := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(h[:])
-}
-
-// parseText returns the tenant and the id of a secret if the text is whole, which
-// says nothing about whether it was ever issued.
-func parseText(prefix, text string) (tenant storage.TenantID, id string, ok bool) {
-	rest, ok := strings.CutPrefix(text, prefix)
-	tail := 1 + secretLen + 1 + sumLen
-	if !ok || len(rest) <= tail || len(rest) > maxTenant+tail {
-		return "", "", false
-	}
-	name, rest := rest[:len(rest)-tail], rest[len(rest)-tail:]
-	decoded, err := tenantEncoding.DecodeString(name)
-	if err != nil || tenantEncoding.EncodeToString(decoded) != name ||
-		rest[0] != '_' || rest[1+secretLen] != '_' || !isBase62(rest[1:1+secretLen]) {
-		return "", "", false
-	}
-	sum := checksum(text[:len(text)-sumLen-1])
-	if text[len(text)-sumLen:] != string(sum[:]) {
-		return "", "", false
-	}
-	return storage.TenantID(decoded), textID(text), true
-}
+const sessionPrefix = "rostersession_"
 
 // IsSession reports whether a text is a whole token of a session, and no other
 // token.
@@ -649,4 +597,23 @@ func shortened(agent string) string {
 		}
 	}
 	return agent
+}
+
+// Current returns the session that by is in, without its token, with what it is good
+// for now and what is missing for more. The error is a *RefusedError if it has ended.
+func (a *Authenticator) Current(ctx context.Context, by Principal) (*SignInResult, error) {
+	c, err := FindCredential(ctx, a.Store, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	s, err := foundSession(a.Store.Item(ctx, by.Tenant, SessionKind, by.Session))
+	if err != nil {
+		return nil, err
+	}
+	administrator, err := a.isAdministrator(ctx, by.Tenant, by.ID)
+	if err != nil {
+		return nil, err
+	}
+	_, missing := s.level(c, administrator, a.Now())
+	return &SignInResult{Session: s.item.ID, User: s.User, Level: by.Level, Missing: missing, Ends: s.ends(), Last: s.Last}, nil
 }

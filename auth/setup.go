@@ -23,6 +23,8 @@ const (
 // text, with the user's id as key. They expire.
 const setupKind = "setup"
 
+const setupPrefix = "rostersetup_"
+
 // firstKey finds the link for a first administrator, of which there is one at most.
 const firstKey = "first"
 
@@ -52,7 +54,7 @@ func (a *Authenticator) NewFirstSetup(ctx context.Context, by Principal) (Secret
 		if there {
 			return ErrAdministered
 		}
-		if err := putLink(tx, id, firstKey, setup{}, now.Add(SetupFor)); err != nil {
+		if err := putSetup(tx, id, firstKey, setup{}, now.Add(SetupFor)); err != nil {
 			return err
 		}
 		return a.auditOf(ctx, tx, by, "setup.first", "Tenant", string(by.Tenant), now)
@@ -77,7 +79,7 @@ func (a *Authenticator) SetupFirst(ctx context.Context, text Secret) (first bool
 	if !ok {
 		return false, ErrSignIn
 	}
-	link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
+	link, o, err := a.foundSetup(a.Store.Item(ctx, tenant, setupKind, id))
 	if o != accepted {
 		return false, err
 	}
@@ -108,7 +110,7 @@ func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.
 	by := Principal{Kind: Operator, Tenant: tenant, From: from}
 	return &FirstClaim{By: by, Link: next, Claim: func(tx storage.Tx, user string, now time.Time) error {
 		item, err := tx.Item(setupKind, id)
-		link, o, err := a.link(item, err)
+		link, o, err := a.foundSetup(item, err)
 		switch {
 		case o != accepted:
 			return err
@@ -125,7 +127,7 @@ func (a *Authenticator) ClaimFirst(ctx context.Context, text Secret, from netip.
 		if err := tx.DeleteItem(item); err != nil {
 			return err
 		}
-		if err := putLink(tx, nextID, user, setup{User: user}, now.Add(SetupFor)); err != nil {
+		if err := putSetup(tx, nextID, user, setup{User: user}, now.Add(SetupFor)); err != nil {
 			return err
 		}
 		return a.auditOf(ctx, tx, by, "setup.claim", "Tenant", string(tenant), now)
@@ -158,15 +160,15 @@ func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string,
 		if lost && by.Kind != Operator {
 			return errDeniedCredentials // on the host only: it leaves no factor
 		}
-		if err := putLink(tx, id, user, setup{user, lost}, now.Add(lifetime)); err != nil {
+		if err := putSetup(tx, id, user, setup{user, lost}, now.Add(lifetime)); err != nil {
 			return err
 		}
 		return a.audit(ctx, tx, by, action, user, now)
 	})
 }
 
-// putLink stores a link in the place of the one that the same key finds.
-func putLink(tx storage.Tx, id, key string, s setup, expires time.Time) error {
+// putSetup stores a link in the place of the one that the same key finds.
+func putSetup(tx storage.Tx, id, key string, s setup, expires time.Time) error {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -200,7 +202,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	if !ok {
 		return nil, wrong, ErrSignIn
 	}
-	link, o, err := a.link(a.Store.Item(ctx, tenant, setupKind, id))
+	link, o, err := a.foundSetup(a.Store.Item(ctx, tenant, setupKind, id))
 	switch {
 	case o != accepted:
 		return nil, o, err
@@ -225,14 +227,14 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	var res *SignInResult
 	defer a.InvalidateUser(link.User)
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		if link, o, err = a.link(tx.Item(setupKind, id)); o != accepted {
+		if link, o, err = a.foundSetup(tx.Item(setupKind, id)); o != accepted {
 			return err
 		}
 		there, err := tx.Get("User", link.User)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
-		if there == nil || !parseAccount(there).active {
+		if there == nil || !Active(there) {
 			o = blocked
 			return ErrSignIn
 		}
@@ -270,8 +272,8 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 	return res, accepted, nil
 }
 
-// link reads a link that is still good.
-func (a *Authenticator) link(i *storage.Item, err error) (*setup, outcome, error) {
+// foundSetup reads a link that is still good.
+func (a *Authenticator) foundSetup(i *storage.Item, err error) (*setup, outcome, error) {
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil, wrong, ErrSignIn

@@ -111,12 +111,12 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 		}
 		s.grants[g.Principal] = append(s.grants[g.Principal], g)
 	}
-	var top []string
+	top := map[string]bool{}
 	for id := range s.grants {
 		if !s.privilegedGrants(id) {
 			continue
 		}
-		top = append(top, id)
+		top[id] = true
 		if s.grants[id][0].PrincipalType == PrincipalGroup {
 			if err := s.descend(ctx, store, tenant, id); err != nil {
 				return nil, err
@@ -129,20 +129,15 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 		return nil, err
 	}
 	for _, l := range links {
-		s.linked[l.User] = true
-		if !slices.Contains(top, l.User) {
-			top = append(top, l.User)
-		}
+		s.linked[l.User], top[l.User] = true, true
 	}
 	for id := range s.members {
-		if !slices.Contains(top, id) {
-			top = append(top, id)
-		}
+		top[id] = true
 	}
 	if len(top) == 0 {
 		return s, nil
 	}
-	groups, err := store.Groups(ctx, tenant, top...)
+	groups, err := store.Groups(ctx, tenant, slices.Collect(maps.Keys(top))...)
 	if err != nil {
 		return nil, err
 	}

@@ -242,15 +242,8 @@ func (v *Verifier) makeRoom(key tokenID) {
 // ClientPrincipal is a client as it is now, which no token of it speaks for: whoever
 // acts for it afterwards looks at client.Revoked first.
 func ClientPrincipal(client *storage.Client) Principal {
-	p := Principal{Kind: Client, Tenant: client.Tenant, ID: client.ID, Name: client.Name, Profile: client.Profile, References: client.References, Rate: client.Rate, Burst: client.Burst}
-	// A scope this version does not know permits nothing here, so that an older
-	// process serves a client that a newer one gave more to.
-	for _, s := range client.Scopes {
-		if scope, ok := parseScope(s); ok {
-			p.Scopes = p.Scopes.with(scope)
-		}
-	}
-	return p
+	return Principal{Kind: Client, Tenant: client.Tenant, ID: client.ID, Name: client.Name, Scopes: knownScopes(client.Scopes),
+		Profile: client.Profile, References: client.References, Rate: client.Rate, Burst: client.Burst}
 }
 
 func newCachedToken(token *storage.Token, client *storage.Client, now time.Time) (*cachedToken, error) {

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -70,10 +64,11 @@ func (c *clientCommand) createCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Before the store is opened: a mistyped flag must not make a new,
 			// empty one.
-			if _, err := checkCreate(&client, expires); err != nil {
+			lifetime, err := checkCreate(&client, expires)
+			if err != nil {
 				return err
 			}
-			return c.run(cmd, c.create, func(s *clientSession) error { return s.create(client, expires) })
+			return c.run(cmd, c.create, func(s *clientSession) error { return s.print(s.create(client, lifetime)) })
 		},
 	}
 	f := cmd.Flags()
@@ -117,10 +112,11 @@ func (c *clientCommand) rotateCommand() *cobra.Command {
 			"the one used last stays and the others end at once.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, _, err := checkRotate(overlap, expires); err != nil {
+			stay, lifetime, err := checkRotate(overlap, expires)
+			if err != nil {
 				return err
 			}
-			return c.run(cmd, c.open, func(s *clientSession) error { return s.rotate(args[0], overlap, expires) })
+			return c.run(cmd, c.open, func(s *clientSession) error { return s.print(s.rotate(args[0], stay, lifetime)) })
 		},
 	}
 	cmd.Flags().StringVar(&overlap, "overlap", "24h", "how long the old token stays valid, such as 24h, 7d or 0s")
@@ -156,40 +152,32 @@ type clientSession struct {
 	out, say io.Writer
 }
 
-// create makes a client of what is set in client, with a token, and prints that.
-func (s *clientSession) create(client storage.Client, expires string) error {
-	lifetime, err := checkCreate(&client, expires)
-	if err != nil {
-		return err
-	}
+// create makes a client of what is set in client, with a token.
+func (s *clientSession) create(client storage.Client, lifetime time.Duration) (*auth.NewClient, error) {
 	made, err := s.manager().Create(s.ctx, s.by, &client, lifetime)
 	if _, taken := errors.AsType[*storage.UniqueError](err); taken {
-		return fmt.Errorf("there is a client called %q already; choose another name, or use `roster client rotate` to give it a new token", client.Name)
+		return nil, fmt.Errorf("there is a client called %q already; choose another name, or use `roster client rotate` to give it a new token", client.Name)
 	}
 	if err != nil {
-		return fmt.Errorf("create client %q: %w", client.Name, err)
+		return nil, fmt.Errorf("create client %q: %w", client.Name, err)
 	}
 	s.sayf("Created client %q (%s) with scopes %s.\n", client.Name, client.ID, strings.Join(client.Scopes, ","))
-	return s.printToken(made)
+	return made, nil
 }
 
-// rotate gives a client a new token and prints it. The error is errNoClient if
-// there is none, or none any more.
-func (s *clientSession) rotate(name, overlap, expires string) error {
-	stay, lifetime, err := checkRotate(overlap, expires)
-	if err != nil {
-		return err
-	}
+// rotate gives a client a new token. The error is errNoClient if there is none, or none
+// any more.
+func (s *clientSession) rotate(name string, overlap, lifetime time.Duration) (*auth.NewClient, error) {
 	client, err := s.find(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !client.Revoked.IsZero() {
-		return fmt.Errorf("%w called %q is left: it was revoked on %s", errNoClient, name, formatTime(client.Revoked))
+		return nil, fmt.Errorf("%w called %q is left: it was revoked on %s", errNoClient, name, formatTime(client.Revoked))
 	}
-	made, err := s.manager().Rotate(s.ctx, s.by, client.ID, stay, lifetime)
+	made, err := s.manager().Rotate(s.ctx, s.by, client.ID, overlap, lifetime)
 	if err != nil {
-		return fmt.Errorf("rotate client %q: %w", name, err)
+		return nil, fmt.Errorf("rotate client %q: %w", name, err)
 	}
 	for _, e := range made.Ends {
 		if e.At.After(s.now) {
@@ -198,7 +186,7 @@ func (s *clientSession) rotate(name, overlap, expires string) error {
 			s.sayf("The old token (%s) is no longer valid.\n", e.Token)
 		}
 	}
-	return s.printToken(made)
+	return made, nil
 }
 
 // revoke ends a client and its tokens. Doing so twice is no mistake.
@@ -255,7 +243,11 @@ func (s *clientSession) manager() *auth.ClientManager {
 	return &auth.ClientManager{Store: s.store, Now: func() time.Time { return s.now }}
 }
 
-func (s *clientSession) printToken(made *auth.NewClient) error {
+// print prints the token of create or rotate.
+func (s *clientSession) print(made *auth.NewClient, err error) error {
+	if err != nil {
+		return err
+	}
 	s.sayf("This is the only time the token is shown. It is valid until %s.\n", formatTime(made.Token.Expires))
 	if _, err := fmt.Fprintln(s.out, made.Text.Reveal()); err != nil {
 		return fmt.Errorf("the token was made but could not be printed, use `roster client rotate` to make another: %w", err)
@@ -294,180 +286,4 @@ func flagged(err error) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-func printable(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-const day = 24 * time.Hour
-
-// parseDuration reads days ("90d") or what time.ParseDuration reads ("24h").
-func parseDuration(s string) (time.Duration, error) {
-	if number, ok := strings.CutSuffix(s, "d"); ok {
-		days, err := strconv.ParseUint(number, 10, 16)
-		if err != nil {
-			return 0, fmt.Errorf("%q is not a duration; write it like 90d or 24h", s)
-		}
-		return time.Duration(days) * day, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration; write it like 90d or 24h", s)
-	}
-	return d, nil
-}
-
-// parseFlag reads the duration given to a flag; it returns usual beside an error, so
-// that what else is wrong can be found.
-func parseFlag(flag, s string, usual time.Duration) (time.Duration, error) {
-	d, err := parseDuration(s)
-	if err != nil {
-		return usual, fmt.Errorf("--%s: %w", flag, err)
-	}
-	return d, nil
-}
-
-func formatDays(d time.Duration) string { return strconv.Itoa(int(d/day)) + "d" }
-
-// formatTime writes a time as people read it, in UTC, so that two people reading
-// it aloud mean the same.
-func formatTime(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.UTC().Format("2006-01-02 15:04 UTC")
-}
-
-// The states of clients and tokens.
-const (
-	stateActive  = "active"
-	stateExpired = "expired"
-	stateRevoked = "revoked"
-	stateNone    = "no token"
-)
-
-func tokenState(c *storage.Client, t *storage.Token, now time.Time) string {
-	switch {
-	case !c.Revoked.IsZero():
-		return stateRevoked
-	case !now.Before(t.Expires):
-		return stateExpired
-	}
-	return stateActive
-}
-
-// clientState sums up the tokens: a client is as alive as its liveliest.
-func clientState(c *storage.Client, now time.Time) string {
-	switch {
-	case !c.Revoked.IsZero():
-		return stateRevoked
-	case len(c.Tokens) == 0:
-		return stateNone
-	}
-	for _, t := range c.Tokens {
-		if tokenState(c, t, now) == stateActive {
-			return stateActive
-		}
-	}
-	return stateExpired
-}
-
-// shownTokens picks the tokens worth a line: those still valid, or else the last
-// one there was.
-func shownTokens(c *storage.Client, now time.Time) []*storage.Token {
-	var shown []*storage.Token
-	var last *storage.Token
-	for _, t := range c.Tokens {
-		if tokenState(c, t, now) == stateActive {
-			shown = append(shown, t)
-		}
-		if last == nil || t.Created.After(last.Created) {
-			last = t
-		}
-	}
-	if shown == nil && last != nil {
-		shown = append(shown, last)
-	}
-	return shown
-}
-
-// formatRate writes "50/s", "50/s (100)" with a burst, or "-".
-func formatRate(c *storage.Client) string {
-	switch {
-	case c.Rate == 0:
-		return "-"
-	case c.Burst == 0:
-		return fmt.Sprintf("%d/s", c.Rate)
-	}
-	return fmt.Sprintf("%d/s (%d)", c.Rate, c.Burst)
-}
-
-// writeClients prints a table with a line for each token.
-func writeClients(w io.Writer, clients []*storage.Client, now time.Time) error {
-	if len(clients) == 0 {
-		_, err := fmt.Fprintln(w, "No clients.")
-		return err
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
-	row("NAME", "ID", "PROFILE", "REFERENCES", "SCOPES", "RATE", "TOKEN", "EXPIRES", "LAST USED", "STATE")
-	for _, c := range clients {
-		name := c.Name
-		if !printable(name) { // nothing may play with the terminal
-			name = strconv.Quote(name)
-		}
-		about := []string{name, c.ID, cmp.Or(c.Profile, "-"), cmp.Or(c.References, "-"), cmp.Or(strings.Join(c.Scopes, ","), "-"), formatRate(c)}
-		tokens := shownTokens(c, now)
-		if len(tokens) == 0 {
-			row(append(about, "-", "-", "-", clientState(c, now))...)
-		}
-		for _, t := range tokens {
-			row(append(about[:6:6], t.ID, formatTime(t.Expires), formatTime(t.LastUsed), tokenState(c, t, now))...)
-		}
-	}
-	return table.Flush()
-}
-
-type clientJSON struct {
-	Name       string      `json:"name"`
-	ID         string      `json:"id"`
-	Profile    string      `json:"profile,omitempty"`
-	References string      `json:"references,omitempty"`
-	Scopes     []string    `json:"scopes"`
-	Networks   []string    `json:"networks,omitempty"`
-	Rate       int         `json:"rate,omitzero"`
-	Burst      int         `json:"burst,omitzero"`
-	Created    time.Time   `json:"created"`
-	Revoked    time.Time   `json:"revoked,omitzero"`
-	State      string      `json:"state"`
-	Tokens     []tokenJSON `json:"tokens"`
-}
-
-type tokenJSON struct {
-	ID       string    `json:"id"`
-	Created  time.Time `json:"created"`
-	Expires  time.Time `json:"expires"`
-	LastUsed time.Time `json:"lastUsed,omitzero"`
-	State    string    `json:"state"`
-}
-
-// writeClientsJSON prints all there is to know as a JSON array.
-func writeClientsJSON(w io.Writer, clients []*storage.Client, now time.Time) error {
-	list := make([]clientJSON, 0, len(clients))
-	for _, c := range clients {
-		j := clientJSON{
-			Name: c.Name, ID: c.ID, Profile: c.Profile, References: c.References, Scopes: append([]string{}, c.Scopes...), Networks: c.Networks, Rate: c.Rate, Burst: c.Burst,
-			Created: c.Created.UTC(), Revoked: c.Revoked.UTC(), State: clientState(c, now), Tokens: []tokenJSON{},
-		}
-		for _, t := range c.Tokens {
-			j.Tokens = append(j.Tokens, tokenJSON{
-				ID: t.ID, Created: t.Created.UTC(), Expires: t.Expires.UTC(), LastUsed: t.LastUsed.UTC(), State: tokenState(c, t, now),
-			})
-		}
-		list = append(list, j)
-	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(list)
 }

@@ -59,27 +59,11 @@ type importCommand struct {
 
 func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 	out, say := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	set, err := schemas.Load()
+	mapping, err := i.readMapping()
 	if err != nil {
 		return err
 	}
-	b, err := os.ReadFile(i.mapping)
-	if err != nil {
-		return err
-	}
-	mapping, err := importer.ParseMapping(b, set.Type("User"))
-	if err != nil {
-		return fmt.Errorf("%s: %w", i.mapping, err)
-	}
-	token := i.getenv("ROSTER_TOKEN")
-	if i.tokenFile != "" {
-		b, err := os.ReadFile(i.tokenFile)
-		if err != nil {
-			return err
-		}
-		token = strings.TrimSpace(string(b))
-	}
-	client, err := importer.NewClient(i.url, token)
+	client, err := i.client()
 	if err != nil {
 		return err
 	}
@@ -139,6 +123,39 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w; %d created, %d updated, %d disabled until then: run the import again for the rest", err, result.Created, result.Updated, result.Disabled)
 	}
+	return i.conclude(out, say, result)
+}
+
+func (i *importCommand) readMapping() (*importer.Mapping, error) {
+	set, err := schemas.Load()
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(i.mapping)
+	if err != nil {
+		return nil, err
+	}
+	m, err := importer.ParseMapping(b, set.Type("User"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", i.mapping, err)
+	}
+	return m, nil
+}
+
+func (i *importCommand) client() (*importer.Client, error) {
+	token := i.getenv("ROSTER_TOKEN")
+	if i.tokenFile != "" {
+		b, err := os.ReadFile(i.tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	return importer.NewClient(i.url, token)
+}
+
+// conclude says what an import came to. It is an error if a row was rejected.
+func (i *importCommand) conclude(out, say io.Writer, result importer.Result) (err error) {
 	if i.json {
 		err = json.NewEncoder(out).Encode(map[string]any{"result": result})
 	} else {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,7 @@ import (
 
 // keySetting returns what a command's flag key-file says, or else the environment.
 func keySetting(cmd *cobra.Command, getenv func(string) string, flag string) string {
-	if env := getenv("ROSTER_KEY_FILE"); env != "" && !cmd.Flags().Changed("key-file") {
-		return env
-	}
-	return flag
+	return cmp.Or(fromEnv(cmd, getenv, "key-file"), flag)
 }
 
 // keyFile returns where the key file of a store is: where the setting says, or

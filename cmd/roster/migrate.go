@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,8 +34,8 @@ func newMigrateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if env := os.Getenv("ROSTER_INDEX_ATTRIBUTES"); env != "" && !cmd.Flags().Changed("index-attributes") {
-			indexed = strings.Split(env, ",")
+		if env := fromEnv(cmd, os.Getenv, "index-attributes"); env != "" {
+			indexed = config.Items(env)
 		} else if !cmd.Flags().Changed("index-attributes") {
 			return migrate(cmd.Context(), cmd, p, nil)
 		}

@@ -33,17 +33,17 @@ func TestParallelRotation(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	session := func(i int) *clientSession {
 		return &clientSession{
-			ctx: t.Context(), store: stores[i%len(stores)], now: now, out: io.Discard, say: io.Discard,
+			ctx: t.Context(), store: stores[i%len(stores)], now: now, say: io.Discard,
 			by: auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant},
 		}
 	}
-	if err := session(0).create(storage.Client{Name: "okta", Scopes: []string{"users"}}, "90d"); err != nil {
+	if _, err := session(0).create(storage.Client{Name: "okta", Scopes: []string{"users"}}, 90*day); err != nil {
 		t.Fatal(err)
 	}
 	const rotations = 12
 	var g errgroup.Group
 	for i := range rotations {
-		g.Go(func() error { return session(i).rotate("okta", "24h", "90d") })
+		g.Go(func() error { _, err := session(i).rotate("okta", day, 90*day); return err })
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)

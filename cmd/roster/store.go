@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,22 +129,27 @@ func (f *storeFlags) add(cmd *cobra.Command) {
 		"accept a MongoDB server that belongs to no replica set; for trying things out (ROSTER_ALLOW_STANDALONE)")
 }
 
+// fromEnv returns what the environment says of a setting that no flag gives, or "".
+func fromEnv(cmd *cobra.Command, getenv func(string) string, flag string) string {
+	if cmd.Flags().Changed(flag) {
+		return ""
+	}
+	return getenv(config.EnvName(flag))
+}
+
 // place returns the store that flags and environment name. The environment is no
 // flag default, because help prints defaults and a store's URL may hold a
 // password.
 func (f *storeFlags) place(cmd *cobra.Command, getenv func(string) string) (place, error) {
-	location, standalone := f.store, f.allowStandalone
-	if env := getenv("ROSTER_STORE"); env != "" && !cmd.Flags().Changed("store") {
-		location = env
-	}
-	if env := getenv("ROSTER_ALLOW_STANDALONE"); env != "" && !cmd.Flags().Changed("allow-standalone") {
+	standalone := f.allowStandalone
+	if env := fromEnv(cmd, getenv, "allow-standalone"); env != "" {
 		allow, err := strconv.ParseBool(env)
 		if err != nil {
 			return place{}, fmt.Errorf("ROSTER_ALLOW_STANDALONE: expected true or false")
 		}
 		standalone = allow
 	}
-	return findPlace(location, standalone)
+	return findPlace(cmp.Or(fromEnv(cmd, getenv, "store"), f.store), standalone)
 }
 
 // openFunc is openBeside, openExisting, or what takes their place in a test.

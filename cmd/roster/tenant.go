@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -86,11 +85,7 @@ func (c *tenantCommand) listCommand() *cobra.Command {
 				table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 				_, _ = fmt.Fprintln(table, "ID\tNAME\tCREATED") // Flush tells
 				for _, t := range list {
-					name := t.Name
-					if !printable(name) { // nothing may play with the terminal
-						name = strconv.Quote(name)
-					}
-					_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", t.ID, name, formatTime(t.Created))
+					_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", t.ID, tame(t.Name), formatTime(t.Created))
 				}
 				return table.Flush()
 			})

@@ -80,15 +80,16 @@ func (v *verifyCommand) run(cmd *cobra.Command) (err error) {
 	}
 	found := map[storage.FlawKind]int{}
 	lines := json.NewEncoder(out)
+	var unprinted error
 	tell := func(f storage.Flaw) {
-		if found[f.Kind]++; found[f.Kind] > maxPrinted {
+		if found[f.Kind]++; found[f.Kind] > maxPrinted || unprinted != nil {
 			return
 		}
 		if v.json {
-			err = errors.Join(err, lines.Encode(f))
-			return
+			unprinted = lines.Encode(f)
+		} else {
+			_, unprinted = fmt.Fprintln(out, f)
 		}
-		_, _ = fmt.Fprintln(out, f)
 	}
 	report, err := (&verify.Verifier{Store: checked, Schemas: set, Keys: keys, Now: time.Now, Found: tell}).Run(ctx)
 	if err != nil {
@@ -100,6 +101,9 @@ func (v *verifyCommand) run(cmd *cobra.Command) (err error) {
 		} else if sealed {
 			tell(storage.Flaw{Kind: storage.FlawSealed, What: "there are secrets, and the key file is not here: name it with --key-file"})
 		}
+	}
+	if unprinted != nil {
+		return fmt.Errorf("print what is wrong: %w", unprinted)
 	}
 	if v.json {
 		err = lines.Encode(report)

@@ -33,7 +33,6 @@ func personFrom(r *storage.Resource) (*person, error) {
 		DisplayName       string `json:"displayName"`
 		PreferredLanguage string `json:"preferredLanguage"`
 		Locale            string `json:"locale"`
-		Active            *bool  `json:"active"` // a user without it is active
 		Name              struct {
 			Formatted string `json:"formatted"`
 			Given     string `json:"givenName"`
@@ -47,7 +46,7 @@ func personFrom(r *storage.Resource) (*person, error) {
 	if json.Unmarshal(r.Doc, &doc) != nil {
 		return nil, errors.New("a stored user is damaged")
 	}
-	p := &person{id: r.ID, userName: doc.UserName, language: cmp.Or(doc.PreferredLanguage, doc.Locale), active: doc.Active == nil || *doc.Active,
+	p := &person{id: r.ID, userName: doc.UserName, language: cmp.Or(doc.PreferredLanguage, doc.Locale), active: auth.Active(r),
 		name: cmp.Or(doc.DisplayName, doc.Name.Formatted, strings.TrimSpace(doc.Name.Given+" "+doc.Name.Family))}
 	for _, e := range doc.Emails {
 		if p.email == "" || e.Primary {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -25,8 +26,9 @@ type Desk struct {
 	Log      *slog.Logger // nil for none
 	// Overdue is told how many reviews are overdue; it may be nil.
 	Overdue func(reviews int)
-	// Tell puts mail of a kind to an address into a write; nil if there is no mail.
-	Tell func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error
+	// Tell puts mail into a write, without the link and the organisation that all of it
+	// has; nil if there is no mail. See Post.
+	Tell func(tx storage.ItemWriter, tenant storage.TenantID, m mail.Message, now time.Time) error
 }
 
 // maxReason bounds a reason, in bytes.
@@ -77,11 +79,7 @@ type told struct {
 
 // record writes the audit entry of what by did.
 func record(ctx context.Context, tx storage.Tx, by auth.Principal, now time.Time, action, typ, id string, values ...told) error {
-	return recordAs(tx, by.Entry(ctx, now, action, typ, id), values...)
-}
-
-// recordAs writes an audit entry with values.
-func recordAs(tx storage.Tx, e storage.AuditEntry, values ...told) error {
+	e := by.Entry(ctx, now, action, typ, id)
 	for _, v := range values {
 		c, err := change(v.path, v.before, v.after)
 		if err != nil {

@@ -12,18 +12,16 @@ import (
 // Post returns what Desk.Tell is where there is mail: letters that lead to the server at
 // base. It is nil without mail, or without an address to lead to. Who has an address that
 // cannot be written to is not told, and nothing fails for it.
-func Post(q *mail.Queue, base string, log *slog.Logger) func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error {
+func Post(q *mail.Queue, base string, log *slog.Logger) func(storage.ItemWriter, storage.TenantID, mail.Message, time.Time) error {
 	if !q.Enabled() || base == "" {
 		return nil
 	}
-	return func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error {
-		m := mail.Message{Kind: mail.Kind(kind), To: to, Language: mail.LanguageOf(language, ""), Fields: map[string]string{"link": base, "organisation": ""}}
-		for name, value := range fields {
-			m.Fields[name] = value
-		}
+	return func(tx storage.ItemWriter, tenant storage.TenantID, m mail.Message, now time.Time) error {
+		m.Language = mail.LanguageOf(m.Language, "")
+		m.Fields["link"], m.Fields["organisation"] = base, ""
 		err := q.Put(tx, tenant, m, now)
 		if e, ok := errors.AsType[*mail.FieldError](err); ok {
-			log.Warn("somebody is not told by mail", "tenant", tenant, "kind", kind, "field", e.Field, "error", e)
+			log.Warn("somebody is not told by mail", "tenant", tenant, "kind", m.Kind, "field", e.Field, "error", e)
 			return nil
 		}
 		return err

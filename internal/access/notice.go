@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -28,7 +29,7 @@ func (d *Desk) toApprovers(ctx context.Context, by auth.Principal, role *auth.Ro
 	}
 	return func(tx storage.ItemWriter) error {
 		for _, p := range list {
-			err := d.tell(tx, by.Tenant, p, "role-request", map[string]string{"requester": asks.called(), "role": called(role), "reason": r.Reason}, r.Asked)
+			err := d.tell(tx, by.Tenant, p, mail.RoleRequest, map[string]string{"requester": asks.called(), "role": role.Name(), "reason": r.Reason}, r.Asked)
 			if err != nil {
 				return err
 			}
@@ -55,23 +56,20 @@ func (d *Desk) toRequester(tx storage.Tx, by auth.Principal, r *Request, now tim
 	if err != nil {
 		return err
 	}
-	fields := map[string]string{"role": called(role), "decision": "refused", "decider": "Roster", "reason": r.Why}
+	fields := map[string]string{"role": role.Name(), "decision": mail.Refused, "decider": "Roster", "reason": r.Why}
 	if r.State == Approved {
-		fields["decision"] = "approved"
+		fields["decision"] = mail.Approved
 	}
 	if decider != nil {
 		fields["decider"] = cmp.Or(decider.shown(), fields["decider"])
 	}
-	return d.tell(tx, by.Tenant, asked, "role-decided", fields, now)
+	return d.tell(tx, by.Tenant, asked, mail.RoleDecided, fields, now)
 }
 
-// called is what a role is called.
-func called(r *auth.Role) string { return cmp.Or(r.Display, r.Value) }
-
 // tell puts mail to somebody into a write. Who has no address is not told.
-func (d *Desk) tell(tx storage.ItemWriter, tenant storage.TenantID, to *person, kind string, fields map[string]string, now time.Time) error {
+func (d *Desk) tell(tx storage.ItemWriter, tenant storage.TenantID, to *person, kind mail.Kind, fields map[string]string, now time.Time) error {
 	if d.Tell == nil || to.email == "" {
 		return nil
 	}
-	return d.Tell(tx, tenant, to.email, to.language, kind, fields, now)
+	return d.Tell(tx, tenant, mail.Message{Kind: kind, To: to.email, Language: to.language, Fields: fields}, now)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -123,11 +124,11 @@ func (d *Desk) remind(ctx context.Context, tenant storage.TenantID, r *Review) e
 			return err
 		}
 		for _, p := range people {
-			if err := d.tell(tx, tenant, p, "review-reminder", map[string]string{"title": r.Title, "due": r.Due.UTC().Format(time.RFC3339)}, now); err != nil {
+			if err := d.tell(tx, tenant, p, mail.ReviewReminder, map[string]string{"title": r.Title, "due": r.Due.UTC().Format(time.RFC3339)}, now); err != nil {
 				return err
 			}
 		}
-		return recordAs(tx, storage.AuditEntry{At: now, Actor: "server", Action: "review.remind", Type: "Review", ID: r.ID}, told{"reminded", nil, len(people)})
+		return record(ctx, tx, auth.System(tenant), now, "review.remind", "Review", r.ID, told{"reminded", nil, len(people)})
 	})
 	if errors.Is(err, storage.ErrConflict) {
 		return nil

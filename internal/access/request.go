@@ -336,7 +336,7 @@ func (d *Desk) Decide(ctx context.Context, by auth.Principal, id string, approve
 	// The request is looked at in the write that gives the role, so that of several
 	// decisions one counts. First outside too, or somebody who may not decide would learn
 	// from the Provider's answer instead.
-	if err := d.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error { return read(tx) }); err != nil {
+	if err := d.Store.Write(ctx, by.Tenant, read); err != nil {
 		return nil, err
 	}
 	_, err = d.Provider.CreateWith(ctx, by, d.Schemas.Type("RoleAssignment"), body, func(tx storage.Tx, made *storage.Resource) error {

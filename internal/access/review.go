@@ -445,16 +445,16 @@ func (j *judgement) write(tx storage.Tx, outcome string) error {
 			return err
 		}
 	}
-	before := x.Decision
+	var before any
+	if x.Decision != "" {
+		before = x.Decision
+	}
 	x.Decision, x.Reason, x.By, x.At, x.Outcome = j.verdict, j.reason, j.by.ID, j.now, outcome
 	if err := putReviewed(tx, j.review, x); err != nil {
 		return err
 	}
 	j.done = x
-	values := []told{{"assignment", nil, x.Assignment}, {"principal", nil, x.Principal}, {"role", nil, x.Role}, {"decision", nil, x.Decision}, {"reason", nil, x.Reason}, {"outcome", nil, outcome}}
-	if before != "" {
-		values[3].before = before
-	}
+	values := []told{{"assignment", nil, x.Assignment}, {"principal", nil, x.Principal}, {"role", nil, x.Role}, {"decision", before, x.Decision}, {"reason", nil, x.Reason}, {"outcome", nil, outcome}}
 	return record(j.ctx, tx, j.by, j.now, "review.decide", "Review", j.review, values...)
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -44,6 +45,16 @@ type API struct {
 	Definitions Definitions
 
 	signIns rate
+}
+
+// Directory is where accounts are made, and come back to; see scim.Provider.
+type Directory interface {
+	Found(ctx context.Context, by auth.Principal, f scim.Founding) error
+	CreateAccount(ctx context.Context, by auth.Principal, a scim.Account) (*storage.Resource, error)
+	ListDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q scim.DeletedQuery) (*scim.DeletedPage, error)
+	GetDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*scim.DeletedWhole, error)
+	Restore(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, how scim.Restoration) (*storage.Resource, error)
+	Purge(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) error
 }
 
 // endpoint is a route with what goes in and comes out.

@@ -72,12 +72,11 @@ func auditQuery(r *http.Request) (q audit.Query, err error) {
 		return q, err
 	}
 	q = audit.Query{Actor: values.Get("actor"), Action: values.Get("action"), Type: values.Get("type"), ID: values.Get("id")}
-	for name, at := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {
-		if s := values.Get(name); s != "" {
-			if *at, err = time.Parse(time.RFC3339, s); err != nil {
-				return q, invalid(name + ": expected a date and time (RFC 3339)")
-			}
-		}
+	if q.Since, err = instant(values, "since"); err != nil {
+		return q, err
+	}
+	if q.Until, err = instant(values, "until"); err != nil {
+		return q, err
 	}
 	if s := values.Get("after"); s != "" {
 		if q.After, err = strconv.ParseInt(s, 10, 64); err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,7 +99,7 @@ func (a *API) ofType(name string, serve func(http.ResponseWriter, *http.Request,
 }
 
 func (a *API) deletedList(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
-	q, err := deletedQuery(r.URL.RawQuery)
+	q, err := deletedQuery(r)
 	if err != nil {
 		return err
 	}
@@ -216,30 +215,19 @@ func (a *API) purge(w http.ResponseWriter, r *http.Request, by auth.Principal, t
 	return done(w)
 }
 
-// deletedQuery reads the parameters of a list; as with auditQuery, one that does not
-// exist is refused.
-func deletedQuery(raw string) (q scim.DeletedQuery, err error) {
-	values, err := url.ParseQuery(raw)
+func deletedQuery(r *http.Request) (q scim.DeletedQuery, err error) {
+	values, err := parameters(r, deletedParameters...)
 	if err != nil {
-		return q, invalid("the query is not well formed")
+		return q, err
 	}
-	for name, v := range values {
-		if !slices.Contains(deletedParameters, name) || len(v) != 1 {
-			return q, invalid("expected some of name, after and limit, each once")
-		}
-	}
-	q.Name, q.Limit = values.Get("name"), deletedLimit
+	q.Name = values.Get("name")
 	if s := values.Get("after"); s != "" {
 		if q.After, err = placeFrom(s); err != nil {
 			return q, invalid("after: expected the next of a page")
 		}
 	}
-	if s := values.Get("limit"); s != "" {
-		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > maxDeletedLimit {
-			return q, invalid("limit: expected a number from 1 to " + strconv.Itoa(maxDeletedLimit))
-		}
-	}
-	return q, nil
+	q.Limit, err = number(values, "limit", deletedLimit, 1, maxDeletedLimit)
+	return q, err
 }
 
 // placeText writes a place for clients to send back. It says nothing that the page

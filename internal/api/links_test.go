@@ -435,7 +435,7 @@ func TestTargetDecides(t *testing.T) {
 	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
 		admin := w.person(t, "admin", auth.GlobalAdministrator)
 		boss := w.mfa(t, admin)
-		moved, to := w.founded(t, boss)
+		_, to := w.founded(t, boss)
 		spare := w.spareAdministrator(t, "acme")
 		theirs := w.mfa(t, spare)
 		group := must[struct{ ID string }](t, w.scim(t, theirs.Token, "POST", "/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":"founders","members":[{"value":%q}]}`, schemas.GroupURI, to.User)), 201)
@@ -470,7 +470,6 @@ func TestTargetDecides(t *testing.T) {
 		if n := len(w.trail(t, "default", "session.leave")); n != 4 {
 			t.Errorf("%d moves in the trail here", n)
 		}
-		_ = moved
 	})
 }
 

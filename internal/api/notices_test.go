@@ -16,6 +16,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/access"
+	"github.com/roster-id/roster/internal/mail"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
@@ -50,13 +51,13 @@ func (l *letters) count(overdue int) {
 
 // tell notes a mail beside the write, and in it as an item, so that a write that fails
 // leaves none.
-func (l *letters) tell(tx storage.ItemWriter, _ storage.TenantID, to, language, kind string, fields map[string]string, _ time.Time) error {
+func (l *letters) tell(tx storage.ItemWriter, _ storage.TenantID, m mail.Message, _ time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.full != nil {
 		return l.full
 	}
-	text := fmt.Sprintf("%s to %s (%s) %v", kind, to, language, fields)
+	text := fmt.Sprintf("%s to %s (%s) %v", m.Kind, m.To, m.Language, m.Fields)
 	l.list = append(l.list, text)
 	return tx.PutItem(nil, &storage.Item{Kind: "letter", ID: fmt.Sprintf("%03d", len(l.list)), Data: []byte(fmt.Sprintf("%q", text))})
 }
@@ -187,6 +188,14 @@ func TestReminders(t *testing.T) {
 		expect("four days before", 6, 0)
 		expect("three days before", 1, 0, text("ana"), text("bo"))
 		expect("two days before", 1, 0)
+		entries, err := w.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := slices.DeleteFunc(entries, func(e storage.AuditEntry) bool { return e.Action != "review.remind" })
+		if len(sent) != 1 || sent[0].Actor != storage.SystemActor {
+			t.Errorf("the audit trail tells of the reminder: %+v", sent)
+		}
 		expect("a day late, and four after the last", 3, 1, text("admin"), text("ana"), text("bo"))
 		if got := must[review](t, w.get(t, "/admin/v1/reviews/"+made.ID, w.mfa(t, admin).Token), 200); !got.Overdue {
 			t.Errorf("a day late: %+v", got)
@@ -241,8 +250,8 @@ func TestReminderMail(t *testing.T) {
 			t.Parallel()
 			var post atomic.Pointer[letterWriter]
 			w := begin(t, testserver.Options{Open: open, Access: func(d *access.Desk) {
-				d.Tell = func(tx storage.ItemWriter, tenant storage.TenantID, to, language, kind string, fields map[string]string, now time.Time) error {
-					return (*post.Load())(tx, tenant, to, language, kind, fields, now)
+				d.Tell = func(tx storage.ItemWriter, tenant storage.TenantID, m mail.Message, now time.Time) error {
+					return (*post.Load())(tx, tenant, m, now)
 				}
 			}})
 			write := letterWriter(access.Post(w.Mail, "https://roster.example", slog.New(slog.DiscardHandler)))
@@ -281,4 +290,4 @@ func TestReminderMail(t *testing.T) {
 	}
 }
 
-type letterWriter func(storage.ItemWriter, storage.TenantID, string, string, string, map[string]string, time.Time) error
+type letterWriter func(storage.ItemWriter, storage.TenantID, mail.Message, time.Time) error

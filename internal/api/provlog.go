@@ -72,10 +72,8 @@ func (a *API) provisioningLog(w http.ResponseWriter, r *http.Request, by auth.Pr
 	default:
 		return invalid("refused: expected true or false")
 	}
-	if s := values.Get("since"); s != "" {
-		if q.Since, err = time.Parse(time.RFC3339, s); err != nil {
-			return invalid("since: expected a date and time (RFC 3339)")
-		}
+	if q.Since, err = instant(values, "since"); err != nil {
+		return err
 	}
 	if q.Limit, err = number(values, "limit", 0, 1, 1000); err != nil {
 		return err

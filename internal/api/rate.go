@@ -1,9 +1,12 @@
 package api
 
 import (
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/roster-id/roster/auth"
 )
 
 // Attempts to sign in that one address has.
@@ -85,4 +88,15 @@ func site(a netip.Addr) netip.Prefix {
 	}
 	p, _ := a.Prefix(bits) // of no address it is the zero Prefix
 	return p
+}
+
+// admit bounds how often an address may try what signs in.
+func (a *API) admit(by auth.Principal) error {
+	if wait := a.signIns.admit(by.From, a.Now()); wait > 0 {
+		return &Problem{
+			Type: TypeTooMany, Title: "Too many attempts to sign in from this address", Status: http.StatusTooManyRequests,
+			retryAfter: int((wait + time.Second - 1) / time.Second),
+		}
+	}
+	return nil
 }

@@ -178,7 +178,7 @@ func (a *API) roleHolders(w http.ResponseWriter, r *http.Request, by auth.Princi
 			}
 			return row(RoleHolder{
 				Role: h.Role, RoleName: h.RoleName, Principal: h.Principal, Type: h.Type, Name: h.Name, Through: h.Through, ThroughName: h.ThroughName,
-				Eligible: h.Eligible, Active: h.Active, ActiveTill: utc(h.ActiveTill), Start: utc(h.Start), End: utc(h.End),
+				Eligible: h.Eligible, Active: h.Active, ActiveTill: h.ActiveTill.UTC(), Start: h.Start.UTC(), End: h.End.UTC(),
 				Given: h.Given.UTC(), By: h.By, ByName: h.ByName, Reason: h.Reason, Assignment: h.Assignment,
 			})
 		})
@@ -211,8 +211,8 @@ func (a *API) privilegedAccounts(w http.ResponseWriter, r *http.Request, by auth
 		for _, p := range list {
 			err := row(PrivilegedAccount{
 				User: p.ID, UserName: p.UserName, DisplayName: p.DisplayName, Roles: roleNames(p.Roles), GlobalAdministrator: p.Global, Active: p.InForce,
-				Blocked: !p.Active, Emergency: p.Emergency, Enrolled: utc(p.Enrolled), LastPasscode: utc(p.LastPasscode),
-				PasscodesDisabled: p.Disabled, LastSignIn: utc(p.LastSignIn),
+				Blocked: !p.Active, Emergency: p.Emergency, Enrolled: p.Enrolled.UTC(), LastPasscode: p.LastPasscode.UTC(),
+				PasscodesDisabled: p.Disabled, LastSignIn: p.LastSignIn.UTC(),
 			})
 			if err != nil {
 				return err
@@ -229,7 +229,7 @@ func (a *API) mfaStatus(w http.ResponseWriter, r *http.Request, by auth.Principa
 	return table(w, r, "mfa", MFAReport{Generated: a.Now().UTC(), Rows: []MFAStatus{}}, func(row func(MFAStatus) error) error {
 		return a.reports().Accounts(r.Context(), by.Tenant, func(s auth.AccountState) error {
 			return row(MFAStatus{
-				User: s.ID, UserName: s.UserName, DisplayName: s.DisplayName, Blocked: !s.Active, Enrolled: utc(s.Enrolled), LastPasscode: utc(s.LastPasscode),
+				User: s.ID, UserName: s.UserName, DisplayName: s.DisplayName, Blocked: !s.Active, Enrolled: s.Enrolled.UTC(), LastPasscode: s.LastPasscode.UTC(),
 				RecoveryCodes: s.Recovery, PasscodesDisabled: s.Disabled, RequiredByRoles: roleNames(s.Roles), RequiredByRules: s.Rules,
 			})
 		})
@@ -253,7 +253,7 @@ func (a *API) staleAccounts(w http.ResponseWriter, r *http.Request, by auth.Prin
 				return nil
 			}
 			return row(StaleAccount{
-				User: s.ID, UserName: s.UserName, DisplayName: s.DisplayName, Created: s.Created.UTC(), LastSignIn: utc(s.LastSignIn),
+				User: s.ID, UserName: s.UserName, DisplayName: s.DisplayName, Created: s.Created.UTC(), LastSignIn: s.LastSignIn.UTC(),
 				Password: s.Password, Administrative: len(s.Roles) > 0, Emergency: s.Emergency,
 			})
 		})
@@ -326,7 +326,7 @@ func (a *API) activationStates(r *http.Request, by auth.Principal, list []*auth.
 	for i, x := range list {
 		out[i] = ActivationState{
 			Activation: x.ID, Role: x.Role, RoleName: name(x.Role), User: x.Principal, Name: name(x.Principal), Waiting: x.Until.IsZero(),
-			Asked: x.Asked.UTC(), Until: utc(x.Until), Reason: x.Reason, ApprovedBy: x.ApprovedBy,
+			Asked: x.Asked.UTC(), Until: x.Until.UTC(), Reason: x.Reason, ApprovedBy: x.ApprovedBy,
 		}
 	}
 	return out, nil
@@ -366,9 +366,7 @@ func (a *API) names(r *http.Request, by auth.Principal, ids map[string][]string)
 func roleNames(roles []*auth.Role) []string {
 	names := make([]string, len(roles))
 	for i, r := range roles {
-		if names[i] = r.Display; names[i] == "" {
-			names[i] = r.Value
-		}
+		names[i] = r.Name()
 	}
 	return names
 }

@@ -87,7 +87,7 @@ func (a *API) roleCatalogue(w http.ResponseWriter, r *http.Request, by auth.Prin
 			return errEnough
 		}
 		out.Roles = append(out.Roles, AskableRole{
-			ID: role.ID, Name: roleNames([]*auth.Role{role})[0], Description: role.Description, Category: role.Category, Administrative: role.Administrative,
+			ID: role.ID, Name: role.Name(), Description: role.Description, Category: role.Category, Administrative: role.Administrative,
 		})
 		return nil
 	})
@@ -207,8 +207,8 @@ func (a *API) roleRequests(r *http.Request, by auth.Principal, list []*access.Re
 	out := make([]RoleRequest, len(list))
 	for i, x := range list {
 		out[i] = RoleRequest{
-			ID: x.ID, User: x.User, UserName: name(x.User), Role: x.Role, RoleName: name(x.Role), Reason: x.Reason, Hours: x.Hours, Until: utc(x.Until),
-			Asked: x.Asked.UTC(), Expires: x.Asked.Add(access.RequestWaits).UTC(), State: string(x.State), Decided: utc(x.At), DecidedBy: x.By,
+			ID: x.ID, User: x.User, UserName: name(x.User), Role: x.Role, RoleName: name(x.Role), Reason: x.Reason, Hours: x.Hours, Until: x.Until.UTC(),
+			Asked: x.Asked.UTC(), Expires: x.Asked.Add(access.RequestWaits).UTC(), State: string(x.State), Decided: x.At.UTC(), DecidedBy: x.By,
 			DecisionReason: x.Why, Assignment: x.Assignment,
 		}
 	}

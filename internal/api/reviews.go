@@ -196,7 +196,7 @@ func (a *API) toReview(r *access.Review) Review {
 	return Review{
 		ID: r.ID, Title: r.Title, Administrative: r.Administrative, Roles: append([]string{}, r.Roles...), Due: r.Due.UTC(), Overdue: r.Overdue(a.Now()),
 		Reviewers: r.Reviewers, OnNoDecision: string(r.OnNoDecision), RemindDays: r.RemindDays, Created: r.Created.UTC(), CreatedBy: r.CreatedBy,
-		Reminded: utc(r.Reminded), Closed: utc(r.Closed), ClosedBy: r.ClosedBy, Applied: string(r.Applied), Progress: ReviewProgress(*r.Counts),
+		Reminded: r.Reminded.UTC(), Closed: r.Closed.UTC(), ClosedBy: r.ClosedBy, Applied: string(r.Applied), Progress: ReviewProgress(*r.Counts),
 	}
 }
 
@@ -217,8 +217,8 @@ func (a *API) toReviewed(r *http.Request, by auth.Principal, list []*access.Revi
 	for i, x := range list {
 		out[i] = ReviewedAssignment{
 			Assignment: x.Assignment, Role: x.Role, RoleName: name(x.Role), Principal: x.Principal, Type: x.Type, Name: name(x.Principal), Eligible: x.Eligible,
-			Start: utc(x.Start), End: utc(x.End), Given: utc(x.Given), Decision: string(x.Decision), Reason: x.Reason, DecidedBy: x.By, DecidedByName: name(x.By),
-			Decided: utc(x.At), Outcome: x.Outcome,
+			Start: x.Start.UTC(), End: x.End.UTC(), Given: x.Given.UTC(), Decision: string(x.Decision), Reason: x.Reason, DecidedBy: x.By, DecidedByName: name(x.By),
+			Decided: x.At.UTC(), Outcome: x.Outcome,
 		}
 	}
 	return out, nil

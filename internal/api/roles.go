@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -59,22 +60,14 @@ type ActivationList struct {
 func holding(h auth.Holding) Holding {
 	return Holding{
 		Role: h.Role, Assignment: h.Assignment, Principal: h.Principal, Type: h.Type, Through: h.Through, Eligible: h.Eligible,
-		ActiveTill: utc(h.ActiveTill), Start: utc(h.Start), End: utc(h.End),
+		ActiveTill: h.ActiveTill.UTC(), Start: h.Start.UTC(), End: h.End.UTC(),
 	}
-}
-
-// utc leaves the zero time alone.
-func utc(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC()
 }
 
 func activation(a *auth.Activation) Activation {
 	return Activation{
 		ID: a.ID, Assignment: a.Grant, Role: a.Role, User: a.Principal, DurationSeconds: a.Seconds,
-		Reason: a.Reason, Asked: a.Asked.UTC(), Until: utc(a.Until), ApprovedBy: a.ApprovedBy,
+		Reason: a.Reason, Asked: a.Asked.UTC(), Until: a.Until.UTC(), ApprovedBy: a.ApprovedBy,
 	}
 }
 
@@ -104,7 +97,7 @@ func (a *API) holdingsOf(w http.ResponseWriter, r *http.Request, by auth.Princip
 }
 
 // errEnough ends a list that has become too long.
-var errEnough = &Problem{Title: "enough"}
+var errEnough = errors.New("enough")
 
 func (a *API) holders(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	if _, err := auth.FindRole(r.Context(), a.Store, by.Tenant, pathID(r)); err != nil {

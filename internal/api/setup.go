@@ -11,16 +11,6 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Directory is where accounts are made, and come back to; see scim.Provider.
-type Directory interface {
-	Found(ctx context.Context, by auth.Principal, f scim.Founding) error
-	CreateAccount(ctx context.Context, by auth.Principal, a scim.Account) (*storage.Resource, error)
-	ListDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q scim.DeletedQuery) (*scim.DeletedPage, error)
-	GetDeleted(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) (*scim.DeletedWhole, error)
-	Restore(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, how scim.Restoration) (*storage.Resource, error)
-	Purge(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string) error
-}
-
 // LinkRequest is the body of POST /setup/link.
 type LinkRequest struct {
 	Link auth.Secret `json:"link"`
@@ -38,17 +28,6 @@ type SetupRequest struct {
 	Link     auth.Secret `json:"link"`
 	UserName string      `json:"userName,omitempty"`
 	Password auth.Secret `json:"password"`
-}
-
-// admit bounds how often an address may try what signs in.
-func (a *API) admit(by auth.Principal) error {
-	if wait := a.signIns.admit(by.From, a.Now()); wait > 0 {
-		return &Problem{
-			Type: TypeTooMany, Title: "Too many attempts to sign in from this address", Status: http.StatusTooManyRequests,
-			retryAfter: int((wait + time.Second - 1) / time.Second),
-		}
-	}
-	return nil
 }
 
 func (a *API) setupLink(w http.ResponseWriter, r *http.Request, by auth.Principal) error {

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"net/url"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -174,33 +172,4 @@ func harmless(s string) string {
 		return "'" + s
 	}
 	return s
-}
-
-// parameters reads those of a query. One that does not exist, or is given twice, is
-// refused: who asks for something must not take everything for the answer.
-func parameters(r *http.Request, names ...string) (url.Values, error) {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return nil, invalid("the query is not well formed")
-	}
-	for name, v := range values {
-		if !slices.Contains(names, name) || len(v) != 1 {
-			return nil, invalid("expected some of " + strings.Join(names, ", ") + ", each once")
-		}
-	}
-	return values, nil
-}
-
-// number reads a parameter that is a whole number within bounds; preset if it is not
-// given.
-func number(values url.Values, name string, preset, least, most int) (int, error) {
-	s := values.Get(name)
-	if s == "" {
-		return preset, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < least || n > most {
-		return 0, invalid(fmt.Sprintf("%s: expected a number from %d to %d", name, least, most))
-	}
-	return n, nil
 }

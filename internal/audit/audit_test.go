@@ -485,6 +485,15 @@ func TestCheckpointer(t *testing.T) {
 		if !slices.Equal(got, seqs) {
 			t.Errorf("checkpoints at %d, want %d", got, seqs)
 		}
+		entries, err := s.AuditEntries(t.Context(), storage.DefaultTenant, 0, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Action == Action && e.Actor != storage.SystemActor {
+				t.Errorf("a checkpoint is an entry of %q", e.Actor)
+			}
+		}
 		if r := verified(t, s, list...); !r.OK() {
 			t.Errorf("%+v", r)
 		}

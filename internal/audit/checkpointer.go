@@ -228,7 +228,7 @@ func (c *Checkpointer) sign(ctx context.Context, tenant storage.TenantID, f *fol
 		if err := tx.PutItem(f.item, item); err != nil {
 			return err
 		}
-		return tx.Audit(storage.AuditEntry{At: p.At, Actor: "server", Action: Action, Type: "Tenant", ID: string(tenant)})
+		return tx.Audit(storage.AuditEntry{At: p.At, Actor: storage.SystemActor, Action: Action, Type: "Tenant", ID: string(tenant)})
 	})
 	if errors.Is(err, storage.ErrConflict) {
 		delete(c.tenants, tenant)

@@ -61,7 +61,7 @@ func (l *loader) defaults() {
 }
 
 func (l *loader) file(flags *pflag.FlagSet, getenv func(string) string) {
-	path := getenv(envName(configFile))
+	path := getenv(EnvName(configFile))
 	if f := flags.Lookup(configFile); f != nil && f.Changed {
 		path = f.Value.String()
 	}

@@ -39,7 +39,7 @@ func Settings() []Setting {
 	return append([]Setting{{
 		Name: configFile, Kind: "string",
 		Help: "YAML `file` with settings by the names of their flags",
-		Env:  envName(configFile),
+		Env:  EnvName(configFile),
 	}}, settings...)
 }
 
@@ -53,7 +53,7 @@ var settings = []Setting{
 	setting("index-attributes", "list", "",
 		"`attributes` to index beyond the usual ones, such as User:title or User:urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber, separated by commas",
 		func(c *Config, s string) error {
-			c.IndexAttributes = items(s)
+			c.IndexAttributes = Items(s)
 			return nil
 		}),
 	text("key-file", "",
@@ -185,7 +185,7 @@ var settings = []Setting{
 }
 
 func setting(name, kind, value, help string, set func(*Config, string) error) Setting {
-	return Setting{Name: name, Env: envName(name), Kind: kind, Default: value, Help: help, set: set}
+	return Setting{Name: name, Env: EnvName(name), Kind: kind, Default: value, Help: help, set: set}
 }
 
 func text[T ~string](name, value, help string, field func(*Config) *T) Setting {
@@ -247,7 +247,7 @@ func duration(name, value, help string, field func(*Config) *time.Duration) Sett
 func networks(s string) ([]netip.Prefix, error) {
 	var list []netip.Prefix
 	var wrong []string
-	for _, item := range items(s) {
+	for _, item := range Items(s) {
 		n, err := auth.ParseNetwork(item)
 		if err != nil {
 			wrong = append(wrong, err.Error())
@@ -261,8 +261,8 @@ func networks(s string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// items are the parts of a list that are not empty.
-func items(s string) []string {
+// Items returns the parts of a list that are not empty.
+func Items(s string) []string {
 	var list []string
 	for item := range strings.SplitSeq(s, ",") {
 		if item = strings.TrimSpace(item); item != "" {
@@ -274,7 +274,8 @@ func items(s string) []string {
 
 const envPrefix = "ROSTER_"
 
-func envName(name string) string {
+// EnvName returns the variable of the environment that a setting is read from.
+func EnvName(name string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 

@@ -127,16 +127,19 @@ func (k *Keeper) check(ctx context.Context, by auth.Principal, p Plan) (Plan, er
 	if !by.May(auth.Update, auth.PrincipalUser) {
 		return p, auth.ErrNotPermitted
 	}
-	for member, name := range map[string]*string{"from": &p.From, "to": &p.To} {
-		if *name == Default(by.Tenant) {
+	for _, m := range []struct {
+		member string
+		name   *string
+	}{{"from", &p.From}, {"to", &p.To}} {
+		if *m.name == Default(by.Tenant) {
 			continue
 		}
-		canonical, err := Normalize(*name)
+		canonical, err := Normalize(*m.name)
 		if err != nil {
 			e, _ := errors.AsType[*auth.InvalidError](err)
-			return p, &auth.InvalidError{Member: member, Expected: e.Expected}
+			return p, &auth.InvalidError{Member: m.member, Expected: e.Expected}
 		}
-		*name = canonical
+		*m.name = canonical
 	}
 	if p.From == p.To {
 		return p, &auth.InvalidError{Member: "to", Expected: "another domain than from"}
@@ -477,11 +480,8 @@ func (k *Keeper) principal(ctx context.Context, tenant storage.TenantID, user st
 	if err != nil {
 		return by, err
 	}
-	var doc struct {
-		Active bool `json:"active"`
-	}
-	if err := json.Unmarshal(r.Doc, &doc); err != nil || !doc.Active {
-		return by, nil //nolint:nilerr // a damaged record may do nothing
+	if !auth.Active(r) {
+		return by, nil
 	}
 	roles, err := auth.EffectiveRoles(ctx, k.Store, tenant, user, k.now())
 	if err != nil {

@@ -334,6 +334,25 @@ func TestMoveLosesItsRight(t *testing.T) {
 	})
 }
 
+// TestMoverWithoutActive: who is not said to be blocked is not, and their move goes on.
+func TestMoverWithoutActive(t *testing.T) {
+	eachStore(t, func(t *testing.T, d *directory) {
+		d.crowd(3, func(i int) string { return fmt.Sprint("u", i, "@old.example") })
+		mover := d.admin("mover@other.example", auth.UserAdministrator)
+		unsaid := []patch.Operation{{Op: patch.Remove, Path: "active"}}
+		if _, err := d.keep.Provider.Patch(t.Context(), operator(home), d.set.Type("User"), mover.ID, scim.Precondition{}, unsaid); err != nil {
+			t.Fatal(err)
+		}
+		m, err := d.keep.Begin(t.Context(), mover, domains.Plan{From: "old.example", To: domains.Default(home)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := d.finish(d.keep, m.ID, "one"); last.State != domains.Done || last.Moved != 3 {
+			t.Errorf("at the end: %+v", last)
+		}
+	})
+}
+
 // TestPlans: what cannot be planned.
 func TestPlans(t *testing.T) {
 	eachStore(t, func(t *testing.T, d *directory) {
@@ -358,6 +377,12 @@ func TestPlans(t *testing.T) {
 				if _, invalid := errors.AsType[*auth.InvalidError](err); c.want != nil && !errors.Is(err, c.want) || c.want == nil && !invalid {
 					t.Errorf("%s %+v: %v", name, c.plan, err)
 				}
+			}
+		}
+		for range 20 { // the first that is wrong is named, always
+			_, err := d.keep.Preview(t.Context(), mover, domains.Plan{From: "com", To: "com"})
+			if e, ok := errors.AsType[*auth.InvalidError](err); !ok || e.Member != "from" {
+				t.Fatalf("both wrong: %v", err)
 			}
 		}
 		reader := d.admin("reader@other.example", auth.ReportsReader)

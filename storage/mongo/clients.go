@@ -20,9 +20,8 @@ func clientFrom(raw bson.Raw) *storage.Client {
 }
 
 func tokenFrom(raw bson.Raw) *storage.Token {
-	_, hash, _ := raw.Lookup(fHash).BinaryOK()
 	return &storage.Token{
-		ID: text(raw, fID), Client: text(raw, fClient), Hash: append([]byte{}, hash...),
+		ID: text(raw, fID), Client: text(raw, fClient), Hash: data(raw, fHash),
 		Created: moment(raw, fBegan), Expires: moment(raw, fExpires), LastUsed: moment(raw, fUsed),
 	}
 }
@@ -103,55 +102,43 @@ func (t *tx) CreateClient(c *storage.Client) error {
 	if err := t.settled(); err != nil {
 		return err
 	}
-	if err := t.takeName(c); err != nil {
+	if err := t.takeName(c.ID, c.Name); err != nil {
 		return err
 	}
+	t.changed = true
 	return t.do(func(ctx context.Context) error {
 		_, err := t.store.db.Collection(clients).InsertOne(ctx, clientDocument(t.tenant, c))
 		return err
 	})
 }
 
-// takeName makes the name of a client its own.
-func (t *tx) takeName(c *storage.Client) error {
-	name := clientName(t.tenant, c.Name)
-	err := t.do(func(ctx context.Context) error {
-		return t.store.db.Collection(keys).FindOne(ctx, byID(t.tenant, name)).Err()
-	})
-	if err == nil {
-		return &storage.UniqueError{Attr: "name"}
-	}
-	if !errors.Is(err, mongo.ErrNoDocuments) {
+// takeName makes a name a client's own.
+func (t *tx) takeName(client, called string) error {
+	name := clientName(t.tenant, called)
+	if err := t.absent(keys, byID(t.tenant, name), "name"); err != nil {
 		return err
 	}
-	t.changed = true
-	return t.do(func(ctx context.Context) error {
-		_, err := t.store.db.Collection(keys).InsertOne(ctx, append(byID(t.tenant, name), bson.E{Key: fOwner, Value: c.ID}))
-		return taken(err)
-	})
+	return t.insert(keys, append(byID(t.tenant, name), bson.E{Key: fOwner, Value: client}))
 }
 
 func (t *tx) UpdateClient(prev, next *storage.Client) error {
-	if err := t.flush(); err != nil {
-		return err
-	}
-	if err := t.usable(); err != nil {
+	if err := t.settled(); err != nil {
 		return err
 	}
 	// Looked at first, for without transactions a name that was taken stays so.
 	filter := append(byID(t.tenant, key(t.tenant, prev.ID)), d(fRevoked, int64(0), fName, prev.Name, fScopes, notNull(prev.Scopes),
 		fProfile, prev.Profile, fRefers, perhaps(prev.References), fNetworks, notNull(prev.Networks),
 		fRate, amount(prev.Rate), fBurst, amount(prev.Burst))...)
-	err := t.do(func(ctx context.Context) error { return t.store.db.Collection(clients).FindOne(ctx, filter).Err() })
-	if errors.Is(err, mongo.ErrNoDocuments) {
-		return storage.ErrConflict
-	}
-	if err != nil {
+	there, err := t.exists(clients, filter)
+	switch {
+	case err != nil:
 		return err
+	case !there:
+		return storage.ErrConflict
 	}
 	renamed := next.Name != prev.Name
 	if renamed {
-		if err := t.takeName(&storage.Client{ID: prev.ID, Name: next.Name}); err != nil {
+		if err := t.takeName(prev.ID, next.Name); err != nil {
 			return err
 		}
 	}

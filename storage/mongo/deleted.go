@@ -92,11 +92,7 @@ func (s *Store) CountDeleted(ctx context.Context, tenant storage.TenantID, typ s
 func (s *Store) FormerGroups(ctx context.Context, tenant storage.TenantID, id string) (list []storage.Membership, err error) {
 	err = s.snapshot(ctx, func(ctx context.Context) error {
 		list = nil
-		gone := bson.A{}
-		for _, typ := range memberTypes {
-			gone = append(gone, deletedType(typ.(string)))
-		}
-		info, err := s.infos(ctx, string(tenant), d("$in", gone), []string{id})
+		info, err := s.infos(ctx, string(tenant), d("$in", deletedMemberTypes), []string{id})
 		if err != nil || len(info) == 0 {
 			return err
 		}

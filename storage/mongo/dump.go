@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -126,7 +125,7 @@ func (s *Store) dumpResources(ctx context.Context, tenant string, give func(stor
 		if text(raw, fType) == epochType {
 			return nil
 		}
-		typ, _ := strings.CutSuffix(text(raw, fType), deletedType(""))
+		typ, _ := liveType(text(raw, fType))
 		return give(storage.Record{Resource: &storage.WholeResource{
 			Resource: storage.Resource{Type: typ, ID: text(raw, fResource), Version: number(raw, fVersion),
 				Created: moment(raw, fCreated), LastModified: moment(raw, fModified), Doc: []byte(text(raw, fDoc))},
@@ -176,8 +175,7 @@ func markFields(m *storage.LoadMark) bson.D {
 }
 
 func markFrom(raw bson.Raw) *storage.LoadMark {
-	_, digest, _ := raw.Lookup(fHash).BinaryOK()
-	return &storage.LoadMark{Dump: text(raw, fLoad), Records: number(raw, fNumber), Digest: append([]byte{}, digest...)}
+	return &storage.LoadMark{Dump: text(raw, fLoad), Records: number(raw, fNumber), Digest: data(raw, fHash)}
 }
 
 // LoadMark implements storage.Loader.
@@ -345,11 +343,7 @@ func (t *tx) loadClient(c *storage.Client) error {
 		return err
 	}
 	if c.Revoked.IsZero() {
-		name := byID(t.tenant, clientName(t.tenant, c.Name))
-		if err := t.absent(keys, name, "name"); err != nil {
-			return err
-		}
-		if err := t.insert(keys, append(name, bson.E{Key: fOwner, Value: c.ID})); err != nil {
+		if err := t.takeName(c.ID, c.Name); err != nil {
 			return err
 		}
 	}
@@ -432,16 +426,12 @@ func (t *tx) loadMembers(l *storage.GroupMembers) error {
 		}
 	}
 	var info map[string]resourceInfo
-	either := bson.A{}
-	for _, typ := range memberTypes {
-		either = append(either, typ, deletedType(typ.(string)))
-	}
 	in := make(bson.A, len(ids))
 	for i, id := range ids {
 		in[i] = key(t.tenant, id)
 	}
 	err = t.do(func(ctx context.Context) (err error) {
-		if info, err = t.store.infos(ctx, t.tenant, d("$in", either), ids); err != nil {
+		if info, err = t.store.infos(ctx, t.tenant, d("$in", slices.Concat(memberTypes, deletedMemberTypes)), ids); err != nil {
 			return err
 		}
 		// Who is in a group is marked as one who is; see member.

@@ -94,8 +94,12 @@ const (
 	waiting  = "w"
 )
 
-// memberTypes are the resource types a member may have.
-var memberTypes = bson.A{"User", "Group"}
+// memberTypes are the resource types a member may have, and deletedMemberTypes what
+// becomes of them.
+var (
+	memberTypes        = bson.A{"User", groupType}
+	deletedMemberTypes = bson.A{deletedType("User"), deletedType(groupType)}
+)
 
 const groupType = "Group"
 
@@ -108,6 +112,11 @@ func epochID(tenant string) string { return key(tenant, epochType) }
 // deletedType is the type under which deleted resources of a type are kept. No
 // schema can name a type with a space.
 func deletedType(typ string) string { return typ + " deleted" }
+
+// liveType is deletedType the other way round, and reports whether it was one.
+func liveType(typ string) (live string, deleted bool) {
+	return strings.CutSuffix(typ, deletedType(""))
+}
 
 // key joins the parts of an _id so that different parts never make the same.
 // Only the last may contain a slash of its own.

@@ -20,8 +20,7 @@ func itemFrom(raw bson.Raw) *storage.Item {
 			i.Keys = append(i.Keys, k[len(all):])
 		}
 	}
-	_, data, _ := raw.Lookup(fDoc).BinaryOK()
-	i.Data = append([]byte{}, data...)
+	i.Data = data(raw, fDoc)
 	return i
 }
 

@@ -490,7 +490,7 @@ func (t *tx) stored(prev *storage.Resource) ([]string, error) {
 // uniqueOf returns the unique ones of a document's keys.
 func uniqueOf(raw bson.Raw) []string {
 	list := texts(raw, fKeys)
-	return list[:min(int(number(raw, fUnique)), len(list))]
+	return list[:max(0, min(int(number(raw, fUnique)), len(list)))]
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {

@@ -93,17 +93,6 @@ func (k *check) portion(ctx context.Context, tenant, collection string, list []b
 	return nil
 }
 
-// reservedBy returns the unique keys of a resource as they stand in fKeys.
-func reservedBy(raw bson.Raw) []string {
-	all, n := texts(raw, fKeys), 0
-	if v, ok := raw.Lookup(fUnique).AsInt64OK(); ok {
-		n = int(v)
-	}
-	return all[:max(0, min(n, len(all)))]
-}
-
-func isDeleted(typ string) bool { return strings.HasSuffix(typ, deletedType("")) }
-
 func (k *check) resources(ctx context.Context, tenant string) error {
 	return k.documents(ctx, resources, wholeOf(tenant), func(list []bson.Raw) error {
 		for range list {
@@ -119,8 +108,8 @@ func (k *check) resources(ctx context.Context, tenant string) error {
 func (k *check) compare(ctx context.Context, tenant string, list []bson.Raw) (flaws []storage.Flaw, suspects []bson.Raw, err error) {
 	var ids bson.A
 	for _, raw := range list {
-		if typ := text(raw, fType); !isDeleted(typ) {
-			for _, u := range reservedBy(raw) {
+		if typ, gone := liveType(text(raw, fType)); !gone {
+			for _, u := range uniqueOf(raw) {
 				ids = append(ids, key(tenant, typ, u))
 			}
 		}
@@ -138,7 +127,7 @@ func (k *check) compare(ctx context.Context, tenant string, list []bson.Raw) (fl
 		if typ == epochType {
 			continue
 		}
-		name, _ := strings.CutSuffix(typ, deletedType(""))
+		name, gone := liveType(typ)
 		add := func(kind storage.FlawKind, what string) { flaws = append(flaws, flaw(kind, tenant, name, id, what)) }
 		t := set.Type(name)
 		if t == nil {
@@ -150,21 +139,21 @@ func (k *check) compare(ctx context.Context, tenant string, list []bson.Raw) (fl
 		switch {
 		case err != nil || attrs["id"] != id || text(raw, fID) != key(tenant, id):
 			add(storage.FlawDocument, "the document cannot be read, or is another one's")
-		case !isDeleted(typ):
+		case !gone:
 			if text(raw, fName) != storage.NameOf(attrs) {
 				add(storage.FlawIndex, "it is called something else than its document says")
 			}
 			if k.opt.Searchable(storage.TenantID(tenant), t) {
 				w := newShadow()
 				x := newIndex(tenant, t, attrs, w)
-				if !slices.Equal(x.keys, texts(raw, fKeys)) || len(x.unique) != len(reservedBy(raw)) {
+				if !slices.Equal(x.keys, texts(raw, fKeys)) || len(x.unique) != len(uniqueOf(raw)) {
 					add(storage.FlawIndex, "its keys are not those of its document")
 				}
 				if shadow, _ := raw.Lookup(fShadow).DocumentOK(); !bytes.Equal(w.bytes(), shadow) {
 					add(storage.FlawIndex, "it is searched by something else than its document says")
 				}
 			}
-			for _, u := range reservedBy(raw) {
+			for _, u := range uniqueOf(raw) {
 				f, err := k.reservedFor(ctx, tenant, typ, id, u, owners)
 				if err != nil {
 					return nil, nil, err
@@ -209,7 +198,7 @@ func (k *check) reservedFor(ctx context.Context, tenant, typ, id, u string, owne
 		if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
 			return nil, err
 		}
-		if err == nil && slices.Contains(reservedBy(raw), u) {
+		if err == nil && slices.Contains(uniqueOf(raw), u) {
 			f.Kind, f.What = storage.FlawDuplicate, "it has a unique value that "+owner+" has, too"
 		}
 	}
@@ -225,7 +214,7 @@ func (k *check) reserved(ctx context.Context, tenant string) error {
 		}
 		has := map[string]bool{}
 		err = k.store.each(ctx, resources, byIDs(tenant, ids), func(raw bson.Raw) error {
-			for _, u := range reservedBy(raw) {
+			for _, u := range uniqueOf(raw) {
 				has[key(tenant, text(raw, fType), u)+"\x00"+text(raw, fResource)] = true
 			}
 			return nil
@@ -249,23 +238,19 @@ func (k *check) reserved(ctx context.Context, tenant string) error {
 }
 
 func (k *check) memberships(ctx context.Context, tenant string) error {
-	either := bson.A{}
-	for _, typ := range memberTypes {
-		either = append(either, typ, deletedType(typ.(string)))
-	}
 	compare := func(ctx context.Context, list []bson.Raw) (flaws []storage.Flaw, suspects []bson.Raw, err error) {
 		var ids []string
 		for _, raw := range list {
 			ids = append(ids, text(raw, fGroup), text(raw, fKind))
 		}
-		info, err := k.store.infos(ctx, tenant, d("$in", either), distinctOf(ids))
+		info, err := k.store.infos(ctx, tenant, d("$in", slices.Concat(memberTypes, deletedMemberTypes)), distinct(ids))
 		if err != nil {
 			return nil, nil, err
 		}
 		for _, raw := range list {
 			group, member := text(raw, fGroup), text(raw, fKind)
 			var what string
-			switch typ, _ := strings.CutSuffix(info[group].typ, deletedType("")); {
+			switch typ, _ := liveType(info[group].typ); {
 			case typ != groupType:
 				what = "the group of the member " + member + " is not there"
 			case info[member].typ == "":
@@ -283,12 +268,6 @@ func (k *check) memberships(ctx context.Context, tenant string) error {
 	return k.documents(ctx, rows, within(tenant, key(tenant, "m", ""), ""), func(list []bson.Raw) error {
 		return k.portion(ctx, tenant, rows, list, compare)
 	}, look())
-}
-
-func distinctOf(ids []string) []string {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }
 
 func (k *check) tokens(ctx context.Context, tenant string) error {

@@ -119,15 +119,6 @@ func scanAudit(st *sqlite.Stmt) storage.AuditEntry {
 	return e
 }
 
-func columnBytes(st *sqlite.Stmt, col int) []byte {
-	if st.ColumnLen(col) == 0 {
-		return nil
-	}
-	b := make([]byte, st.ColumnLen(col))
-	st.ColumnBytes(col, b)
-	return b
-}
-
 // AuditEntries implements storage.Audit.
 func (s *Store) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
 	return s.auditTrail(ctx, tenant, after, limit, "")

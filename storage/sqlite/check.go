@@ -76,7 +76,7 @@ func (s *Store) checkMeanwhile() {
 		s.opt.Log.Info("the store was not closed the last time; it has been checked and is sound", "took", time.Since(start))
 	case sqlite.ErrCode(err) == sqlite.ResultInterrupt: // the next start begins again
 	case errors.Is(err, ErrDamaged):
-		s.broken.set()
+		s.broken.Store(true)
 		s.opt.Log.Error("nothing is written any more", "error", err)
 	default:
 		s.opt.Log.Error("the store could not be checked", "error", err)

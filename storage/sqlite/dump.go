@@ -39,7 +39,7 @@ func (s *Store) records(ctx context.Context, which func(*sqlite.Conn) ([]string,
 		err := s.dump(ctx, which, func(r storage.Record) error {
 			select {
 			case <-s.closing:
-				return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+				return errClosed
 			default:
 				return give(r)
 			}
@@ -113,9 +113,7 @@ func dumpResources(c *sqlite.Conn, tenant string, give func(storage.Record) erro
 		func(st *sqlite.Stmt) error {
 			w := &storage.WholeResource{Deleted: columnTime(st, 7)}
 			scan(st, &w.Resource)
-			w.ID, w.Type, w.Ref = st.ColumnText(1), st.ColumnText(6), 0
-			w.Doc = make([]byte, st.ColumnLen(5))
-			st.ColumnBytes(5, w.Doc)
+			w.ID, w.Type, w.Ref, w.Doc = st.ColumnText(1), st.ColumnText(6), 0, columnBytes(st, 5)
 			return give(storage.Record{Resource: w})
 		}, tenant)
 }
@@ -171,8 +169,7 @@ func (s *Store) LoadMark(ctx context.Context, tenant storage.TenantID) (m *stora
 
 func loadMark(c *sqlite.Conn, tenant string) (m *storage.LoadMark, err error) {
 	err = query(c, `SELECT dump, records, digest FROM load WHERE tenant = ?`, func(st *sqlite.Stmt) error {
-		m = &storage.LoadMark{Dump: st.ColumnText(0), Records: st.ColumnInt64(1), Digest: make([]byte, st.ColumnLen(2))}
-		st.ColumnBytes(2, m.Digest)
+		m = &storage.LoadMark{Dump: st.ColumnText(0), Records: st.ColumnInt64(1), Digest: columnBytes(st, 2)}
 		return nil
 	}, tenant)
 	return m, err

@@ -27,8 +27,7 @@ const (
 )
 
 func scanItem(st *sqlite.Stmt, kind string) (*storage.Item, error) {
-	i := &storage.Item{Kind: kind, ID: st.ColumnText(0), Version: st.ColumnInt64(1), Expires: columnTime(st, 2), Data: make([]byte, st.ColumnLen(3))}
-	st.ColumnBytes(3, i.Data)
+	i := &storage.Item{Kind: kind, ID: st.ColumnText(0), Version: st.ColumnInt64(1), Expires: columnTime(st, 2), Data: columnBytes(st, 3)}
 	err := json.Unmarshal([]byte(st.ColumnText(4)), &i.Keys)
 	slices.Sort(i.Keys)
 	return i, err

@@ -445,10 +445,7 @@ func without[K comparable](a, b []K) iter.Seq2[int, K] {
 // stored returns the keys and the version of a live row of the tenant.
 func (t *tx) stored(n int64) (k rowKeys, version int64, err error) {
 	err = query(t.conn(), `SELECT version, keys FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL`, func(st *sqlite.Stmt) error {
-		version = st.ColumnInt64(0)
-		b := make([]byte, st.ColumnLen(1))
-		st.ColumnBytes(1, b)
-		k = unpackKeys(b)
+		version, k = st.ColumnInt64(0), unpackKeys(columnBytes(st, 1))
 		return nil
 	}, n, t.tenant)
 	return k, version, err

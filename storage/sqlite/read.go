@@ -138,7 +138,7 @@ func (s *Store) enterScan(ctx context.Context) (leave func(), err error) {
 		case <-wait.Done():
 			return nil, fmt.Errorf("%w: too many queries without an index", storage.ErrUnavailable)
 		case <-s.closing:
-			return nil, fmt.Errorf("%w: closed", storage.ErrUnavailable)
+			return nil, errClosed
 		}
 	}
 	return func() { <-s.scans }, nil

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -70,7 +71,7 @@ type Store struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
-	broken    brokenFlag
+	broken    atomic.Bool // what is on disk is not known: nothing is written any more
 	checks    sync.WaitGroup
 }
 
@@ -130,75 +131,86 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if !locked && !opt.Guest {
 		return nil, ErrInUse
 	}
-	fail := func(err error) (*Store, error) {
+	s.guest = !locked
+	if err := s.start(ctx); err != nil {
 		s.closeReaders()
 		if isDamage(err) {
 			err = fmt.Errorf("%w (%w)", ErrDamaged, err)
 		}
 		return nil, errors.Join(err, s.lock.Unlock())
 	}
-	if locked {
-		if err := noteSuddenEnd(path); err != nil {
-			return fail(err)
-		}
-	}
-	w, err := openConn(path, writer)
-	if err != nil {
-		return fail(err)
-	}
-	later := false
-	if !opt.Guest { // a short command leaves it to the server
-		if later, err = s.checkAtStart(w); err != nil {
-			w.Close()
-			return fail(err)
-		}
-	}
-	if opt.AsIs && locked {
-		err = upToDate(w)
-	}
-	if err == nil {
-		err = migrate(ctx, w, locked)
-	}
-	if err != nil {
-		w.Close()
-		return fail(err)
-	}
-	s.guest = !locked
+	return s, nil
+}
+
+// start opens the connections, brings the file up to date and begins to write.
+func (s *Store) start(ctx context.Context) error {
 	if !s.guest {
-		err := s.derive(ctx, w)
-		if err == nil {
-			err = s.choose(ctx, w)
-		}
-		if err == nil { // a guest knows no keys, and must not merge those of the server
-			err = s.recent.load(w)
-		}
-		if err != nil {
-			w.Close()
-			return fail(err)
+		if err := noteSuddenEnd(s.path); err != nil {
+			return err
 		}
 	}
-	s.readers = make(chan *sqlite.Conn, s.size)
-	// A scan computes all the time. With two readers to a processor, a quarter of
-	// them leaves half of the processors to everybody else.
-	s.scans = make(chan struct{}, max(1, s.size/4))
-	for range s.size {
-		r, err := openConn(path, reader)
-		if err != nil {
-			w.Close()
-			return fail(err)
-		}
-		s.readers <- r
+	w, err := openConn(s.path, writer)
+	if err != nil {
+		return err
 	}
-	k, err := newCheckpointer(s)
+	later, err := s.prepare(ctx, w)
+	if err == nil {
+		err = s.openReaders()
+	}
+	var k *checkpointer
+	if err == nil {
+		k, err = newCheckpointer(s)
+	}
 	if err != nil {
 		w.Close()
-		return fail(err)
+		return err
 	}
 	go s.write(w, k)
 	if later {
 		s.checks.Go(s.checkMeanwhile)
 	}
-	return s, nil
+	return nil
+}
+
+// prepare checks the file and brings it up to date, or finds out that it is. later says
+// that there is more to be checked while it is served.
+func (s *Store) prepare(ctx context.Context, w *sqlite.Conn) (later bool, err error) {
+	if !s.opt.Guest { // a short command leaves it to the server
+		if later, err = s.checkAtStart(w); err != nil {
+			return false, err
+		}
+	}
+	if s.opt.AsIs && !s.guest {
+		if err := upToDate(w); err != nil {
+			return false, err
+		}
+	}
+	if err := migrate(ctx, w, !s.guest); err != nil || s.guest {
+		return later, err // a guest knows no keys, and must not merge those of the server
+	}
+	if err := s.derive(ctx, w); err != nil {
+		return false, err
+	}
+	if err := s.choose(ctx, w); err != nil {
+		return false, err
+	}
+	return later, s.recent.load(w)
+}
+
+func (s *Store) openReaders() error {
+	s.readers = make(chan *sqlite.Conn, s.size)
+	// A scan computes all the time. With two readers to a processor, a quarter of
+	// them leaves half of the processors to everybody else.
+	s.scans = make(chan struct{}, max(1, s.size/4))
+	for i := range s.size {
+		r, err := openConn(s.path, reader)
+		if err != nil {
+			s.size = i // as many are to be closed
+			return err
+		}
+		s.readers <- r
+	}
+	return nil
 }
 
 // File returns the file that Open opens for a path, which may be that of a folder.
@@ -321,8 +333,8 @@ func (s *Store) closeReaders() {
 
 // Ping reports whether the writer and the readers answer.
 func (s *Store) Ping(ctx context.Context) error {
-	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
+	if s.broken.Load() {
+		return errBroken
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })
@@ -339,7 +351,7 @@ func (s *Store) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: no reader was free in time", storage.ErrUnavailable)
 	case <-s.closing:
-		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+		return errClosed
 	}
 }
 
@@ -364,7 +376,7 @@ func (s *Store) explain(err error) error {
 	case sqlite.ResultFull, sqlite.ResultIOErr, sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultReadOnly, sqlite.ResultCantOpen, sqlite.ResultNoMem:
 		if code == sqlite.ResultIOErrFsync || code == sqlite.ResultIOErrDirFsync {
 			// What an fsync that failed has left on disk is unknown.
-			s.broken.set()
+			s.broken.Store(true)
 		}
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}

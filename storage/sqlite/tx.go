@@ -3,7 +3,6 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -218,67 +217,4 @@ func (t *tx) Delete(prev *storage.Resource, at time.Time) error {
 	}
 	t.batch.tally.add(t.tenant, prev.Type, prev.ID, -1)
 	return t.reindex(prev.Ref, from, rowKeys{}, nil)
-}
-
-func (t *tx) CreateClient(c *storage.Client) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
-	err := t.change(`INSERT INTO client (tenant, id, name, scopes, profile, refers, networks, created, rate, burst) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		t.tenant, c.ID, c.Name, strings.Join(c.Scopes, " "), c.Profile, c.References, strings.Join(c.Networks, " "), c.Created, c.Rate, c.Burst)
-	if sqlite.ErrCode(err) == sqlite.ResultConstraintUnique {
-		return &storage.UniqueError{Attr: "name"}
-	}
-	return err
-}
-
-func (t *tx) UpdateClient(prev, next *storage.Client) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
-	err := t.change(`UPDATE client SET name = ?, scopes = ?, profile = ?, refers = ?, networks = ?, rate = ?, burst = ?
-		WHERE tenant = ? AND id = ? AND revoked IS NULL AND name = ? AND scopes = ? AND profile = ? AND refers = ? AND networks = ? AND rate = ? AND burst = ?`,
-		next.Name, strings.Join(next.Scopes, " "), next.Profile, next.References, strings.Join(next.Networks, " "), next.Rate, next.Burst,
-		t.tenant, prev.ID, prev.Name, strings.Join(prev.Scopes, " "), prev.Profile, prev.References, strings.Join(prev.Networks, " "), prev.Rate, prev.Burst)
-	switch {
-	case sqlite.ErrCode(err) == sqlite.ResultConstraintUnique:
-		return &storage.UniqueError{Attr: "name"}
-	case err == nil && t.conn().Changes() == 0:
-		return storage.ErrConflict
-	}
-	return err
-}
-
-func (t *tx) RevokeClient(id string, at time.Time) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
-	if err := t.change(`UPDATE client SET revoked = ? WHERE tenant = ? AND id = ? AND revoked IS NULL`, at, t.tenant, id); err != nil {
-		return err
-	}
-	if t.conn().Changes() == 0 {
-		return storage.ErrNotFound
-	}
-	return t.exec(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND client = ?`, at, t.tenant, id)
-}
-
-func (t *tx) CreateToken(k *storage.Token) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
-	return t.change(`INSERT INTO token (id, tenant, client, hash, created, expires) VALUES (?, ?, ?, ?, ?, ?)`,
-		k.ID, t.tenant, k.Client, k.Hash, k.Created, k.Expires)
-}
-
-func (t *tx) ExpireToken(id string, at time.Time) error {
-	if err := t.usable(); err != nil {
-		return err
-	}
-	if err := t.change(`UPDATE token SET expires = min(expires, ?) WHERE tenant = ? AND id = ?`, at, t.tenant, id); err != nil {
-		return err
-	}
-	if t.conn().Changes() == 0 {
-		return storage.ErrNotFound
-	}
-	return nil
 }

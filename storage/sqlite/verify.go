@@ -50,7 +50,7 @@ func (k *check) found(kind storage.FlawKind, tenant, typ, id, what string) {
 func (k *check) file() error {
 	err := query(k.conn, "PRAGMA integrity_check(20)", func(st *sqlite.Stmt) error {
 		if st.ColumnText(0) != "ok" {
-			k.found(storage.FlawFile, "", "", "", integrityText(st.ColumnText(0)))
+			k.found(storage.FlawFile, "", "", "", "SQLite says: "+st.ColumnText(0)) // of tables, indexes and rows by name, and no values
 		}
 		return nil
 	})
@@ -61,9 +61,6 @@ func (k *check) file() error {
 	return err
 }
 
-// name, and no values.
-func integrityText(s string) string { return "SQLite says: " + s }
-
 // resources compares each row with what its document says.
 func (k *check) resources() error {
 	var err error
@@ -73,7 +70,6 @@ func (k *check) resources() error {
 	return query(k.conn, `SELECT n, tenant, type, id, name, keys, doc, shadow, deleted IS NULL FROM resource ORDER BY n`, func(st *sqlite.Stmt) error {
 		k.opt.Resource()
 		n, tenant, typ, id := st.ColumnInt64(0), st.ColumnText(1), st.ColumnText(2), st.ColumnText(3)
-		live := st.ColumnBool(8)
 		set, err := k.opt.Types(storage.TenantID(tenant))
 		if err != nil {
 			return err
@@ -88,13 +84,10 @@ func (k *check) resources() error {
 			k.found(storage.FlawDocument, tenant, typ, id, "the document cannot be read, or is another one's")
 			return nil //nolint:nilerr // it is what was looked for
 		}
-		is := unpackKeys(columnBytes(st, 5))
-		if live {
-			if err := k.row(st, n, tenant, t, id, attrs, is); err != nil {
-				return err
-			}
+		if !st.ColumnBool(8) {
+			return nil
 		}
-		return nil
+		return k.row(st, n, tenant, t, id, attrs, unpackKeys(columnBytes(st, 5)))
 	})
 }
 

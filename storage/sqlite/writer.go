@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -29,32 +28,29 @@ type job struct {
 	done   chan struct{}
 }
 
-type brokenFlag struct{ v atomic.Bool }
-
-func (b *brokenFlag) set()      { b.v.Store(true) }
-func (b *brokenFlag) get() bool { return b.v.Load() }
+var (
+	errClosed = fmt.Errorf("%w: closed", storage.ErrUnavailable)
+	errBroken = fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
+)
 
 // Write implements storage.Store. Writes that wait at the same time share one
 // transaction and one fsync; each is alone in its savepoint.
 func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
-	return s.submit(&job{ctx: ctx, tenant: tenant, fn: fn, done: make(chan struct{})})
-}
-
-func (s *Store) submit(j *job) error {
-	if s.broken.get() {
-		return fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
+	if s.broken.Load() {
+		return errBroken
 	}
 	select {
 	case <-s.closing:
-		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+		return errClosed
 	default:
 	}
+	j := &job{ctx: ctx, tenant: tenant, fn: fn, done: make(chan struct{})}
 	select {
 	case s.jobs <- j:
-		storage.TurnOf(j.ctx).Take() // the queue keeps the order
+		storage.TurnOf(ctx).Take() // the queue keeps the order
 	case <-s.closing:
-		return fmt.Errorf("%w: closed", storage.ErrUnavailable)
-	case <-j.ctx.Done():
+		return errClosed
+	case <-ctx.Done():
 		return fmt.Errorf("%w: the queue of writes is full", storage.ErrUnavailable)
 	}
 	// From here on the outcome is the writer's to tell: giving up early would
@@ -65,7 +61,7 @@ func (s *Store) submit(j *job) error {
 		select {
 		case <-j.done:
 		default: // the writer ended without seeing it
-			return fmt.Errorf("%w: closed", storage.ErrUnavailable)
+			return errClosed
 		}
 	}
 	return j.err
@@ -390,4 +386,14 @@ func columnTime(st *sqlite.Stmt, col int) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(st.ColumnInt64(col)).UTC()
+}
+
+// columnBytes returns a copy of a blob or text, nil if it is empty.
+func columnBytes(st *sqlite.Stmt, col int) []byte {
+	if st.ColumnLen(col) == 0 {
+		return nil
+	}
+	b := make([]byte, st.ColumnLen(col))
+	st.ColumnBytes(col, b)
+	return b
 }

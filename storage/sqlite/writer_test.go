@@ -300,8 +300,8 @@ func TestWhatSQLiteSaysIsExplained(t *testing.T) {
 		s := &Store{}
 		cause := fmt.Errorf("in the test: %w", c.code.ToError())
 		err := s.explain(cause)
-		if errors.Is(err, storage.ErrUnavailable) != c.unavailable || !errors.Is(err, cause) || s.broken.get() != c.broken {
-			t.Errorf("%v: got %v, broken %v", c.code, err, s.broken.get())
+		if errors.Is(err, storage.ErrUnavailable) != c.unavailable || !errors.Is(err, cause) || s.broken.Load() != c.broken {
+			t.Errorf("%v: got %v, broken %v", c.code, err, s.broken.Load())
 		}
 	}
 	if err := (&Store{}).explain(nil); err != nil {
@@ -317,7 +317,7 @@ func TestWhatSQLiteSaysIsExplained(t *testing.T) {
 func TestAFailedFsyncIsTheEnd(t *testing.T) {
 	s := openNew(t, Options{})
 	create(t, s, newUser(1))
-	s.broken.set()
+	s.broken.Store(true)
 	if err := s.Write(t.Context(), storage.DefaultTenant, creating(2)); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("Write: got %v, want ErrUnavailable", err)
 	}

@@ -49,12 +49,10 @@ func race(fn func(i int) error) [racers]error {
 	return errs
 }
 
-func raceForName(t *testing.T, d *directory) {
-	var drafts [racers]*storage.Resource
-	for i := range drafts {
-		drafts[i] = d.draft(d.user, `{"userName":"`+[]string{"ana", "Ana", " ANA", "ａｎａ "}[i%4]+`"}`)
-	}
-	errs := race(func(i int) error { return d.try(func(tx storage.Tx) error { return tx.Create(drafts[i]) }) })
+// winner returns who of the racers won, if it was one; lost is to check the errors of
+// the others.
+func winner(t *testing.T, errs [racers]error, lost func(what string, err error)) int {
+	t.Helper()
 	winner := -1
 	for i, err := range errs {
 		switch {
@@ -63,13 +61,33 @@ func raceForName(t *testing.T, d *directory) {
 		case err == nil:
 			t.Errorf("both %d and %d won", winner, i)
 		default:
-			wantUnique(t, fmt.Sprint("racer ", i), err, "userName")
+			lost(fmt.Sprint("racer ", i), err)
 		}
 	}
 	if winner < 0 {
 		t.Fatal("nobody won")
 	}
-	d.wantStored(drafts[winner])
+	return winner
+}
+
+// conflict and taken are what those get who are not the first.
+func conflict(t *testing.T) func(string, error) {
+	return func(what string, err error) { t.Helper(); wantError(t, what, err, storage.ErrConflict) }
+}
+
+func taken(t *testing.T, attr string) func(string, error) {
+	return func(what string, err error) { t.Helper(); wantUnique(t, what, err, attr) }
+}
+
+func raceForName(t *testing.T, d *directory) {
+	var drafts [racers]*storage.Resource
+	for i := range drafts {
+		drafts[i] = d.draft(d.user, `{"userName":"`+[]string{"ana", "Ana", " ANA", "ａｎａ "}[i%4]+`"}`)
+	}
+	won := winner(t, race(func(i int) error {
+		return d.try(func(tx storage.Tx) error { return tx.Create(drafts[i]) })
+	}), taken(t, "userName"))
+	d.wantStored(drafts[won])
 	if ids, total := d.page(storage.Query{Type: "User", StartIndex: 1, Count: all}); total != 1 || len(ids) != 1 {
 		t.Errorf("got %d users, %q, want one", total, ids)
 	}
@@ -81,7 +99,7 @@ func raceForVersion(t *testing.T, d *directory) {
 	for i := range nexts {
 		nexts[i] = d.revise(d.user, held, fmt.Sprintf(`{"userName":"ana%d"}`, i))
 	}
-	errs := race(func(i int) error {
+	won := winner(t, race(func(i int) error {
 		return d.try(func(tx storage.Tx) error {
 			prev := *held
 			if i%8 == 7 {
@@ -89,26 +107,12 @@ func raceForVersion(t *testing.T, d *directory) {
 			}
 			return tx.Update(&prev, nexts[i])
 		})
-	})
-	winner := -1
-	for i, err := range errs {
-		switch {
-		case err == nil && winner < 0:
-			winner = i
-		case err == nil:
-			t.Errorf("both %d and %d won", winner, i)
-		default:
-			wantError(t, fmt.Sprint("racer ", i), err, storage.ErrConflict)
-		}
-	}
-	switch {
-	case winner < 0:
-		t.Fatal("nobody won")
-	case winner%8 == 7:
+	}), conflict(t))
+	if won%8 == 7 {
 		d.wantGone(held)
-	default:
-		d.wantStored(nexts[winner])
+		return
 	}
+	d.wantStored(nexts[won])
 }
 
 // raceForCycle lets each racer add the next group to its own, unless it can see

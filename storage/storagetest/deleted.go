@@ -698,27 +698,16 @@ func raceToRestore(t *testing.T, d *directory) {
 	for i := range next {
 		next[i] = d.back(w, fmt.Sprintf(`{"userName":"ana%d"}`, i))
 	}
-	winner := -1
-	for i, err := range race(func(i int) error { return d.try(func(tx storage.Tx) error { return tx.Restore(w, next[i], true) }) }) {
-		switch {
-		case err == nil && winner >= 0:
-			t.Errorf("both %d and %d restored it", winner, i)
-		case err == nil:
-			winner = i
-		default:
-			wantError(t, fmt.Sprint("racer ", i), err, storage.ErrConflict)
-		}
-	}
-	if winner < 0 {
-		t.Fatal("nobody won")
-	}
-	d.wantStored(next[winner])
+	won := winner(t, race(func(i int) error {
+		return d.try(func(tx storage.Tx) error { return tx.Restore(w, next[i], true) })
+	}), conflict(t))
+	d.wantStored(next[won])
 	d.wantFound(d.user, `userName pr`, u)
 	if got := d.hold(g); got.Version != 3 {
 		t.Errorf("the group has version %d, want 3", got.Version)
 	}
 	for i := range racers {
-		if i != winner {
+		if i != won {
 			d.addUser(fmt.Sprint("ana", i)) // nobody holds a name without being there
 		}
 	}
@@ -734,23 +723,16 @@ func raceRestoreCreate(t *testing.T, d *directory) {
 		for i := range drafts {
 			drafts[i] = d.draft(d.user, `{"userName":`+quote(name)+`}`)
 		}
-		winners := 0
-		for i, err := range race(func(i int) error {
+		winner(t, race(func(i int) error {
 			return d.try(func(tx storage.Tx) error {
 				if i == racers/2 {
 					return tx.Restore(w, next, true)
 				}
 				return tx.Create(drafts[i])
 			})
-		}) {
-			if err == nil {
-				winners++
-			} else {
-				wantUnique(t, fmt.Sprint("racer ", i), err, "userName")
-			}
-		}
-		if n := len(d.find(d.user, `userName eq "`+name+`"`)); winners != 1 || n != 1 {
-			t.Errorf("%d won, and %d have the name, want 1", winners, n)
+		}), taken(t, "userName"))
+		if n := len(d.find(d.user, `userName eq "`+name+`"`)); n != 1 {
+			t.Errorf("%d have the name, want 1", n)
 		}
 	}
 }

@@ -605,26 +605,6 @@ func sweepItems(t *testing.T, d *directory) {
 	d.wantItem(again, 1)
 }
 
-// winner returns who of the racers won, if it was one.
-func winner(t *testing.T, errs [racers]error, lost error) int {
-	t.Helper()
-	winner := -1
-	for i, err := range errs {
-		switch {
-		case err == nil && winner < 0:
-			winner = i
-		case err == nil:
-			t.Errorf("both %d and %d won", winner, i)
-		default:
-			wantError(t, fmt.Sprint("racer ", i), err, lost)
-		}
-	}
-	if winner < 0 {
-		t.Fatal("nobody won")
-	}
-	return winner
-}
-
 func raceForItem(t *testing.T, d *directory) {
 	d.put(nil, newItem("note", "1", "a"))
 	held := d.item("note", "1")
@@ -636,7 +616,7 @@ func raceForItem(t *testing.T, d *directory) {
 			}
 			return tx.PutItem(held, next(i))
 		})
-	}), storage.ErrConflict)
+	}), conflict(t))
 	if won%8 == 7 {
 		d.wantNoItem("note", "1", "a")
 		return
@@ -657,7 +637,7 @@ func raceForItem(t *testing.T, d *directory) {
 func raceForNewItem(t *testing.T, d *directory) {
 	won := winner(t, race(func(i int) error {
 		return d.try(func(tx storage.Tx) error { return tx.PutItem(nil, newItem("note", "1", fmt.Sprint("by ", i))) })
-	}), storage.ErrConflict)
+	}), conflict(t))
 	d.wantItem(newItem("note", "1", fmt.Sprint("by ", won)), 1)
 }
 

@@ -50,6 +50,9 @@ func Lockstep(t *testing.T, open ...func(t *testing.T) storage.Store) {
 		}
 	}
 	t.Logf("seed %d: %v", seed, tally)
+	if done := tally[kind(nil)]; uint64(done)*4 < writes {
+		t.Errorf("seed %d: of %d writes only %d succeed, which proves little: %v", seed, writes, done, tally)
+	}
 }
 
 // walker is one of the stores.
@@ -517,8 +520,9 @@ func (w *walker) look() {
 	ctx := w.t.Context()
 	last := w.said[len(w.said)-1]
 	must := func(err error) {
-		if err != nil {
-			w.say("error %v", err)
+		w.t.Helper()
+		if err != nil { // which the stores would agree on
+			w.t.Fatal(err)
 		}
 	}
 	for _, tenant := range []storage.TenantID{storage.DefaultTenant, acme} {
@@ -539,7 +543,7 @@ func (w *walker) look() {
 			page, err := w.Query(ctx, tenant, storage.Query{Type: rt.Name, Count: 0})
 			must(err)
 			if page.TotalResults != n {
-				w.say("error: %d of %d in a walk", n, page.TotalResults)
+				w.t.Fatalf("a walk through %s in %s finds %d of %d", rt.Name, tenant, n, page.TotalResults)
 			}
 			gone, err := w.ListDeleted(ctx, tenant, rt.Name, storage.DeletedPlace{}, 1000)
 			must(err)
