@@ -847,7 +847,7 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 		waited := len(u.went)
 		n, err := u.changeMembers(tx, m)
 		if err != nil {
-			return inOperation(m.Operation, err)
+			return inOperation(m, err)
 		}
 		if n == 0 && len(u.went) == waited && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
 			return &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
@@ -921,11 +921,18 @@ func (u *update) apply(ctx context.Context, tx storage.Tx) error {
 }
 
 // inOperation says which operation of a PATCH brought a value that is wrong.
-func inOperation(index int, err error) error {
-	if v, ok := errors.AsType[*schemas.ValueError](err); ok && index >= 0 {
-		return &patch.Error{Index: index, Path: v.Path, Kind: patch.InvalidValue, Msg: v.Msg}
+func inOperation(c patch.MemberChange, err error) error {
+	v, ok := errors.AsType[*schemas.ValueError](err)
+	if !ok || c.Operation < 0 {
+		return err
 	}
-	return err
+	operation, path := c.Operation, v.Path
+	var i int
+	if n, _ := fmt.Sscanf(path, memberPathFormat, &i); n == 1 {
+		operation, i = c.Origin(i)
+		path = memberPath(i)
+	}
+	return &patch.Error{Index: operation, Path: path, Kind: patch.InvalidValue, Msg: v.Msg}
 }
 
 // endsSessions reports whether the change signs the user out because it blocks
@@ -1143,7 +1150,9 @@ func (u *update) noCycle(tx storage.Tx, members []storage.Member) error {
 	return nil
 }
 
-func memberPath(i int) string { return fmt.Sprintf("members[%d].value", i) }
+const memberPathFormat = "members[%d].value"
+
+func memberPath(i int) string { return fmt.Sprintf(memberPathFormat, i) }
 
 // memberError says which of the given members does not exist.
 func memberError(err error) error {

@@ -75,6 +75,42 @@ func bareOperations(body any, mode schemas.Mode) ([]any, bool) {
 	return list, ok && mode == schemas.Lenient
 }
 
+// isMove reports whether an operation puts members of a group in, or takes them out by
+// id, and does nothing else. authentik sends one for each member, and as many in a
+// request as bulk has operations (K03, K05); midPoint removes them so (M02). However
+// many there are, together they are one list of members.
+func isMove(o Operation, mode schemas.Mode) bool {
+	path := strings.TrimSpace(o.Path)
+	const open, end = `members[value eq "`, `"]`
+	switch {
+	case mode == schemas.Strict || o.Op == Replace:
+		return false
+	case strings.EqualFold(path, "members"):
+		return o.Op == Add || o.Value != nil
+	case o.Op == Add || len(path) < len(open)+len(end) || !strings.EqualFold(path[:len(open)], open):
+		return false
+	}
+	id, ok := strings.CutSuffix(path[len(open):], end)
+	return ok && !strings.ContainsAny(id, `"\`)
+}
+
+// textLimits are those of an operation's value that is JSON in a string: in a hundred of
+// them no more than in a body.
+var textLimits = schemas.Limits{Depth: 32, Tokens: 1000}
+
+// unquoted is the value of an operation without a path. SCIM for Keycloak sends the
+// attributes as JSON in a string when it takes over a group, or renames one.
+func unquoted(value any, mode schemas.Mode) any {
+	text, ok := value.(string)
+	if !ok || mode == schemas.Strict {
+		return value
+	}
+	if tree, err := schemas.Decode([]byte(text), textLimits); err == nil {
+		return tree
+	}
+	return value
+}
+
 // isCore reports whether the path is the URN of the core schema alone: clients
 // that treat it like an extension nest the attributes of a user under it.
 func (e *edit) isCore(path string) bool {
