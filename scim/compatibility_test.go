@@ -133,7 +133,8 @@ var habits = []habit{
 		patchUser(`{"op":"add","value":{"schemas":["`+schemas.UserURI+`"],"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),
 		patchUser(`{"op":"add","value":{"schemas":["urn:example:other"],"title":"x"}}`, ok(`"title":"x"`), refusedValue),
 	}},
-	{"the attributes of a path-less value as JSON in a string", "SCIM for Keycloak", "understood", "400 `invalidValue`", []proof{
+	{"an object, or the attributes of a path-less value, as JSON in a string", "SCIM for Keycloak, SCIM-SDK", "understood", "400 `invalidValue`", []proof{
+		patchUser(`{"op":"add","path":"emails","value":"{\"value\":\"a@x.example\"}"}`, ok(`"emails":[{"value":"a@x.example"}]`), refusedValue),
 		patchGroup(`{"op":"replace","value":"{\"displayName\":\"to {n}\"}"}`, ok(`"displayName":"to`), refusedValue),
 	}},
 	{"integers in quotes in a POST `.search`", "SCIM-SDK", "understood", "400 `invalidValue`", []proof{

@@ -173,6 +173,9 @@ func (e *edit) applyPath(path string, value any) error {
 		return err
 	}
 	top := t.attr.Top()
+	if t.leaf().Type == schemas.Complex {
+		value = unquoted(value, e.mode)
+	}
 	switch {
 	case top.Name == "schemas":
 		return e.checkSchemas(value)

@@ -77,6 +77,7 @@ func TestVendorMembers(t *testing.T) {
 		{name: "K02 authentik: the whole group without members", ops: `{"op":"replace","value":{"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"],"id":"e9e30dba","displayName":"Yard"}}`, want: `{"displayName":"Yard"}`},
 		{name: "X06 a group in a group", ops: `{"op":"add","path":"members","value":[{"value":"g2","type":"Group"}]}`, members: []string{`AddMembers {"type":"Group","value":"g2"}`}},
 		{name: "X07 one object for the list", ops: `{"op":"add","path":"members","value":{"value":"a"}}`, members: []string{`AddMembers {"value":"a"}`}},
+		{name: "SCIM-SDK: members as JSON in a string", ops: `{"op":"replace","path":"members","value":"[{\"value\":\"a\"}]"}`, members: []string{`ReplaceMembers {"value":"a"}`}},
 		{name: "ids as a list", ops: `{"op":"add","path":"members.value","value":["a","b"]},{"op":"remove","path":"members.value","value":"a"}`, members: []string{`AddMembers {"value":"a"} {"value":"b"}`, `RemoveMembers {"value":"a"}`}},
 		{name: "E11 add by a filter", ops: `{"op":"add","path":"members[value eq \"a\"]","value":{"display":"Ana"}},{"op":"add","path":"members[value eq \"b\" and type eq \"User\"]","value":[{}]}`,
 			members: []string{`AddMembers {"display":"Ana","value":"a"} {"type":"User","value":"b"}`}},

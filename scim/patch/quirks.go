@@ -98,17 +98,23 @@ func isMove(o Operation, mode schemas.Mode) bool {
 // them no more than in a body.
 var textLimits = schemas.Limits{Depth: 32, Tokens: 1000}
 
-// unquoted is the value of an operation without a path. SCIM for Keycloak sends the
-// attributes as JSON in a string when it takes over a group, or renames one.
+// unquoted is a value that has to be an object, or a list of them. SCIM-SDK sends what it
+// is given as text as JSON in a string; so does SCIM for Keycloak, which is built on it,
+// without a path when it takes over a group or renames one.
 func unquoted(value any, mode schemas.Mode) any {
 	text, ok := value.(string)
 	if !ok || mode == schemas.Strict {
 		return value
 	}
-	if tree, err := schemas.Decode([]byte(text), textLimits); err == nil {
+	tree, err := schemas.Decode([]byte(text), textLimits)
+	if err != nil {
+		return value
+	}
+	switch tree.(type) {
+	case map[string]any, []any:
 		return tree
 	}
-	return value
+	return value // a bare value, which may stand for an object
 }
 
 // isCore reports whether the path is the URN of the core schema alone: clients
