@@ -1,6 +1,9 @@
 package patch
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestMembers is RFC 7644 §3.5.2 on the members of a group.
 func TestMembers(t *testing.T) {
@@ -90,6 +93,23 @@ func TestVendorMembers(t *testing.T) {
 			err: "noTarget: Operations[0]: members: the filter does not name a member; give members without a filter"},
 		{name: "E11 no object", ops: `{"op":"add","path":"members[value eq \"a\"]","value":["a","b"]}`, err: "invalidValue: Operations[0]: members: expected an object"},
 	})
+}
+
+// TestManyMembers is a path that ConnId's connector makes: one filter with all who go.
+func TestManyMembers(t *testing.T) {
+	long := func(term string) string {
+		return `{"op":"remove","path":"members[` + strings.Repeat(term+` or `, 99) + `value eq \"01a21b10-d307-719c-96ac-8db08b758c49\"]"}`
+	}
+	const id = `value eq \"01a21b10-d307-719c-96ac-8db08b758c49\"`
+	run(t, group, lenient, []row{
+		{name: "by id", ops: long(id), members: []string{"RemoveMembers" + strings.Repeat(` {"value":"01a21b10-d307-719c-96ac-8db08b758c49"}`, 100)}},
+		{name: "by something else", ops: long(`display eq \"Ana\"`), err: "invalidFilter: Operations[0].path: more than 32 terms"},
+		{name: "not of members", ops: strings.ReplaceAll(long(`display pr`), "members[", "nosuch["), err: `invalidPath: Operations[0].path: unknown attribute "nosuch"`},
+		{name: "one more than values in an operation", ops: `{"op":"remove","path":"members[` + strings.Repeat(`value eq \"a\" or `, 5000) + `value eq \"a\"]"}`,
+			err: "invalidFilter: Operations[0].path: longer than 4096 bytes"},
+	})
+	run(t, user, lenient, []row{{name: "of what is no members", ops: strings.ReplaceAll(long(id), "members[", "emails["), err: "invalidFilter: Operations[0].path: longer than 4096 bytes"}})
+	run(t, group, strict, []row{{name: "not for a strict client", ops: long(id), err: "invalidFilter: Operations[0].path: longer than 4096 bytes"}})
 }
 
 // TestOrigin is about changes that several operations make together.

@@ -94,6 +94,21 @@ func isMove(o Operation, mode schemas.Mode) bool {
 	return ok && !strings.ContainsAny(id, `"\`)
 }
 
+// manyMembers reads a path that is too long for a filter, and yet selects members by id
+// alone: with one like that ConnId's connector takes out all who leave a group. They are
+// looked up one by one, so it costs what a list of them does.
+func (e *edit) manyMembers(path string) (p filter.Path, ok bool) {
+	if e.strict() {
+		return p, false
+	}
+	p, err := filter.ParsePath(path, e.rt, filter.Limits{Depth: filter.DefaultLimits.Depth, Terms: DefaultLimits.Members})
+	if err != nil || !p.Attr.Detached || p.Filter == nil || p.Sub != nil {
+		return p, false
+	}
+	_, ok = memberIDs(p.Filter, p.Attr)
+	return p, ok
+}
+
 // textLimits are those of an operation's value that is JSON in a string: in a hundred of
 // them no more than in a body.
 var textLimits = schemas.Limits{Depth: 32, Tokens: 1000}
