@@ -88,7 +88,8 @@ func (t *ResourceType) Top(name string) *Attribute {
 // Lookup resolves an attribute path (RFC 7644 §3.10): a name, "name.sub", any
 // of these after a schema URN and a colon, or a URN alone. Case does not
 // matter. A name that only an extension defines is found without its URN, as
-// Entra and others write "manager". The result is
+// Entra and others write "manager", and with a dot behind the URN, as ConnId's
+// connector and WSO2 write them. The result is
 // nil for an unknown path and for the URN of the core schema, which stands for
 // no attribute.
 func (t *ResourceType) Lookup(path string) *Attribute {
@@ -113,7 +114,7 @@ func (t *ResourceType) lookupURI(path string) *Attribute {
 	best := ""
 	try := func(uri string, a *Attribute) {
 		if len(uri) > len(best) && len(path) >= len(uri) && equalNames(path[:len(uri)], uri) &&
-			(len(path) == len(uri) || path[len(uri)] == ':') {
+			(len(path) == len(uri) || path[len(uri)] == ':' || path[len(uri)] == '.') {
 			best, ext = uri, a
 		}
 	}

@@ -36,6 +36,9 @@ func TestLookup(t *testing.T) {
 		{enterpriseURI, enterpriseURI},
 		{strings.ToUpper(enterpriseURI), enterpriseURI},
 		{enterpriseURI + ":department", enterpriseURI + ":department"},
+		{enterpriseURI + ".department", enterpriseURI + ":department"},
+		{userURI + ".name.givenName", "name.givenName"},
+		{enterpriseURI + ".manager.value", enterpriseURI + ":manager.value"},
 		{strings.ToLower(enterpriseURI) + ":Manager.DisplayName", enterpriseURI + ":manager.displayName"},
 
 		// The bare name of an extension attribute, as Entra writes it.
@@ -50,7 +53,7 @@ func TestLookup(t *testing.T) {
 		{userURI + ":manager", ""},
 		{enterpriseURI + ":userName", ""},
 		{enterpriseURI + ":", ""},
-		{enterpriseURI + ".department", ""},
+		{enterpriseURI + ".", ""},
 		{enterpriseURI + "x:department", ""},
 		{"urn:ietf:params:scim:schemas:core:2.0:Group:displayName", ""},
 		{"urn:", ""},

@@ -236,7 +236,7 @@ func (b *bulk) tree(o *bulkOperation) (any, error) {
 // find reads the path of an operation: the endpoint of a resource type, behind which
 // there is an id unless it is a POST.
 func (b *bulk) find(o *bulkOperation) error {
-	path := strings.TrimSuffix(strings.TrimPrefix(o.path, b.base), "/")
+	path := strings.TrimPrefix(o.path, b.base)
 	if at, err := url.Parse(b.base); err == nil {
 		path = strings.TrimPrefix(path, at.Path)
 	}
@@ -248,6 +248,10 @@ func (b *bulk) find(o *bulkOperation) error {
 			}
 		}
 	}
+	ref, refers := strings.CutPrefix(o.id, bulkPrefix) // to any text: Nextcloud's is the name of a group
+	if !refers {
+		o.id = strings.TrimSuffix(o.id, "/")
+	}
 	switch o.method {
 	case http.MethodPost:
 		if o.t != nil && o.id == "" {
@@ -256,10 +260,11 @@ func (b *bulk) find(o *bulkOperation) error {
 		o.id = "" // nothing is made there, and so it has no location
 		return &Error{Status: 400, Type: InvalidPath, Detail: "path: expected the endpoint of a resource type"}
 	case http.MethodPut, http.MethodPatch, http.MethodDelete:
+		if refers {
+			o.needs = append(o.needs, ref)
+			return nil
+		}
 		if o.t != nil && o.id != "" && !strings.ContainsAny(o.id, "/?") { // what a bulk request is answered with has no parameters
-			if ref, ok := strings.CutPrefix(o.id, bulkPrefix); ok {
-				o.needs = append(o.needs, ref)
-			}
 			return nil
 		}
 		o.id = ""

@@ -133,6 +133,16 @@ var habits = []habit{
 		patchUser(`{"op":"add","value":{"schemas":["`+schemas.UserURI+`"],"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),
 		patchUser(`{"op":"add","value":{"schemas":["urn:example:other"],"title":"x"}}`, ok(`"title":"x"`), refusedValue),
 	}},
+	{"an object, or the attributes of a path-less value, as JSON in a string", "SCIM for Keycloak, SCIM-SDK", "understood", "400 `invalidValue`", []proof{
+		patchUser(`{"op":"add","path":"emails","value":"{\"value\":\"a@x.example\"}"}`, ok(`"emails":[{"value":"a@x.example"}]`), refusedValue),
+		patchGroup(`{"op":"replace","value":"{\"displayName\":\"to {n}\"}"}`, ok(`"displayName":"to`), refusedValue),
+	}},
+	{"integers in quotes in a POST `.search`", "SCIM-SDK", "understood", "400 `invalidValue`", []proof{
+		{"POST", "/Users/.search", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:SearchRequest"],"startIndex":"1","count":"0"}`, ok(`"Resources":[]`), refusedValue, nil},
+	}},
+	{"one operation for each member that joins a group or leaves it", "authentik, midPoint", "1,000 of them, beside 100 others", "100 in all, else 413", []proof{
+		patchGroup(strings.Repeat(`{"op":"remove","path":"members[value eq \"{bo}\"]"},`, 100)+`{"op":"remove","path":"members[value eq \"{bo}\"]"}`, ok(`{user} !{bo}`), answer{413, `100`}),
+	}},
 	{"`remove` with path `members` and a list", "Entra, JumpCloud, ssosync", "removes exactly those", "400 `invalidValue`", []proof{
 		patchGroup(`{"op":"remove","path":"members","value":[{"value":"{bo}"}]}`, ok(`{user} !{bo}`), refusedValue),
 	}},

@@ -107,7 +107,7 @@ var deltaParameters = []parameter{
 }
 
 func parseDelta(body any) (d deltaRequest, err error) {
-	q, err := parametersIn(body, DeltaRequestURI, deltaParameters)
+	q, err := parametersIn(body, DeltaRequestURI, deltaParameters, schemas.Strict)
 	if err != nil {
 		return d, err
 	}

@@ -45,7 +45,7 @@ func (h *Handler) searchBody(r *http.Request, by auth.Principal) (search SearchR
 		return search, &Error{Status: 400, Type: InvalidFilter, Detail: "filter: a search has it in the body (RFC 7644 §3.4.3)"}
 	}
 	err = h.withBody(r, by, func(body any) error {
-		search, err = parseSearchBody(body)
+		search, err = parseSearchBody(body, mode(by))
 		return err
 	})
 	return search, err

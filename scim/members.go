@@ -224,7 +224,9 @@ func (u *update) noCycle(tx storage.Tx, members []storage.Member) error {
 	return nil
 }
 
-func memberPath(i int) string { return fmt.Sprintf("members[%d].value", i) }
+const memberPathFormat = "members[%d].value"
+
+func memberPath(i int) string { return fmt.Sprintf(memberPathFormat, i) }
 
 // memberError says which of the given members does not exist.
 func memberError(err error) error {

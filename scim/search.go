@@ -105,16 +105,17 @@ var searchParameters = []parameter{
 }
 
 // parseSearchBody reads a SearchRequest as if its values had come as parameters.
-func parseSearchBody(body any) (SearchRequest, error) {
-	q, err := parametersIn(body, SearchRequestURI, searchParameters)
+func parseSearchBody(body any, mode schemas.Mode) (SearchRequest, error) {
+	q, err := parametersIn(body, SearchRequestURI, searchParameters, mode)
 	if err != nil {
 		return SearchRequest{}, err
 	}
 	return parseSearch(q)
 }
 
-// parametersIn reads the attributes of a message of this schema as parameters.
-func parametersIn(body any, uri string, parameters []parameter) (url.Values, error) {
+// parametersIn reads the attributes of a message of this schema as parameters. SCIM-SDK
+// sends integers in quotes.
+func parametersIn(body any, uri string, parameters []parameter, mode schemas.Mode) (url.Values, error) {
 	if err := hasSchema(body, uri); err != nil {
 		return nil, err
 	}
@@ -133,6 +134,9 @@ func parametersIn(body any, uri string, parameters []parameter) (url.Values, err
 			var n json.Number
 			n, ok = v.(json.Number)
 			text = n.String()
+			if !ok && mode == schemas.Lenient {
+				text, ok = v.(string)
+			}
 		default:
 			text, ok = joined(v)
 		}

@@ -371,7 +371,7 @@ func (u *update) applyMembers(tx storage.Tx) (rows int, err error) {
 		waited := len(u.went)
 		n, err := u.changeMembers(tx, m)
 		if err != nil {
-			return 0, inOperation(m.Operation, err)
+			return 0, inOperation(m, err)
 		}
 		if n == 0 && len(u.went) == waited && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
 			return 0, &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
@@ -426,11 +426,18 @@ func (u *update) applyAccess(tx storage.Tx) error {
 }
 
 // inOperation says which operation of a PATCH brought a value that is wrong.
-func inOperation(index int, err error) error {
-	if v, ok := errors.AsType[*schemas.ValueError](err); ok && index >= 0 {
-		return &patch.Error{Index: index, Path: v.Path, Kind: patch.InvalidValue, Msg: v.Msg}
+func inOperation(c patch.MemberChange, err error) error {
+	v, ok := errors.AsType[*schemas.ValueError](err)
+	if !ok || c.Operation < 0 {
+		return err
 	}
-	return err
+	operation, path := c.Operation, v.Path
+	var i int
+	if n, _ := fmt.Sscanf(path, memberPathFormat, &i); n == 1 {
+		operation, i = c.Origin(i)
+		path = memberPath(i)
+	}
+	return &patch.Error{Index: operation, Path: path, Kind: patch.InvalidValue, Msg: v.Msg}
 }
 
 // blocks reports whether the change keeps a user from signing in.

@@ -277,8 +277,9 @@ func bindOracleTerm(e *oracle.AttributeExpression, rt *schemas.ResourceType, in 
 		case schemas.Boolean: // in quotes: not a boolean to the oracle
 			c.Value = strings.EqualFold(s, "true")
 		case schemas.DateTime:
-			c.Value, _ = schemas.ParseTime(s)
-			c.Text = s
+			t, ok := schemas.ParseTime(s)
+			c.Value, c.Text = t, s
+			return c, ok // ours has a colon in each zone
 		default:
 			c.Value, c.Text = a.Key(s), s
 		}

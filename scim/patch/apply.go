@@ -142,7 +142,10 @@ type target struct {
 func (e *edit) resolve(path string) (target, error) {
 	p, err := filter.ParsePath(path, e.rt, filter.DefaultLimits)
 	if err != nil {
-		return target{}, e.badPath(path, err)
+		var ok bool
+		if p, ok = e.manyMembers(path); !ok {
+			return target{}, e.badPath(path, err)
+		}
 	}
 	t := target{p.Attr, p.Filter, p.Sub}
 	if t.filter == nil && t.sub == nil && t.attr.Parent != nil && t.attr.Parent.MultiValued {
@@ -173,6 +176,9 @@ func (e *edit) applyPath(path string, value any) error {
 		return err
 	}
 	top := t.attr.Top()
+	if t.leaf().Type == schemas.Complex {
+		value = unquoted(value, e.mode)
+	}
 	switch {
 	case top.Name == "schemas":
 		return e.checkSchemas(value)

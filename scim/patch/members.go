@@ -31,9 +31,34 @@ type MemberChange struct {
 	Operation int              // that asks for it, counted from 0; -1 outside of a PATCH
 	Members   []map[string]any // bound elements, each with a value
 	Where     filter.Expr      // for RemoveWhere; matches one element by value, type and display
+
+	later []origin // operations that asked for the same, of more members
 }
 
+// origin is where in Members those of an operation begin.
+type origin struct{ operation, first int }
+
+// Origin returns the operation that Members[i] comes from, and its place there.
+func (c MemberChange) Origin(i int) (operation, index int) {
+	operation, index = c.Operation, i
+	for _, o := range c.later {
+		if i >= o.first {
+			operation, index = o.operation, i-o.first
+		}
+	}
+	return operation, index
+}
+
+// change records a change of members. What operations that follow one another put in, or take
+// out, is one change: a thousand of them cost what one with a list does. A strict
+// client is to learn which removal had no target.
 func (e *edit) change(kind MemberChangeKind, members []map[string]any) {
+	if n := len(e.members); n > 0 && e.members[n-1].Kind == kind && (kind == AddMembers || kind == RemoveMembers && !e.strict()) {
+		last := &e.members[n-1]
+		last.later = append(last.later, origin{e.index, len(last.Members)})
+		last.Members = append(last.Members, members...)
+		return
+	}
 	e.members = append(e.members, MemberChange{Kind: kind, Operation: e.index, Members: members})
 }
 

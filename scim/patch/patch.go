@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -36,11 +37,12 @@ type Operation struct {
 // Limits bound one request. Zero means no limit.
 type Limits struct {
 	Operations int // a key with a filter, in a value without a path, is one more
+	Moves      int // operations that put members of a group in or take them out by id, beside the others
 	Members    int // list elements in the value of one operation
 }
 
-// DefaultLimits are what ServiceProviderConfig promises.
-var DefaultLimits = Limits{Operations: 100, Members: 5000}
+// DefaultLimits are those of a request from outside.
+var DefaultLimits = Limits{Operations: 100, Moves: 1000, Members: 5000}
 
 // Decode reads the operations from a PatchOp message that [schemas.Decode] has
 // already read. Errors are *[Error].
@@ -49,15 +51,14 @@ func Decode(body any, l Limits, mode schemas.Mode) ([]Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	tooMany := func(n int) bool { return l.Operations > 0 && n > l.Operations }
-	refusal := func() error {
-		return &Error{Index: -1, Path: "Operations", Kind: TooMany, Msg: fmt.Sprintf("more than %d operations", l.Operations)}
-	}
-	if tooMany(len(list)) {
-		return nil, refusal()
+	tooMany := func(n, limit int, of string) error {
+		if limit <= 0 || n <= limit {
+			return nil
+		}
+		return &Error{Index: -1, Path: "Operations", Kind: TooMany, Msg: fmt.Sprintf("more than %d %s", limit, of)}
 	}
 	ops := make([]Operation, len(list))
-	searches := len(list)
+	searches, moves := 0, 0
 	for i, raw := range list {
 		if ops[i], err = decodeOperation(i, raw, mode); err != nil {
 			return nil, err
@@ -66,8 +67,13 @@ func Decode(body any, l Limits, mode schemas.Mode) ([]Operation, error) {
 		if l.Members > 0 && values > l.Members {
 			return nil, &Error{Index: i, Kind: TooMany, Msg: fmt.Sprintf("more than %d values in one operation", l.Members), part: "value"}
 		}
-		if searches += filters; tooMany(searches) {
-			return nil, refusal()
+		if isMove(ops[i], mode) {
+			moves++
+		} else {
+			searches += 1 + filters
+		}
+		if err := cmp.Or(tooMany(searches, l.Operations, "operations"), tooMany(moves, l.Moves, "operations on members")); err != nil {
+			return nil, err
 		}
 	}
 	return ops, nil
@@ -129,6 +135,9 @@ func decodeOperation(i int, raw any, mode schemas.Mode) (Operation, error) {
 	// request that lost something on the way must not clear anything.
 	if op.Value, ok = field(m, "value", mode); !ok && op.Op != Remove {
 		return fail(InvalidValue, "value", "is required for "+op.Op.String())
+	}
+	if op.Path == "" {
+		op.Value = unquoted(op.Value, mode)
 	}
 	return op, nil
 }

@@ -241,6 +241,12 @@ func TestDecode(t *testing.T) {
 		{"empty schemas", onlyLenient, `{"schemas":[],"Operations":[]}`, []Operation{}, ""},
 		{"no schemas, strict", onlyStrict, `{"Operations":[{"op":"remove","path":"title"}]}`, nil,
 			"invalidSyntax: schemas: must contain " + MessageURI},
+		{"SCIM for Keycloak: attributes as JSON in a string", onlyLenient, `{` + uri + `,"Operations":[{"op":"replace","value":"{\"displayName\":\"EPD\"}"}]}`,
+			[]Operation{{Replace, "", map[string]any{"displayName": "EPD"}}}, ""},
+		{"a string that is no JSON, or has a path, is left alone", onlyLenient, `{` + uri + `,"Operations":[{"op":"replace","value":"{x"},{"op":"replace","path":"title","value":"{}"}]}`,
+			[]Operation{{Replace, "", "{x"}, {Replace, "title", "{}"}}, ""},
+		{"attributes as JSON in a string, strict", onlyStrict, `{` + uri + `,"Operations":[{"op":"replace","value":"{}"}]}`,
+			[]Operation{{Replace, "", "{}"}}, ""},
 		{"an empty path is none", onlyLenient, `{` + uri + `,"Operations":[{"op":"add","path":"","value":{}}]}`,
 			[]Operation{{Add, "", map[string]any{}}}, ""},
 		{"an empty path, strict", onlyStrict, `{` + uri + `,"Operations":[{"op":"add","path":"","value":{}}]}`, nil,
@@ -266,13 +272,25 @@ func TestDecode(t *testing.T) {
 }
 
 func TestDecodeLimits(t *testing.T) {
-	l := Limits{Operations: 3, Members: 2}
+	l := Limits{Operations: 3, Moves: 4, Members: 2}
 	ops := func(list ...string) string { return "[" + strings.Join(list, ",") + "]" }
-	const one = `{"op":"remove","path":"title"}`
+	const (
+		one  = `{"op":"remove","path":"title"}`
+		in   = `{"op":"add","path":"Members","value":[{"value":"a"}]}`
+		out  = `{"op":"remove","path":"members","value":[{"value":"a"}]}`
+		byID = `{"op":"remove","path":"members[value eq \"a\"]"}`
+	)
 	tests := []struct{ name, body, err string }{
-		{"as many as allowed", ops(one, one, `{"op":"add","path":"members","value":[{"value":"a"},{"value":"b"}]}`), ""},
+		{"as many as allowed", ops(one, one, `{"op":"add","path":"emails","value":[{"value":"a"},{"value":"b"}]}`), ""},
+		{"members beside them", ops(in, one, out, one, byID, one, in), ""},
+		{"too many members, one by one", ops(in, out, byID, out, in), "tooMany: Operations: more than 4 operations on members"},
+		{"a filter that is more than an id is a search", ops(one, one, one, `{"op":"remove","path":"members[display eq \"a\"]"}`), "tooMany: Operations: more than 3 operations"},
+		{"also with an id in it", ops(one, one, one, `{"op":"remove","path":"members[value eq \"a\" or display eq \"b\"]"}`), "tooMany: Operations: more than 3 operations"},
+		{"all members are more than a list", ops(one, one, one, `{"op":"remove","path":"members"}`), "tooMany: Operations: more than 3 operations"},
+		{"and so are other ones", ops(one, one, one, `{"op":"replace","path":"members","value":[]}`), "tooMany: Operations: more than 3 operations"},
 		{"too many operations", ops(one, one, one, one), "tooMany: Operations: more than 3 operations"},
 		{"too many members", ops(one, `{"op":"add","path":"members","value":[1,2,3]}`), "tooMany: Operations[1].value: more than 2 values in one operation"},
+		{"also in a string", ops(`{"op":"add","value":"{\"emails\":[1,2,3]}"}`), "tooMany: Operations[0].value: more than 2 values in one operation"},
 		{"wherever they are", ops(`{"op":"add","value":{"members":[1,2],"emails":[1]}}`), "tooMany: Operations[0].value: more than 2 values in one operation"},
 		{"a key with a filter is an operation", ops(one, one, `{"op":"add","value":{"emails[type eq \"a\"].value":"x"}}`), "tooMany: Operations: more than 3 operations"},
 	}

@@ -75,6 +75,63 @@ func bareOperations(body any, mode schemas.Mode) ([]any, bool) {
 	return list, ok && mode == schemas.Lenient
 }
 
+// isMove reports whether an operation puts members of a group in, or takes them out by
+// id, and does nothing else. authentik sends one for each member, and as many in a
+// request as bulk has operations (K03, K05); midPoint removes them so (M02). However
+// many there are, together they are one list of members.
+func isMove(o Operation, mode schemas.Mode) bool {
+	path := strings.TrimSpace(o.Path)
+	const open, end = `members[value eq "`, `"]`
+	switch {
+	case mode == schemas.Strict || o.Op == Replace:
+		return false
+	case strings.EqualFold(path, "members"):
+		return o.Op == Add || o.Value != nil
+	case o.Op == Add || len(path) < len(open)+len(end) || !strings.EqualFold(path[:len(open)], open):
+		return false
+	}
+	id, ok := strings.CutSuffix(path[len(open):], end)
+	return ok && !strings.ContainsAny(id, `"\`)
+}
+
+// manyMembers reads a path that is too long for a filter, and yet selects members by id
+// alone: with one like that ConnId's connector takes out all who leave a group. They are
+// looked up one by one, so it costs what a list of them does.
+func (e *edit) manyMembers(path string) (p filter.Path, ok bool) {
+	if e.strict() {
+		return p, false
+	}
+	p, err := filter.ParsePath(path, e.rt, filter.Limits{Depth: filter.DefaultLimits.Depth, Terms: DefaultLimits.Members})
+	if err != nil || !p.Attr.Detached || p.Filter == nil || p.Sub != nil {
+		return p, false
+	}
+	_, ok = memberIDs(p.Filter, p.Attr)
+	return p, ok
+}
+
+// textLimits are those of an operation's value that is JSON in a string: in a hundred of
+// them no more than in a body.
+var textLimits = schemas.Limits{Depth: 32, Tokens: 1000}
+
+// unquoted is a value that has to be an object, or a list of them. SCIM-SDK sends what it
+// is given as text as JSON in a string; so does SCIM for Keycloak, which is built on it,
+// without a path when it takes over a group or renames one.
+func unquoted(value any, mode schemas.Mode) any {
+	text, ok := value.(string)
+	if !ok || mode == schemas.Strict {
+		return value
+	}
+	tree, err := schemas.Decode([]byte(text), textLimits)
+	if err != nil {
+		return value
+	}
+	switch tree.(type) {
+	case map[string]any, []any:
+		return tree
+	}
+	return value // a bare value, which may stand for an object
+}
+
 // isCore reports whether the path is the URN of the core schema alone: clients
 // that treat it like an extension nest the attributes of a user under it.
 func (e *edit) isCore(path string) bool {
