@@ -88,8 +88,7 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 		return err
 	}
 	if i.rejects != "" {
-		// Who is rejected is a matter of the operator's alone.
-		rf, ferr := os.OpenFile(i.rejects, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		rf, ferr := i.createRejects(file)
 		if ferr != nil {
 			return ferr
 		}
@@ -124,6 +123,18 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 		return fmt.Errorf("%w; %d created, %d updated, %d disabled until then: run the import again for the rest", err, result.Created, result.Updated, result.Disabled)
 	}
 	return i.conclude(out, say, result)
+}
+
+// createRejects empties the file of rejected rows, or makes it. It is none of those that are read.
+func (i *importCommand) createRejects(file string) (*os.File, error) {
+	if there, err := os.Stat(i.rejects); err == nil {
+		for _, read := range []string{file, i.mapping, i.tokenFile} {
+			if fi, err := os.Stat(read); err == nil && os.SameFile(there, fi) {
+				return nil, fmt.Errorf("--rejects: %s is read by the import, expected another file", i.rejects)
+			}
+		}
+	}
+	return os.OpenFile(i.rejects, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // who is rejected is the operator's alone to know
 }
 
 func (i *importCommand) readMapping() (*importer.Mapping, error) {
