@@ -223,6 +223,37 @@ func TestHangup(t *testing.T) {
 	}
 }
 
+// TestLogWithoutReader: what the log is piped to may end, or be started anew. The server
+// goes on without it.
+func TestLogWithoutReader(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe, script, store := filepath.Join(dir, "log"), filepath.Join(dir, "piped"), filepath.Join(dir, "roster.db")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec roster \"$@\" 2>%s\n", pipe), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0) // or it would wait for the server
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s := serveStoreWith(t, script, store, "--shutdown-delay", "0s")
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first one's line is the first that nobody reads
+		if err := s.expect(http.StatusOK, "GET", "/Users", token, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSignalAtStart: a server that is told to stop while it is still starting
 // must not overhear it, whatever it is doing at the moment.
 func TestSignalAtStart(t *testing.T) {
