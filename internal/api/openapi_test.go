@@ -177,6 +177,36 @@ func TestDescription(t *testing.T) {
 	}
 }
 
+// TestDescriptionIsWhole: a comma in a text without quotes makes two members of it in
+// YAML, of which the second is null.
+func TestDescriptionIsWhole(t *testing.T) {
+	t.Parallel()
+	body, err := documentJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document any
+	if err := json.Unmarshal(body, &document); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case nil:
+			t.Errorf("%s is null", path)
+		case map[string]any:
+			for name, v := range v {
+				walk(path+"/"+name, v)
+			}
+		case []any:
+			for i, v := range v {
+				walk(fmt.Sprint(path, "/", i), v)
+			}
+		}
+	}
+	walk("", document)
+}
+
 func typeName(v any) string {
 	if v == nil {
 		return ""
