@@ -126,6 +126,7 @@ func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
 	d.listeners(c)
 	d.certificate(c)
 	d.mail(ctx, c.Mail)
+	d.checkpoints(c.AuditCheckpoints)
 	d.httpClock(ctx)
 	d.store(ctx, c)
 }
@@ -210,6 +211,27 @@ func (d *doctor) mail(ctx context.Context, c config.Mail) {
 
 // clockTolerance is how far clocks may be apart: passcodes are good for 30 s either way.
 const clockTolerance = 5 * time.Second
+
+// checkpoints looks whether the file of checkpoints can be written, and makes none.
+func (d *doctor) checkpoints(file string) {
+	const check = "checkpoints"
+	if file == "" {
+		return
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_ = f.Close() // nothing was written
+		d.say(check, healthy, "", "can be appended to %s", file)
+		return
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Stat(filepath.Dir(file)); err == nil {
+			d.say(check, healthy, "", "the first checkpoint makes %s", file)
+			return
+		}
+	}
+	d.say(check, failed, "correct the setting audit-checkpoints, or let the server's user write there", "%v", err)
+}
 
 func (d *doctor) compareClock(check, whose string, theirs, before, after time.Time, exact time.Duration) {
 	// The answer was made at some time in between, to within exact.
