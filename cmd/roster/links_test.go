@@ -153,3 +153,28 @@ func TestPagesNameWhatThereIs(t *testing.T) {
 		}
 	}
 }
+
+// TestPagesExplainWords: what the program says by a word of its own, a page explains.
+func TestPagesExplainWords(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ source, constant, page string }{
+		{"internal/api/problem.go", `problemPrefix \+ `, "api.md"},
+		{"internal/mail/sender.go", `Reason = `, "operations.md"},
+		{"internal/events/send.go", `Reason = `, "operations.md"},
+		{"internal/audit/verify.go", `Kind = `, "operations.md"},
+		{"storage/check.go", `FlawKind = `, "operations.md"},
+		{"auth/signin.go", `outcome = `, "configuration.md"},
+		{"auth/bearer.go", `Reason = `, "configuration.md"},
+	} {
+		words := regexp.MustCompile(test.constant+`"([a-z -]+)"`).FindAllStringSubmatch(readPage(t, "../../"+test.source), -1)
+		if len(words) == 0 {
+			t.Errorf("%s has no %s", test.source, test.constant)
+		}
+		page := readPage(t, "../../docs/"+test.page)
+		for _, m := range words {
+			if !strings.Contains(page, "`"+m[1]+"`") {
+				t.Errorf("docs/%s does not explain %q", test.page, m[1])
+			}
+		}
+	}
+}
