@@ -254,6 +254,40 @@ func TestLogWithoutReader(t *testing.T) {
 	}
 }
 
+// TestFilesRunOut: a server that may open no more files, and so accepts no connection,
+// says so in its log, and serves again when clients have left.
+func TestFilesRunOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script := filepath.Join(dir, "limited")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nulimit -n 100\nexec roster \"$@\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := serveStoreWith(t, script, filepath.Join(dir, "roster.db"), "--shutdown-delay", "0s")
+	var open []net.Conn
+	for range 150 {
+		c, err := net.Dial("tcp", hostOf(s.scim))
+		if err != nil {
+			break // so many wait to be accepted
+		}
+		open = append(open, c)
+	}
+	if err := eventually(func() error {
+		if !strings.Contains(s.printed(s.stderr), "too many open files") {
+			return fmt.Errorf("the log of a server with %d connections does not say that it accepts no more", len(open))
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	if err := eventually(func() error { return s.expect(http.StatusUnauthorized, "GET", "/Users", "nobody's", "") }); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSignalAtStart: a server that is told to stop while it is still starting
 // must not overhear it, whatever it is doing at the moment.
 func TestSignalAtStart(t *testing.T) {
