@@ -108,7 +108,7 @@ func AddKey(path string) (int, error) {
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.Write(append(b, newKeyLine(version)...))
-	if err := errors.Join(err, f.Chmod(info.Mode().Perm()), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, giveTo(f, info), f.Chmod(info.Mode().Perm()), f.Sync(), f.Close()); err != nil {
 		return 0, err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
