@@ -244,7 +244,11 @@ func prepareFile(path string, mustExist bool) (string, error) {
 	if fi.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("%s may be read by others (mode %o): run chmod 600 on it", path, fi.Mode().Perm())
 	}
-	return path, nil
+	// One name whatever links lead here, for the lock is beside the file.
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return "", err
+	}
+	return path, localDisk(filepath.Dir(path), fileSystem)
 }
 
 // startTime is how long a guest waits for a server that is starting.
