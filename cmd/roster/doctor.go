@@ -47,6 +47,7 @@ func newDoctorCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&d.json, "json", false, "print a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := config.Load(cmd.Flags(), os.Getenv)
+		d.environ = os.Environ()
 		d.examine(cmd.Context(), c, err)
 		return d.print(cmd.OutOrStdout())
 	}
@@ -72,6 +73,7 @@ type finding struct {
 type doctor struct {
 	backups, timeURL string
 	json             bool
+	environ          []string
 
 	now    func() time.Time
 	client *http.Client
@@ -123,6 +125,9 @@ func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
 		return
 	}
 	d.say("configuration", healthy, "", "the settings are valid")
+	if names := config.UnknownVariables(d.environ); len(names) > 0 {
+		d.say("environment", doubtful, "see whether one is a setting mistyped", "these variables are no settings: %s", strings.Join(names, ", "))
+	}
 	d.listeners(c)
 	d.certificate(c)
 	d.mail(ctx, c.Mail)

@@ -140,6 +140,9 @@ func TestDoctor(t *testing.T) {
 		says   string // part of it
 	}{
 		"the settings": {nil, "configuration", "ok", "valid"},
+		"a variable that is no setting": {func(_ *testing.T, _ *config.Config, d *doctor) {
+			d.environ = []string{"ROSTER_STROE=secret", "ROSTER_STORE=here", "HOME=/root"}
+		}, "environment", "warn", "no settings: ROSTER_STROE"},
 		"metrics here": {nil, "ops-listen", "ok", "this machine"},
 		"metrics for all": {func(_ *testing.T, c *config.Config, _ *doctor) { c.OpsListen = "0.0.0.0:9090" },
 			"ops-listen", "warn", "asks nobody"},
