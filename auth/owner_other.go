@@ -1,8 +1,11 @@
-//go:build !linux
+//go:build !unix
 
 package auth
 
-import "os"
+import (
+	"io/fs"
+	"os"
+)
 
-// keepOwner knows of owners on Linux only.
-func keepOwner(*os.File, os.FileInfo) error { return nil }
+// keepOwner: files have no owner and group here that could be kept.
+func keepOwner(*os.File, fs.FileInfo) error { return nil }

@@ -23,7 +23,9 @@ func newAuditCommand() *cobra.Command {
 			"Every entry has the hash of the entry before it in its chain worked into its own, and the server signs\n" +
 			"from time to time how far the chains have come; docs/security.md says what that proves.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("which of verify and export? See roster help audit")
+		},
 	}
 	cmd.AddCommand(a.verifyCommand(), a.exportCommand())
 	return cmd

@@ -47,6 +47,7 @@ func newDoctorCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&d.json, "json", false, "print a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := config.Load(cmd.Flags(), os.Getenv)
+		d.environ = os.Environ()
 		d.examine(cmd.Context(), c, err)
 		return d.print(cmd.OutOrStdout())
 	}
@@ -72,6 +73,7 @@ type finding struct {
 type doctor struct {
 	backups, timeURL string
 	json             bool
+	environ          []string
 
 	now    func() time.Time
 	client *http.Client
@@ -123,9 +125,13 @@ func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
 		return
 	}
 	d.say("configuration", healthy, "", "the settings are valid")
+	if names := config.UnknownVariables(d.environ); len(names) > 0 {
+		d.say("environment", doubtful, "see whether one is a setting mistyped", "these variables are no settings: %s", strings.Join(names, ", "))
+	}
 	d.listeners(c)
 	d.certificate(c)
 	d.mail(ctx, c.Mail)
+	d.checkpoints(c.AuditCheckpoints)
 	d.httpClock(ctx)
 	d.store(ctx, c)
 }
@@ -210,6 +216,27 @@ func (d *doctor) mail(ctx context.Context, c config.Mail) {
 
 // clockTolerance is how far clocks may be apart: passcodes are good for 30 s either way.
 const clockTolerance = 5 * time.Second
+
+// checkpoints looks whether the file of checkpoints can be written, and makes none.
+func (d *doctor) checkpoints(file string) {
+	const check = "checkpoints"
+	if file == "" {
+		return
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_ = f.Close() // nothing was written
+		d.say(check, healthy, "", "can be appended to %s", file)
+		return
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Stat(filepath.Dir(file)); err == nil {
+			d.say(check, healthy, "", "the first checkpoint makes %s", file)
+			return
+		}
+	}
+	d.say(check, failed, "correct the setting audit-checkpoints, or let the server's user write there", "%v", err)
+}
 
 func (d *doctor) compareClock(check, whose string, theirs, before, after time.Time, exact time.Duration) {
 	// The answer was made at some time in between, to within exact.

@@ -140,6 +140,9 @@ func TestDoctor(t *testing.T) {
 		says   string // part of it
 	}{
 		"the settings": {nil, "configuration", "ok", "valid"},
+		"a variable that is no setting": {func(_ *testing.T, _ *config.Config, d *doctor) {
+			d.environ = []string{"ROSTER_STROE=secret", "ROSTER_STORE=here", "HOME=/root"}
+		}, "environment", "warn", "no settings: ROSTER_STROE"},
 		"metrics here": {nil, "ops-listen", "ok", "this machine"},
 		"metrics for all": {func(_ *testing.T, c *config.Config, _ *doctor) { c.OpsListen = "0.0.0.0:9090" },
 			"ops-listen", "warn", "asks nobody"},
@@ -163,6 +166,18 @@ func TestDoctor(t *testing.T) {
 		}, "certificate", "fail", "may be read by everybody"},
 		"no certificate": {func(_ *testing.T, c *config.Config, _ *doctor) { c.TLSCert, c.TLSKey = "nowhere", "nowhere" },
 			"certificate", "fail", "nowhere"},
+		"checkpoints that are to come": {func(t *testing.T, c *config.Config, _ *doctor) {
+			c.AuditCheckpoints = filepath.Join(t.TempDir(), "checkpoints.jsonl")
+		}, "checkpoints", "ok", "first checkpoint"},
+		"checkpoints": {func(t *testing.T, c *config.Config, _ *doctor) {
+			c.AuditCheckpoints = filepath.Join(t.TempDir(), "checkpoints.jsonl")
+			must(t, os.WriteFile(c.AuditCheckpoints, nil, 0o600))
+		}, "checkpoints", "ok", "can be appended"},
+		"checkpoints in a folder that is not there": {func(t *testing.T, c *config.Config, _ *doctor) {
+			c.AuditCheckpoints = filepath.Join(t.TempDir(), "worm", "checkpoints.jsonl")
+		}, "checkpoints", "fail", "no such file"},
+		"checkpoints that are a folder": {func(t *testing.T, c *config.Config, _ *doctor) { c.AuditCheckpoints = t.TempDir() },
+			"checkpoints", "fail", "is a directory"},
 		"no mail":                         {nil, "mail", "warn", "no mail is sent"},
 		"mail":                            {func(_ *testing.T, c *config.Config, _ *doctor) { mailing(c, smtp) }, "mail", "ok", "answers"},
 		"a mail server that is not there": {func(_ *testing.T, c *config.Config, _ *doctor) { mailing(c, "smtp+plain://127.0.0.1:1") }, "mail", "fail", "127.0.0.1:1"},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,6 +54,9 @@ func newServeCommand() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("the configuration is not valid:\n%w", err)
 		}
+		// A log that nobody reads any more is no reason to end, least of all at once, and
+		// systemd takes this signal for an end in order that needs no new start.
+		signal.Ignore(syscall.SIGPIPE)
 		warn(newLogger(c, cmd.ErrOrStderr()), c, os.Environ())
 		return serve(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}

@@ -223,6 +223,71 @@ func TestHangup(t *testing.T) {
 	}
 }
 
+// TestLogWithoutReader: what the log is piped to may end, or be started anew. The server
+// goes on without it.
+func TestLogWithoutReader(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe, script, store := filepath.Join(dir, "log"), filepath.Join(dir, "piped"), filepath.Join(dir, "roster.db")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nexec roster \"$@\" 2>%s\n", pipe), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0) // or it would wait for the server
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := rosterToken(t, "client", "create", "--store", store, "--name", "okta", "--scopes", "users")
+	s := serveStoreWith(t, script, store, "--shutdown-delay", "0s")
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the first one's line is the first that nobody reads
+		if err := s.expect(http.StatusOK, "GET", "/Users", token, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFilesRunOut: a server that may open no more files, and so accepts no connection,
+// says so in its log, and serves again when clients have left.
+func TestFilesRunOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script := filepath.Join(dir, "limited")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nulimit -n 100\nexec roster \"$@\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := serveStoreWith(t, script, filepath.Join(dir, "roster.db"), "--shutdown-delay", "0s")
+	var open []net.Conn
+	for range 150 {
+		c, err := net.Dial("tcp", hostOf(s.scim))
+		if err != nil {
+			break // so many wait to be accepted
+		}
+		open = append(open, c)
+	}
+	if err := eventually(func() error {
+		if !strings.Contains(s.printed(s.stderr), "too many open files") {
+			return fmt.Errorf("the log of a server with %d connections does not say that it accepts no more", len(open))
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	if err := eventually(func() error { return s.expect(http.StatusUnauthorized, "GET", "/Users", "nobody's", "") }); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSignalAtStart: a server that is told to stop while it is still starting
 // must not overhear it, whatever it is doing at the moment.
 func TestSignalAtStart(t *testing.T) {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,11 +165,17 @@ func (f *storeFlags) use(cmd *cobra.Command, getenv func(string) string, open op
 		return err
 	}
 	ctx := cmd.Context()
+	_, before := os.Stat(sqlite.File(p.location))
 	store, err := open(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if p.kind == embedded && errors.Is(before, fs.ErrNotExist) {
+		// Said now, a path that was mistyped or left out is no riddle when the server
+		// knows nothing of the token.
+		fmt.Fprintf(cmd.ErrOrStderr(), "Made a new store: %s\n", sqlite.File(p.location))
+	}
 	list, err := store.ListTenants(ctx)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -174,6 +176,87 @@ func TestDescription(t *testing.T) {
 		if !used[name] {
 			t.Errorf("the schema %s is of no use", name)
 		}
+	}
+}
+
+// TestDescriptionIsWhole: a comma in a text without quotes makes two members of it in
+// YAML, of which the second is null.
+func TestDescriptionIsWhole(t *testing.T) {
+	t.Parallel()
+	body, err := documentJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document any
+	if err := json.Unmarshal(body, &document); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case nil:
+			t.Errorf("%s is null", path)
+		case map[string]any:
+			for name, v := range v {
+				walk(path+"/"+name, v)
+			}
+		case []any:
+			for i, v := range v {
+				walk(fmt.Sprint(path, "/", i), v)
+			}
+		}
+	}
+	walk("", document)
+}
+
+// TestPagesNameRoutes: what the pages send people to is a route, or where some begin, and
+// no part of a route goes without a word.
+func TestPagesNameRoutes(t *testing.T) {
+	t.Parallel()
+	pages, _ := filepath.Glob("../../docs/*.md")
+	guides, _ := filepath.Glob("../../docs/guides/*.md")
+	var text strings.Builder
+	named := map[string]string{} // paths, and a page that names each
+	for _, page := range slices.Concat([]string{"../../README.md"}, pages, guides) {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.Write(b)
+		for _, path := range regexp.MustCompile(`/(?:auth|admin|events)/v1(?:/[\w.{}-]*[\w}])+`).FindAllString(string(b), -1) {
+			named[path] = page
+		}
+	}
+	// begins: a route begins with the path of a page.
+	begins := func(path, route string) bool {
+		said, is := strings.Split(path, "/"), strings.Split(route, "/")
+		for i, part := range said {
+			if i == len(is) || is[i] != "{id}" && is[i] != part {
+				return false
+			}
+		}
+		return true
+	}
+	all := endpoints()
+	for name, e := range all {
+		for part := range strings.SplitSeq(strings.Trim(e.path, "/"), "/") {
+			if part != "{id}" && !strings.Contains(text.String(), "/"+part) && !strings.Contains(text.String(), "`"+part+"`") {
+				t.Errorf("no page tells of %s in %s", part, name)
+			}
+		}
+	}
+	for path, page := range named {
+		found := false
+		for name := range all {
+			_, route, _ := strings.Cut(name, " ")
+			found = found || begins(path, route)
+		}
+		if !found {
+			t.Errorf("%s: there is no %s", page, path)
+		}
+	}
+	if len(named) < 40 {
+		t.Errorf("the pages name %d paths", len(named))
 	}
 }
 

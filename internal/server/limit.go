@@ -1,10 +1,28 @@
 package server
 
 import (
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 )
+
+// tellingListener logs what keeps connections from being accepted, such as that no more
+// files may be opened. net/http waits up to a second before it tries again, and tells
+// only its own log, which is for what clients do to connections.
+type tellingListener struct {
+	net.Listener
+	log *slog.Logger
+}
+
+func (l *tellingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		l.log.Error("a connection could not be accepted", "error", err)
+	}
+	return c, err
+}
 
 // perIPListener closes connections beyond max from one address at once, so that
 // one client cannot take all of them.

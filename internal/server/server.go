@@ -203,7 +203,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 		Handler: s.opsHandler(), ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: s.opsWriteTime(), IdleTimeout: idleTime,
 	}
-	l := s.main
+	var l net.Listener = &tellingListener{s.main, s.opt.Log}
 	if s.opt.MaxConnsPerIP > 0 {
 		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Addr]int{}}
 	}

@@ -96,6 +96,13 @@ func TestSecondServerIsRefused(t *testing.T) {
 	if second, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("got %v, %v, want ErrInUse", second, err)
 	}
+	link := filepath.Join(t.TempDir(), "link.db")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := Open(t.Context(), link, Options{}); !errors.Is(err, ErrInUse) {
+		t.Errorf("by another name: got %v, %v, want ErrInUse", second, err)
+	}
 	create(t, s, newUser(1))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -229,8 +229,10 @@ func prepareFile(path string, mustExist bool) (string, error) {
 	}
 	path = File(path)
 	if mustExist {
-		if _, err := os.Stat(path); err != nil {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("there is no store: %w", err)
+		} else if err != nil {
+			return "", err // it may be where the caller may not look
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -248,10 +250,17 @@ func prepareFile(path string, mustExist bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if !fi.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no file that could be a store", path) // and its mode stays as it is
+	}
 	if fi.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("%s may be read by others (mode %o): run chmod 600 on it", path, fi.Mode().Perm())
 	}
-	return path, nil
+	// One name whatever links lead here, for the lock is beside the file.
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return "", err
+	}
+	return path, localDisk(filepath.Dir(path), fileSystem)
 }
 
 // startTime is how long a guest waits for a server that is starting.

@@ -1,3 +1,5 @@
+//go:build unix
+
 package auth
 
 import (
@@ -7,17 +9,18 @@ import (
 	"testing"
 )
 
-// TestAddKeyKeepsTheOwner: root rotates the keys of a server that runs as somebody else,
-// and that reads the file again.
+// TestAddKeyKeepsTheOwner: root adds a key to the file of the service, which goes on reading
+// it.
 func TestAddKeyKeepsTheOwner(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: only root gives files away")
+		t.Skip("only root can give files away")
 	}
 	path := filepath.Join(t.TempDir(), "roster.keys")
 	if err := CreateKeyFile(path); err != nil {
 		t.Fatal(err)
 	}
-	const uid, gid = 12345, 23456
+	const uid, gid = 4711, 4712
 	if err := os.Chown(path, uid, gid); err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +31,7 @@ func TestAddKeyKeepsTheOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st := info.Sys().(*syscall.Stat_t); st.Uid != uid || st.Gid != gid || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file is of %d:%d with mode %v", st.Uid, st.Gid, info.Mode())
+	if s := info.Sys().(*syscall.Stat_t); s.Uid != uid || s.Gid != gid || info.Mode().Perm() != 0o600 {
+		t.Errorf("after AddKey the file is of %d:%d with mode %v; want %d:%d, 0600", s.Uid, s.Gid, info.Mode(), uid, gid)
 	}
 }

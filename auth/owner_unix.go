@@ -1,13 +1,16 @@
+//go:build unix
+
 package auth
 
 import (
+	"io/fs"
 	"os"
 	"syscall"
 )
 
 // keepOwner gives a file that takes the place of another one to whoever that belongs to:
 // it may be a server that runs as somebody else.
-func keepOwner(f *os.File, was os.FileInfo) error {
+func keepOwner(f *os.File, was fs.FileInfo) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
