@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/gofrs/flock"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -83,8 +84,14 @@ func CreateKeyFile(path string) error {
 	return errors.Join(err, f.Sync(), f.Close(), syncFolder(path))
 }
 
-// AddKey adds a new version to a key file, and returns it.
-func AddKey(path string) (int, error) {
+// AddKey adds a new version to a key file, and returns it. Several at once take turns.
+func AddKey(path string) (version int, err error) {
+	// The file itself is replaced, so the lock is on its folder.
+	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY))
+	if err := lock.Lock(); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	k, err := LoadKeyRing(path)
 	if err != nil {
 		return 0, err
@@ -100,7 +107,7 @@ func AddKey(path string) (int, error) {
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		b = append(b, '\n')
 	}
-	version := k.Newest() + 1
+	version = k.Newest() + 1
 	// In one step: a server may read the file at any time.
 	f, err := os.CreateTemp(filepath.Dir(path), ".keys-*")
 	if err != nil {

@@ -8,10 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -288,4 +291,32 @@ func (s *failing) Write(ctx context.Context, tenant storage.TenantID, fn func(st
 		s.fail()
 	}
 	return s.Store.Write(ctx, tenant, fn)
+}
+
+// TestKeysAddedAtOnce: none is lost, or what a server has sealed with it in between would be.
+func TestKeysAddedAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "roster.keys")
+	if err := CreateKeyFile(path); err != nil {
+		t.Fatal(err)
+	}
+	const adders = 16
+	versions := make([]int, adders)
+	var g errgroup.Group
+	for i := range versions {
+		g.Go(func() (err error) {
+			versions[i], err = AddKey(path)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(versions)
+	if len(slices.Compact(versions)) != adders {
+		t.Errorf("versions %v, want each once", versions)
+	}
+	if k, err := LoadKeyRing(path); err != nil || k.Newest() != adders+1 {
+		t.Errorf("afterwards the newest version is %d, %v; want %d", k.Newest(), err, adders+1)
+	}
 }
