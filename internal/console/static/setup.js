@@ -18,7 +18,7 @@ const texts = {
     key: "Without a camera, enter this key:", code: "Code", confirm: "Confirm", digits: "six digits",
     again: "That took too long. Scan the new picture: the app's entry from the former one does not count.",
     over: "This page has waited for too long. The password is set; ask whoever gave you the link how to go on.",
-    done: "Done. Each of these recovery codes lets you in once when the app is out of reach.",
+    done: "Done. When the app is lost, one of these recovery codes lets you in once, to enrol a new one; the lost app no longer counts then.",
     keep: "Keep them where nobody else finds them: they are shown this once.",
     ready: "Done. You can sign in.", failed: "The server did not answer as it should. Try again.",
     problems: { "The password, passcode or code was not accepted": "The code was not accepted." },
@@ -36,7 +36,7 @@ const texts = {
     key: "Utan kamera, skriv in den här nyckeln:", code: "Kod", confirm: "Bekräfta", digits: "sex siffror",
     again: "Det tog för lång tid. Skanna den nya bilden: det som appen fick av den förra gäller inte.",
     over: "Sidan har väntat för länge. Lösenordet gäller; fråga den som gav dig länken hur du går vidare.",
-    done: "Klart. Var och en av de här återställningskoderna släpper in dig en gång när appen inte är till hands.",
+    done: "Klart. Om appen går förlorad släpper en av de här återställningskoderna in dig en gång, så att du kan ställa in en ny; den förlorade gäller då inte längre.",
     keep: "Förvara dem där ingen annan hittar dem: de visas bara den här gången.",
     ready: "Klart. Du kan logga in.", failed: "Servern svarade inte som den skulle. Försök igen.",
     // What the server says on this page, a title or a detail, with # for a number.
