@@ -259,7 +259,7 @@ func TestInvitationPage(t *testing.T) {
 	}
 }
 
-// TestInvitationPageInSwedish: the page speaks the invitee's language, errors included,
+// TestInvitationPageInSwedish: the page speaks the language of whoever follows the link, errors included,
 // fits a telephone, and changes no name that the invitee left as it was.
 func TestInvitationPageInSwedish(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "roster.db")
@@ -276,7 +276,8 @@ func TestInvitationPageInSwedish(t *testing.T) {
 	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
 	p.token = in.Token
 	p.ask(200, "PATCH", basePath+"/Users/"+in.User, fmt.Sprintf(
-		`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"displayName","value":%q}]}`, strings.Repeat("A", 150)), nil)
+		`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"displayName","value":%q},`+
+			`{"op":"add","path":"preferredLanguage","value":"sv"}]}`, strings.Repeat("A", 150)), nil)
 	var invited struct{ Link string }
 	p.ask(201, "POST", "/admin/v1/invitations", `{"invitation":{"email":"bo@example.org","preferredLanguage":"sv-SE, en;q=0.5",`+
 		`"name":{"formatted":"Dr. Bo Ek","givenName":"Bo","familyName":"Ek"}}}`, &invited)
@@ -315,5 +316,11 @@ func TestInvitationPageInSwedish(t *testing.T) {
 	p.ask(200, "GET", basePath+`/Users?filter=userName%20eq%20%22bo%22`, "", &found)
 	if len(found.Resources) != 1 || found.Resources[0].Name.Formatted != "Dr. Bo Ek" {
 		t.Errorf("accepted without a change: %+v, want the name as the inviter wrote it", found)
+	}
+
+	recovery := strings.TrimSpace(roster(t, "recover", "ana", "--store", store, "--public-url", base))
+	see(t, ctx, "swedish-recovery", chromedp.Navigate(recovery), chromedp.WaitVisible(`#account`))
+	if lead := read(t, ctx, chromedp.Text(`#lead`)); !strings.HasPrefix(lead, "Välj ett nytt lösenord") {
+		t.Errorf("to somebody who reads Swedish the page says %q", lead)
 	}
 }

@@ -162,7 +162,9 @@ async function start() {
       choosesName = !i.userName;
       fields.userName.readOnly = !choosesName;
     } else {
-      choosesName = (await call("/setup/link", { link })).kind === "first";
+      const { kind, language } = await call("/setup/link", { link });
+      choosesName = kind === "first";
+      speak((language || "").split(","));
       say(choosesName ? text.first : text.password);
       $("name-row").hidden = !choosesName;
     }
