@@ -26,6 +26,7 @@ type account struct {
 	displayName   string
 	active        bool
 	words         []string // see Policy.Check
+	language      string   // preferredLanguage, or else locale
 	found         bool
 	decoy         bool
 	administrator bool // of a decoy: it takes as long as one
@@ -36,6 +37,8 @@ func parseAccount(r *storage.Resource) account {
 		UserName    string `json:"userName"`
 		DisplayName string `json:"displayName"`
 		NickName    string `json:"nickName"`
+		Language    string `json:"preferredLanguage"`
+		Locale      string `json:"locale"`
 		Active      *bool  `json:"active"` // a user without it is active
 		Name        struct {
 			Given  string `json:"givenName"`
@@ -49,7 +52,8 @@ func parseAccount(r *storage.Resource) account {
 		return account{id: r.ID} // nobody signs in with a damaged record
 	}
 	p := account{id: r.ID, userName: doc.UserName, displayName: doc.DisplayName, active: doc.Active == nil || *doc.Active, found: true,
-		words: []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
+		language: cmp.Or(doc.Language, doc.Locale),
+		words:    []string{doc.UserName, doc.DisplayName, doc.NickName, doc.Name.Given, doc.Name.Family}}
 	for _, e := range doc.Emails {
 		p.words = append(p.words, e.Value)
 	}

@@ -132,7 +132,7 @@ func Approve(ctx context.Context, store storage.Store, by Principal, now time.Ti
 		if err != nil {
 			return err
 		}
-		if err := mayGive(tx, by, g.Role); err != nil {
+		if err := mayGive(tx, by, g.Role, now); err != nil {
 			return err
 		}
 		if !prev.Pending(now) {
@@ -165,7 +165,7 @@ func Deactivate(ctx context.Context, store storage.Store, by Principal, now time
 		}
 		holder = a.Principal
 		if by.Kind != User || a.Principal != by.ID {
-			if err := mayGive(tx, by, a.Role); err != nil {
+			if err := mayGive(tx, by, a.Role, now); err != nil {
 				return err
 			}
 		}
@@ -194,9 +194,12 @@ func fresh(by Principal, now time.Time) error {
 	return nil
 }
 
-func mayGive(tx storage.Tx, by Principal, role string) error {
+func mayGive(tx storage.Tx, by Principal, role string, now time.Time) error {
 	r, err := ReadRole(tx, role)
 	if err != nil {
+		return err
+	}
+	if by, err = by.AsOf(tx, now); err != nil {
 		return err
 	}
 	return by.MayGive(r)

@@ -237,6 +237,9 @@ func TestActivation(t *testing.T) {
 	forged.Permissions = auth.BuiltInRole(auth.GlobalAdministrator).Permissions
 	denied("one's own consent", approve(forged), nil)
 	denied("the consent of somebody who cannot give the role", approve(o.session(ana)), nil)
+	demoted := o.session(ana)
+	demoted.Permissions = auth.BuiltInRole(auth.GlobalAdministrator).Permissions
+	denied("the consent of somebody who could give the role a moment ago", approve(demoted), nil)
 	stale := o.session(gia)
 	stale.PasscodeAt = o.now.Add(-time.Hour)
 	denied("consent without a fresh passcode", approve(stale), auth.ErrStalePasscode)

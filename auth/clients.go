@@ -317,6 +317,14 @@ func (m *ClientManager) Find(ctx context.Context, by Principal, id string) (*sto
 // what became of it.
 func (m *ClientManager) write(ctx context.Context, by Principal, action, id string, fn func(storage.Tx, *storage.AuditEntry) error) error {
 	return m.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		// A token outlives the roles of whoever makes it.
+		as, err := by.AsOf(tx, m.Now())
+		switch {
+		case err != nil:
+			return err
+		case as.Kind == User && !as.Permissions.Has(PermissionClientsWrite):
+			return ErrNotPermitted
+		}
 		e := by.Entry(ctx, m.Now(), action, "Client", id)
 		if err := fn(tx, &e); err != nil {
 			return err

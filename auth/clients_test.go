@@ -93,7 +93,6 @@ func (b *before) Write(ctx context.Context, tenant storage.TenantID, fn func(sto
 // TestRotateMeetsChange: nobody gets a token of a client that may do more than they may
 // by the time it is made, or that has been revoked by then.
 func TestRotateMeetsChange(t *testing.T) {
-	few := Principal{Kind: User, Tenant: storage.DefaultTenant, ID: "u", Level: MFA, Permissions: NewPermissions(PermissionClientsWrite, PermissionUsersRead)}
 	for _, test := range []struct {
 		name   string
 		change func(m *ClientManager, id string) error
@@ -105,14 +104,15 @@ func TestRotateMeetsChange(t *testing.T) {
 		}, ErrNotPermitted},
 		{"revoked", func(m *ClientManager, id string) error { return m.Revoke(t.Context(), operator, id) }, ErrRevoked},
 	} {
-		store := openStore(t)
-		m := &ClientManager{Store: store, Now: time.Now}
+		d := newDirectory(t)
+		few := Principal{Kind: User, Tenant: storage.DefaultTenant, ID: d.add("ana", true), Level: MFA, Permissions: NewPermissions(PermissionClientsWrite, PermissionUsersRead)}
+		m := &ClientManager{Store: d.Store, Now: d.clock.now}
 		made, err := m.Create(t.Context(), operator, &storage.Client{Name: "hr", Scopes: []string{"users:read"}}, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
 		id := made.Client.ID
-		meets := &ClientManager{Now: time.Now, Store: &before{Store: store, first: func() {
+		meets := &ClientManager{Now: d.clock.now, Store: &before{Store: d.Store, first: func() {
 			if err := test.change(m, id); err != nil {
 				t.Error(err)
 			}

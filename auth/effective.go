@@ -34,6 +34,30 @@ func EffectiveRolesTx(tx storage.Tx, user *storage.Resource, now time.Time) ([]*
 	return inside(tx, user).roles(user.ID, now, (*Grant).InForce)
 }
 
+// AsOf returns a person as they are inside a write. What their session knows may be
+// half a second old; somebody who lost a role or was blocked meanwhile must not undo
+// that, so it is asked again where it is decided who may be touched, or given what.
+func (p Principal) AsOf(tx storage.Tx, now time.Time) (Principal, error) {
+	if p.Kind != User || p.Invitation != "" { // an inviter was read for this
+		return p, nil
+	}
+	user, err := tx.Get(PrincipalUser, p.ID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !parseAccount(user).active {
+		p.Permissions, p.Roles = 0, nil
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	roles, err := EffectiveRolesTx(tx, user, now)
+	if err != nil {
+		return p, err
+	}
+	set, ids := PermissionsOf(roles)
+	p.Permissions, p.Roles = p.Permissions&set, ids
+	return p, nil
+}
+
 // HeldRolesTx returns the roles that a user or group holds, inside a write: those
 // that are in force, eligible, or begin later. They are what an Effect has as
 // Before and After. Whoever a link leads from to another tenant counts as a Global

@@ -84,6 +84,10 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user string, p
 // the sessions: it takes the permission, and that by may manage all roles that the
 // user holds.
 func mayChangeCredentials(tx storage.Tx, by Principal, user string, p Permission, now time.Time) error {
+	by, err := by.AsOf(tx, now)
+	if err != nil {
+		return err
+	}
 	if by.Kind != Operator && (by.Kind != User || !by.Permissions.Has(p)) {
 		return errDeniedCredentials
 	}

@@ -72,18 +72,28 @@ func (a *Authenticator) Administered(ctx context.Context, tenant storage.TenantI
 	return len(items) > 0, err
 }
 
-// SetupFirst reports whether a link is good, and whether it is for a first
-// administrator. The error is ErrSignIn, or what the store said.
-func (a *Authenticator) SetupFirst(ctx context.Context, text Secret) (first bool, err error) {
+// Setup is what a link is for that is good.
+type Setup struct {
+	First    bool   // to become the first administrator
+	Language string // of the user otherwise, if it is known
+}
+
+// FindSetup says what a link is for. The error is ErrSignIn if it is not good, or what
+// the store said.
+func (a *Authenticator) FindSetup(ctx context.Context, text Secret) (Setup, error) {
 	tenant, id, ok := parseText(setupPrefix, text.Reveal())
 	if !ok {
-		return false, ErrSignIn
+		return Setup{}, ErrSignIn
 	}
 	link, o, err := a.foundSetup(a.Store.Item(ctx, tenant, setupKind, id))
 	if o != accepted {
-		return false, err
+		return Setup{}, err
 	}
-	return link.User == "", nil
+	if link.User == "" {
+		return Setup{First: true}, nil
+	}
+	u, err := a.account(ctx, tenant, link.User)
+	return Setup{Language: u.language}, err
 }
 
 // FirstClaim is the use of a link for a first administrator.

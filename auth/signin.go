@@ -37,7 +37,7 @@ var (
 	// ErrSamePassword: the new password is the old one.
 	ErrSamePassword = &PolicyError{"another password than before"}
 	// ErrSelf: this can be done to others only.
-	ErrSelf = errors.New("nobody can reset their own credentials")
+	ErrSelf = errors.New("nobody can do this to their own account: somebody else has to")
 )
 
 // Authenticator signs users in, and looks after what they prove who they are with.

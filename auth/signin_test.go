@@ -480,7 +480,13 @@ func TestResetMFA(t *testing.T) {
 	})
 	_, auditing := d.enrol("auditor")
 	client := Principal{Kind: Client, Tenant: storage.DefaultTenant, ID: "c1", Scopes: Scopes{set: ^scopeSet(0)}}
-	for name, by := range map[string]Principal{"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client, "an auditor": auditing} {
+	gone := d.add("gone", true)
+	_, blocked := d.enrol("gone")
+	d.setActive(gone, false)
+	for name, by := range map[string]Principal{
+		"nobody": {}, "a user": d.enter("ana"), "an administrator without a passcode": password, "a client": client, "an auditor": auditing,
+		"an administrator who was blocked a moment ago": blocked,
+	} {
 		for _, user := range []string{id, ana} {
 			if by.ID == user {
 				continue

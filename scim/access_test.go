@@ -62,6 +62,53 @@ func TestGrantsElsewhere(t *testing.T) {
 	}
 }
 
+// TestTakenMeanwhile: what a session knows of its user may be half a second old. Whoever
+// lost a role or was blocked in that time does not undo it, nor gives anything away.
+func TestTakenMeanwhile(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open(t))
+			gus, adam := w.session("gus"), w.session("adam")
+			if err := errors.Join(w.remove(w.session("gia"), "RoleAssignment", w.ids["gus is GA"]),
+				w.patch(w.session("gia"), "Group", w.ids["admins"], `{"op":"remove","path":"members"}`)); err != nil {
+				t.Fatal(err)
+			}
+			take := func(what string, err error) {
+				t.Helper()
+				if s := status(err); s != 403 {
+					t.Errorf("%s: %d, want 403", what, s)
+				}
+			}
+			_, err := w.post(gus, "RoleAssignment", assignmentBody(auth.GlobalAdministrator, w.ids["gus"], ""))
+			take("taking the role back", err)
+			_, err = w.post(gus, "RoleAssignment", assignmentBody(auth.Auditor, w.ids["eve"], ""))
+			take("giving another", err)
+			take("taking somebody else's", w.remove(gus, "RoleAssignment", w.ids["uma is UA"]))
+			take("joining a group with a role", w.patch(gus, "Group", w.ids["admins"], `{"op":"add","path":"members","value":[`+w.members("gus")+`]}`))
+			take("a role of one's own", w.put(gus, "Role", w.ids["harbour"], `{"value":"harbour","`+schemas.RosterRoleURI+`":{"kind":"administrative","permissions":["audit.read","users.purge"]}}`))
+			take("blocking an administrator", w.patch(gus, "User", w.ids["gia"], `{"op":"replace","path":"active","value":false}`))
+			take("without the group", w.patch(adam, "Group", w.ids["deck"], `{"op":"add","path":"members","value":[`+w.members("bob")+`]}`))
+
+			uma := w.session("uma")
+			gia := w.session("gia")
+			w.assign("eve is GA", auth.GlobalAdministrator, "eve", "")
+			w.credential("eve")
+			if err := errors.Join(w.patch(w.session("eve"), "User", w.ids["gia"], `{"op":"replace","path":"active","value":false}`),
+				w.patch(w.session("eve"), "User", w.ids["uma"], `{"op":"replace","path":"active","value":false}`)); err != nil {
+				t.Fatal(err)
+			}
+			take("being active again", w.patch(gia, "User", w.ids["gia"], `{"op":"replace","path":"active","value":true}`))
+			take("giving a role while blocked", w.patch(uma, "Group", w.ids["deck"], `{"op":"add","path":"members","value":[`+w.members("bob")+`]}`))
+			if err := w.remove(w.session("eve"), "User", w.ids["gia"]); err != nil {
+				t.Fatal(err)
+			}
+			_, err = w.p.Restore(t.Context(), gia, w.typ("User"), w.ids["gia"], scim.Restoration{})
+			take("being there again", err)
+		})
+	}
+}
+
 // TestGrantWhileWriting: a role that is given while a client keeps changing its holder
 // is either after a change or before it, and then that is refused.
 func TestGrantWhileWriting(t *testing.T) {

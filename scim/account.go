@@ -72,10 +72,13 @@ func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Accou
 	if err != nil {
 		return nil, err
 	}
-	told := created(users, attrs)
+	told, manager := created(users, attrs), managerToCheck(by, nil, attrs)
 	err = p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 			d := p.decide(ctx, tx, by, s, user.Created)
+			if err := checkManager(tx, manager); err != nil {
+				return err
+			}
 			account := newAccount{
 				user: user, secret: secret, set: (*auth.Credential).PushPassword, told: told,
 				groups: a.Groups, given: given,

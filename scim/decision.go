@@ -41,7 +41,8 @@ type decision struct {
 	p        *Provider
 	ctx      context.Context //nolint:containedctx // of one attempt
 	tx       storage.Tx
-	by       auth.Principal
+	by       auth.Principal // as of the write
+	unread   error          // what kept by from being read
 	standing *auth.Standing
 	now      time.Time
 	effect   auth.Effect
@@ -52,7 +53,10 @@ type decision struct {
 }
 
 func (p *Provider) decide(ctx context.Context, tx storage.Tx, by auth.Principal, s *auth.Standing, now time.Time) *decision {
-	return &decision{p: p, ctx: ctx, tx: tx, by: by, standing: s, now: now}
+	d := &decision{p: p, ctx: ctx, tx: tx, standing: s, now: now}
+	// Before the write changes anything: it may be about the caller's own roles.
+	d.by, d.unread = by.AsOf(tx, now)
+	return d
 }
 
 // holds returns errStanding unless the Standing is that of what was read in this write, or
@@ -74,6 +78,9 @@ func (d *decision) subject(id string, changes auth.Aspects) {
 
 // ask asks for what has been gathered.
 func (d *decision) ask() error {
+	if d.unread != nil {
+		return d.unread
+	}
 	if err := d.effect.Permitted(d.by); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,6 +218,16 @@ func inviterOf(by auth.Principal) map[string]any {
 	return m
 }
 
+// called returns what somebody is called, who may sign in by a name that strangers need
+// not know.
+func (p *Provider) called(ctx context.Context, by auth.Principal) (string, error) {
+	if by.Kind != auth.User {
+		return by.Name, nil
+	}
+	names, err := p.Store.Names(ctx, by.Tenant, auth.PrincipalUser, by.ID)
+	return cmp.Or(names[by.ID], by.Name), err
+}
+
 // stamp writes down that a link is made now, by somebody, and returns until when it is
 // good.
 func (p *Provider) stamp(by auth.Principal, attrs map[string]any, now time.Time) time.Time {
@@ -255,6 +266,9 @@ func (p *Provider) prepareInvitation(ctx context.Context, by auth.Principal, id 
 	}
 	organisation, err := p.Organisation(ctx, by.Tenant)
 	if err != nil {
+		return nil, err
+	}
+	if by.Name, err = p.called(ctx, by); err != nil {
 		return nil, err
 	}
 	link, secret, err := auth.NewInvitation(by, id, email, p.stamp(by, attrs, p.now()))
@@ -395,7 +409,9 @@ func (d *decision) send(attrs map[string]any, organisation string, secret auth.S
 		*handed = secret
 		return nil
 	}
-	m := InvitationMail{Organisation: organisation, Inviter: d.by.Name, Secret: secret, Expires: expires}
+	m := InvitationMail{Organisation: organisation, Secret: secret, Expires: expires}
+	inviter, _ := attrs["inviter"].(map[string]any)
+	m.Inviter, _ = inviter["display"].(string)
 	m.To, _ = attrs["email"].(string)
 	m.Language, _ = attrs["preferredLanguage"].(string)
 	m.Message, _ = attrs["message"].(string)

@@ -55,6 +55,9 @@ func (p *Provider) sendAgain(ctx context.Context, by auth.Principal, id string, 
 	if err != nil {
 		return nil, err
 	}
+	if by.Name, err = p.called(ctx, by); err != nil {
+		return nil, err
+	}
 	var sent *storage.Resource
 	err = p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {

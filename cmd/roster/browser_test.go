@@ -65,6 +65,17 @@ func read[T any](t *testing.T, ctx context.Context, action chromedp.Action[T]) T
 	return v
 }
 
+// answering makes the next request of the page to a path of /auth/v1 get an answer that
+// the server does not give at once.
+func answering(path, answer string) chromedp.Action[chromedp.Void] {
+	js := fmt.Sprintf(`{ const real = fetch; window.fetch = (path, init) => {
+		if (path !== "/auth/v1%s") return real(path, init);
+		window.fetch = real;
+		return %s;
+	}; } ({})`, path, answer)
+	return chromedp.Evaluate[chromedp.Void](js)
+}
+
 // people is a program that somebody uses to sign in.
 type people struct {
 	*process
@@ -134,6 +145,11 @@ func TestSetup(t *testing.T) {
 	ctx := browser(t)
 
 	const password = "nine small otters in a boat"
+	// Another link in the same tab is looked at; one that was cut off says so.
+	see(t, ctx, "setup-cut", chromedp.Navigate(base+"/setup"), chromedp.WaitVisible(`#error`))
+	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not whole") {
+		t.Errorf("without the fragment: the page says %q", bad)
+	}
 	see(t, ctx, "setup-account", chromedp.Navigate(link),
 		chromedp.WaitVisible(`#account`),
 		chromedp.SendKeys(`[name=userName]`, "ana@example.com"),
@@ -141,16 +157,40 @@ func TestSetup(t *testing.T) {
 		chromedp.SendKeys(`[name=repeat]`, password+"!"),
 		chromedp.Click(`#account button`),
 		chromedp.WaitVisible(`#error`))
-	see(t, ctx, "setup-enrol",
+	if focus := read(t, ctx, chromedp.Evaluate[string](`document.activeElement.tagName`)); focus != "BUTTON" {
+		t.Errorf("after an error the focus is on %s, want the button that was pressed", focus)
+	}
+	// The link is used up when the enrolment begins, so that has to be possible again.
+	see(t, ctx, "setup-interrupted",
+		answering("/totp", `Promise.reject(new TypeError("no network"))`),
 		chromedp.SetValue(`[name=repeat]`, password),
+		chromedp.Click(`#account button`),
+		chromedp.WaitVisible(`#error`))
+	see(t, ctx, "setup-enrol",
 		chromedp.Click(`#account button`),
 		chromedp.WaitVisible(`#enrol`))
 	secret := read(t, ctx, chromedp.Text(`#secret`))
+	const asks = `!dispatchEvent(new Event("beforeunload", {cancelable: true}))`
+	if !read(t, ctx, chromedp.Evaluate[bool](asks)) {
+		t.Error("the page can be left by accident before anybody can sign in")
+	}
+	see(t, ctx, "setup-late",
+		answering("/totp/confirm", `new Response('{"title":"No enrolment has begun"}', {status: 409})`),
+		chromedp.SendKeys(`[name=code]`, passcode(t, secret, "")),
+		chromedp.Click(`#enrol button`),
+		chromedp.WaitVisible(`#error`))
+	late := secret
+	if secret = read(t, ctx, chromedp.Text(`#secret`)); secret == late {
+		t.Error("an enrolment that took too long was not begun anew")
+	}
 	first := passcode(t, secret, "")
 	see(t, ctx, "setup-done",
-		chromedp.SendKeys(`[name=code]`, first),
+		chromedp.SendKeys(`[name=code]`, first[:3]+" "+first[3:]+" "), // as some apps show it
 		chromedp.Click(`#enrol button`),
 		chromedp.WaitVisible(`#done`))
+	if read(t, ctx, chromedp.Evaluate[bool](asks)) {
+		t.Error("the page does not want to be left when all is done")
+	}
 	lead := read(t, ctx, chromedp.Text(`#lead`))
 	codes := read(t, ctx, chromedp.Evaluate[[]string](`[...document.querySelectorAll("#codes li")].map(e => e.textContent)`))
 	if len(codes) != 10 || !strings.HasPrefix(lead, "Done") {
@@ -216,5 +256,71 @@ func TestInvitationPage(t *testing.T) {
 	see(t, ctx, "invitation-again", chromedp.Navigate("about:blank"), chromedp.Navigate(invited.Link), chromedp.WaitVisible(`#error`))
 	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not good") {
 		t.Errorf("the link used again: the page says %q", bad)
+	}
+}
+
+// TestInvitationPageInSwedish: the page speaks the language of whoever follows the link, errors included,
+// fits a telephone, and changes no name that the invitee left as it was.
+func TestInvitationPageInSwedish(t *testing.T) {
+	store := filepath.Join(t.TempDir(), "roster.db")
+	s := serveStore(t, store)
+	base := strings.TrimSuffix(s.scim, basePath)
+	ctx := browser(t)
+	_, secret, _ := strings.Cut(strings.TrimSpace(roster(t, "setup", "--store", store, "--public-url", base)), "#")
+	p := &people{process: s, t: t}
+	const password = "nine small otters in a boat"
+	var in struct{ Token, Secret, User string }
+	p.ask(200, "POST", "/auth/v1/setup", fmt.Sprintf(`{"link":%q,"userName":"ana","password":%q}`, secret, password), &in)
+	p.token = in.Token
+	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
+	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
+	p.token = in.Token
+	p.ask(200, "PATCH", basePath+"/Users/"+in.User, fmt.Sprintf(
+		`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"displayName","value":%q},`+
+			`{"op":"add","path":"preferredLanguage","value":"sv"}]}`, strings.Repeat("A", 150)), nil)
+	var invited struct{ Link string }
+	p.ask(201, "POST", "/admin/v1/invitations", `{"invitation":{"email":"bo@example.org","preferredLanguage":"sv-SE, en;q=0.5",`+
+		`"name":{"formatted":"Dr. Bo Ek","givenName":"Bo","familyName":"Ek"}}}`, &invited)
+
+	see(t, ctx, "swedish", chromedp.EmulateViewport(390, 700), chromedp.Navigate(invited.Link), chromedp.WaitVisible(`#account`))
+	if lead := read(t, ctx, chromedp.Text(`#lead`)); !strings.Contains(lead, "bjuder in dig") {
+		t.Errorf("the page says %q, want it in Swedish", lead)
+	}
+	if lang := read(t, ctx, chromedp.Evaluate[string](`document.documentElement.lang`)); lang != "sv" {
+		t.Errorf("the page is said to be in %q", lang)
+	}
+	if wide := read(t, ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); wide > 390 {
+		t.Errorf("with a long name the page is %d pixels wide, on a screen of 390", wide)
+	}
+	for _, e := range []struct{ name, password, want string }{
+		{"bo", "short", "Lösenordet är för kort: minst 8 tecken."},
+		{"ana", password, "Det finns redan ett konto"},
+	} {
+		see(t, ctx, "swedish-"+e.name, chromedp.SetValue(`[name=userName]`, e.name),
+			chromedp.SetValue(`[name=password]`, e.password), chromedp.SetValue(`[name=repeat]`, e.password),
+			chromedp.Click(`#account button`), chromedp.WaitVisible(`#error`))
+		if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.HasPrefix(bad, e.want) {
+			t.Errorf("the page says %q, want %q", bad, e.want)
+		}
+		if !read(t, ctx, chromedp.Evaluate[bool](`(({top, bottom}) => top >= 0 && bottom <= innerHeight)(document.getElementById("error").getBoundingClientRect())`)) {
+			t.Errorf("%q is out of sight", e.want)
+		}
+	}
+	see(t, ctx, "swedish-done", chromedp.SetValue(`[name=userName]`, "bo"), chromedp.Click(`#account button`), chromedp.WaitNotVisible(`#account`))
+	if lead := read(t, ctx, chromedp.Text(`#lead`)); lead != "Klart. Du kan logga in." {
+		t.Errorf("the page says %q", lead)
+	}
+	var found struct {
+		Resources []struct{ Name struct{ Formatted string } }
+	}
+	p.ask(200, "GET", basePath+`/Users?filter=userName%20eq%20%22bo%22`, "", &found)
+	if len(found.Resources) != 1 || found.Resources[0].Name.Formatted != "Dr. Bo Ek" {
+		t.Errorf("accepted without a change: %+v, want the name as the inviter wrote it", found)
+	}
+
+	recovery := strings.TrimSpace(roster(t, "recover", "ana", "--store", store, "--public-url", base))
+	see(t, ctx, "swedish-recovery", chromedp.Navigate(recovery), chromedp.WaitVisible(`#account`))
+	if lead := read(t, ctx, chromedp.Text(`#lead`)); !strings.HasPrefix(lead, "Välj ett nytt lösenord") {
+		t.Errorf("to somebody who reads Swedish the page says %q", lead)
 	}
 }

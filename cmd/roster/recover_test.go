@@ -25,7 +25,7 @@ func TestRecover(t *testing.T) {
 		return fragment
 	}
 	p := &people{process: s, t: t}
-	var in struct{ Token, Level, Secret string }
+	var in struct{ Token, Level, Secret, User string }
 	link := setup("setup")
 	former := link
 	link = setup("setup") // while there is nobody, a new link ends the last one
@@ -49,7 +49,13 @@ func TestRecover(t *testing.T) {
 	if out, err := exec.Command("roster", "recover", "nobody", "--store", store).CombinedOutput(); err == nil || strings.Contains(string(out), "#") {
 		t.Errorf("a link for nobody: %v, %s", err, out)
 	}
-	again := fmt.Sprintf(`{"link":%q,"password":"seven tall herons on a roof"}`, setup("recover", "ana@example.com"))
+	p.ask(200, "PATCH", basePath+"/Users/"+in.User, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"locale","value":"sv-SE"}]}`, nil)
+	recovery := setup("recover", "ana@example.com")
+	var page struct{ Kind, Language string }
+	if p.ask(200, "POST", "/auth/v1/setup/link", fmt.Sprintf(`{"link":%q}`, recovery), &page); page.Kind != "password" || page.Language != "sv-SE" {
+		t.Errorf("the page is told %+v, want a password, in Swedish", page)
+	}
+	again := fmt.Sprintf(`{"link":%q,"password":"seven tall herons on a roof"}`, recovery)
 	p.ask(200, "GET", "/admin/v1/clients", "", nil) // the link alone does nothing
 	var lost struct {
 		Token, Level string

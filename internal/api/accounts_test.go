@@ -272,6 +272,7 @@ func TestAccountRefused(t *testing.T) {
 			{"said twice", object{"user": object{"userName": "una", schemas.RosterUserURI: object{"signinby": "email"}}, "signIn": "userName"}, 400, "signIn: user says it too"},
 			{"no country", object{"user": object{"userName": "una", schemas.RosterUserURI: object{"usageLocation": "xx"}}}, 400, "usageLocation: expected the two letters"},
 			{"a taken name", object{"user": object{"userName": "GUS"}}, 409, "userName is already in use"},
+			{"an unknown manager", object{"user": object{"userName": "una", schemas.EnterpriseUserURI: object{"manager": object{"value": nobody}}}}, 400, "manager.value: no user has this id"},
 			{"an unknown group", object{"user": user, "groups": []string{nobody}}, 400, "groups[0]: no group has this id"},
 			{"an unknown role", object{"user": user, "roles": []object{{"value": nobody}}}, 400, "roles[0].value: no role has this id"},
 			{"another kind", object{"user": user, "roles": []object{{"value": auth.Auditor, "kind": "x"}}}, 400, "roles[0].kind: expected active or eligible"},

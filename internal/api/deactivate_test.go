@@ -29,6 +29,28 @@ func TestDeactivatedByAnother(t *testing.T) {
 	}
 }
 
+// TestClientAfterwards: who was an administrator until a moment ago, as their session
+// remembers, leaves no client behind, for its token would outlive the role.
+func TestClientAfterwards(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo", auth.GlobalAdministrator)
+		boss, in := w.mfa(t, admin), w.mfa(t, bo)
+		client := object{"name": "hr", "scopes": []string{"users"}}
+		kept := must[struct{ Client struct{ ID string } }](t, w.post(t, "/admin/v1/clients", in.Token, client), 201)
+		must[any](t, w.scim(t, boss.Token, "PATCH", "/Users/"+bo.id,
+			`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"active","value":false}]}`), 200)
+		for _, path := range []string{"/admin/v1/clients", "/admin/v1/clients/" + kept.Client.ID + "/rotate"} {
+			body := object{}
+			if path == "/admin/v1/clients" {
+				body = object{"name": "backdoor", "scopes": []string{"users"}}
+			}
+			if r := w.post(t, path, in.Token, body); r.Status != 401 && r.Status != 403 {
+				t.Errorf("POST %s: %d %s, want a refusal", path, r.Status, r.Body)
+			}
+		}
+	})
+}
+
 // TestLastSignIn: a session says when its user had signed in before, so that who did
 // not can tell.
 func TestLastSignIn(t *testing.T) {

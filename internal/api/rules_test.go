@@ -103,6 +103,10 @@ func testRules(t *testing.T, w *world) {
 	text := `{"emergency":true}`
 	must[any](t, w.send(t, "PUT", "/admin/v1/users/"+bo.id+"/emergency", text, "Content-Type", "application/json", "Authorization", "Bearer "+fresh()), 204)
 	must[signedIn](t, at(cafe, bo), 200)
+	if r := w.send(t, "PUT", "/admin/v1/users/"+admin.id+"/emergency", text, "Content-Type", "application/json", "Authorization", "Bearer "+fresh()); r.Status != 403 ||
+		!strings.Contains(r.Body, "somebody else") {
+		t.Errorf("one's own account marked: %d %s", r.Status, r.Body)
+	}
 	metrics, err := w.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)

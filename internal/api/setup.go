@@ -18,8 +18,10 @@ type LinkRequest struct {
 
 // Link says what a one-time link is for: "first", to become the first
 // administrator, or "password", to choose the password of an account there is.
+// Language is that of its user, as far as it is known.
 type Link struct {
-	Kind string `json:"kind"`
+	Kind     string `json:"kind"`
+	Language string `json:"language,omitempty"`
 }
 
 // SetupRequest is the body of POST /setup. UserName goes with a link of the kind
@@ -38,15 +40,15 @@ func (a *API) setupLink(w http.ResponseWriter, r *http.Request, by auth.Principa
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	first, err := a.Auth.SetupFirst(r.Context(), body.Link)
+	found, err := a.Auth.FindSetup(r.Context(), body.Link)
 	if err != nil {
 		return err
 	}
-	kind := "password"
-	if first {
-		kind = "first"
+	link := Link{Kind: "password", Language: found.Language}
+	if found.First {
+		link.Kind = "first"
 	}
-	return respond(w, http.StatusOK, Link{Kind: kind})
+	return respond(w, http.StatusOK, link)
 }
 
 func (a *API) setup(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
@@ -57,15 +59,15 @@ func (a *API) setup(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 	if err := read(r, &body); err != nil {
 		return err
 	}
-	first, err := a.Auth.SetupFirst(r.Context(), body.Link)
+	found, err := a.Auth.FindSetup(r.Context(), body.Link)
 	switch {
 	case err != nil:
 		return err
-	case first != (body.UserName != ""):
+	case found.First != (body.UserName != ""):
 		return invalid("userName: expected with a link for a first administrator, and with no other")
 	}
 	link := body.Link
-	if first {
+	if found.First {
 		if link, err = a.firstAdministrator(r.Context(), body, by); err != nil {
 			return err
 		}
