@@ -90,3 +90,53 @@ func TestImportedFile(t *testing.T) {
 		}
 	})
 }
+
+// TestImportPreviewed: a dry run says what the import then does, and the import run once
+// more finds nothing to do.
+func TestImportPreviewed(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		set, err := schemas.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mapping, err := importer.ParseMapping([]byte(`match: userName
+attributes:
+  - {column: login, to: userName}
+  - {column: boss, to: manager}
+  - {column: works, to: active}
+`), set.Type("User"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := importer.NewClient(w.URL, w.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{
+			// Whoever manages ana turns out later not to be imported.
+			"login,boss,works\nana,bo,\ncy,ana,true\nbo,nobody,true\ndi,,false\ned,,\n",
+			"login,boss,works\nana,eve,\ncy,ana,\neve,ana,true\ndi,,\n",
+			"login,boss,works\nana,fay,true\ncy,fay,\nfay,gus,true\ngus,nobody,\ndi,,false\n",
+		} {
+			run := func(dry bool) (importer.Result, []importer.Reject) {
+				var rejects []importer.Reject
+				i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, Preview: func(importer.Change) error { return nil }}
+				i.Reject = func(r importer.Reject) error { rejects = append(rejects, r); return nil }
+				result, err := i.Run(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return result, rejects
+			}
+			told, toldRejects := run(true)
+			told.DryRun = false
+			result, rejects := run(false)
+			if told != result || cmp.Diff(toldRejects, rejects) != "" {
+				t.Errorf("%q: the dry run said\n%+v\n%+v\nand the import\n%+v\n%+v", file, told, toldRejects, result, rejects)
+			}
+			if again, _ := run(false); again.Created+again.Updated+again.Disabled > 0 {
+				t.Errorf("%q: once more: %+v", file, again)
+			}
+		}
+	})
+}

@@ -534,17 +534,21 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 			values[n] = at.id
 		case at.line == 0:
 			why = "neither the file nor the server has the manager"
-		case at.flags&(rejected|repeated) != 0:
+		case at.flags&(rejected|repeated) != 0 && at.flags&created == 0: // in a dry run nobody who is created gets an id
 			why = "the row of the manager was rejected"
-		case i.DryRun:
-			boss, _ = values[n].(string)
-			values[n] = nil
-		case p.link:
+		case p.link && !i.DryRun:
 			why = "the manager was not created"
+		case p.link && e.id == "":
+			return nil, nil, nil // it was shown when it was to be created
 		default:
-			e.flags |= late
-			if e.id != "" {
+			if e.flags |= late; e.id != "" && !p.link {
 				return nil, nil, nil // as a whole, then
+			}
+			if i.DryRun {
+				boss, _ = values[n].(string)
+				if e.id == "" {
+					e.flags |= created
+				}
 			}
 			values[n] = nil
 		}

@@ -295,10 +295,16 @@ func (f *field) convert(s string) (any, error) {
 		}
 	}
 	if s == "" {
+		if f.attr.Path == "active" {
+			return true, nil // as whoever is made without it is
+		}
 		return nil, nil
 	}
 	if !utf8.ValidString(s) {
 		return nil, errors.New("the value is not UTF-8")
+	}
+	if strings.ContainsRune(s, 0) {
+		return nil, errors.New("the value has the character U+0000")
 	}
 	if f.date != "" {
 		t, err := time.Parse(f.date, s)
