@@ -52,6 +52,8 @@ const (
 	// asyncAttempts is after how many of them that did not come to an end a request is
 	// given up.
 	asyncAttempts = 24
+	// longestPause is the longest between two of them.
+	longestPause = 5 * time.Minute
 	// noteWithin bounds how long it may take to note something when the process ends.
 	noteWithin = 10 * time.Second
 )
@@ -124,6 +126,14 @@ type asyncRecord struct {
 	Done     time.Time `json:"done,omitzero"`
 
 	taken bool // from who held a lease and did not give it back
+}
+
+// due reports whether it is time to carry it out, and nobody does.
+func (r asyncRecord) due(now time.Time) bool {
+	if r.Lease != "" {
+		return storage.Due(r.Due, now, lease)
+	}
+	return storage.Due(r.Due, now, longestPause)
 }
 
 type sealedRequest struct {
@@ -373,7 +383,7 @@ func (a *Async) due(ctx context.Context) (due []asyncPlace) {
 				r, err := readAsync(i)
 				if err != nil {
 					a.Log.Error("a bulk request cannot be read", "txn", i.ID)
-				} else if !r.Due.After(a.now()) {
+				} else if r.due(a.now()) {
 					p := asyncPlace{t.ID, i.ID}
 					due, since[p] = append(due, p), r.Accepted
 				}
@@ -444,7 +454,7 @@ func (a *Async) claim(ctx context.Context, p asyncPlace) (claimed *asyncRecord, 
 			return err
 		}
 		now := a.now()
-		if !r.Done.IsZero() || r.Due.After(now) {
+		if !r.Done.IsZero() || !r.due(now) {
 			return nil
 		}
 		r.taken = r.Lease != ""
@@ -487,7 +497,7 @@ func (a *Async) release(ctx context.Context, p asyncPlace, held string, now bool
 		if now {
 			r.Attempts--
 		} else {
-			r.Due = r.Due.Add(min(time.Duration(r.Attempts)*10*time.Second, 5*time.Minute))
+			r.Due = r.Due.Add(min(time.Duration(r.Attempts)*10*time.Second, longestPause))
 		}
 		return errors.Join(a.put(tx, i, p.txn, r), tx.Audit(a.entry(p.tenant, "bulk.postpone", p.txn)))
 	})
