@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func twoTenants(t testing.TB, users int) (storage.Store, []byte) {
 func backedUp(t testing.TB, s storage.Dumper) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w := &BackupWriter{Store: s, Kind: "sqlite", Product: "test", Now: func() time.Time { return someday }}
+	w := &BackupWriter{Store: s, Schemas: set, Kind: "sqlite", Product: "test", Now: func() time.Time { return someday }}
 	if _, err := w.Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
@@ -177,5 +178,59 @@ func TestRestoreResumed(t *testing.T) {
 	}
 	if d := cmp.Diff(essence(file), essence(backedUp(t, to))); d != "" {
 		t.Errorf("what was restored in parts (-before +after):\n%s", d)
+	}
+}
+
+// spoilt is a store in which a record is not what was written.
+type spoilt struct {
+	storage.Dumper
+	spoil func(*storage.Record)
+}
+
+func (s spoilt) DumpAll(ctx context.Context) iter.Seq2[storage.Record, error] {
+	return func(yield func(storage.Record, error) bool) {
+		for r, err := range s.Dumper.DumpAll(ctx) {
+			if s.spoil(&r); !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestBackupOfDamage: a store with a record that no restore would take has no backup, so
+// that it is found out before one is needed.
+func TestBackupOfDamage(t *testing.T) {
+	s := filled(t, 20)
+	users, items := 0, 0
+	for name, spoil := range map[string]func(*storage.Record){
+		"a document that is cut off": func(r *storage.Record) {
+			if w := r.Resource; w != nil && w.Type == "User" {
+				if users++; users == 10 {
+					w.Doc = w.Doc[:len(w.Doc)-1]
+				}
+			}
+		},
+		"a document of somebody else": func(r *storage.Record) {
+			if w := r.Resource; w != nil && w.Type == "User" {
+				if users++; users == 10 {
+					w.ID = "0" + w.ID
+				}
+			}
+		},
+		"an item that is cut off": func(r *storage.Record) {
+			if i := r.Item; i != nil {
+				if items++; items == 1 {
+					i.Data = i.Data[1:]
+				}
+			}
+		},
+	} {
+		users, items = 0, 0
+		var b bytes.Buffer
+		w := &BackupWriter{Store: spoilt{s, spoil}, Schemas: set, Now: time.Now}
+		_, err := w.Write(t.Context(), &b)
+		if err == nil || !strings.Contains(err.Error(), "is damaged in the store") || strings.Contains(err.Error(), secret) || users < 10 && items < 1 {
+			t.Errorf("%s: %v, after %d users and %d items", name, err, users, items)
+		}
 	}
 }
