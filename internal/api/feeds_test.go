@@ -516,6 +516,9 @@ func testPoll(t *testing.T, w *world) {
 	if sets, _ := poll(object{"maxEvents": 0}); len(sets) != 0 {
 		t.Errorf("none: %v", sets)
 	}
+	if r := w.post(t, path, clients, object{"maxEvents": -1}); r.Status != 400 || !strings.Contains(r.Body, "maxEvents") {
+		t.Errorf("fewer than none: %d %s", r.Status, r.Body)
+	}
 	sets, more := poll(object{"ack": []string{ofAna, "nonsense", "x.1", made.Feed.ID + ".999999"}})
 	if len(sets) != 2 || more {
 		t.Errorf("ana's first is acknowledged: %v %t", sets, more)
@@ -592,6 +595,7 @@ func testFeedsRefused(t *testing.T, w *world) {
 	good := object{"name": "x", "delivery": "webhook", "url": hook.URL}
 	for name, change := range map[string]object{
 		"name": {"name": " x"}, "delivery": {"delivery": "mail"}, "url": {"url": "https://10.0.0.1/"}, "http elsewhere": {"url": "http://169.254.169.254/"},
+		"port": {"url": "https://example.com:65536/"}, "port 0": {"url": "https://example.com:0/"},
 		"user": {"url": "https://a:b@example.com/"}, "client": {"client": "x"}, "token": {"token": "x"}, "types": {"types": []string{"Nothing"}}, "no types": {"types": []string{}},
 		"events": {"events": []string{"urn:x"}}, "keepHours": {"keepHours": 0}, "retryHours": {"retryHours": 1000}, "poll without a client": {"delivery": "poll", "url": ""},
 		"unknown": {"colour": "red"},
