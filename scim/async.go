@@ -108,6 +108,9 @@ const (
 // the operation's response, location without the address of the server.
 const AsyncType = "Bulk"
 
+// AsyncResourceType is what these entries call the type of the operation's resource.
+const AsyncResourceType = "resourceType"
+
 // waitingKey is a key of requests that are not done. Those of one client have a second.
 const waitingKey = "waiting"
 
@@ -564,6 +567,9 @@ func (b *bulk) completions() (list []storage.AuditEntry) {
 		e := b.steps.a.entry(b.steps.tenant, "bulk.operation", id)
 		e.Version = 1 // it is an event
 		var c storage.Changes
+		if o.t != nil {
+			c.Add(AsyncResourceType, nil, schemas.AppendString(nil, o.t.Name))
+		}
 		for _, v := range [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}} {
 			if v[1] != "" {
 				c.Add(v[0], nil, schemas.AppendString(nil, v[1]))

@@ -585,6 +585,47 @@ func testPoll(t *testing.T, w *world) {
 }
 
 // TestFeedsRefused: what is no feed, and who may not have one.
+// TestCompletions: a feed is told that operations are done on resources of its types, and
+// of no others.
+func TestCompletions(t *testing.T) {
+	onStoresWith(t, testserver.Options{ByHand: true}, func(t *testing.T, w *world) {
+		token, hook := w.feedAdmin(t), listenForEvents(t)
+		feeds := []string{}
+		for _, typ := range []string{"User", "Group"} {
+			feeds = append(feeds, w.feed(t, token, object{"name": typ, "delivery": "webhook", "url": hook.URL, "audience": typ, "types": []string{typ}, "events": []string{"urn:ietf:params:scim:event:misc:asyncresp"}}).Feed.ID)
+		}
+		bulk := w.Do(t, "POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[
+			{"method":"POST","path":"/Users","bulkId":"good","data":{"schemas":["`+schemas.UserURI+`"],"userName":"ana"}},
+			{"method":"POST","path":"/Users","bulkId":"bad","data":{"schemas":["`+schemas.UserURI+`"],"userName":"ana"}},
+			{"method":"POST","path":"/Groups","bulkId":"group","data":{"schemas":["`+schemas.GroupURI+`"],"displayName":"g"}},
+			{"method":"DELETE","path":"/Groups/none"},
+			{"method":"DELETE","path":"/Users/none"}]}`, "Prefer", "respond-async")
+		if bulk.Status != 202 {
+			t.Fatalf("%d %s", bulk.Status, bulk.Body)
+		}
+		w.Async.Round(t.Context())
+		for _, id := range feeds {
+			w.Feeds.Step(t.Context(), storage.DefaultTenant, id)
+		}
+		got := map[string][]string{}
+		for _, d := range hook.take() {
+			var e told
+			if err := json.Unmarshal([]byte(d.body), &e); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range e.Events {
+				got[e.Aud] = append(got[e.Aud], strings.TrimSpace(p.Method+" "+p.BulkID))
+			}
+		}
+		for _, list := range got {
+			slices.Sort(list)
+		}
+		if diff := cmp.Diff(map[string][]string{"User": {"DELETE", "POST bad", "POST good"}, "Group": {"DELETE", "POST group"}}, got); diff != "" {
+			t.Errorf("completions (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestFeedsRefused(t *testing.T) {
 	onStoresWith(t, testserver.Options{ByHand: true}, testFeedsRefused)
 }
