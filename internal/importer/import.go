@@ -621,6 +621,7 @@ func patchOf(ops []any) any {
 func (i *Importer) compare(u map[string]any, values []any, boss string) (ops []any, changes []AttributeChange) {
 	type place struct{ attribute, element string }
 	fresh := map[place]map[string]any{} // elements that u does not have yet
+	gone := map[place]bool{}
 	for n, f := range i.Mapping.fields {
 		old, now := f.of(u), values[n]
 		a := AttributeChange{Path: f.path, Old: old, New: now, field: f}
@@ -634,22 +635,29 @@ func (i *Importer) compare(u map[string]any, values []any, boss string) (ops []a
 		}
 		changes = append(changes, a)
 		path := f.path
-		if f.element != "" && f.elementOf(u) == nil {
-			at := place{f.attr.Parent.Path, f.element}
-			if fresh[at] == nil {
-				fresh[at] = map[string]any{"type": f.element}
-				ops = append(ops, patchOp{"add", at.attribute, []any{fresh[at]}})
+		if f.element != "" {
+			at := place{f.attr.Parent.Path, schemas.Fold(f.element)}
+			if f.about != nil && values[f.about.at] == nil {
+				if !gone[at] {
+					gone[at] = true
+					ops = append(ops, patchOp{"remove", strings.TrimSuffix(path, "."+f.attr.Name), nil})
+				}
+				continue
 			}
-			fresh[at][f.attr.Name] = now
-			continue
+			if f.elementOf(u) == nil {
+				if fresh[at] == nil {
+					fresh[at] = map[string]any{"type": f.element}
+					ops = append(ops, patchOp{"add", at.attribute, []any{fresh[at]}})
+				}
+				fresh[at][f.attr.Name] = now
+				continue
+			}
 		}
 		switch {
 		case now != nil:
 			ops = append(ops, patchOp{"replace", path, now})
 		case f.isManager():
 			ops = append(ops, patchOp{"remove", f.attr.Parent.Path, nil})
-		case f.element != "" && f.attr.Name == "value":
-			ops = append(ops, patchOp{"remove", strings.TrimSuffix(path, ".value"), nil})
 		default:
 			ops = append(ops, patchOp{"remove", path, nil})
 		}

@@ -292,6 +292,11 @@ func (m *Mapping) values(r row) ([]any, string, error) {
 		}
 		out[i] = v
 	}
+	for i, f := range m.fields {
+		if f.about != nil && out[f.about.at] == nil {
+			out[i] = nil // a mail address that there is none of is not primary
+		}
+	}
 	return out, "", nil
 }
 
