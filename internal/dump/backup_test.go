@@ -181,6 +181,45 @@ func TestRestoreResumed(t *testing.T) {
 	}
 }
 
+// TestRestoreOtherTerms: an interrupted restore does not go on in another way, neither in
+// the midst of a tenant nor behind one that is complete: the tokens that are there would
+// not be as they were asked for.
+func TestRestoreOtherTerms(t *testing.T) {
+	_, file := twoTenants(t, 40)
+	b, err := VerifyBackup(t.Context(), bytes.NewReader(file), set, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := openStore(t)
+	broken := errors.New("the disk is gone")
+	begin := func(tokens string, end int) error {
+		r := &Restorer{Store: to, Schemas: set, Now: time.Now, AtOnce: 7, Changes: []storage.Change{{Path: "tokens", After: []byte(tokens)}}}
+		in := io.MultiReader(bytes.NewReader(file[:end]), readerFunc(func([]byte) (int, error) { return 0, broken }))
+		if end == len(file) {
+			in = bytes.NewReader(file)
+		}
+		return r.Restore(t.Context(), in, b)
+	}
+	// In the midst of the first tenant, and behind it.
+	for _, end := range []int{bytes.Index(file, []byte(`{"audit":`)), len(file) / 2} {
+		if err := begin(`"kept"`, end); !errors.Is(err, broken) {
+			t.Fatal(err)
+		}
+		if err := begin(`"ended"`, len(file)); !errors.Is(err, ErrOtherTerms) {
+			t.Errorf("in another way after %d bytes: %v, want ErrOtherTerms", end, err)
+		}
+	}
+	if err := begin(`"kept"`, len(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(`"ended"`, len(file)); !errors.Is(err, ErrOtherTerms) {
+		t.Errorf("in another way when it is complete: %v, want ErrOtherTerms", err)
+	}
+	if d := cmp.Diff(essence(file), essence(backedUp(t, to))); d != "" {
+		t.Errorf("what was restored in parts (-before +after):\n%s", d)
+	}
+}
+
 // spoilt is a store in which a record is not what was written.
 type spoilt struct {
 	storage.Dumper
