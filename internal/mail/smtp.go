@@ -237,15 +237,18 @@ func letterError(err error) *SendError {
 	case e.Code >= 400:
 		e.Reason, e.Relay = ReasonDeferred, of == gomail.ErrSMTPMailFrom
 	case isCut(err):
-		e.Reason = ReasonCut
+		// One that says nothing has the next letter wait as long.
+		e.Reason, e.Relay = ReasonCut, strings.Contains(err.Error(), timedOut)
 	}
 	return e
 }
+
+const timedOut = "i/o timeout"
 
 func isCut(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
 	text := err.Error() // the library joins texts
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(text, "EOF") || strings.Contains(text, "connection reset") || strings.Contains(text, "broken pipe") || strings.Contains(text, "i/o timeout")
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(text, "EOF") || strings.Contains(text, "connection reset") || strings.Contains(text, "broken pipe") || strings.Contains(text, timedOut)
 }
