@@ -62,6 +62,7 @@ type Feeds struct {
 	log       *slog.Logger
 	metrics   *metrics
 	changed   chan struct{} // something was done to a feed
+	stopping  chan struct{} // closed when Run is to end
 
 	mu       sync.Mutex
 	scanned  map[place]scan
@@ -74,7 +75,7 @@ type Feeds struct {
 func New(o Options) *Feeds {
 	return &Feeds{
 		store: o.Store, keys: o.Keys, directory: o.Directory, issuer: o.Issuer, base: o.Base, networks: o.Networks, client: newClient(o.Networks, o.Resolver),
-		now: o.Now, log: o.Log, metrics: newMetrics(o.Registry), changed: make(chan struct{}, 1), scanned: map[place]scan{}, polls: map[string]int{}, measured: map[place]measured{},
+		now: o.Now, log: o.Log, metrics: newMetrics(o.Registry), changed: make(chan struct{}, 1), stopping: make(chan struct{}), scanned: map[place]scan{}, polls: map[string]int{}, measured: map[place]measured{},
 	}
 }
 

@@ -82,6 +82,8 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 			return out, nil // the client has a shorter patience
 		case <-end.C:
 			return out, nil
+		case <-s.stopping:
+			return out, nil
 		case <-look.C:
 		}
 		next, err := s.pending(ctx, by, f, limit)

@@ -56,7 +56,7 @@ type place struct {
 	id     string
 }
 
-// Run sends events until ctx ends. Several processes can do so on one store.
+// Run sends events until ctx ends, once. Several processes can do so on one store.
 func (s *Feeds) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
 	var (
@@ -72,6 +72,7 @@ func (s *Feeds) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			close(s.stopping)
 			return g.Wait()
 		case <-s.changed:
 			listed = time.Time{}
