@@ -668,7 +668,22 @@ func testFeedsRefused(t *testing.T, w *world) {
 			t.Errorf("%s by who may not read users: %d %s", body, r.Status, r.Body)
 		}
 	}
-	for _, id := range []string{groups, ofUsers} {
+	// Whoever may change feeds at all may have one tell nothing.
+	if r := w.send(t, "PATCH", "/admin/v1/feeds/"+ofUsers, `{"enabled":false}`, "Authorization", "Bearer "+theirs, "Content-Type", "application/json"); r.Status != 200 {
+		t.Errorf("disabled by who may not read users: %d %s", r.Status, r.Body)
+	}
+	if r := w.send(t, "PATCH", "/admin/v1/feeds/"+ofUsers, `{"enabled":true}`, "Authorization", "Bearer "+theirs, "Content-Type", "application/json"); r.Status != 403 {
+		t.Errorf("enabled by who may not read users: %d %s", r.Status, r.Body)
+	}
+	c := &storage.Client{Tenant: storage.DefaultTenant, Name: "revoked", Scopes: []string{"events"}}
+	w.Issue(t, c)
+	polled := w.feed(t, w.fresh(t, w.feedPerson), object{"name": "p", "delivery": "poll", "client": c.ID}).Feed.ID
+	must[any](t, w.post(t, "/admin/v1/clients/"+c.ID+"/revoke", w.fresh(t, w.feedPerson), nil), 204)
+	if r := w.send(t, "PATCH", "/admin/v1/feeds/"+polled, `{"enabled":false}`, "Authorization", "Bearer "+w.fresh(t, w.feedPerson), "Content-Type", "application/json"); r.Status != 200 {
+		t.Errorf("disabled when its client is revoked: %d %s", r.Status, r.Body)
+	}
+	boss = w.fresh(t, w.feedPerson)
+	for _, id := range []string{groups, ofUsers, polled} {
 		must[struct{}](t, w.delete(t, "/admin/v1/feeds/"+id, boss), 204)
 	}
 	auditor := w.person(t, "auditor", auth.Auditor)

@@ -208,7 +208,13 @@ func (s *Feeds) put(tx storage.Tx, tenant storage.TenantID, prev *storage.Item, 
 
 // Update changes a feed. Its errors are those of Create, and storage.ErrNotFound.
 func (s *Feeds) Update(ctx context.Context, by auth.Principal, id string, d Draft) (*Feed, error) {
-	return s.edit(ctx, by, id, "feed.update", func(f *Feed) error { return s.apply(ctx, by, f, d) })
+	return s.edit(ctx, by, id, "feed.update", func(f *Feed) error {
+		if off := (Draft{Enabled: d.Enabled}); d == off && d.Enabled != nil && !*d.Enabled {
+			f.Enabled = false // whatever has become of its client, its address and its types
+			return nil
+		}
+		return s.apply(ctx, by, f, d)
+	})
 }
 
 // Rotate gives a feed of webhooks a new secret, and returns it. Webhooks bear the
