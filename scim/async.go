@@ -52,6 +52,8 @@ const (
 	// asyncAttempts is after how many of them that did not come to an end a request is
 	// given up.
 	asyncAttempts = 24
+	// longestPause is the longest between two of them.
+	longestPause = 5 * time.Minute
 	// noteWithin bounds how long it may take to note something when the process ends.
 	noteWithin = 10 * time.Second
 )
@@ -106,6 +108,9 @@ const (
 // the operation's response, location without the address of the server.
 const AsyncType = "Bulk"
 
+// AsyncResourceType is what these entries call the type of the operation's resource.
+const AsyncResourceType = "resourceType"
+
 // waitingKey is a key of requests that are not done. Those of one client have a second.
 const waitingKey = "waiting"
 
@@ -124,6 +129,14 @@ type asyncRecord struct {
 	Done     time.Time `json:"done,omitzero"`
 
 	taken bool // from who held a lease and did not give it back
+}
+
+// due reports whether it is time to carry it out, and nobody does.
+func (r asyncRecord) due(now time.Time) bool {
+	if r.Lease != "" {
+		return storage.Due(r.Due, now, lease)
+	}
+	return storage.Due(r.Due, now, longestPause)
 }
 
 type sealedRequest struct {
@@ -373,7 +386,7 @@ func (a *Async) due(ctx context.Context) (due []asyncPlace) {
 				r, err := readAsync(i)
 				if err != nil {
 					a.Log.Error("a bulk request cannot be read", "txn", i.ID)
-				} else if !r.Due.After(a.now()) {
+				} else if r.due(a.now()) {
 					p := asyncPlace{t.ID, i.ID}
 					due, since[p] = append(due, p), r.Accepted
 				}
@@ -444,7 +457,7 @@ func (a *Async) claim(ctx context.Context, p asyncPlace) (claimed *asyncRecord, 
 			return err
 		}
 		now := a.now()
-		if !r.Done.IsZero() || r.Due.After(now) {
+		if !r.Done.IsZero() || !r.due(now) {
 			return nil
 		}
 		r.taken = r.Lease != ""
@@ -487,7 +500,7 @@ func (a *Async) release(ctx context.Context, p asyncPlace, held string, now bool
 		if now {
 			r.Attempts--
 		} else {
-			r.Due = r.Due.Add(min(time.Duration(r.Attempts)*10*time.Second, 5*time.Minute))
+			r.Due = r.Due.Add(min(time.Duration(r.Attempts)*10*time.Second, longestPause))
 		}
 		return errors.Join(a.put(tx, i, p.txn, r), tx.Audit(a.entry(p.tenant, "bulk.postpone", p.txn)))
 	})
@@ -554,6 +567,9 @@ func (b *bulk) completions() (list []storage.AuditEntry) {
 		e := b.steps.a.entry(b.steps.tenant, "bulk.operation", id)
 		e.Version = 1 // it is an event
 		var c storage.Changes
+		if o.t != nil {
+			c.Add(AsyncResourceType, nil, schemas.AppendString(nil, o.t.Name))
+		}
 		for _, v := range [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}} {
 			if v[1] != "" {
 				c.Add(v[0], nil, schemas.AppendString(nil, v[1]))

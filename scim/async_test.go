@@ -510,3 +510,68 @@ func TestAsyncGivenUp(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestAsyncClockBack: a request does not wait until a clock that was ahead is there again,
+// neither behind a lease nor for its next attempt.
+func TestAsyncClockBack(t *testing.T) {
+	t.Parallel()
+	l := newLater(t, sqliteStore)
+	ahead := (48 * time.Hour).Milliseconds()
+	refuse := func(ctx context.Context) error {
+		if strings.Contains(auth.RequestID(ctx), ":") {
+			return storage.ErrUnavailable
+		}
+		return nil
+	}
+	l.clock.Add(ahead)
+	l.store.refuse = refuse
+	postponed := l.accept(createOperation(1))
+	l.process().Round(t.Context())
+	l.store.refuse = nil
+	left := l.accept(createOperation(2))
+	l.store.left.Store(1) // the lease
+	l.store.made = true
+	l.store.dying.Store(true)
+	l.process().Round(t.Context())
+	l.store.dying.Store(false)
+	l.clock.Add(-ahead)
+	l.process().Round(t.Context())
+	for _, txn := range []string{postponed, left} {
+		if got := l.statuses(txn); got[0] != `201 W/"1"` {
+			t.Error(got)
+		}
+	}
+}
+
+// TestAsyncRevokedMeanwhile: a client that is revoked does nothing more, even if the clock
+// goes back meanwhile.
+func TestAsyncRevokedMeanwhile(t *testing.T) {
+	t.Parallel()
+	l := newLater(t, sqliteStore)
+	l.clock.Add((time.Hour).Milliseconds())
+	remove := func(id string) string { return `{"method":"DELETE","path":"/Users/` + id + `"}` }
+	ids := l.Users(t, 3)
+	txn := l.send(l.Client(t, "other", ""), remove(ids[0]), remove(ids[1]), remove(ids[2])).Header.Get("Set-Txn")
+	clients, err := l.Store.ListClients(t.Context(), storage.DefaultTenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := clients[slices.IndexFunc(clients, func(c *storage.Client) bool { return c.Name == "other" })]
+	writes := 0
+	l.store.after = func() {
+		if writes++; writes != 2 { // the lease and the first operation
+			return
+		}
+		l.clock.Add(-(time.Hour).Milliseconds())
+		manager := &auth.ClientManager{Store: l.store.Store, Now: time.Now}
+		if err := manager.Revoke(t.Context(), auth.System(storage.DefaultTenant), c.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	l.process().Round(t.Context())
+	l.store.after = nil
+	result, err := l.Store.Item(t.Context(), storage.DefaultTenant, "bulk.result", txn)
+	if err != nil || strings.Count(string(result.Data), `{"status":"204"`) != 1 || strings.Count(string(result.Data), `{"status":"401"`) != 2 {
+		t.Errorf("%s, %v", result.Data, err)
+	}
+}

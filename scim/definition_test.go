@@ -335,7 +335,7 @@ func TestDefinitionsMove(t *testing.T) {
 			t.Fatal(err)
 		}
 		var text bytes.Buffer
-		if _, err := (&dump.Writer{Store: s.Store, Product: "test", Now: time.Now()}).Write(t.Context(), storage.DefaultTenant, &text); err != nil {
+		if _, err := (&dump.Writer{Store: s.Store, Schemas: s.Provider.Schemas, Product: "test", Now: time.Now()}).Write(t.Context(), storage.DefaultTenant, &text); err != nil {
 			t.Fatal(err)
 		}
 		to := testserver.Start(t, testserver.Options{})

@@ -65,7 +65,7 @@ func TestRestoredElsewhere(t *testing.T) {
 				t.Fatalf("adam holds %q", before["adam"])
 			}
 			var b bytes.Buffer
-			if _, err := (&dump.Writer{Store: w.store, Now: w.now()}).Write(t.Context(), storage.DefaultTenant, &b); err != nil {
+			if _, err := (&dump.Writer{Store: w.store, Schemas: w.p.Schemas, Now: w.now()}).Write(t.Context(), storage.DefaultTenant, &b); err != nil {
 				t.Fatal(err)
 			}
 			to := c.to(t)

@@ -670,7 +670,7 @@ func TestInvitationMoves(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *invitations) {
 		id, secret := w.invite(w.session("gus"), "moves@out.example", w.groupsAndRoles([]string{"shore"}, []string{"cook"}))
 		var file bytes.Buffer
-		if _, err := (&dump.Writer{Store: w.store, Now: w.clock}).Write(t.Context(), storage.DefaultTenant, &file); err != nil {
+		if _, err := (&dump.Writer{Store: w.store, Schemas: w.p.Schemas, Now: w.clock}).Write(t.Context(), storage.DefaultTenant, &file); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(file.String(), secret.Reveal()) {

@@ -256,12 +256,14 @@ func (b *bulk) pause() bool {
 	if b.stop == nil && s.stopping.Err() != nil {
 		b.stop = errStopping
 	}
-	if now := b.p.now(); b.stop == nil && now.Sub(s.renewed) >= lease/2 {
+	// A clock that went back makes nothing younger.
+	old := func(at, now time.Time, age time.Duration) bool { return now.Before(at) || now.Sub(at) >= age }
+	if now := b.p.now(); b.stop == nil && old(s.renewed, now, lease/2) {
 		if b.stop = s.a.renew(b.ctx, s.tenant, s.txn, s.lease); b.stop == nil {
 			s.renewed = now
 		}
 	}
-	if now := b.p.now(); b.stop == nil && now.Sub(s.asked) >= askEvery {
+	if now := b.p.now(); b.stop == nil && old(s.asked, now, askEvery) {
 		if b.stop = b.ask(); b.stop == nil {
 			s.asked = now
 		}

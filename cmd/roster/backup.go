@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -56,6 +57,10 @@ func (b *backupCommand) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
 	store, err := openAsIs(ctx, p, nil)
 	if err != nil {
 		return err
@@ -64,7 +69,7 @@ func (b *backupCommand) run(cmd *cobra.Command) (err error) {
 	if err := wholeTenants(ctx, store); err != nil {
 		return err
 	}
-	w := &dump.BackupWriter{Store: store, Kind: p.kind, Product: versionText(), Now: time.Now}
+	w := &dump.BackupWriter{Store: store, Schemas: set, Kind: p.kind, Product: versionText(), Now: time.Now}
 	var done *dump.Backup
 	if b.to == "-" {
 		done, err = w.Write(ctx, cmd.OutOrStdout())

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/roster-id/roster/internal/dump"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -51,12 +52,16 @@ func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	set, err := schemas.Load()
+	if err != nil {
+		return err
+	}
 	store, err := openExisting(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	w := &dump.Writer{Store: store, Product: versionText(), Now: time.Now()}
+	w := &dump.Writer{Store: store, Schemas: set, Product: versionText(), Now: time.Now()}
 	var counts dump.Counts
 	if d.out == "-" {
 		counts, err = w.Write(ctx, storage.TenantID(d.tenant), cmd.OutOrStdout())

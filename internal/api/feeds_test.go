@@ -516,6 +516,9 @@ func testPoll(t *testing.T, w *world) {
 	if sets, _ := poll(object{"maxEvents": 0}); len(sets) != 0 {
 		t.Errorf("none: %v", sets)
 	}
+	if r := w.post(t, path, clients, object{"maxEvents": -1}); r.Status != 400 || !strings.Contains(r.Body, "maxEvents") {
+		t.Errorf("fewer than none: %d %s", r.Status, r.Body)
+	}
 	sets, more := poll(object{"ack": []string{ofAna, "nonsense", "x.1", made.Feed.ID + ".999999"}})
 	if len(sets) != 2 || more {
 		t.Errorf("ana's first is acknowledged: %v %t", sets, more)
@@ -582,6 +585,47 @@ func testPoll(t *testing.T, w *world) {
 }
 
 // TestFeedsRefused: what is no feed, and who may not have one.
+// TestCompletions: a feed is told that operations are done on resources of its types, and
+// of no others.
+func TestCompletions(t *testing.T) {
+	onStoresWith(t, testserver.Options{ByHand: true}, func(t *testing.T, w *world) {
+		token, hook := w.feedAdmin(t), listenForEvents(t)
+		feeds := []string{}
+		for _, typ := range []string{"User", "Group"} {
+			feeds = append(feeds, w.feed(t, token, object{"name": typ, "delivery": "webhook", "url": hook.URL, "audience": typ, "types": []string{typ}, "events": []string{"urn:ietf:params:scim:event:misc:asyncresp"}}).Feed.ID)
+		}
+		bulk := w.Do(t, "POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[
+			{"method":"POST","path":"/Users","bulkId":"good","data":{"schemas":["`+schemas.UserURI+`"],"userName":"ana"}},
+			{"method":"POST","path":"/Users","bulkId":"bad","data":{"schemas":["`+schemas.UserURI+`"],"userName":"ana"}},
+			{"method":"POST","path":"/Groups","bulkId":"group","data":{"schemas":["`+schemas.GroupURI+`"],"displayName":"g"}},
+			{"method":"DELETE","path":"/Groups/none"},
+			{"method":"DELETE","path":"/Users/none"}]}`, "Prefer", "respond-async")
+		if bulk.Status != 202 {
+			t.Fatalf("%d %s", bulk.Status, bulk.Body)
+		}
+		w.Async.Round(t.Context())
+		for _, id := range feeds {
+			w.Feeds.Step(t.Context(), storage.DefaultTenant, id)
+		}
+		got := map[string][]string{}
+		for _, d := range hook.take() {
+			var e told
+			if err := json.Unmarshal([]byte(d.body), &e); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range e.Events {
+				got[e.Aud] = append(got[e.Aud], strings.TrimSpace(p.Method+" "+p.BulkID))
+			}
+		}
+		for _, list := range got {
+			slices.Sort(list)
+		}
+		if diff := cmp.Diff(map[string][]string{"User": {"DELETE", "POST bad", "POST good"}, "Group": {"DELETE", "POST group"}}, got); diff != "" {
+			t.Errorf("completions (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestFeedsRefused(t *testing.T) {
 	onStoresWith(t, testserver.Options{ByHand: true}, testFeedsRefused)
 }
@@ -592,6 +636,7 @@ func testFeedsRefused(t *testing.T, w *world) {
 	good := object{"name": "x", "delivery": "webhook", "url": hook.URL}
 	for name, change := range map[string]object{
 		"name": {"name": " x"}, "delivery": {"delivery": "mail"}, "url": {"url": "https://10.0.0.1/"}, "http elsewhere": {"url": "http://169.254.169.254/"},
+		"port": {"url": "https://example.com:65536/"}, "port 0": {"url": "https://example.com:0/"},
 		"user": {"url": "https://a:b@example.com/"}, "client": {"client": "x"}, "token": {"token": "x"}, "types": {"types": []string{"Nothing"}}, "no types": {"types": []string{}},
 		"events": {"events": []string{"urn:x"}}, "keepHours": {"keepHours": 0}, "retryHours": {"retryHours": 1000}, "poll without a client": {"delivery": "poll", "url": ""},
 		"unknown": {"colour": "red"},
@@ -623,7 +668,22 @@ func testFeedsRefused(t *testing.T, w *world) {
 			t.Errorf("%s by who may not read users: %d %s", body, r.Status, r.Body)
 		}
 	}
-	for _, id := range []string{groups, ofUsers} {
+	// Whoever may change feeds at all may have one tell nothing.
+	if r := w.send(t, "PATCH", "/admin/v1/feeds/"+ofUsers, `{"enabled":false}`, "Authorization", "Bearer "+theirs, "Content-Type", "application/json"); r.Status != 200 {
+		t.Errorf("disabled by who may not read users: %d %s", r.Status, r.Body)
+	}
+	if r := w.send(t, "PATCH", "/admin/v1/feeds/"+ofUsers, `{"enabled":true}`, "Authorization", "Bearer "+theirs, "Content-Type", "application/json"); r.Status != 403 {
+		t.Errorf("enabled by who may not read users: %d %s", r.Status, r.Body)
+	}
+	c := &storage.Client{Tenant: storage.DefaultTenant, Name: "revoked", Scopes: []string{"events"}}
+	w.Issue(t, c)
+	polled := w.feed(t, w.fresh(t, w.feedPerson), object{"name": "p", "delivery": "poll", "client": c.ID}).Feed.ID
+	must[any](t, w.post(t, "/admin/v1/clients/"+c.ID+"/revoke", w.fresh(t, w.feedPerson), nil), 204)
+	if r := w.send(t, "PATCH", "/admin/v1/feeds/"+polled, `{"enabled":false}`, "Authorization", "Bearer "+w.fresh(t, w.feedPerson), "Content-Type", "application/json"); r.Status != 200 {
+		t.Errorf("disabled when its client is revoked: %d %s", r.Status, r.Body)
+	}
+	boss = w.fresh(t, w.feedPerson)
+	for _, id := range []string{groups, ofUsers, polled} {
 		must[struct{}](t, w.delete(t, "/admin/v1/feeds/"+id, boss), 204)
 	}
 	auditor := w.person(t, "auditor", auth.Auditor)

@@ -90,3 +90,109 @@ func TestImportedFile(t *testing.T) {
 		}
 	})
 }
+
+// TestImportPreviewed: a dry run says what the import then does, and the import run once
+// more finds nothing to do.
+func TestImportPreviewed(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		set, err := schemas.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mapping, err := importer.ParseMapping([]byte(`match: userName
+attributes:
+  - {column: login, to: userName}
+  - {column: boss, to: manager}
+  - {column: works, to: active}
+`), set.Type("User"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := importer.NewClient(w.URL, w.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{
+			// Whoever manages ana turns out later not to be imported.
+			"login,boss,works\nana,bo,\ncy,ana,true\nbo,nobody,true\ndi,,false\ned,,\n",
+			"login,boss,works\nana,eve,\ncy,ana,\neve,ana,true\ndi,,\n",
+			"login,boss,works\nana,fay,true\ncy,fay,\nfay,gus,true\ngus,nobody,\ndi,,false\n",
+		} {
+			run := func(dry bool) (importer.Result, []importer.Reject) {
+				var rejects []importer.Reject
+				i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, Preview: func(importer.Change) error { return nil }}
+				i.Reject = func(r importer.Reject) error { rejects = append(rejects, r); return nil }
+				result, err := i.Run(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return result, rejects
+			}
+			told, toldRejects := run(true)
+			told.DryRun = false
+			result, rejects := run(false)
+			if told != result || cmp.Diff(toldRejects, rejects) != "" {
+				t.Errorf("%q: the dry run said\n%+v\n%+v\nand the import\n%+v\n%+v", file, told, toldRejects, result, rejects)
+			}
+			if again, _ := run(false); again.Created+again.Updated+again.Disabled > 0 {
+				t.Errorf("%q: once more: %+v", file, again)
+			}
+		}
+	})
+}
+
+// TestImportedElements: of an element without a value nothing is left, and the import run
+// once more finds nothing to do.
+func TestImportedElements(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		set, err := schemas.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mapping, err := importer.ParseMapping([]byte(`match: userName
+attributes:
+  - {column: login, to: userName}
+  - {value: true, to: 'emails[type eq "work"].primary'}
+  - {column: mail, to: 'emails[type eq "Work"].value'}
+  - {column: text, to: 'emails[type eq "work"].display'}
+  - {column: street, to: 'addresses[type eq "work"].streetAddress'}
+`), set.Type("User"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := importer.NewClient(w.URL, w.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct{ row, want string }{
+			{"ana,,x,s", `null [{"streetAddress":"s","type":"work"}]`},
+			{"ana,a@x.example,x,s", `[{"display":"x","primary":true,"type":"work","value":"a@x.example"}] [{"streetAddress":"s","type":"work"}]`},
+			{"ana,b@x.example,,", `[{"primary":true,"type":"work","value":"b@x.example"}] null`},
+			{"ana,,y,", `null null`},
+		} {
+			var last importer.Result
+			for range 2 {
+				i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader("login,mail,text,street\n" + test.row + "\n")}
+				i.Reject = func(r importer.Reject) error { t.Errorf("%s: %+v", test.row, r); return nil }
+				if last, err = i.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if last.Unchanged != 1 {
+				t.Errorf("%s: once more: %+v", test.row, last)
+			}
+			r := w.Do(t, "GET", "/Users?filter=userName%20eq%20%22ana%22", "")
+			var page struct {
+				Resources []struct{ Emails, Addresses any }
+			}
+			if err := json.Unmarshal([]byte(r.Body), &page); err != nil || len(page.Resources) != 1 {
+				t.Fatalf("%d %s", r.Status, r.Body)
+			}
+			emails, err1 := json.Marshal(page.Resources[0].Emails)
+			addresses, err2 := json.Marshal(page.Resources[0].Addresses)
+			if got := strings.ReplaceAll(string(emails)+" "+string(addresses), `"Work"`, `"work"`); err1 != nil || err2 != nil || got != test.want {
+				t.Errorf("%s: %s, want %s", test.row, got, test.want)
+			}
+		}
+	})
+}

@@ -24,8 +24,12 @@ import (
 // backedUp writes a backup of the world's store.
 func (w *world) backedUp(t *testing.T) []byte {
 	t.Helper()
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var b bytes.Buffer
-	if _, err := (&dump.BackupWriter{Store: w.Store, Product: "test", Now: w.now}).Write(t.Context(), &b); err != nil {
+	if _, err := (&dump.BackupWriter{Store: w.Store, Schemas: set, Product: "test", Now: w.now}).Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

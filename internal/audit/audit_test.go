@@ -449,6 +449,81 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+// TestCheckpointsCutOff: a file that the disk had no room for is read, and goes on, and no
+// checkpoint of it is lost; what somebody cut off is found.
+func TestCheckpointsCutOff(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "checkpoints.jsonl")
+	var lines [][]byte
+	for seq := range int64(3) {
+		p := Checkpoint{Tenant: "default", At: someday, Seq: seq + 1, Count: seq + 1, Heads: []Head{{"pa", seq + 1, []byte{1, 2}}}}
+		p.Sign(key("a").Signer())
+		line, err := p.line()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, line)
+	}
+	read := func() (seqs []int64, err error) {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := ReadCheckpoints(bytes.NewReader(b), "default", key("a").public())
+		for _, p := range list {
+			seqs = append(seqs, p.Seq)
+		}
+		return seqs, err
+	}
+	half := lines[1][:len(lines[1])/2]
+	for _, wrote := range [][][]byte{{lines[0], half}, {lines[0], half, half[:9]}, {lines[0], half[:9], half}} {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range wrote {
+			if n, err := appendTo(path, b); err != nil || n != len(b) {
+				t.Fatal(n, err)
+			}
+			if got, err := read(); err != nil || !slices.Equal(got, []int64{1}) {
+				t.Errorf("cut off: %d, %v", got, err)
+			}
+		}
+		if n, err := appendTo(path, slices.Concat(lines[1], lines[2])); err != nil || n != len(lines[1])+len(lines[2]) {
+			t.Fatal(n, err)
+		}
+		if got, err := read(); err != nil || !slices.Equal(got, []int64{1, 2, 3}) {
+			t.Errorf("written again: %d, %v", got, err)
+		}
+	}
+	for name, file := range map[string][]byte{
+		"line 2": slices.Concat(lines[0], half, []byte("\n"), lines[2]), "line 1": slices.Concat(half, []byte("\n")),
+	} {
+		if err := os.WriteFile(path, file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(); err == nil || !strings.HasPrefix(err.Error(), name+":") {
+			t.Errorf("%s is cut off and not written again: %d, %v", name, got, err)
+		}
+	}
+}
+
+// TestCheckpointsDiskFull: what could not be written is written later.
+func TestCheckpointsDiskFull(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("there is no /dev/full")
+	}
+	c := &Checkpointer{Log: slog.New(slog.DiscardHandler), File: "/dev/full", unsaved: []byte("a\nb\n")}
+	c.save()
+	if got := unwritten([]byte("a\nb\n"), 3); string(got) != "b\n" {
+		t.Errorf("of two lines, the second of which was begun, %q are written again", got)
+	}
+	c.File = filepath.Join(t.TempDir(), "checkpoints.jsonl")
+	c.save()
+	if b, err := os.ReadFile(c.File); err != nil || string(b) != "a\nb\n" || len(c.unsaved) != 0 {
+		t.Errorf("%q, %v, unsaved %q", b, err, c.unsaved)
+	}
+}
+
 // TestCheckpointer: one checkpoint after every 1,000 entries, one a minute, none when
 // there is nothing new; and two do not do the same work.
 func TestCheckpointer(t *testing.T) {

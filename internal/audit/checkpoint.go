@@ -116,29 +116,51 @@ const maxLine = 1 << 20
 
 // ReadCheckpoints reads a file of checkpoints, one to a line, and returns those of
 // a tenant. It fails when any line is not a checkpoint, or is not signed by a
-// trusted key.
+// trusted key. A line that is cut off is none if the next begins with it, as it was
+// written again, or if nothing follows.
 func ReadCheckpoints(r io.Reader, tenant storage.TenantID, trusted ...ed25519.PublicKey) ([]Checkpoint, error) {
 	var list []Checkpoint
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, maxLine)
-	for line := 1; s.Scan(); line++ {
-		c, err := parseCheckpoint(s.Bytes())
-		if err == nil {
-			err = c.Authenticate(trusted...)
+	ended := true // the last line has an end
+	s.Split(func(data []byte, atEOF bool) (int, []byte, error) {
+		n, line, err := bufio.ScanLines(data, atEOF)
+		if n > 0 {
+			ended = data[n-1] == '\n'
 		}
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
+		return n, line, err
+	})
+	var part []byte // of the line before
+	line := 0
+	for ; s.Scan(); line++ {
+		text := s.Bytes()
+		c, err := parseCheckpoint(text)
+		switch {
+		case err != nil && bytes.HasPrefix(part, text): // nor did that come to its end
+		case err != nil && bytes.HasPrefix(text, part):
+			part = bytes.Clone(text)
+		case !bytes.HasPrefix(text, part):
+			return nil, fmt.Errorf("line %d: %w", line, errNoCheckpoint)
+		default:
+			if err := c.Authenticate(trusted...); err != nil {
+				return nil, fmt.Errorf("line %d: %w", line+1, err)
+			}
+			if part = nil; c.Tenant == tenant {
+				list = append(list, c)
+			}
 		}
-		if c.Tenant == tenant {
-			list = append(list, c)
-		}
+	}
+	if part != nil && ended && s.Err() == nil {
+		return nil, fmt.Errorf("line %d: %w", line, errNoCheckpoint)
 	}
 	return list, s.Err()
 }
 
+var errNoCheckpoint = errors.New("expected a checkpoint")
+
 func parseCheckpoint(b []byte) (c Checkpoint, err error) {
 	if json.Unmarshal(b, &c, json.RejectUnknownMembers(true)) != nil { // its error would quote
-		return c, errors.New("expected a checkpoint")
+		return c, errNoCheckpoint
 	}
 	return c, nil
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/ed25519"
@@ -251,7 +252,9 @@ func (c *Checkpointer) save() {
 		c.unsaved = c.unsaved[:0]
 		return
 	}
-	if err := appendTo(c.File, c.unsaved); err != nil {
+	n, err := appendTo(c.File, c.unsaved)
+	if err != nil {
+		c.unsaved = unwritten(c.unsaved, n)
 		c.Log.Error("checkpoints of the audit trail could not be written to audit-checkpoints; trying again", "error", err)
 		if len(c.unsaved) <= maxUnsaved {
 			return
@@ -260,16 +263,43 @@ func (c *Checkpointer) save() {
 	c.unsaved = nil
 }
 
-func appendTo(path string, b []byte) error {
+// unwritten returns the lines of which not all is among the first n bytes.
+func unwritten(b []byte, n int) []byte { return b[bytes.LastIndexByte(b[:n], '\n')+1:] }
+
+// appendTo appends lines to a file, and returns how much of them is in it if it fails.
+func appendTo(path string, b []byte) (n int, err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
+	if cutOff(path) {
+		if _, err := f.WriteString("\n"); err != nil {
+			return 0, errors.Join(err, f.Close())
+		}
 	}
-	return errors.Join(err, f.Close())
+	if n, err = f.Write(b); err == nil {
+		if err = f.Sync(); err != nil {
+			n = 0 // nobody knows
+		}
+	}
+	return n, errors.Join(err, f.Close())
+}
+
+// cutOff reports whether the last line of a file has no end: the disk was full, or the
+// machine stopped. The file may be one that can only be appended to.
+func cutOff(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var last [1]byte
+	if is, err := f.Stat(); err != nil || is.Size() == 0 {
+		return false
+	} else if _, err := f.ReadAt(last[:], is.Size()-1); err != nil {
+		return false
+	}
+	return last[0] != '\n'
 }
 
 // Last returns the last checkpoint that the store has of a tenant, or nil. It has

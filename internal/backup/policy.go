@@ -2,6 +2,8 @@ package backup
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,10 +93,15 @@ func (p *Policy) Changes(b *dump.Backup) []storage.Change {
 	case p.Listed != nil:
 		tokens = "listed"
 	}
-	return []storage.Change{
+	list := []storage.Change{
 		{Path: "created", After: jsonText(b.Header.Created.UTC().Format(time.RFC3339Nano))},
 		{Path: "tokens", After: jsonText(tokens)},
 	}
+	if p.Listed != nil {
+		ids := sha256.Sum256([]byte(strings.Join(slices.Sorted(maps.Keys(p.Listed)), "\n")))
+		list = append(list, storage.Change{Path: "listed", After: jsonText(hex.EncodeToString(ids[:]))}) // which list it was
+	}
+	return list
 }
 
 func jsonText(s string) []byte {

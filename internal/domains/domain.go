@@ -316,7 +316,7 @@ func (k *Keeper) holds(ctx context.Context, i *storage.Item, tenant storage.Tena
 	if c.Tenant == tenant {
 		return true, true, nil
 	}
-	if k.now().Sub(c.At) < claimHold {
+	if !storage.Due(c.At.Add(claimHold), k.now(), claimHold) {
 		return false, true, nil
 	}
 	d, err := k.Find(ctx, c.Tenant, i.ID)
@@ -453,7 +453,7 @@ func (k *Keeper) Check(ctx context.Context) error {
 			return err
 		}
 		for _, d := range list {
-			if d.Verified.IsZero() || k.now().Sub(d.Checked) < checkEvery {
+			if d.Verified.IsZero() || !storage.Due(d.Checked.Add(checkEvery), k.now(), checkEvery) {
 				continue
 			}
 			if err := k.recheck(ctx, t.ID, d); err != nil {

@@ -247,10 +247,17 @@ func TestOneTenantPerDomain(t *testing.T) {
 }
 
 // TestClaimLeftBehind: a claim whose tenant came to nothing holds for an hour, not for
-// ever.
+// ever, and one of a clock that was ahead not until that is there again.
 func TestClaimLeftBehind(t *testing.T) {
+	for _, ahead := range []time.Duration{0, 48 * time.Hour} {
+		t.Run(ahead.String(), func(t *testing.T) { testClaimLeftBehind(t, ahead) })
+	}
+}
+
+func testClaimLeftBehind(t *testing.T, ahead time.Duration) {
 	eachStore(t, func(t *testing.T, d *directory) {
 		one, two := d.tenant("one"), d.tenant("two")
+		d.advance(ahead)
 		d.prove(one, "example.com")
 		// The process ends before the other write of Verify, as it were.
 		if err := d.store.Write(t.Context(), "one", func(tx storage.Tx) error {
@@ -267,7 +274,7 @@ func TestClaimLeftBehind(t *testing.T) {
 		if _, err := d.keep.Verify(t.Context(), two, "example.com"); !errors.Is(err, domains.ErrTaken) {
 			t.Errorf("at once: %v", err)
 		}
-		d.advance(time.Hour)
+		d.advance(time.Hour - ahead)
 		if _, err := d.keep.Verify(t.Context(), two, "example.com"); err != nil {
 			t.Errorf("after an hour: %v", err)
 		}
@@ -387,5 +394,8 @@ func TestCheck(t *testing.T) {
 		d.dns.set(dom.Record(), dom.Challenge)
 		d.advance(24 * time.Hour)
 		look(false, "domain.missing", "domain.check", "domain.found")
+		d.advance(-1000 * time.Hour) // the clock was ahead
+		d.dns.set(dom.Record())
+		look(true, "domain.missing", "domain.check", "domain.found", "domain.missing")
 	})
 }

@@ -448,7 +448,7 @@ func (k *Keeper) lease(ctx context.Context, tenant storage.TenantID, id, owner s
 		return nil, nil
 	}
 	now := k.now()
-	if err != nil || m.State != Running || m.Owner != owner && now.Before(m.Lease) {
+	if err != nil || m.State != Running || m.Owner != owner && !storage.Due(m.Lease, now, leaseFor) {
 		return nil, err
 	}
 	if m.Owner == owner && now.Add(stepTime).Before(m.Lease) {

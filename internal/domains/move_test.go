@@ -301,6 +301,25 @@ func TestMoveStates(t *testing.T) {
 	})
 }
 
+// TestMoveClockBack: a move whose process had a clock that was ahead, and is gone, goes on.
+func TestMoveClockBack(t *testing.T) {
+	eachStore(t, func(t *testing.T, d *directory) {
+		d.crowd(300, func(i int) string { return fmt.Sprint("u", i, "@old.example") })
+		m, err := d.keep.Begin(t.Context(), d.admin("mover@other.example", auth.UserAdministrator), domains.Plan{From: "old.example", To: domains.Default(home)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.advance(48 * time.Hour)
+		if more, err := d.keep.Step(t.Context(), home, m.ID, "one"); !more || err != nil {
+			t.Fatal(more, err)
+		}
+		d.advance(-48 * time.Hour)
+		if last := d.finish(d.process(d.store), m.ID, "two"); last.State != domains.Done || last.Moved != 300 {
+			t.Errorf("at the end: %+v", last)
+		}
+	})
+}
+
 // TestMoveLosesItsRight: a move pauses when whoever began it may not change users any
 // more, and goes on in the name of who resumes it.
 func TestMoveLosesItsRight(t *testing.T) {

@@ -63,7 +63,8 @@ type Backup struct {
 // BackupWriter writes backups.
 type BackupWriter struct {
 	Store   storage.Dumper
-	Kind    string // of the store
+	Schemas *schemas.Set // that are built in
+	Kind    string       // of the store
 	Product string
 	Now     func() time.Time
 }
@@ -103,7 +104,7 @@ func (b *BackupWriter) Write(ctx context.Context, w io.Writer) (*Backup, error) 
 		if err == nil && r.Tenant != nil {
 			if err = end(); err == nil {
 				part = Part{Tenant: r.Tenant.ID}
-				s, err = beginSection(out, r.Tenant.ID, b.Product, now)
+				s, err = beginSection(out, b.Schemas, r.Tenant.ID, b.Product, now)
 			}
 		}
 		if err == nil {

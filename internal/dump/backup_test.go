@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func twoTenants(t testing.TB, users int) (storage.Store, []byte) {
 func backedUp(t testing.TB, s storage.Dumper) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w := &BackupWriter{Store: s, Kind: "sqlite", Product: "test", Now: func() time.Time { return someday }}
+	w := &BackupWriter{Store: s, Schemas: set, Kind: "sqlite", Product: "test", Now: func() time.Time { return someday }}
 	if _, err := w.Write(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
@@ -177,5 +178,98 @@ func TestRestoreResumed(t *testing.T) {
 	}
 	if d := cmp.Diff(essence(file), essence(backedUp(t, to))); d != "" {
 		t.Errorf("what was restored in parts (-before +after):\n%s", d)
+	}
+}
+
+// TestRestoreOtherTerms: an interrupted restore does not go on in another way, neither in
+// the midst of a tenant nor behind one that is complete: the tokens that are there would
+// not be as they were asked for.
+func TestRestoreOtherTerms(t *testing.T) {
+	_, file := twoTenants(t, 40)
+	b, err := VerifyBackup(t.Context(), bytes.NewReader(file), set, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := openStore(t)
+	broken := errors.New("the disk is gone")
+	begin := func(tokens string, end int) error {
+		r := &Restorer{Store: to, Schemas: set, Now: time.Now, AtOnce: 7, Changes: []storage.Change{{Path: "tokens", After: []byte(tokens)}}}
+		in := io.MultiReader(bytes.NewReader(file[:end]), readerFunc(func([]byte) (int, error) { return 0, broken }))
+		if end == len(file) {
+			in = bytes.NewReader(file)
+		}
+		return r.Restore(t.Context(), in, b)
+	}
+	// In the midst of the first tenant, and behind it.
+	for _, end := range []int{bytes.Index(file, []byte(`{"audit":`)), len(file) / 2} {
+		if err := begin(`"kept"`, end); !errors.Is(err, broken) {
+			t.Fatal(err)
+		}
+		if err := begin(`"ended"`, len(file)); !errors.Is(err, ErrOtherTerms) {
+			t.Errorf("in another way after %d bytes: %v, want ErrOtherTerms", end, err)
+		}
+	}
+	if err := begin(`"kept"`, len(file)); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin(`"ended"`, len(file)); !errors.Is(err, ErrOtherTerms) {
+		t.Errorf("in another way when it is complete: %v, want ErrOtherTerms", err)
+	}
+	if d := cmp.Diff(essence(file), essence(backedUp(t, to))); d != "" {
+		t.Errorf("what was restored in parts (-before +after):\n%s", d)
+	}
+}
+
+// spoilt is a store in which a record is not what was written.
+type spoilt struct {
+	storage.Dumper
+	spoil func(*storage.Record)
+}
+
+func (s spoilt) DumpAll(ctx context.Context) iter.Seq2[storage.Record, error] {
+	return func(yield func(storage.Record, error) bool) {
+		for r, err := range s.Dumper.DumpAll(ctx) {
+			if s.spoil(&r); !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestBackupOfDamage: a store with a record that no restore would take has no backup, so
+// that it is found out before one is needed.
+func TestBackupOfDamage(t *testing.T) {
+	s := filled(t, 20)
+	users, items := 0, 0
+	for name, spoil := range map[string]func(*storage.Record){
+		"a document that is cut off": func(r *storage.Record) {
+			if w := r.Resource; w != nil && w.Type == "User" {
+				if users++; users == 10 {
+					w.Doc = w.Doc[:len(w.Doc)-1]
+				}
+			}
+		},
+		"a document of somebody else": func(r *storage.Record) {
+			if w := r.Resource; w != nil && w.Type == "User" {
+				if users++; users == 10 {
+					w.ID = "0" + w.ID
+				}
+			}
+		},
+		"an item that is cut off": func(r *storage.Record) {
+			if i := r.Item; i != nil {
+				if items++; items == 1 {
+					i.Data = i.Data[1:]
+				}
+			}
+		},
+	} {
+		users, items = 0, 0
+		var b bytes.Buffer
+		w := &BackupWriter{Store: spoilt{s, spoil}, Schemas: set, Now: time.Now}
+		_, err := w.Write(t.Context(), &b)
+		if err == nil || !strings.Contains(err.Error(), "is damaged in the store") || strings.Contains(err.Error(), secret) || users < 10 && items < 1 {
+			t.Errorf("%s: %v, after %d users and %d items", name, err, users, items)
+		}
 	}
 }

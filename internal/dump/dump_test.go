@@ -100,7 +100,7 @@ func filled(t testing.TB, users int) *sqlite.Store {
 func dumped(t testing.TB, s storage.Dumper) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w := &Writer{Store: s, Product: "test", Now: someday}
+	w := &Writer{Store: s, Schemas: set, Product: "test", Now: someday}
 	if _, err := w.Write(t.Context(), storage.DefaultTenant, &b); err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +448,7 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // TestWriteFails: a failed dump is none.
 func TestWriteFails(t *testing.T) {
 	s := filled(t, 3)
-	w := &Writer{Store: s, Now: someday}
+	w := &Writer{Store: s, Schemas: set, Now: someday}
 	var b bytes.Buffer
 	if _, err := w.Write(t.Context(), "nobody", &b); !errors.Is(err, storage.ErrNotFound) || b.Len() > 0 {
 		t.Errorf("an unknown tenant: got %v and %d bytes, want ErrNotFound", err, b.Len())

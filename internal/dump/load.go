@@ -34,7 +34,8 @@ type Loader struct {
 
 	entry   func(at time.Time) storage.AuditEntry // in the place of tenant.load
 	seen    func(storage.Record)
-	portion int // in the place of portionRecords, if not 0
+	terms   string // of what Alter does; a load goes on with the same only
+	portion int    // in the place of portionRecords, if not 0
 }
 
 // Result says what came of a load.
@@ -145,7 +146,7 @@ func (s *session) run(ctx context.Context) error {
 			s.take(rec)
 		}
 		if s.weight >= s.limit || s.bytes >= portionBytes {
-			if err := s.write(ctx, s.reader.Mark()); err != nil {
+			if err := s.write(ctx, s.at()); err != nil {
 				if ctx.Err() != nil {
 					return errInterrupted
 				}
@@ -164,11 +165,14 @@ func (s *session) begin(ctx context.Context) (err error) {
 		return err
 	}
 	if s.mark == nil {
-		return s.write(ctx, s.reader.Mark())
+		return s.write(ctx, s.at())
 	}
-	other := fmt.Errorf("tenant %q holds a part of another dump (%s): load that one to its end, or use a new store", s.reader.tenant, s.mark.Dump)
-	if s.mark.Dump != s.reader.Header.Dump {
+	other := fmt.Errorf("tenant %q holds a part of another dump (%s): load that one to its end, or use a new store", s.reader.tenant, dumpOf(s.mark))
+	switch {
+	case dumpOf(s.mark) != s.reader.Header.Dump:
 		return other
+	case s.mark.Dump != s.at().Dump:
+		return ErrOtherTerms
 	}
 	for range s.mark.Records {
 		if err := ctx.Err(); err != nil {
@@ -188,6 +192,13 @@ func (s *session) begin(ctx context.Context) (err error) {
 	}
 	s.resumed = s.mark.Records
 	return nil
+}
+
+// at is how far the dump has been read.
+func (s *session) at() *storage.LoadMark {
+	m := s.reader.Mark()
+	m.Dump += s.terms
+	return m
 }
 
 // take adds a record to the next portion, with what the store searches it by.

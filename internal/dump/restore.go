@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
@@ -20,7 +22,8 @@ type Restorer struct {
 	// Alter is asked what becomes of each record: it may change the record, and leaves it
 	// out by returning false. It may be nil.
 	Alter func(storage.TenantID, *storage.Record) (keep bool, err error)
-	// Changes are what the audit entry of the restore tells, beside the id of the backup.
+	// Changes are what the audit entry of the restore tells, beside the id of the backup:
+	// what Alter does among it, which is the same when an interrupted restore goes on.
 	Changes []storage.Change
 	// AtOnce is how many records are written at a time; 0 for what any store bears.
 	AtOnce int
@@ -31,6 +34,10 @@ const restoreAction = "store.restore"
 
 // ErrHasData is returned when a store that is to be restored is not empty.
 var ErrHasData = errors.New("the store has data, and a backup is restored into a new one only")
+
+// ErrOtherTerms is returned when an interrupted restore is to go on in another way than
+// it began: what is there already would not be as it was asked for.
+var ErrOtherTerms = errors.New("the restore was begun with another choice of --keep-tokens or --revoked: make the same, or restore into a new store")
 
 // ErrRestored is returned when a store holds the whole backup already.
 var ErrRestored = errors.New("the store holds this backup already")
@@ -63,10 +70,10 @@ func (r *Restorer) Restore(ctx context.Context, in io.Reader, want *Backup) erro
 			continue
 		}
 		l := &Loader{Store: r.Store, Schemas: r.Schemas, Now: r.Now, portion: r.AtOnce}
-		l.Alter = r.Alter
+		l.Alter, l.terms = r.Alter, r.terms()
 		l.entry = func(at time.Time) storage.AuditEntry {
 			return storage.AuditEntry{At: at, Actor: "operator", Action: restoreAction, Type: "Tenant", ID: string(part.tenant),
-				Changes: append([]storage.Change{idOf(want)}, r.Changes...)}
+				Changes: r.changes(want)}
 		}
 		l.seen = func(rec storage.Record) {
 			if rec.Audit != nil {
@@ -83,7 +90,25 @@ func idOf(b *Backup) storage.Change {
 	return storage.Change{Path: "backup", After: []byte(`"` + b.Header.Backup + `"`)}
 }
 
-// state returns the tenants that are complete, or ErrHasData.
+func (r *Restorer) changes(b *Backup) []storage.Change {
+	return append([]storage.Change{idOf(b)}, r.Changes...)
+}
+
+// dumpOf is the id of the dump that is loaded, without terms.
+func dumpOf(m *storage.LoadMark) string {
+	id, _, _ := strings.Cut(m.Dump, " ")
+	return id
+}
+
+// terms are Changes as a text.
+func (r *Restorer) terms() (s string) {
+	for _, c := range r.Changes {
+		s += " " + c.Path + string(c.After)
+	}
+	return s
+}
+
+// state returns the tenants that are complete, or ErrHasData or ErrOtherTerms.
 func (r *Restorer) state(ctx context.Context, want *Backup) (map[storage.TenantID]bool, error) {
 	parts := make(map[storage.TenantID]Part)
 	for _, p := range want.Parts {
@@ -101,7 +126,7 @@ func (r *Restorer) state(ctx context.Context, want *Backup) (map[storage.TenantI
 			return nil, err
 		}
 		if mark != nil {
-			if !known || mark.Dump != p.Dump {
+			if !known || dumpOf(mark) != p.Dump {
 				return nil, ErrHasData
 			}
 			continue
@@ -123,6 +148,9 @@ func (r *Restorer) state(ctx context.Context, want *Backup) (map[storage.TenantI
 		id := idOf(want)
 		if !known || len(after) == 0 || after[0].Action != restoreAction || len(after[0].Changes) == 0 || !bytes.Equal(after[0].Changes[0].After, id.After) {
 			return nil, ErrHasData
+		}
+		if !slices.EqualFunc(after[0].Changes, r.changes(want), func(a, b storage.Change) bool { return a.Path == b.Path && bytes.Equal(a.After, b.After) }) {
+			return nil, ErrOtherTerms
 		}
 		done[t.ID] = true
 	}

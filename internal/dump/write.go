@@ -12,13 +12,15 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
 // Writer writes the dump of a tenant.
 type Writer struct {
 	Store   storage.Dumper
-	Product string // the version of Roster
+	Schemas *schemas.Set // that are built in
+	Product string       // the version of Roster
 	Now     time.Time
 }
 
@@ -30,7 +32,7 @@ func (d *Writer) Write(ctx context.Context, tenant storage.TenantID, w io.Writer
 	var s *section
 	for r, err := range d.Store.Dump(ctx, tenant) {
 		if err == nil && s == nil {
-			s, err = beginSection(out, tenant, d.Product, d.Now)
+			s, err = beginSection(out, d.Schemas, tenant, d.Product, d.Now)
 		}
 		if err == nil {
 			err = s.put(r)
@@ -51,19 +53,21 @@ func (d *Writer) Write(ctx context.Context, tenant storage.TenantID, w io.Writer
 // section is the dump of one tenant while it is written.
 type section struct {
 	out    *bufio.Writer
+	tenant storage.TenantID
 	id     string
 	hash   hash.Hash
 	counts Counts
 	buf    []byte
+	like   *Reader // that is asked what it would take
 }
 
 // beginSection writes the header of a dump.
-func beginSection(out *bufio.Writer, tenant storage.TenantID, product string, now time.Time) (*section, error) {
+func beginSection(out *bufio.Writer, set *schemas.Set, tenant storage.TenantID, product string, now time.Time) (*section, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
-	s := &section{out: out, id: id.String(), hash: sha256.New()}
+	s := &section{out: out, tenant: tenant, id: id.String(), hash: sha256.New(), like: &Reader{schemas: set}}
 	head := Header{formatName, formatVersion, s.id, string(tenant), now.UTC().Truncate(time.Second), product}
 	if s.buf, err = appendLine(s.buf, "header", head, nil); err != nil {
 		return nil, err
@@ -79,8 +83,22 @@ func (s *section) line() error {
 	return err
 }
 
-// put writes a record.
+// put writes a record. It refuses one that is damaged in the store, or what is written
+// would be found to be worth nothing when it is needed.
 func (s *section) put(r storage.Record) (err error) {
+	const damaged = "%s %q is damaged in the store, and nothing could be made of what has it; roster verify tells what else is"
+	if i := r.Item; i != nil && new(*i).Prepare() != nil {
+		return fmt.Errorf(damaged, "the item "+i.Kind, i.ID)
+	}
+	if err := s.like.check(r); err != nil {
+		switch {
+		case r.Resource != nil:
+			return fmt.Errorf(damaged, r.Resource.Type, r.Resource.ID)
+		case r.Item != nil:
+			return fmt.Errorf(damaged, "the "+r.Item.Kind, r.Item.ID)
+		}
+		return fmt.Errorf(damaged, "the schemas of tenant", s.tenant)
+	}
 	if s.buf, err = appendRecord(s.buf[:0], r); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -117,6 +118,9 @@ func checkURL(text string, networks []netip.Prefix) bool {
 		return false
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !within(networks, ip) && (u.Scheme != "https" || !public(ip)) {
+		return false
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || port == 0) {
 		return false
 	}
 	return u.Scheme == "https" || u.Scheme == "http" && len(networks) > 0

@@ -199,6 +199,17 @@ type held struct {
 	Code     int       `json:"code,omitzero"`
 }
 
+// due reports whether it is time to deliver, and nobody does.
+func (s *state) due(now time.Time) bool {
+	if s.Lease != "" {
+		return storage.Due(s.Due, now, lease)
+	}
+	return storage.Due(s.Due, now, longestWait)
+}
+
+// due reports whether it is time to try again.
+func (h *held) due(now time.Time) bool { return storage.Due(h.Due, now, longestWait) }
+
 func (s *state) item(id string) (*storage.Item, error) {
 	data, err := json.Marshal(s)
 	return &storage.Item{Kind: stateKind, ID: id, Data: data}, err

@@ -62,6 +62,7 @@ type Feeds struct {
 	log       *slog.Logger
 	metrics   *metrics
 	changed   chan struct{} // something was done to a feed
+	stopping  chan struct{} // closed when Run is to end
 
 	mu       sync.Mutex
 	scanned  map[place]scan
@@ -74,7 +75,7 @@ type Feeds struct {
 func New(o Options) *Feeds {
 	return &Feeds{
 		store: o.Store, keys: o.Keys, directory: o.Directory, issuer: o.Issuer, base: o.Base, networks: o.Networks, client: newClient(o.Networks, o.Resolver),
-		now: o.Now, log: o.Log, metrics: newMetrics(o.Registry), changed: make(chan struct{}, 1), scanned: map[place]scan{}, polls: map[string]int{}, measured: map[place]measured{},
+		now: o.Now, log: o.Log, metrics: newMetrics(o.Registry), changed: make(chan struct{}, 1), stopping: make(chan struct{}), scanned: map[place]scan{}, polls: map[string]int{}, measured: map[place]measured{},
 	}
 }
 
@@ -207,7 +208,13 @@ func (s *Feeds) put(tx storage.Tx, tenant storage.TenantID, prev *storage.Item, 
 
 // Update changes a feed. Its errors are those of Create, and storage.ErrNotFound.
 func (s *Feeds) Update(ctx context.Context, by auth.Principal, id string, d Draft) (*Feed, error) {
-	return s.edit(ctx, by, id, "feed.update", func(f *Feed) error { return s.apply(ctx, by, f, d) })
+	return s.edit(ctx, by, id, "feed.update", func(f *Feed) error {
+		if off := (Draft{Enabled: d.Enabled}); d == off && d.Enabled != nil && !*d.Enabled {
+			f.Enabled = false // whatever has become of its client, its address and its types
+			return nil
+		}
+		return s.apply(ctx, by, f, d)
+	})
 }
 
 // Rotate gives a feed of webhooks a new secret, and returns it. Webhooks bear the

@@ -56,12 +56,15 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 	if f.Delivery != Poll || !f.Enabled || by.Kind != auth.Client || f.Client != by.ID {
 		return nil, storage.ErrNotFound
 	}
+	if q.MaxEvents != nil && *q.MaxEvents < 0 {
+		return nil, invalid("maxEvents", "0 or more")
+	}
 	if err := s.acknowledge(ctx, by, f, q); err != nil {
 		return nil, err
 	}
 	limit := MaxPoll
 	if q.MaxEvents != nil {
-		limit = min(max(*q.MaxEvents, 0), MaxPoll)
+		limit = min(*q.MaxEvents, MaxPoll)
 	}
 	out, err := s.pending(ctx, by, f, limit)
 	if err != nil || limit == 0 || q.ReturnImmediately || len(out.Sets) > 0 || !s.mayWait(id) {
@@ -78,6 +81,8 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 		case <-ctx.Done():
 			return out, nil // the client has a shorter patience
 		case <-end.C:
+			return out, nil
+		case <-s.stopping:
 			return out, nil
 		case <-look.C:
 		}

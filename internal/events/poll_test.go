@@ -39,6 +39,33 @@ func TestWaitingPolls(t *testing.T) {
 	}
 }
 
+// TestPollStopping: a process that is to end does not wait for polls that find nothing.
+func TestPollStopping(t *testing.T) {
+	keys, path := ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, keys, path)
+		if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+			return s.begin(tx, &Feed{ID: "sp", Delivery: Poll, Client: "c"})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		time.AfterFunc(MaxWait/4, stop)
+		for _, want := range []time.Duration{MaxWait / 4, 0} { // one that waits, and one that comes then
+			began := time.Now()
+			out, err := s.Poll(t.Context(), auth.Principal{Tenant: storage.DefaultTenant, Kind: auth.Client, ID: "c"}, "sp", PollRequest{})
+			if took := time.Since(began); err != nil || len(out.Sets) != 0 || took != want {
+				t.Errorf("after %v: %+v, %v; want it after %v", took, out, err, want)
+			}
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestPollImpatient: a client that waits for less long than a poll does is answered, not
 // failed.
 func TestPollImpatient(t *testing.T) {

@@ -77,6 +77,8 @@ type payload struct {
 	BulkID   string `json:"bulkId,omitzero"`
 	Location string `json:"location,omitzero"`
 	Status   string `json:"status,omitzero"`
+
+	resourceType string
 }
 
 // eventID is the jti of an event of a feed, and the id of a webhook: the same at every
@@ -117,7 +119,9 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 		}
 	}
 	if e.Type == scim.AsyncType {
-		add(AsyncResp)
+		if p := completion(e); p.resourceType == "" || slices.Contains(f.Types, p.resourceType) {
+			add(AsyncResp)
+		}
 		return list
 	}
 	if !slices.Contains(f.Types, e.Type) {
@@ -210,7 +214,7 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 
 // completion is the response to an operation of an asynchronous request.
 func completion(e *storage.AuditEntry) (p payload) {
-	members := map[string]*string{"method": &p.Method, "bulkId": &p.BulkID, "status": &p.Status, "location": &p.Location, "version": &p.Version}
+	members := map[string]*string{"method": &p.Method, "bulkId": &p.BulkID, "status": &p.Status, "location": &p.Location, "version": &p.Version, scim.AsyncResourceType: &p.resourceType}
 	for _, c := range e.Changes {
 		if m := members[c.Path]; m != nil {
 			_ = json.Unmarshal(c.After, m) // one that was too long is left out

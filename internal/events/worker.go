@@ -47,13 +47,16 @@ func backOff(failures int) time.Duration {
 	return d*3/4 + randv2.N(d/2)
 }
 
+// longestWait is the most that backOff says.
+const longestWait = time.Hour * 5 / 4
+
 // place says where a feed is.
 type place struct {
 	tenant storage.TenantID
 	id     string
 }
 
-// Run sends events until ctx ends. Several processes can do so on one store.
+// Run sends events until ctx ends, once. Several processes can do so on one store.
 func (s *Feeds) Run(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
 	var (
@@ -69,6 +72,7 @@ func (s *Feeds) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			close(s.stopping)
 			return g.Wait()
 		case <-s.changed:
 			listed = time.Time{}
@@ -206,13 +210,13 @@ func (s *Feeds) due(ctx context.Context, p place) (bool, error) {
 		}
 	}
 	s.measure(p, f, measured{oldest, len(st.Held), len(fresh) > 0})
-	if !f.Enabled || st.Due.After(now) {
+	if !f.Enabled || !st.due(now) {
 		return false, nil
 	}
 	ready := false // the first of a resource is
 	seen := map[string]bool{}
 	for _, h := range st.Held {
-		ready = ready || !seen[h.Resource] && !h.Due.After(now)
+		ready = ready || !seen[h.Resource] && h.due(now)
 		seen[h.Resource] = true
 	}
 	return len(fresh) > 0 && len(st.Held) < maxHeld || ready || to-st.Position > passBy, nil
@@ -228,7 +232,7 @@ func (s *Feeds) claim(ctx context.Context, p place) (claimed *state, name string
 			return err
 		}
 		now := milli(s.now())
-		if st.Due.After(now) {
+		if !st.due(now) {
 			return nil
 		}
 		st.Lease, st.Due = name, now.Add(lease)
@@ -290,8 +294,8 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 	}
 	for _, h := range st.Held {
 		r.known[h.Seq] = true
-		if blocked[h.Resource] || h.Due.After(now) || len(r.tasks) >= size/2 {
-			r.more = r.more || !blocked[h.Resource] && !h.Due.After(now)
+		if blocked[h.Resource] || !h.due(now) || len(r.tasks) >= size/2 {
+			r.more = r.more || !blocked[h.Resource] && h.due(now)
 			blocked[h.Resource] = true
 			r.waits = append(r.waits, h)
 			continue

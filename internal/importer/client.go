@@ -54,11 +54,17 @@ func (e scimError) reason(status string) string {
 // maxAnswer bounds an answer. A page of 1,000 users has some megabytes.
 const maxAnswer = 256 << 20
 
-// maxTries is how often a request is sent to a server that asks to wait.
-const maxTries = 6
+const (
+	// maxTries is how often a request is sent to a server that has no room for it.
+	maxTries = 6
+	// patience is for how long a request is sent to a server that lets few through; others
+	// of the import may be let through before it.
+	patience = 10 * time.Minute
+)
 
 // do sends a request and reads the answer into out.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, out any) error {
+	began := time.Now()
 	for try := 1; ; try++ {
 		r, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 		if err != nil {
@@ -81,7 +87,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, out a
 			return fmt.Errorf("%s %s: %w", method, c.base, err)
 		case res.StatusCode == http.StatusOK:
 			return json.Unmarshal(b, out)
-		case (res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests) && try < maxTries:
+		case res.StatusCode == http.StatusServiceUnavailable && try < maxTries, res.StatusCode == http.StatusTooManyRequests && time.Since(began) < patience:
 			wait, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 			select {
 			case <-time.After(time.Duration(min(max(wait, 1), 60)) * time.Second):

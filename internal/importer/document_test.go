@@ -31,16 +31,16 @@ attributes:
 	for _, test := range []struct{ name, row, want string }{
 		{"all", `1;a"\b;G;F;w@x;h@x;W;false;U;9`, `{"schemas":[` + core + `,` + enterprise + `],"externalId":"1","userName":"a\"\\b","name":{"givenName":"G","familyName":"F"},` +
 			`"emails":[{"type":"work","value":"w@x","display":"W"},{"type":"home","value":"h@x"}],"active":false,` + enterprise + `:{"department":"U","manager":{"value":"9"}}}`},
-		{"what has to be", `1;a;;;;;;;;`, `{"schemas":[` + core + `],"externalId":"1","userName":"a"}`},
+		{"what has to be", `1;a;;;;;;;;`, `{"schemas":[` + core + `],"externalId":"1","userName":"a","active":true}`},
 		{"the last of each", `1;a;;F;;h@x;;;;9`, `{"schemas":[` + core + `,` + enterprise + `],"externalId":"1","userName":"a","name":{"familyName":"F"},` +
-			`"emails":[{"type":"home","value":"h@x"}],` + enterprise + `:{"manager":{"value":"9"}}}`},
+			`"emails":[{"type":"home","value":"h@x"}],"active":true,` + enterprise + `:{"manager":{"value":"9"}}}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cells := map[string]string{}
 			for n, c := range strings.Split(test.row, ";") {
 				cells[m.fields[n].column] = c
 			}
-			values, _, err := m.values(row{cell: func(c string) string { return cells[c] }})
+			values, _, err := m.values(row{cell: func(c string) (string, error) { return cells[c], nil }})
 			if err != nil {
 				t.Fatal(err)
 			}

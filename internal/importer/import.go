@@ -535,7 +535,7 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		return nil, nil, i.reject(r.line, i.Mapping.key.column, "several users have this key")
 	}
 	change := &Change{Line: r.line, Key: key, ID: e.id}
-	boss, why := i.findManager(p, e, values)
+	boss, later, why := i.findManager(p, e, values)
 	switch {
 	case why != "":
 		if e.flags&created != 0 {
@@ -543,8 +543,8 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 		}
 		e.flags |= rejected
 		return nil, nil, i.reject(r.line, i.Mapping.manager.column, why)
-	case !p.link && e.flags&late != 0 && e.id != "":
-		return nil, nil, nil // as a whole, when the manager is there
+	case later:
+		return nil, nil, nil
 	}
 	if e.id == "" {
 		change.Action = "create"
@@ -594,33 +594,40 @@ func (i *Importer) plan(ctx context.Context, p pass, e *entry, r row, values []a
 }
 
 // findManager puts the id of the manager into the values of a row, or leaves the manager out
-// who is not there yet: boss is the key of one whom a dry run would create, and why says why
-// there is none to be had. i.mu is held.
-func (i *Importer) findManager(p pass, e *entry, values []any) (boss, why string) {
+// who is not there yet: boss is the key of one whom a dry run would create, later says that the
+// row has its turn in another pass, and why says why there is none to be had. i.mu is held.
+func (i *Importer) findManager(p pass, e *entry, values []any) (boss string, later bool, why string) {
 	k := i.managerKey(values)
 	if k == "" {
-		return "", ""
+		return "", false, ""
 	}
 	at, n := i.entries[k], i.Mapping.manager.at
 	switch {
 	case at.flags&ambiguous != 0:
-		return "", "several users have the key of the manager"
+		return "", false, "several users have the key of the manager"
 	case at.id != "":
 		values[n] = at.id
-		return "", ""
+		return "", false, ""
 	case at.line == 0:
-		return "", "neither the file nor the server has the manager"
-	case at.flags&(rejected|repeated) != 0:
-		return "", "the row of the manager was rejected"
-	case i.DryRun:
+		return "", false, "neither the file nor the server has the manager"
+	case at.flags&(rejected|repeated) != 0 && at.flags&created == 0: // in a dry run nobody who is created gets an id
+		return "", false, "the row of the manager was rejected"
+	case p.link && !i.DryRun:
+		return "", false, "the manager was not created"
+	case p.link && e.id == "":
+		return "", true, "" // it was shown when it was to be created
+	}
+	if e.flags |= late; e.id != "" && !p.link {
+		return "", true, "" // as a whole, when the manager is there
+	}
+	if i.DryRun {
 		boss, _ = values[n].(string)
-	case p.link:
-		return "", "the manager was not created"
-	default:
-		e.flags |= late
+		if e.id == "" {
+			e.flags |= created
+		}
 	}
 	values[n] = nil
-	return boss, ""
+	return boss, false, ""
 }
 
 type patchOp struct {
@@ -637,6 +644,7 @@ func patchOf(ops []any) any {
 func (i *Importer) compare(u map[string]any, values []any, boss string) (ops []any, changes []AttributeChange) {
 	type place struct{ attribute, element string }
 	fresh := map[place]map[string]any{} // elements that u does not have yet
+	gone := map[place]bool{}
 	for n, f := range i.Mapping.fields {
 		old, now := f.of(u), values[n]
 		a := AttributeChange{Path: f.path, Old: old, New: now, field: f}
@@ -650,22 +658,29 @@ func (i *Importer) compare(u map[string]any, values []any, boss string) (ops []a
 		}
 		changes = append(changes, a)
 		path := f.path
-		if f.element != "" && f.elementOf(u) == nil {
-			at := place{f.attr.Parent.Path, f.element}
-			if fresh[at] == nil {
-				fresh[at] = map[string]any{"type": f.element}
-				ops = append(ops, patchOp{"add", at.attribute, []any{fresh[at]}})
+		if f.element != "" {
+			at := place{f.attr.Parent.Path, schemas.Fold(f.element)}
+			if f.about != nil && values[f.about.at] == nil {
+				if !gone[at] {
+					gone[at] = true
+					ops = append(ops, patchOp{"remove", strings.TrimSuffix(path, "."+f.attr.Name), nil})
+				}
+				continue
 			}
-			fresh[at][f.attr.Name] = now
-			continue
+			if f.elementOf(u) == nil {
+				if fresh[at] == nil {
+					fresh[at] = map[string]any{"type": f.element}
+					ops = append(ops, patchOp{"add", at.attribute, []any{fresh[at]}})
+				}
+				fresh[at][f.attr.Name] = now
+				continue
+			}
 		}
 		switch {
 		case now != nil:
 			ops = append(ops, patchOp{"replace", path, now})
 		case f.isManager():
 			ops = append(ops, patchOp{"remove", f.attr.Parent.Path, nil})
-		case f.element != "" && f.attr.Name == "value":
-			ops = append(ops, patchOp{"remove", strings.TrimSuffix(path, ".value"), nil})
 		default:
 			ops = append(ops, patchOp{"remove", path, nil})
 		}

@@ -38,6 +38,8 @@ func TestRead(t *testing.T) {
 		{"a long line in quotes", "a,b\n1,\"\n" + long + "\n2,y\n", false, []string{"2 " + string(errQuotes), "3 " + string(errLong), "4 2 y"}},
 		{"cells that are missing", "a,b\n1\n2,y\n", false, []string{"2 the record has 1 cells, and there are 2 columns", "3 2 y"}},
 		{"objects", "{\"a\":1,\"b\":true}\n\n{\"a\":\"2\",\"b\":null,\"c\":[1,{}]}\n", true, []string{"1 1 true", "3 2 "}},
+		{"what has parts", "{\"a\":1,\"b\":[\"x\"]}\n{\"a\":2,\"b\":{\"c\":1}}\n", true, []string{"1 1 " + errParts.Error(), "2 2 " + errParts.Error()}},
+		{"a name twice, once in parts", "{\"a\":1,\"b\":{\"c\":1},\"b.c\":2}\n{\"a\":3}\n", true, []string{"1 " + errObject.Error(), "2 3 "}},
 		{"a name twice", "{\"a\":1,\"a\":2}\n{\"a\":3}\n", true, []string{"1 the line is not one object of JSON in UTF-8 whose names are all different", "2 3 "}},
 		{"bytes that are not UTF-8", "{\"a\":\"\xff\"}\n{\"a\":3}\n", true, []string{"1 the line is not one object of JSON in UTF-8 whose names are all different", "2 3 "}},
 		{"two objects, and none", "{} {}\n[]\n{\"a\":3}\n", true, []string{"1 there is something behind the object", "2 the line is not an object", "3 3 "}},
@@ -64,7 +66,15 @@ func TestRead(t *testing.T) {
 					got = append(got, fmt.Sprintf("%d %v", r.line, r.err))
 					continue
 				}
-				got = append(got, fmt.Sprintf("%d %s %s", r.line, r.cell("a"), strings.ReplaceAll(r.cell("b"), "\n", `\n`)))
+				a, err := r.cell("a")
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := r.cell("b")
+				if err != nil {
+					b = err.Error()
+				}
+				got = append(got, fmt.Sprintf("%d %s %s", r.line, a, strings.ReplaceAll(b, "\n", `\n`)))
 			}
 			if d := cmp.Diff(test.want, got); d != "" {
 				t.Errorf("rows (-want +got):\n%s", d)
@@ -119,10 +129,12 @@ func TestConvert(t *testing.T) {
 		{"to: nickName, do: [trim, lower]", "  AdA ", "ada", ""},
 		{"to: nickName", "", nil, ""},
 		{"to: nickName", "\xff", nil, "the value is not UTF-8"},
+		{"to: nickName", "a\x00b", nil, "the value has the character U+0000"},
 		{"to: nickName, date: 02.01.2006", "24.12.2026", "2026-12-24", ""},
 		{"to: nickName, date: 02.01.2006", "2026-12-24", nil, "the value is no date like 02.01.2006"},
 		{"to: active, true: [ja], false: [nej]", "JA", true, ""},
 		{"to: active", "false", false, ""},
+		{"to: active, do: [trim]", " ", true, ""},
 	} {
 		m, err := ParseMapping([]byte(two+"  - {column: x, "+test.line+"}\n"), userType(t))
 		if err != nil {

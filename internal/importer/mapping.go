@@ -47,6 +47,7 @@ type field struct {
 	do      []string
 	yes, no []string
 	date    string
+	about   *field // the value of the same element, or nil
 }
 
 // MappingError is what is wrong with a line of a mapping.
@@ -177,6 +178,14 @@ func ParseMapping(b []byte, user *schemas.ResourceType) (*Mapping, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	for _, f := range m.fields {
+		i := slices.IndexFunc(m.fields, func(g *field) bool {
+			return f.element != "" && schemas.Fold(g.element) == schemas.Fold(f.element) && g.attr.Parent == f.attr.Parent && g.attr.Name == "value"
+		})
+		if i >= 0 {
+			f.about = m.fields[i]
+		}
+	}
 	m.shape = shapeOf(m.fields)
 	return m, nil
 }
@@ -295,10 +304,16 @@ func (f *field) convert(s string) (any, error) {
 		}
 	}
 	if s == "" {
+		if f.attr.Path == "active" {
+			return true, nil // as whoever is made without it is
+		}
 		return nil, nil
 	}
 	if !utf8.ValidString(s) {
 		return nil, errors.New("the value is not UTF-8")
+	}
+	if strings.ContainsRune(s, 0) {
+		return nil, errors.New("the value has the character U+0000")
 	}
 	if f.date != "" {
 		t, err := time.Parse(f.date, s)

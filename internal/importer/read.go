@@ -26,6 +26,12 @@ const (
 	errQuotes badRecord = "the quotes of the record are not in order"
 )
 
+// Of what is wrong with objects.
+var (
+	errObject = errors.New("the line is not one object of JSON in UTF-8 whose names are all different")
+	errParts  = errors.New("the value is a list or an object")
+)
+
 // lines cuts a file into lines. Some can be put back.
 type lines struct {
 	in   *bufio.Reader
@@ -72,7 +78,7 @@ func (l *lines) next() ([]byte, error) {
 type row struct {
 	line int
 	err  error // why it cannot be read
-	cell func(column string) string
+	cell func(column string) (string, error)
 }
 
 // records reads the records of a file.
@@ -183,7 +189,7 @@ func (s *records) next() (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	return row{line: line, cell: func(c string) string { return fields[s.columns[c]] }}, nil
+	return row{line: line, cell: func(c string) (string, error) { return fields[s.columns[c]], nil }}, nil
 }
 
 // object reads a record of JSON Lines.
@@ -198,7 +204,7 @@ func (s *records) object() (row, error) {
 		case len(bytes.TrimSpace(b)) == 0:
 			continue
 		}
-		cells := map[string]string{}
+		cells := map[string]*string{}
 		d := jsontext.NewDecoder(bytes.NewReader(b))
 		err = flatten(d, "", cells)
 		if _, end := d.ReadToken(); err == nil && !errors.Is(end, io.EOF) {
@@ -206,16 +212,26 @@ func (s *records) object() (row, error) {
 		}
 		if err != nil {
 			if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = errors.New("the line is not one object of JSON in UTF-8 whose names are all different")
+				err = errObject
 			}
 			return row{line: s.lines.line, err: err}, nil
 		}
-		return row{line: s.lines.line, cell: func(c string) string { return cells[c] }}, nil
+		return row{line: s.lines.line, cell: func(c string) (string, error) {
+			switch v, ok := cells[c]; {
+			case !ok:
+				return "", nil
+			case v == nil:
+				return "", errParts // to take it for nothing would remove what there is
+			default:
+				return *v, nil
+			}
+		}}, nil
 	}
 }
 
-// flatten reads an object. Names within names are joined with a dot.
-func flatten(d *jsontext.Decoder, prefix string, into map[string]string) error {
+// flatten reads an object. Names within names are joined with a dot; what has parts is
+// there as nil beside them.
+func flatten(d *jsontext.Decoder, prefix string, into map[string]*string) error {
 	t, err := d.ReadToken()
 	if err != nil {
 		return err
@@ -229,14 +245,19 @@ func flatten(d *jsontext.Decoder, prefix string, into map[string]string) error {
 			return err
 		}
 		at := prefix + name.String()
+		if _, twice := into[at]; twice { // once with dots, once as parts
+			return errObject
+		}
 		switch d.PeekKind() {
 		case '{':
+			into[at] = nil
 			if err := flatten(d, at+".", into); err != nil {
 				return err
 			}
 			continue
 		case '[':
-			if err := d.SkipValue(); err != nil { // nothing can be mapped from it
+			into[at] = nil
+			if err := d.SkipValue(); err != nil {
 				return err
 			}
 			continue
@@ -246,7 +267,7 @@ func flatten(d *jsontext.Decoder, prefix string, into map[string]string) error {
 			return err
 		}
 		if v.Kind() != 'n' {
-			into[at] = v.String()
+			into[at] = new(v.String())
 		}
 	}
 	_, err = d.ReadToken()
@@ -262,7 +283,7 @@ func (m *Mapping) values(r row) ([]any, string, error) {
 			out[i] = f.value
 			continue
 		}
-		v, err := f.convert(r.cell(f.column))
+		v, err := f.read(r)
 		if err != nil {
 			return out, f.column, err
 		}
@@ -271,13 +292,27 @@ func (m *Mapping) values(r row) ([]any, string, error) {
 		}
 		out[i] = v
 	}
+	for i, f := range m.fields {
+		if f.about != nil && out[f.about.at] == nil {
+			out[i] = nil // a mail address that there is none of is not primary
+		}
+	}
 	return out, "", nil
+}
+
+// read returns the value of a row.
+func (f *field) read(r row) (any, error) {
+	s, err := r.cell(f.column)
+	if err != nil {
+		return nil, err
+	}
+	return f.convert(s)
 }
 
 // keyOf returns the key of a row, in the form in which keys are compared; "" of one
 // that has none.
 func (m *Mapping) keyOf(r row) (string, error) {
-	v, err := m.key.convert(r.cell(m.key.column))
+	v, err := m.key.read(r)
 	s, _ := v.(string)
 	return m.key.attr.UniqueKey(s), err
 }

@@ -66,7 +66,7 @@ func (r record) state(now time.Time) string {
 	switch {
 	case !r.Dead.IsZero():
 		return StateDead
-	case r.Lease != "" && r.Due.After(now):
+	case r.Lease != "" && !r.due(now):
 		return StateSending
 	}
 	return StateWaiting

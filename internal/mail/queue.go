@@ -147,6 +147,14 @@ func (q *Queue) save(tx storage.ItemWriter, prev *storage.Item, id string, r rec
 	return tx.PutItem(prev, next)
 }
 
+// due reports whether it is time to send, and nobody does.
+func (r record) due(now time.Time) bool {
+	if r.Lease != "" {
+		return storage.Due(r.Due, now, lease)
+	}
+	return storage.Due(r.Due, now, delays[len(delays)-1])
+}
+
 func (r record) item(keys Keys, id string) (*storage.Item, error) {
 	data, err := json.Marshal(r)
 	if err != nil {

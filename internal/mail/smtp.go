@@ -53,6 +53,8 @@ type SMTP struct {
 	Password interface{ Reveal() string }
 	Auth     string         // see AuthType; "auto" if empty
 	Roots    *x509.CertPool // nil for those of the system
+
+	connect gomail.DialContextFunc // nil but in tests
 }
 
 // Server is where a mail server is.
@@ -98,8 +100,14 @@ func ParseServer(s string) (Server, error) {
 	return v, nil
 }
 
-// step bounds each step of the conversation with a mail server.
-const step = 30 * time.Second
+const (
+	// step bounds how long it takes to connect to a mail server and to sign in.
+	step = 30 * time.Second
+	// taking bounds how long it takes to hand on a letter. Servers look through one before
+	// they say that they have it, and who does not wait for that sends it again (RFC 5321
+	// §4.5.3.2.6).
+	taking = 3 * time.Minute
+)
 
 // Send hands on one letter. The error is a *SendError.
 func (s *SMTP) Send(ctx context.Context, l *Letter) error {
@@ -121,6 +129,7 @@ func (s *SMTP) Say(ctx context.Context, l *Letter) (string, error) {
 	if utf8, _ := conn.Extension("SMTPUTF8"); !utf8 && strings.ContainsFunc(m.GetTo()[0].Address, func(r rune) bool { return r >= 0x80 }) {
 		return "", &SendError{Reason: ReasonAddress, Permanent: true, Detail: "the server takes no addresses with characters beyond ASCII (SMTPUTF8)"}
 	}
+	_ = gomail.WithTimeout(taking)(c) // it refuses what is below zero
 	if err := c.SendWithSMTPClient(conn, m); err != nil && !m.IsDelivered() {
 		return "", letterError(err)
 	}
@@ -157,6 +166,9 @@ func (s *SMTP) dial(ctx context.Context) (*gomail.Client, *smtp.Client, error) {
 			auth = gomail.SMTPAuthAutoDiscover
 		}
 		options = append(options, gomail.WithSMTPAuth(auth), gomail.WithUsername(s.Username), gomail.WithPassword(s.Password.Reveal()))
+	}
+	if s.connect != nil {
+		options = append(options, gomail.WithDialContextFunc(s.connect))
 	}
 	c, err := gomail.NewClient(s.Host, options...)
 	if err != nil {
@@ -225,15 +237,18 @@ func letterError(err error) *SendError {
 	case e.Code >= 400:
 		e.Reason, e.Relay = ReasonDeferred, of == gomail.ErrSMTPMailFrom
 	case isCut(err):
-		e.Reason = ReasonCut
+		// One that says nothing has the next letter wait as long.
+		e.Reason, e.Relay = ReasonCut, strings.Contains(err.Error(), timedOut)
 	}
 	return e
 }
+
+const timedOut = "i/o timeout"
 
 func isCut(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
 	text := err.Error() // the library joins texts
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(text, "EOF") || strings.Contains(text, "connection reset") || strings.Contains(text, "broken pipe")
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(text, "EOF") || strings.Contains(text, "connection reset") || strings.Contains(text, "broken pipe") || strings.Contains(text, timedOut)
 }

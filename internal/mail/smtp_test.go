@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -20,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -433,6 +435,55 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%#v", err)
 		}
 	})
+}
+
+// pipes is a listener whose connections are pipes, for which time is that of the test.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error { close(p); return nil }
+
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	here, there := net.Pipe()
+	p <- there
+	return here, nil
+}
+
+// TestSlowServer: a server that looks through a letter before it takes it gets it once;
+// one that never says anything is left before the lease ends.
+func TestSlowServer(t *testing.T) {
+	for _, test := range []struct {
+		takes time.Duration
+		sent  bool
+	}{{2 * time.Minute, true}, {time.Hour, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := &relay{data: func([]byte) error { time.Sleep(test.takes); return nil }}
+			server := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{r: r, conn: c}, nil }))
+			server.ErrorLog = log.New(io.Discard, "", 0)
+			in := make(pipes)
+			done := make(chan error)
+			go func() { done <- server.Serve(in) }()
+			s := &SMTP{Server: Server{Host: "127.0.0.1", Port: 25, Security: Plain}, From: sender, connect: in.dial}
+			began := time.Now()
+			err := s.Send(t.Context(), letter(t, "ana@example.com"))
+			e, _ := errors.AsType[*SendError](err)
+			if (err == nil) != test.sent || e != nil && (e.Reason != ReasonCut || !e.Relay) || time.Since(began) >= lease {
+				t.Errorf("a server that takes %s: %v after %s", test.takes, err, time.Since(began))
+			}
+			_ = server.Close()
+			<-done
+			time.Sleep(test.takes)
+		})
+	}
 }
 
 // TestAddressesBeyondASCII: they arrive as they were given, their domains in the form

@@ -133,7 +133,7 @@ func (q *Queue) due(ctx context.Context) (due []place, n int, err error) {
 				q.log.Error("mail cannot be read", "message", i.ID)
 				continue
 			}
-			if !r.Due.After(q.now()) {
+			if r.due(q.now()) {
 				p := place{t.ID, i.ID}
 				due, since[p] = append(due, p), r.Due
 			}
@@ -185,7 +185,7 @@ func (q *Queue) claim(ctx context.Context, p place) (claimed *record, err error)
 		}
 		now := milli(q.now())
 		switch {
-		case !r.Dead.IsZero() || r.Due.After(now):
+		case !r.Dead.IsZero() || !r.due(now):
 			return nil
 		case !r.Until.IsZero() && !now.Before(r.Until):
 			buried = &r

@@ -1,0 +1,56 @@
+package events
+
+import (
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/roster-id/roster/storage"
+)
+
+// TestFeedClockBack: a feed does not stand still until a clock that was ahead is there
+// again, neither where a process had its lease nor where an event was to be tried again.
+func TestFeedClockBack(t *testing.T) {
+	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
+	status, tries := http.StatusInternalServerError, 0
+	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		tries++
+		return &http.Response{StatusCode: status, Body: http.NoBody, Request: r}, nil
+	})}
+	p := place{storage.DefaultTenant, "sp"}
+	if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
+		if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.create", Type: "User", ID: "ana", Version: 1})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	right := time.Now()
+	s.now = func() time.Time { return right.Add(48 * time.Hour) }
+	s.Step(t.Context(), p.tenant, p.id)
+	s.Step(t.Context(), p.tenant, p.id) // which is too early
+	if tries != 1 {
+		t.Fatalf("%d tries while the clock is ahead, want 1", tries)
+	}
+	if st, _, err := s.claim(t.Context(), p); err != nil || st != nil {
+		t.Fatalf("claimed %v, %v before it is due", st, err)
+	}
+	s.now = func() time.Time { return right }
+	s.Step(t.Context(), p.tenant, p.id)
+	if tries != 2 {
+		t.Errorf("%d tries after the clock went back, want 2", tries)
+	}
+	// Now of a process that had the feed and is gone.
+	s.now = func() time.Time { return right.Add(48 * time.Hour) }
+	if st, _, err := s.claim(t.Context(), p); err != nil || st == nil {
+		t.Fatalf("claimed %v, %v", st, err)
+	}
+	s.now = func() time.Time { return right.Add(time.Hour) }
+	status = http.StatusAccepted
+	s.Step(t.Context(), p.tenant, p.id)
+	if tries != 3 {
+		t.Errorf("%d tries after the clock went back behind a lease, want 3", tries)
+	}
+}

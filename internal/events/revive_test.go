@@ -1,0 +1,80 @@
+package events
+
+import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/storage"
+)
+
+// TestReviveReplayed: a dead letter that is to be told of again anyway, as the feed was
+// set back, is told of once, and in its turn.
+func TestReviveReplayed(t *testing.T) {
+	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
+	var got []string
+	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		token, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(strings.Split(string(token), ".")[1])
+		if err != nil {
+			t.Error(err)
+		}
+		var c claims
+		if err := json.Unmarshal(raw, &c); err != nil {
+			t.Error(err)
+		}
+		got = append(got, strings.TrimPrefix(c.ID, "sp."))
+		return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r}, nil
+	})}
+	p := place{storage.DefaultTenant, "sp"}
+	f := &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}
+	err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
+		if err := s.begin(tx, f); err != nil {
+			return err
+		}
+		for version := range int64(3) {
+			if err := tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.patch", Type: "User", ID: "ana", Version: version + 1}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := s.entry(t.Context(), p.tenant, 4) // the last, behind that of the feed
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
+		if err := s.bury(tx, p, f, held{Seq: e.Seq, Resource: "User/ana"}, e, time.Now()); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "feed.bury", Type: "Feed", ID: p.id})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Revive(t.Context(), auth.System(p.tenant), letterID(p.id, e.Seq)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		s.Step(t.Context(), p.tenant, p.id)
+	}
+	if d := cmp.Diff([]string{"2", "3", "4"}, got); d != "" {
+		t.Errorf("events (-want +got):\n%s", d)
+	}
+	if _, n, err := s.DeadLetters(t.Context(), p.tenant, p.id); err != nil || n != 0 {
+		t.Errorf("%d dead letters, %v", n, err)
+	}
+}
