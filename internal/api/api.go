@@ -205,6 +205,7 @@ func (a *API) adminEndpoints() []endpoint {
 		{"GET", "/role-requests", auth.Admin(auth.PermissionRolesAssign), a.approvalQueue, nil, ApprovalQueue{}, 200, nil},
 		{"POST", "/role-requests/{id}/decision", auth.Admin(auth.PermissionRolesAssign), a.decideRequest, RequestDecision{}, RoleRequest{}, 200, nil},
 		{"GET", "/audit", auth.Admin(auth.PermissionAuditRead), a.audit, nil, Entries{}, 200, auditParameters},
+		{"GET", "/audit/export", auth.StepUp(auth.PermissionAuditExport), a.exportAudit, nil, nil, 200, exportParameters},
 
 		{"GET", "/mail", auth.Admin(auth.PermissionMailRead), a.mail, nil, MailList{}, 200, nil},
 		{"POST", "/mail/{id}/retry", auth.Admin(auth.PermissionMailWrite), a.retryMail, nil, nil, 204, nil},

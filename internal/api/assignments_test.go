@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -160,6 +161,29 @@ func auditTrail(t *testing.T, w *world) {
 			break
 		}
 	}
+	// At once, too, by who has just given a passcode.
+	r := w.get(t, "/admin/v1/audit/export", boss)
+	lines := strings.Split(strings.TrimSuffix(string(r.Body), "\n"), "\n")
+	if r.Status != 200 || r.Header.Get("Content-Type") != "application/jsonl" || len(lines) != len(whole)+1 {
+		t.Fatalf("export: %d %q, %d lines; want %d", r.Status, r.Header.Get("Content-Type"), len(lines), len(whole)+1)
+	}
+	for i, text := range lines {
+		var e struct {
+			Seq           int64
+			Actor, Action string
+		}
+		if err := json.Unmarshal([]byte(text), &e); err != nil || e.Seq != whole[0].Seq+int64(i) || (e.Action == "audit.export") != (i == len(whole)) {
+			t.Errorf("line %d: %v %s", i, err, text)
+		}
+	}
+	if r := w.get(t, "/admin/v1/audit/export?action=nothing", boss); r.Status != 200 || len(r.Body) > 0 {
+		t.Errorf("export of nothing: %d %s", r.Status, r.Body)
+	}
+	w.advance(auth.StepUpAge + time.Second)
+	if r := w.get(t, "/admin/v1/audit/export", boss); r.Status != 401 {
+		t.Errorf("export with a passcode of before: %d %s", r.Status, r.Body)
+	}
+	whole = append(whole, must[struct{ Entries []exported }](t, w.get(t, fmt.Sprintf("/admin/v1/audit?after=%d", whole[len(whole)-1].Seq), boss), 200).Entries...)
 	links := map[string]int64{}
 	for i, e := range whole {
 		if links[e.Chain]++; e.Seq != whole[0].Seq+int64(i) || e.Chain == "" || e.N != links[e.Chain] || len(e.Hash) != 32 {

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -45,10 +46,14 @@ type Change struct {
 	After  json.RawMessage `json:"after,omitempty"`
 }
 
-var auditParameters = []string{"actor", "action", "type", "id", "since", "until", "after", "limit"}
+// Parameters of the audit trail.
+var (
+	exportParameters = []string{"actor", "action", "type", "id", "since", "until", "after"}
+	auditParameters  = append(slices.Clip(exportParameters), "limit")
+)
 
 func (a *API) audit(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	q, err := auditQuery(r)
+	q, err := auditQuery(r, auditParameters)
 	if err != nil {
 		return err
 	}
@@ -66,8 +71,30 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request, by auth.Principal) e
 	return respond(w, http.StatusOK, out)
 }
 
-func auditQuery(r *http.Request) (q audit.Query, err error) {
-	values, err := parameters(r, auditParameters...)
+// exportAudit answers with the trail as roster audit export writes it. That somebody took it
+// along is its last entry.
+func (a *API) exportAudit(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	q, err := auditQuery(r, exportParameters)
+	if err != nil {
+		return err
+	}
+	err = a.Store.Write(r.Context(), by.Tenant, func(tx storage.Tx) error {
+		return tx.Audit(by.Entry(r.Context(), a.Now(), "audit.export", "Tenant", string(by.Tenant)))
+	})
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/jsonl")
+	h.Set("Content-Disposition", `attachment; filename="audit.jsonl"`)
+	if _, err = audit.Export(r.Context(), a.Store, by.Tenant, q, w); err != nil {
+		h.Del("Content-Disposition")
+	}
+	return err
+}
+
+func auditQuery(r *http.Request, names []string) (q audit.Query, err error) {
+	values, err := parameters(r, names...)
 	if err != nil {
 		return q, err
 	}

@@ -70,7 +70,7 @@ var roleMatrix = map[string]string{
 	"GET /admin/v1/reviews": "GPUANRTD", "GET /admin/v1/reviews/{id}": "GPUANRTD", "GET /admin/v1/reviews/{id}/assignments": "GPUANRTD",
 	"POST /admin/v1/reviews": "GPU", "POST /admin/v1/reviews/{id}/decisions": "GPU", "POST /admin/v1/reviews/{id}/close": "GPU",
 	"GET /admin/v1/role-requests": "GPU", "POST /admin/v1/role-requests/{id}/decision": "GPU",
-	"GET /admin/v1/permissions": "GPUANRTD", "GET /admin/v1/audit": "GD",
+	"GET /admin/v1/permissions": "GPUANRTD", "GET /admin/v1/audit": "GD", "GET /admin/v1/audit/export": "GD",
 	"GET /admin/v1/reports/role-holders": "GPTD", "GET /admin/v1/reports/privileged-accounts": "GPTD", "GET /admin/v1/reports/mfa": "GPTD",
 	"GET /admin/v1/reports/stale-accounts": "GPTD", "GET /admin/v1/reports/shared-accounts": "GPTD", "GET /admin/v1/reports/activations": "GPTD",
 	"GET /admin/v1/mail": "GD", "POST /admin/v1/mail/{id}/retry": "G", "DELETE /admin/v1/mail/{id}": "G",

@@ -11,7 +11,7 @@ import (
 func TestQueryInOrder(t *testing.T) {
 	t.Parallel()
 	for range 20 {
-		_, err := auditQuery(httptest.NewRequest("GET", "/audit?until=tomorrow&since=yesterday&limit=0", nil))
+		_, err := auditQuery(httptest.NewRequest("GET", "/audit?until=tomorrow&since=yesterday&limit=0", nil), auditParameters)
 		if p, ok := errors.AsType[*Problem](err); !ok || !strings.HasPrefix(p.Detail, "since: ") {
 			t.Fatalf("auditQuery = %#v", err)
 		}
