@@ -37,7 +37,12 @@ const maxReason = 500
 // ErrConflict says: what was asked for does not fit what there is.
 var ErrConflict = errors.New("this is not possible now")
 
-func conflict(detail string) error { return fmt.Errorf("%w: %s", ErrConflict, detail) }
+// conflict is an ErrConflict in words of its own.
+type conflict string
+
+func (c conflict) Error() string { return string(c) }
+
+func (c conflict) Is(target error) bool { return target == ErrConflict } //nolint:errorlint // one of its own
 
 // now is in whole milliseconds, as stored.
 func (d *Desk) now() time.Time { return d.Now().UTC().Truncate(time.Millisecond) }
