@@ -163,7 +163,7 @@ func auditTrail(t *testing.T, w *world) {
 	}
 	// At once, too, by who has just given a passcode.
 	r := w.get(t, "/admin/v1/audit/export", boss)
-	lines := strings.Split(strings.TrimSuffix(string(r.Body), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(r.Body, "\n"), "\n")
 	if r.Status != 200 || r.Header.Get("Content-Type") != "application/jsonl" || len(lines) != len(whole)+1 {
 		t.Fatalf("export: %d %q, %d lines; want %d", r.Status, r.Header.Get("Content-Type"), len(lines), len(whole)+1)
 	}

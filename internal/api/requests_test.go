@@ -134,7 +134,7 @@ func TestRoleRequest(t *testing.T) {
 			t.Errorf("who asked reads %+v", own[1])
 		}
 		for _, decision := range []string{"approve", "deny"} {
-			if r := w.decide(t, crew.ID, boss.Token, decision, "x"); r.Status != 409 || strings.Contains(string(r.Body), "this is not possible now") { // the title says so
+			if r := w.decide(t, crew.ID, boss.Token, decision, "x"); r.Status != 409 || strings.Contains(r.Body, "this is not possible now") { // the title says so
 				t.Errorf("%s once more: %d %s", decision, r.Status, r.Body)
 			}
 		}
