@@ -60,7 +60,9 @@ func parseTags(h http.Header, name string) tags {
 	values := h.Values(name)
 	t := tags{given: len(values) > 0}
 	for _, v := range values {
-		for e := range strings.SplitSeq(v, ",") {
+		for v != "" {
+			var e string
+			e, v = cutTag(v)
 			e = strings.TrimSpace(e)
 			if e == "*" {
 				t.any = true
@@ -70,6 +72,21 @@ func parseTags(h http.Header, name string) tags {
 		}
 	}
 	return t
+}
+
+// cutTag cuts a list before its next comma. One between quotes is part of a tag (RFC
+// 9110 §8.8.3), which cannot have a quote in it.
+func cutTag(list string) (tag, rest string) {
+	quoted := false
+	for i := range len(list) {
+		switch {
+		case list[i] == '"':
+			quoted = !quoted
+		case list[i] == ',' && !quoted:
+			return list[:i], list[i+1:]
+		}
+	}
+	return list, ""
 }
 
 // has reports whether the tags name this entity tag, compared weakly.
