@@ -103,7 +103,8 @@ const (
 
 // AsyncType is the type of the audit entries of asynchronous requests, whose id is the
 // transaction's. Those of their operations are events: their changes are the members of
-// the operation's response, location without the address of the server.
+// the operation's response, location without the address of the server, those of its error
+// beside them, and the path where there is no location.
 const AsyncType = "Bulk"
 
 // waitingKey is a key of requests that are not done. Those of one client have a second.
@@ -553,8 +554,16 @@ func (b *bulk) completions() (list []storage.AuditEntry) {
 		id := b.operationTxn(o)
 		e := b.steps.a.entry(b.steps.tenant, "bulk.operation", id)
 		e.Version = 1 // it is an event
+		members := [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}}
+		if o.t != nil && o.location() == "" {
+			members = append(members, [2]string{"path", o.t.Endpoint})
+		}
+		if o.err != nil {
+			e := ErrorFor(o.err)
+			members = append(members, [2]string{"scimType", string(e.Type)}, [2]string{"detail", e.Repeatable()})
+		}
 		var c storage.Changes
-		for _, v := range [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}} {
+		for _, v := range members {
 			if v[1] != "" {
 				c.Add(v[0], nil, schemas.AppendString(nil, v[1]))
 			}
