@@ -164,7 +164,7 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 // claimsOf says what an entry means to a feed, which is told of it by these URIs.
 func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, e *storage.AuditEntry, uris []string) (*claims, error) {
 	c := &claims{
-		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: f.eventID(e.Seq), Txn: e.RequestID, Events: map[string]jsontext.Value{},
+		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: f.eventID(e.Seq), Txn: txnOf(e), Events: map[string]jsontext.Value{},
 	}
 	say := func(uri string, p payload) error {
 		raw, err := json.Marshal(p)
@@ -220,6 +220,15 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 		}
 	}
 	return c, nil
+}
+
+// txnOf names the transaction of an entry: the request, or, as the program does some things
+// by itself, the entry's place in its chain, which no other has.
+func txnOf(e *storage.AuditEntry) string {
+	if e.RequestID == "" && e.Chain != "" {
+		return e.Chain + "." + strconv.FormatInt(e.N, 10)
+	}
+	return e.RequestID
 }
 
 // completion is the response to an operation of an asynchronous request, and the path that
