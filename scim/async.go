@@ -616,7 +616,9 @@ func (h *Handler) prefersLater(r *http.Request, by auth.Principal) (wait time.Du
 	}
 	waits := false
 	for _, v := range r.Header.Values("Prefer") {
-		for p := range strings.SplitSeq(v, ",") {
+		for v != "" {
+			var p string
+			p, v = cutElement(v)
 			p, _, _ = strings.Cut(p, ";")
 			name, value, _ := strings.Cut(p, "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {

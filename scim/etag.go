@@ -62,7 +62,7 @@ func parseTags(h http.Header, name string) tags {
 	for _, v := range values {
 		for v != "" {
 			var e string
-			e, v = cutTag(v)
+			e, v = cutElement(v)
 			e = strings.TrimSpace(e)
 			if e == "*" {
 				t.any = true
@@ -74,9 +74,9 @@ func parseTags(h http.Header, name string) tags {
 	return t
 }
 
-// cutTag cuts a list before its next comma. One between quotes is part of a tag (RFC
-// 9110 §8.8.3), which cannot have a quote in it.
-func cutTag(list string) (tag, rest string) {
+// cutElement cuts a header's list before its next comma. One between quotes is part of an
+// element, such as a tag (RFC 9110 §8.8.3).
+func cutElement(list string) (element, rest string) {
 	quoted := false
 	for i := range len(list) {
 		switch {
