@@ -354,12 +354,12 @@ func TestNoSuchEndpoint(t *testing.T) {
 	}
 }
 
-// TestDiscoveryOfRolesAndEntitlements: who cannot read entitlements is not told of them,
-// for there are clients that refuse a configuration with attributes unknown to them.
+// TestDiscoveryOfRolesAndEntitlements: who can read neither roles nor entitlements is not told
+// of them, for there are clients that refuse a configuration with attributes unknown to them.
 func TestDiscoveryOfRolesAndEntitlements(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
-	for scope, want := range map[string]bool{"users": false, "roles": false, "entitlements:read": true} {
+	for scope, want := range map[string]bool{"users": false, "roles": true, "entitlements:read": true} {
 		token := s.Client(t, scope, "", scope)
 		r := s.Do(t, "GET", "/ServiceProviderConfig", "", "Authorization", "Bearer "+token)
 		if got := strings.Contains(r.Body, `"RolesAndEntitlements"`); r.Status != 200 || got != want {
