@@ -559,8 +559,8 @@ func (b *bulk) completions() (list []storage.AuditEntry) {
 			members = append(members, [2]string{"path", o.t.Endpoint})
 		}
 		if o.err != nil {
-			e := ErrorFor(o.err)
-			members = append(members, [2]string{"scimType", string(e.Type)}, [2]string{"detail", e.Repeatable()})
+			told := ErrorFor(o.err)
+			members = append(members, [2]string{"scimType", string(told.Type)}, [2]string{"detail", told.Repeatable()})
 		}
 		var c storage.Changes
 		for _, v := range members {
