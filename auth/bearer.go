@@ -14,6 +14,7 @@ type Reason string
 // The reasons.
 const (
 	Missing   Reason = "missing"   // no Authorization header
+	Scheme    Reason = "scheme"    // another authentication scheme than Bearer
 	Malformed Reason = "malformed" // not one whole bearer token
 	Unknown   Reason = "unknown"   // never issued, or not with this secret
 	Expired   Reason = "expired"
@@ -63,23 +64,27 @@ func Present(r *http.Request, cookies bool) (Presented, error) {
 }
 
 // bearerToken returns the token of the request's only Authorization header.
-// Nothing but "Bearer", one space and the token may stand there; the scheme's
-// case does not matter (RFC 9110 §11.1). A token in the body is not looked for.
+// Nothing but "Bearer", spaces and the token may stand there (RFC 6750 §2.1); the
+// scheme's case does not matter (RFC 9110 §11.1). A token in the body is not looked for.
 func bearerToken(r *http.Request) (string, error) {
 	if r.URL != nil && r.URL.RawQuery != "" && queryHasToken(r.URL.RawQuery) {
 		return "", ErrInvalidRequest
 	}
-	const scheme = "Bearer "
 	values := r.Header["Authorization"]
-	switch {
-	case len(values) == 0 || len(values) == 1 && values[0] == "":
+	if len(values) == 0 || len(values) == 1 && values[0] == "" {
 		return "", refuseMissing
-	case len(values) > 1,
-		len(values[0]) <= len(scheme),
-		!strings.EqualFold(values[0][:len(scheme)], scheme):
+	}
+	scheme, rest, found := strings.Cut(values[0], " ")
+	token := strings.TrimLeft(rest, " ")
+	switch {
+	case len(values) > 1 || !found:
+		return "", refuseMalformed
+	case !strings.EqualFold(scheme, "Bearer"):
+		return "", refuseScheme
+	case token == "":
 		return "", refuseMalformed
 	}
-	return values[0][len(scheme):], nil
+	return token, nil
 }
 
 // queryHasToken reports whether a query string has a parameter called
@@ -100,6 +105,7 @@ func queryHasToken(query string) bool {
 // Refusals are made once, so that refusing costs nothing.
 var (
 	refuseMissing   = &RefusedError{Missing}
+	refuseScheme    = &RefusedError{Scheme}
 	refuseMalformed = &RefusedError{Malformed}
 	refuseUnknown   = &RefusedError{Unknown}
 	refuseExpired   = &RefusedError{Expired}

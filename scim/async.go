@@ -105,7 +105,8 @@ const (
 
 // AsyncType is the type of the audit entries of asynchronous requests, whose id is the
 // transaction's. Those of their operations are events: their changes are the members of
-// the operation's response, location without the address of the server.
+// the operation's response, location without the address of the server, those of its error
+// beside them, and the path where there is no location.
 const AsyncType = "Bulk"
 
 // AsyncResourceType is what these entries call the type of the operation's resource.
@@ -566,11 +567,19 @@ func (b *bulk) completions() (list []storage.AuditEntry) {
 		id := b.operationTxn(o)
 		e := b.steps.a.entry(b.steps.tenant, "bulk.operation", id)
 		e.Version = 1 // it is an event
+		members := [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}}
+		if o.t != nil && o.location() == "" {
+			members = append(members, [2]string{"path", o.t.Endpoint})
+		}
+		if o.err != nil {
+			told := ErrorFor(o.err)
+			members = append(members, [2]string{"scimType", string(told.Type)}, [2]string{"detail", told.Repeatable()})
+		}
 		var c storage.Changes
 		if o.t != nil {
 			c.Add(AsyncResourceType, nil, schemas.AppendString(nil, o.t.Name))
 		}
-		for _, v := range [][2]string{{"method", o.method}, {"bulkId", o.bulkID}, {"status", strconv.Itoa(o.status())}, {"location", o.location()}, {"version", o.etag()}} {
+		for _, v := range members {
 			if v[1] != "" {
 				c.Add(v[0], nil, schemas.AppendString(nil, v[1]))
 			}
@@ -623,7 +632,9 @@ func (h *Handler) prefersLater(r *http.Request, by auth.Principal) (wait time.Du
 	}
 	waits := false
 	for _, v := range r.Header.Values("Prefer") {
-		for p := range strings.SplitSeq(v, ",") {
+		for v != "" {
+			var p string
+			p, v = cutElement(v)
 			p, _, _ = strings.Cut(p, ";")
 			name, value, _ := strings.Cut(p, "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {

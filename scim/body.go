@@ -211,6 +211,8 @@ func tooLarge() error {
 	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
 }
 
+var errCoding = &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected a body without Content-Encoding"}
+
 // acceptable checks what a body says of itself. A media type that is not named is
 // taken for JSON.
 func acceptable(h http.Header) error {
@@ -218,7 +220,7 @@ func acceptable(h http.Header) error {
 		return &Error{Status: http.StatusUnsupportedMediaType, Detail: expected}
 	}
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return unsupported("expected a body without Content-Encoding")
+		return errCoding
 	}
 	contentType := h.Get("Content-Type")
 	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {

@@ -97,7 +97,8 @@ var habits = []habit{
 		patchUser(`{"op":"add","path":"phoneNumbers","value":[{"value":null,"type":"work"}]}`, ok(`"phoneNumbers":[{"type":"work"}]`), ok(`"phoneNumbers":[{"type":"work"}]`)),
 		patchUser(`{"op":"replace","path":"phoneNumbers","value":[{"value":"","type":"work"}]}`, ok(`!"phoneNumbers"`), refusedValue),
 	}},
-	{"one object where a list belongs; a list of one where a single value belongs", "OneLogin, Entra", "understood", "400 `invalidValue`", []proof{
+	{"one object where a list belongs; a list of one where a single value belongs", "OneLogin, Entra", "understood", "400 `invalidValue`, but for the object that an `add` with a path adds to a list (RFC 7644 §3.5.2.1)", []proof{
+		patchUser(`{"op":"add","path":"phoneNumbers","value":{"value":"5"}}`, ok(`"value":"5"`), ok(`"value":"5"`)),
 		postUser(`"emails":{"value":"{n}@x.example"}`, stored(`"emails":[{"value":"{n}@x.example"}]`), refusedValue),
 		postUser(`"title":["x"]`, stored(`"title":"x"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":[{"value":"x"}]}`, ok(`"title":"x"`), refusedValue),

@@ -42,13 +42,13 @@ func serviceProviderConfig(base string, by auth.Principal) object {
 		}},
 		"meta": metaOf(base, "ServiceProviderConfig", "/ServiceProviderConfig"),
 	}
-	// draft-ietf-scim-roles-entitlements, for those who may read them: there are client
+	// draft-ietf-scim-roles-entitlements, for those who may read either: there are client
 	// libraries that refuse a configuration with an attribute that they do not know.
 	// types is left out: any text is one.
-	if by.May(auth.Read, entitlementType) {
+	if roles, entitlements := by.May(auth.Read, roleType), by.May(auth.Read, entitlementType); roles || entitlements {
 		config["RolesAndEntitlements"] = object{
-			"roles":        object{"supported": by.May(auth.Read, roleType), "multipleRolesSupported": true, "primarySupported": true, "typeSupported": true},
-			"entitlements": object{"supported": true, "multipleEntitlementsSupported": true, "primarySupported": true, "typeSupported": true},
+			"roles":        object{"supported": roles, "multipleRolesSupported": true, "primarySupported": true, "typeSupported": true},
+			"entitlements": object{"supported": entitlements, "multipleEntitlementsSupported": true, "primarySupported": true, "typeSupported": true},
 		}
 	}
 	return config

@@ -60,7 +60,9 @@ func parseTags(h http.Header, name string) tags {
 	values := h.Values(name)
 	t := tags{given: len(values) > 0}
 	for _, v := range values {
-		for e := range strings.SplitSeq(v, ",") {
+		for v != "" {
+			var e string
+			e, v = cutElement(v)
 			e = strings.TrimSpace(e)
 			if e == "*" {
 				t.any = true
@@ -70,6 +72,21 @@ func parseTags(h http.Header, name string) tags {
 		}
 	}
 	return t
+}
+
+// cutElement cuts a header's list before its next comma. One between quotes is part of an
+// element, such as a tag (RFC 9110 §8.8.3).
+func cutElement(list string) (element, rest string) {
+	quoted := false
+	for i := range len(list) {
+		switch {
+		case list[i] == '"':
+			quoted = !quoted
+		case list[i] == ',' && !quoted:
+			return list[:i], list[i+1:]
+		}
+	}
+	return list, ""
 }
 
 // has reports whether the tags name this entity tag, compared weakly.

@@ -169,8 +169,8 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	h := w.Header()
 	h.Set("Content-Type", mediaType(r))
 	h.Del("Content-Length")
-	if e.Status == http.StatusUnsupportedMediaType {
-		h.Set("Accept-Encoding", "identity") // RFC 9110 §15.5.16
+	if e == errCoding { // and for no other 415: RFC 9110 §12.5.3
+		h.Set("Accept-Encoding", "identity")
 	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
@@ -273,24 +273,26 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 		return err
 	}
 	tag := version(res, with)
-	header := w.Header()
-	header.Set("ETag", tag)
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		if t := parseTags(r.Header, "If-Match"); t.given && !t.hasRevision(res.Version) { // first: RFC 9110 §13.2.2
-			header.Del("ETag")
 			return ErrPreconditionFailed
 		}
 		if t := parseTags(r.Header, "If-None-Match"); t.given && t.has(tag) {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
+			status = http.StatusNotModified
 		}
 	}
+	location := v.location(res.ID)
+	header := w.Header()
+	header.Set("ETag", tag)
+	header.Set("Content-Location", location) // in a 304 too: RFC 9110 §15.4.5
+	if status == http.StatusNotModified {
+		w.WriteHeader(status)
+		return nil
+	}
+	header.Set("Location", location)
 	if x := exchange(r.Context()); x != nil {
 		x.ResourceID = res.ID
 	}
-	location := v.location(res.ID)
-	header.Set("Location", location)
-	header.Set("Content-Location", location)
 	header.Set("Content-Type", mediaType(r))
 	s := newStream(w, status)
 	if err := h.write(r.Context(), s, by, v, res, with); err != nil {

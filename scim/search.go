@@ -78,7 +78,7 @@ func parseSearch(q url.Values) (SearchRequest, error) {
 	}
 	s.Count, err = integer(q, "count", MaxCount)
 	switch {
-	case s.Cursor != nil && (err != nil || s.Count < 0):
+	case s.Cursor != nil && err != nil:
 		return s, errInvalidCount
 	case err != nil:
 		return s, err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 )
@@ -87,6 +88,10 @@ type told struct {
 		BulkID     string
 		Location   string
 		Status     string
+		Response   *struct {
+			Schemas                  []string
+			Status, ScimType, Detail string
+		}
 	}
 }
 
@@ -233,7 +238,11 @@ func testWebhooks(t *testing.T, w *world) {
 			t.Errorf("event %d is %+v", i, e)
 		}
 		for uri, p := range e.Events {
-			if p.Data != nil || p.Version != fmt.Sprintf(`W/"%d"`, i+1) && uri != "urn:ietf:params:scim:event:prov:delete" || strings.HasSuffix(uri, "notice") != (p.Attributes != nil) {
+			version := fmt.Sprintf(`W/"%d"`, i+1)
+			if strings.HasSuffix(uri, ":delete") {
+				version = "" // RFC 9967 §2.4.4: no attributes
+			}
+			if p.Data != nil || p.Version != version || strings.HasSuffix(uri, "notice") != (p.Attributes != nil) {
 				t.Errorf("%s: %+v", uri, p)
 			}
 		}
@@ -398,7 +407,9 @@ func testPush(t *testing.T, w *world) {
 		t.Fatal(r.Status)
 	}
 	must[struct{}](t, w.post(t, "/admin/v1/deleted-users/"+id+"/restore", w.mfaAgain(t), object{}), 200)
-	bulk := w.Do(t, "POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"a","data":{"schemas":["`+schemas.UserURI+`"],"userName":"bulky"}}]}`, "Prefer", "respond-async")
+	bulk := w.Do(t, "POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"a","data":{"schemas":["`+schemas.UserURI+`"],"userName":"bulky"}},
+		{"method":"POST","path":"/Users","bulkId":"b","data":{"schemas":["`+schemas.UserURI+`"],"userName":"bulky"}},{"method":"DELETE","path":"/Users/nobody"},{"method":"POST","path":"/Nowhere","bulkId":"d"},
+		{"method":"PATCH","path":"/Groups/nothing","data":{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"remove","path":"shibboleth"}]}}]}`, "Prefer", "respond-async")
 	if bulk.Status != 202 {
 		t.Fatalf("%d %s", bulk.Status, bulk.Body)
 	}
@@ -410,15 +421,38 @@ func testPush(t *testing.T, w *world) {
 		kinds = append(kinds, e.kinds())
 	}
 	slices.Sort(kinds) // across resources there is no order
-	if diff := cmp.Diff([]string{"feed:add", "misc:asyncresp", "prov:create:full", "prov:delete"}, kinds); diff != "" {
+	if diff := cmp.Diff([]string{"feed:add", "misc:asyncresp", "misc:asyncresp", "misc:asyncresp", "misc:asyncresp", "misc:asyncresp", "prov:create:full", "prov:delete"}, kinds); diff != "" {
 		t.Errorf("what is told (-want +got):\n%s", diff)
 	}
+	txn := bulk.Header.Get("Set-Txn")
 	for _, e := range list {
-		if a, ok := e.Events[uri+"misc:asyncresp"]; ok && (a.Method != "POST" || a.BulkID != "a" || a.Status != "201" || a.Version != `W/"1"` || a.Location != w.URL+e.SubID.URI || !strings.HasPrefix(e.SubID.URI, "/Users/"+e.SubID.ID)) {
-			t.Errorf("the completion of an operation: %+v", e)
+		a, ok := e.Events[uri+"misc:asyncresp"]
+		if !ok {
+			if e.kinds() == "prov:create:full" && e.Txn != txn+":0" {
+				t.Errorf("the transaction of an operation: %s of %s", e.Txn, txn)
+			}
+			continue
 		}
-		if k := e.kinds(); (k == "prov:create:full" || k == "misc:asyncresp") && e.Txn != bulk.Header.Get("Set-Txn")+":0" {
-			t.Errorf("the transaction of an operation: %s of %s", e.Txn, bulk.Header.Get("Set-Txn"))
+		if e.Txn == txn+":0" {
+			if a.Method != "POST" || a.BulkID != "a" || a.Status != "201" || a.Version != `W/"1"` || a.Response != nil || a.Location != w.URL+e.SubID.URI || e.SubID.ID == "" || e.SubID.URI != "/Users/"+e.SubID.ID {
+				t.Errorf("the completion of an operation: %+v", e)
+			}
+			continue
+		}
+		// One that failed has the error, and a subject all the same (RFC 9967 §2.1, §2.5.1.3).
+		if a.Response == nil || !slices.Equal(a.Response.Schemas, []string{scim.ErrorURI}) || a.Response.Status != a.Status || e.SubID.Format != "scim" {
+			t.Errorf("the completion of an operation that failed: %+v", e)
+			continue
+		}
+		got := []string{a.Method, a.Status, a.Response.ScimType, a.Response.Detail, e.SubID.URI, e.SubID.ID}
+		want := map[string][]string{
+			txn + ":1": {"POST", "409", "uniqueness", "userName is already in use", "/Users", ""},
+			txn + ":2": {"DELETE", "404", "", "no such resource", "/Users/nobody", "nobody"},
+			txn + ":3": {"POST", "400", "invalidPath", "", "/Bulk", ""},
+			txn + ":4": {"PATCH", "404", "", "no such resource", "/Groups/nothing", "nothing"},
+		}[e.Txn]
+		if !slices.Equal(got, want) {
+			t.Errorf("the completion of %s: %q, want %q", e.Txn, got, want)
 		}
 	}
 	// Another address is another receiver: it does not get the token of the former.

@@ -64,7 +64,7 @@ type subject struct {
 	Format     string `json:"format"`
 	URI        string `json:"uri"`
 	ExternalID string `json:"externalId,omitzero"`
-	ID         string `json:"id"`
+	ID         string `json:"id,omitzero"`
 }
 
 // payload is what an event says.
@@ -77,8 +77,18 @@ type payload struct {
 	BulkID   string `json:"bulkId,omitzero"`
 	Location string `json:"location,omitzero"`
 	Status   string `json:"status,omitzero"`
+	// Response is the error of an operation that failed (RFC 9967 §2.5.1.3).
+	Response *refusal `json:"response,omitzero"`
 
 	resourceType string
+}
+
+// refusal is a scim.Error as far as the audit trail keeps it.
+type refusal struct {
+	Schemas []string `json:"schemas"`
+	Status  string   `json:"status"`
+	Type    string   `json:"scimType,omitzero"`
+	Detail  string   `json:"detail,omitzero"`
 }
 
 // eventID is the jti of an event of a feed, and the id of a webhook: the same at every
@@ -119,7 +129,7 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 		}
 	}
 	if e.Type == scim.AsyncType {
-		if p := completion(e); p.resourceType == "" || slices.Contains(f.Types, p.resourceType) {
+		if p, _ := completion(e); p.resourceType == "" || slices.Contains(f.Types, p.resourceType) {
 			add(AsyncResp)
 		}
 		return list
@@ -158,7 +168,7 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 // claimsOf says what an entry means to a feed, which is told of it by these URIs.
 func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, e *storage.AuditEntry, uris []string) (*claims, error) {
 	c := &claims{
-		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: f.eventID(e.Seq), Txn: e.RequestID, Events: map[string]jsontext.Value{},
+		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: f.eventID(e.Seq), Txn: txnOf(e), Events: map[string]jsontext.Value{},
 	}
 	say := func(uri string, p payload) error {
 		raw, err := json.Marshal(p)
@@ -166,9 +176,10 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 		return err
 	}
 	if e.Type == scim.AsyncType {
-		p := completion(e)
+		p, path := completion(e)
+		c.Subject = &subject{Format: "scim", URI: path}
 		if p.Location != "" {
-			c.Subject = &subject{Format: "scim", URI: p.Location, ID: p.Location[strings.LastIndexByte(p.Location, '/')+1:]}
+			c.Subject.URI, c.Subject.ID = p.Location, p.Location[strings.LastIndexByte(p.Location, '/')+1:]
 			p.Location = c.Issuer + s.base + p.Location
 		}
 		return c, say(AsyncResp, p)
@@ -185,6 +196,9 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 	version := func(n int64) string { return fmt.Sprintf(`W/"%d"`, n) }
 	for _, uri := range uris {
 		p := payload{Version: version(e.Version)}
+		if uri == Delete { // has no attributes (§2.4.4)
+			p = payload{}
+		}
 		if full := notices[uri]; full != "" {
 			p.Attributes = e.Attributes
 			if uri == CreateNotice {
@@ -212,15 +226,35 @@ func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, 
 	return c, nil
 }
 
-// completion is the response to an operation of an asynchronous request.
-func completion(e *storage.AuditEntry) (p payload) {
-	members := map[string]*string{"method": &p.Method, "bulkId": &p.BulkID, "status": &p.Status, "location": &p.Location, "version": &p.Version, scim.AsyncResourceType: &p.resourceType}
+// txnOf names the transaction of an entry: the request, or, as the program does some things
+// by itself, the entry's place in its chain, which no other has.
+func txnOf(e *storage.AuditEntry) string {
+	if e.RequestID == "" && e.Chain != "" {
+		return e.Chain + "." + strconv.FormatInt(e.N, 10)
+	}
+	return e.RequestID
+}
+
+// completion is the response to an operation of an asynchronous request, and the path that
+// the event is about where no resource is: that of the type, or else of the request.
+func completion(e *storage.AuditEntry) (p payload, path string) {
+	path = "/Bulk"
+	failed := refusal{Schemas: []string{scim.ErrorURI}}
+	members := map[string]*string{
+		"method": &p.Method, "bulkId": &p.BulkID, "status": &p.Status, "location": &p.Location, "version": &p.Version, "path": &path,
+		scim.AsyncResourceType: &p.resourceType,
+		"scimType":             &failed.Type, "detail": &failed.Detail,
+	}
 	for _, c := range e.Changes {
 		if m := members[c.Path]; m != nil {
 			_ = json.Unmarshal(c.After, m) // one that was too long is left out
 		}
 	}
-	return p
+	if !strings.HasPrefix(p.Status, "2") {
+		failed.Status = p.Status
+		p.Response = &failed
+	}
+	return p, path
 }
 
 // TellsOfAsync reports whether a feed of a tenant is told when an operation of an

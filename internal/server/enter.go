@@ -79,7 +79,7 @@ func (s *Server) refused(err error) {
 }
 
 // challenge says what would be let in. It says the same to everyone whose
-// credentials were refused.
+// token was refused.
 func (c *call) challenge(err error) {
 	const realm = `Bearer realm="roster"`
 	var challenge string
@@ -88,7 +88,7 @@ func (c *call) challenge(err error) {
 	switch {
 	case errors.Is(err, auth.ErrInvalidRequest):
 		challenge = realm + `, error="invalid_request"`
-	case isRefused && refused.Reason == auth.Missing:
+	case isRefused && (refused.Reason == auth.Missing || refused.Reason == auth.Scheme): // RFC 6750 §3.1: no error code
 		challenge = realm
 	case isRefused:
 		challenge = realm + `, error="invalid_token"`

@@ -295,7 +295,13 @@ type endpoint struct {
 	mount   *Mount
 	path    string // the template, also the label in metrics and logs
 	methods map[string]scim.Route
-	allow   string // of a 405
+	allow   string                                    // of a 405
+	exists  func(*http.Request, auth.Principal) error // see scim.Route
+}
+
+func (e *endpoint) notAllowed(w http.ResponseWriter) error {
+	w.Header().Set("Allow", e.allow)
+	return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
 }
 
 // routes builds the mux from the route tables.
@@ -322,7 +328,7 @@ func (s *Server) routes() (http.Handler, error) {
 			if _, twice := e.methods[r.Method]; twice {
 				return nil, fmt.Errorf("route %s %s is declared twice", r.Method, path)
 			}
-			e.methods[r.Method] = r
+			e.methods[r.Method], e.exists = r, r.Exists
 			if r.Method == http.MethodGet {
 				e.methods[http.MethodHead] = r
 			}
@@ -377,9 +383,17 @@ func (s *Server) mountOf(r *http.Request) *Mount {
 func (s *Server) serve(e *endpoint) func(*call) error {
 	return func(c *call) error {
 		r, ok := e.methods[c.r.Method]
-		if !ok {
-			c.w.Header().Set("Allow", e.allow)
-			return &scim.Error{Status: http.StatusMethodNotAllowed, Detail: "this endpoint allows " + e.allow}
+		switch {
+		case ok:
+		case e.exists == nil:
+			return e.notAllowed(c.w)
+		default: // what it allows is said of an endpoint that there is
+			r = scim.Route{Needs: auth.Token(), Serve: func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+				if err := e.exists(r, by); err != nil {
+					return err
+				}
+				return e.notAllowed(w)
+			}}
 		}
 		lane, err := s.admit(c, r)
 		if err != nil {

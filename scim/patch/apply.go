@@ -289,7 +289,7 @@ func (e *edit) writeList(m map[string]any, a *schemas.Attribute, value any) erro
 		}
 		return e.removeListed(m, a, value)
 	}
-	bound, err := a.Bind(value, e.mode)
+	bound, err := a.Bind(e.added(value), e.mode)
 	if err != nil {
 		return e.badValue(err)
 	}
@@ -305,6 +305,15 @@ func (e *edit) writeList(m map[string]any, a *schemas.Attribute, value any) erro
 		return err
 	}
 	return e.assign(m, a, list)
+}
+
+// added is the list that is meant by the value for one: an add with a path may bring a
+// single value (§3.5.2.1).
+func (e *edit) added(value any) any {
+	if e.op == Add && !e.pathless && !e.unset(value) && !isList(value) {
+		return []any{value}
+	}
+	return value
 }
 
 // insert appends elements to list, which it may change. One that is there

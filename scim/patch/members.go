@@ -80,7 +80,7 @@ func (e *edit) changeMembers(t target, value any) error {
 		// Whether this means all or these cannot be told, and all is too many.
 		return e.fail(InvalidValue, t.attr.Path, "a remove takes no value; select with a filter")
 	}
-	list, err := e.bindMembers(t.attr, value)
+	list, err := e.bindMembers(t.attr, e.added(value))
 	if err != nil {
 		return err
 	}

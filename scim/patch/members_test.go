@@ -52,7 +52,8 @@ func TestMembers(t *testing.T) {
 		{name: "replace by a list", ops: `{"op":"replace","path":"members[value eq \"a\"]","value":[{"value":"b"}]}`, err: "invalidValue: Operations[0]: members: expected an object"},
 		{name: "a remove with a value", ops: `{"op":"remove","path":"members","value":[{"value":"a"}]}`, err: "invalidValue: Operations[0]: members: a remove takes no value; select with a filter"},
 		{name: "a remove of ids", ops: `{"op":"remove","path":"members.value","value":"a"}`, err: "mutability: Operations[0]: members.value: is immutable; remove the member and add another"},
-		{name: "one object for the list", ops: `{"op":"add","path":"members","value":{"value":"a"}}`, err: "invalidValue: Operations[0]: members: expected a list"},
+		{name: "one object for the list", ops: `{"op":"replace","path":"members","value":{"value":"a"}}`, err: "invalidValue: Operations[0]: members: expected a list"},
+		{name: "one object to add", ops: `{"op":"add","path":"members","value":{"value":"a"}}`, members: []string{`AddMembers {"value":"a"}`}},
 	})
 }
 
@@ -81,6 +82,7 @@ func TestVendorMembers(t *testing.T) {
 		{name: "X06 a group in a group", ops: `{"op":"add","path":"members","value":[{"value":"g2","type":"Group"}]}`, members: []string{`AddMembers {"type":"Group","value":"g2"}`}},
 		{name: "X07 one object for the list", ops: `{"op":"add","path":"members","value":{"value":"a"}}`, members: []string{`AddMembers {"value":"a"}`}},
 		{name: "SCIM-SDK: members as JSON in a string", ops: `{"op":"replace","path":"members","value":"[{\"value\":\"a\"}]"}`, members: []string{`ReplaceMembers {"value":"a"}`}},
+		{name: "nothing to add", ops: `{"op":"add","path":"members","value":""},{"op":"add","path":"members","value":null}`},
 		{name: "ids as a list", ops: `{"op":"add","path":"members.value","value":["a","b"]},{"op":"remove","path":"members.value","value":"a"}`, members: []string{`AddMembers {"value":"a"} {"value":"b"}`, `RemoveMembers {"value":"a"}`}},
 		{name: "E11 add by a filter", ops: `{"op":"add","path":"members[value eq \"a\"]","value":{"display":"Ana"}},{"op":"add","path":"members[value eq \"b\" and type eq \"User\"]","value":[{}]}`,
 			members: []string{`AddMembers {"display":"Ana","value":"a"} {"type":"User","value":"b"}`}},
