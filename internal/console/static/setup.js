@@ -114,34 +114,39 @@ async function start() {
   fields.userName.required = choosesName;
   $("account").hidden = false;
 
-  let password;
+  let password, session; // the session, once the account is there
   onSubmit("account", async form => {
-    password = form.get("password");
-    if (password !== form.get("repeat")) throw new Error(text.differ);
-    const body = { link, password };
-    if (choosesName) body.userName = form.get("userName");
-    let session;
-    if (invitation) {
-      body.name = { givenName: form.get("givenName"), familyName: form.get("familyName") };
-      session = (await call("/invitations/accept", body)).session;
-    } else {
-      session = await call("/setup", body);
-    }
-    history.replaceState(null, "", location.pathname);
-    $("account").hidden = true;
     if (!session) {
-      say(text.created);
+      password = form.get("password");
+      if (password !== form.get("repeat")) throw new Error(text.differ);
+      const body = { link, password };
+      if (choosesName) body.userName = form.get("userName");
+      if (invitation) {
+        body.name = { givenName: form.get("givenName"), familyName: form.get("familyName") };
+        session = (await call("/invitations/accept", body)).session;
+      } else {
+        session = await call("/setup", body);
+      }
+      history.replaceState(null, "", location.pathname);
+    }
+    const finish = lead => {
+      $("account").hidden = true;
+      say(lead);
+    };
+    if (!session) {
+      finish(text.created);
       return;
     }
     token = session.token;
     if (!session.missing.includes("enrolment")) {
-      say(text.ready);
+      finish(text.ready);
       return;
     }
+    // The link is used up: if this fails, the button begins here again.
     const enrolment = await call("/totp", { password });
     $("qr").src = enrolment.qr;
     $("secret").textContent = enrolment.secret;
-    say(text.enrol);
+    finish(text.enrol);
     $("enrol").hidden = false;
     $("enrol").elements.code.focus();
   });
