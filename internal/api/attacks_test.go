@@ -62,13 +62,7 @@ func (w *world) groupOf(t *testing.T, p *person) string {
 // leave, and no passcode and no recovery code is accepted any more; sessions that there
 // are go on without one. Somebody entitled helps, and nothing less.
 func TestTwentyCodes(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			twentyCodes(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, twentyCodes)
 }
 
 func twentyCodes(t *testing.T, w *world) {

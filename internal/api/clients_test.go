@@ -17,13 +17,7 @@ import (
 // than whoever changes it may do, and is told with what was before; what is refused
 // changes nothing.
 func TestChangeClient(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			changeClient(t, begin(t, testserver.Options{Open: open, Server: trusting}))
-		})
-	}
+	onStoresWith(t, testserver.Options{Server: trusting}, changeClient)
 }
 
 func changeClient(t *testing.T, w *world) {

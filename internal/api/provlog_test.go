@@ -229,29 +229,24 @@ func testProvisioningLogTenants(t *testing.T, w *world) {
 
 // TestProvisioningLogSize: of each client the last ones are kept.
 func TestProvisioningLogSize(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := begin(t, testserver.Options{Open: open, Server: trusting, LogSize: 20})
-			in := w.mfa(t, w.person(t, "integrator", auth.ApplicationAdministrator)).Token
-			noisy, quiet := w.Client(t, "noisy", "", "users"), w.Client(t, "quiet", "", "users")
-			w.as(t, quiet, "GET", "/Users/1", "", "X-Request-Id", "quiet")
-			for i := range 60 {
-				w.as(t, noisy, "GET", "/Users/1", "", "X-Request-Id", fmt.Sprint("noisy-", i))
-				w.Requests.Flush(t.Context())
-			}
-			w.log(t, in, "refused=true", 20)
-			kept := map[string]int{}
-			for _, e := range w.log(t, in, "refused=true&limit=1000", 20) {
-				kept[strings.TrimRight(e.RequestID, "-0123456789")]++
-			}
-			if kept["quiet"] != 1 || kept["noisy"] < 20 || kept["noisy"] > 26 {
-				t.Errorf("kept are %v", kept)
-			}
-			if r := w.get(t, "/admin/v1/provisioning-log/noisy-0", in); r.Status != 404 {
-				t.Errorf("the first one: %d", r.Status)
-			}
-		})
-	}
+	onStoresWith(t, testserver.Options{Server: trusting, LogSize: 20}, func(t *testing.T, w *world) {
+		in := w.mfa(t, w.person(t, "integrator", auth.ApplicationAdministrator)).Token
+		noisy, quiet := w.Client(t, "noisy", "", "users"), w.Client(t, "quiet", "", "users")
+		w.as(t, quiet, "GET", "/Users/1", "", "X-Request-Id", "quiet")
+		for i := range 60 {
+			w.as(t, noisy, "GET", "/Users/1", "", "X-Request-Id", fmt.Sprint("noisy-", i))
+			w.Requests.Flush(t.Context())
+		}
+		w.log(t, in, "refused=true", 20)
+		kept := map[string]int{}
+		for _, e := range w.log(t, in, "refused=true&limit=1000", 20) {
+			kept[strings.TrimRight(e.RequestID, "-0123456789")]++
+		}
+		if kept["quiet"] != 1 || kept["noisy"] < 20 || kept["noisy"] > 26 {
+			t.Errorf("kept are %v", kept)
+		}
+		if r := w.get(t, "/admin/v1/provisioning-log/noisy-0", in); r.Status != 404 {
+			t.Errorf("the first one: %d", r.Status)
+		}
+	})
 }

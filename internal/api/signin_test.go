@@ -186,13 +186,7 @@ func TestCookie(t *testing.T) {
 // one, a passcode app, sessions.
 func TestFirstDays(t *testing.T) {
 	shows(t, "B2", "B8", "D4")
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			firstDays(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, firstDays)
 }
 
 func firstDays(t *testing.T, w *world) {
@@ -328,13 +322,7 @@ func testEndSessions(t *testing.T, w *world) {
 // TestManagedClients: clients are made with no more than their maker has, work at
 // once, and end at once.
 func TestManagedClients(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			managedClients(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, managedClients)
 }
 
 func managedClients(t *testing.T, w *world) {
