@@ -141,18 +141,6 @@ func TestMail(t *testing.T) {
 	}
 }
 
-// settled waits until something holds.
-func settled(t *testing.T, fn func() bool) {
-	t.Helper()
-	for range 400 {
-		if fn() {
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatal("it did not happen")
-}
-
 // TestMailExpired: what has expired cannot be sent again.
 func TestMailExpired(t *testing.T) {
 	onStoresWith(t, testserver.Options{Sender: &refusing{}}, func(t *testing.T, w *world) {

@@ -233,6 +233,17 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func trusting(o *server.Options) { o.TrustedProxies = loopback }
 
+// settled waits until something holds that is done beside requests.
+func settled(t *testing.T, fn func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if fn() {
+			return
+		}
+	}
+	t.Fatal("it did not happen")
+}
+
 // stores opens a new store of each kind.
 func stores(t *testing.T) map[string]func(testing.TB) storage.Store {
 	t.Helper()

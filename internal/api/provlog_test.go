@@ -20,16 +20,13 @@ import (
 // log reads the provisioning log when it has a number of requests at least.
 func (w *world) log(t *testing.T, session, query string, least int) []api.ProvisioningRequest {
 	t.Helper()
-	for range 500 {
+	var list []api.ProvisioningRequest
+	settled(t, func() bool {
 		w.Requests.Flush(t.Context()) // a request is told of when its answer is out
-		list := must[api.ProvisioningLog](t, w.get(t, "/admin/v1/provisioning-log?"+query, session), 200).Requests
-		if len(list) >= least {
-			return list
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("the log with %s does not get %d requests", query, least)
-	return nil
+		list = must[api.ProvisioningLog](t, w.get(t, "/admin/v1/provisioning-log?"+query, session), 200).Requests
+		return len(list) >= least
+	})
+	return list
 }
 
 // as sends a request of a client.
@@ -101,15 +98,12 @@ func testProvisioningLog(t *testing.T, w *world) {
 			t.Errorf("%s: %d %s", c.what, r.Status, r.Body)
 			continue
 		}
-		w.log(t, in, "refused=true", 1)
 		var found testserver.Response
-		for range 500 {
+		settled(t, func() bool {
 			w.Requests.Flush(t.Context())
-			if found = w.get(t, "/admin/v1/provisioning-log/"+request, in); found.Status == 200 {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+			found = w.get(t, "/admin/v1/provisioning-log/"+request, in)
+			return found.Status == 200
+		})
 		e := must[api.ProvisioningRequest](t, found, 200)
 		if len(e.Failures) != 1 || !e.Refused || e.Status != c.status || e.Method != c.method || e.RequestID != request {
 			t.Errorf("%s: %s", c.what, found.Body)
