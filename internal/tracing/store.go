@@ -7,8 +7,8 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Store makes spans of what a store is asked for: of reads, and of writes with the commit at
-// their end.
+// Store makes spans of what requests wait for: of single reads, and of writes with the commit at
+// their end. What streams (members, dumps) and what is seldom asked goes without.
 func Store(s storage.Store) storage.Store { return store{s} }
 
 type store struct{ storage.Store }
