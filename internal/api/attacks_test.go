@@ -140,7 +140,7 @@ func testCustomRoles(t *testing.T, w *world) {
 
 	in := w.mfa(t, desk)
 	grow := func(list string) string {
-		return fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"%s:permissions","value":[%s]}]}`, schemas.RosterRoleURI, list)
+		return patching(`{"op":"replace","path":"` + schemas.RosterRoleURI + `:permissions","value":[` + list + `]}`)
 	}
 	for what, test := range map[string]struct {
 		method, path, body string

@@ -137,7 +137,7 @@ func TestInvitation(t *testing.T) {
 		if r := w.post(t, "/auth/v1/sign-in", "", object{"name": blocked.name, "password": goodPassword}); r.Status != 401 {
 			t.Errorf("blocked: %d", r.Status)
 		}
-		if r := w.Do(t, "PATCH", "/Users/"+a.User, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"replace","path":"active","value":true}]}`); r.Status != 200 {
+		if r := w.Do(t, "PATCH", "/Users/"+a.User, patching(`{"op":"replace","path":"active","value":true}`)); r.Status != 200 {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
 		w.signIn(t, blocked)

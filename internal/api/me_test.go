@@ -7,7 +7,6 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
-	"github.com/roster-id/roster/scim/patch"
 )
 
 // TestMe: people read their own resource at /Me, and change what says how they are called
@@ -21,22 +20,19 @@ func TestMe(t *testing.T) {
 		if me["userName"] != "bo" || me["id"] != bo.id || !strings.HasSuffix(r.Header.Get("Location"), "/scim/v2/Users/"+bo.id) {
 			t.Errorf("/Me of bo: %s at %s", r.Body, r.Header.Get("Location"))
 		}
-		change := func(op string) string {
-			return `{"schemas":["` + patch.MessageURI + `"],"Operations":[` + op + `]}`
-		}
 		replace := `{"schemas":["` + schemas.UserURI + `"],"userName":"bo","nickName":"Bobo","active":true`
 		for _, c := range []struct {
 			method, body string
 			want         int
 		}{
-			{"PATCH", change(`{"op":"replace","path":"displayName","value":"Bo Ek"},{"op":"add","path":"name.familyName","value":"Ek"},{"op":"add","path":"phoneNumbers","value":[{"value":"+46 1"}]}`), 200},
-			{"PATCH", change(`{"op":"replace","path":"displayName","value":"x"},{"op":"replace","path":"title","value":"Director"}`), 403},
-			{"PATCH", change(`{"op":"replace","path":"userName","value":"admin2"}`), 403},
-			{"PATCH", change(`{"op":"add","path":"emails","value":[{"value":"admin@x.example"}]}`), 403},
-			{"PATCH", change(`{"op":"add","path":"roles","value":[{"value":"director"}]}`), 403},
-			{"PATCH", change(`{"op":"replace","path":"active","value":false}`), 403},
-			{"PATCH", change(`{"op":"replace","path":"password","value":"` + goodPassword + `"}`), 403},
-			{"PATCH", change(`{"op":"replace","path":"` + schemas.EnterpriseUserURI + `:department","value":"Board"}`), 403},
+			{"PATCH", patching(`{"op":"replace","path":"displayName","value":"Bo Ek"},{"op":"add","path":"name.familyName","value":"Ek"},{"op":"add","path":"phoneNumbers","value":[{"value":"+46 1"}]}`), 200},
+			{"PATCH", patching(`{"op":"replace","path":"displayName","value":"x"},{"op":"replace","path":"title","value":"Director"}`), 403},
+			{"PATCH", patching(`{"op":"replace","path":"userName","value":"admin2"}`), 403},
+			{"PATCH", patching(`{"op":"add","path":"emails","value":[{"value":"admin@x.example"}]}`), 403},
+			{"PATCH", patching(`{"op":"add","path":"roles","value":[{"value":"director"}]}`), 403},
+			{"PATCH", patching(`{"op":"replace","path":"active","value":false}`), 403},
+			{"PATCH", patching(`{"op":"replace","path":"password","value":"` + goodPassword + `"}`), 403},
+			{"PATCH", patching(`{"op":"replace","path":"` + schemas.EnterpriseUserURI + `:department","value":"Board"}`), 403},
 			{"PUT", replace + `,"externalId":"x"}`, 403},
 			{"PUT", replace + `}`, 200},
 			{"DELETE", "", 401}, // with a passcode 403, below
@@ -53,13 +49,13 @@ func TestMe(t *testing.T) {
 		// Nobody else's resource is opened by that.
 		for _, method := range []string{"GET", "PATCH"} {
 			for _, id := range []string{admin.id, bo.id} {
-				if r := w.scim(t, session, method, "/Users/"+id, change(`{"op":"replace","path":"displayName","value":"x"}`)); r.Status != 401 && r.Status != 403 {
+				if r := w.scim(t, session, method, "/Users/"+id, patching(`{"op":"replace","path":"displayName","value":"x"}`)); r.Status != 401 && r.Status != 403 {
 					t.Errorf("%s /Users/…: %d %s", method, r.Status, r.Body)
 				}
 			}
 		}
 		// Who holds a role gives a passcode first.
-		rename := change(`{"op":"replace","path":"displayName","value":"Helper"}`)
+		rename := patching(`{"op":"replace","path":"displayName","value":"Helper"}`)
 		w.enrol(t, helper)
 		low := w.signIn(t, helper).Token
 		if r := w.scim(t, low, "PATCH", "/Me", rename); r.Status != 401 {

@@ -17,6 +17,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo"
@@ -242,6 +243,13 @@ func settled(t *testing.T, fn func() bool) {
 		}
 	}
 	t.Fatal("it did not happen")
+}
+
+const patchURI = patch.MessageURI
+
+// patching is a PATCH of these operations.
+func patching(operations string) string {
+	return `{"schemas":["` + patchURI + `"],"Operations":[` + operations + `]}`
 }
 
 // stores opens a new store of each kind.

@@ -30,7 +30,7 @@ func TestSameRefusal(t *testing.T) {
 	w.enrol(t, enrolled)
 	patch := func(p *person, op string) {
 		t.Helper()
-		r := w.Do(t, "PATCH", "/Users/"+p.id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[`+op+`]}`)
+		r := w.Do(t, "PATCH", "/Users/"+p.id, patching(op))
 		if r.Status != 200 {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
