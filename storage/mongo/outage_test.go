@@ -65,7 +65,6 @@ func create(ctx context.Context, s *Store, r *storage.Resource) error {
 func TestLostAnswers(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	for i, command := range []string{"commitTransaction", "insert", "find", "update"} {
 		began := time.Now()
 		r := newUser(s, i, "user of "+command)
@@ -95,7 +94,6 @@ func TestLostAnswers(t *testing.T) {
 func TestUnknownOutcome(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	r := newUser(s, 1, "ana")
 	p.Cut(times(-1, "commitTransaction"))
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -120,7 +118,6 @@ func TestUnknownOutcome(t *testing.T) {
 func TestOutage(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	ana := newUser(s, 1, "ana")
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
@@ -175,7 +172,6 @@ func TestOutage(t *testing.T) {
 func TestSilence(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	p.Silence(true)
 	p.Drop()
 	// Long enough for the driver to notice, and to begin another connection.
@@ -206,7 +202,6 @@ func TestSilenceInQuery(t *testing.T) {
 		}
 	}}
 	s := open(t, uri, Options{Monitor: silence})
-	defer s.Close()
 	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 		for i := range 10*scanAtOnce + 1 {
 			if err := tx.Create(newUser(s, i, fmt.Sprint("u", i))); err != nil {
@@ -239,7 +234,6 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 func TestTooExpensive(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{})
 	s := open(t, server.URI("roster"), Options{})
-	defer s.Close()
 	q := storage.Query{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 10}
 	server.Fail(mongotest.Failure{Command: "find", Times: 1, Code: codeMaxTimeMSExpired})
 	if _, err := s.Query(t.Context(), storage.DefaultTenant, q); !errors.Is(err, storage.ErrTooExpensive) {
@@ -257,7 +251,6 @@ func TestTooExpensive(t *testing.T) {
 func TestQueriesWithoutAServer(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{})
 	s := open(t, server.URI("roster"), Options{QueryTimeout: 200 * time.Millisecond})
-	defer s.Close()
 	server.Stop()
 	ana, err := filter.Parse(`userName eq "ana"`, userType, filter.Limits{})
 	if err != nil {
@@ -281,7 +274,6 @@ func TestCommitWithoutAClearAnswer(t *testing.T) {
 			t.Parallel()
 			server := mongotest.StartDouble(t, mongotest.Config{})
 			s := open(t, server.URI("roster"), Options{})
-			defer s.Close()
 			server.Fail(mongotest.Failure{Command: "commitTransaction", Times: 1000, After: true, Code: code})
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
@@ -297,7 +289,6 @@ func TestCommitWithoutAClearAnswer(t *testing.T) {
 func TestLostTransaction(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	ana := newUser(s, 1, "ana")
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
