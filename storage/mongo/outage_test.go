@@ -96,10 +96,8 @@ func TestUnknownOutcome(t *testing.T) {
 	s := open(t, uri, Options{})
 	r := newUser(s, 1, "ana")
 	p.Cut(times(-1, "commitTransaction"))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
 	start := time.Now()
-	err := create(ctx, s, r)
+	err := create(timeout(t, 3*time.Second), s, r)
 	if !errors.Is(err, storage.ErrOutcomeUnknown) || !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("got %v, want ErrOutcomeUnknown", err)
 	}
@@ -275,9 +273,8 @@ func TestCommitWithoutAClearAnswer(t *testing.T) {
 			server := mongotest.StartDouble(t, mongotest.Config{})
 			s := open(t, server.URI("roster"), Options{})
 			server.Fail(mongotest.Failure{Command: "commitTransaction", Times: 1000, After: true, Code: code})
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			if err := create(ctx, s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
+			// Time enough to get to the commit, whose outcome is asked for as long anyway.
+			if err := create(timeout(t, commitTime), s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
 				t.Errorf("got %v, want ErrOutcomeUnknown", err)
 			}
 		})
@@ -326,7 +323,7 @@ func TestCloseWithLostTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var before error
-	if err := s.Write(timeout(t, 300*time.Millisecond), storage.DefaultTenant, func(tx storage.Tx) error {
+	if err := s.Write(timeout(t, time.Second), storage.DefaultTenant, func(tx storage.Tx) error {
 		_, before = tx.Get("User", ana.ID)
 		p.Silence(true)
 		return errors.Join(before, update(tx, s, ana, "anna"))
