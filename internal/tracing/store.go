@@ -96,11 +96,12 @@ func (s store) Write(ctx context.Context, tenant storage.TenantID, fn func(stora
 	return err
 }
 
-// kind is a type that is built in, for others are called what their tenant likes.
+// kind is a type that is built in, or what all are called that tenants define, as in
+// auth.CustomResource.
 func kind(typ string) string {
 	switch typ {
 	case "User", "Group", "Role", "RoleAssignment", "Entitlement", "Invitation", "GroupMembership", "GroupMember":
 		return typ
 	}
-	return "other"
+	return "Resource"
 }
