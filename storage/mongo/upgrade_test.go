@@ -201,7 +201,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Disconnect(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing is left to lose
+	defer client.Disconnect(context.WithoutCancel(t.Context())) // nothing is left to lose
 	states := [][2]int64{{1, 0}, {schemaVersion, 1}, {schemaVersion, 0}}
 	last, between := states[0], 0
 	for stop := 1; ; stop++ {
@@ -254,7 +254,7 @@ func TestUpgradeMeetsChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Disconnect(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing is left to lose
+	defer client.Disconnect(context.WithoutCancel(t.Context())) // nothing is left to lose
 	badges := client.Database(databaseOf(uri)).Collection(resources)
 	opt, changed := withBadges, false
 	opt.Monitor = &event.CommandMonitor{Started: func(ctx context.Context, e *event.CommandStartedEvent) {
