@@ -69,7 +69,7 @@ func (r Reports) walk(ctx context.Context, tenant storage.TenantID, typ string, 
 // holders is a page of role assignments being told.
 type holders struct {
 	Reports
-	ctx     context.Context //nolint:containedctx // of one page
+	ctx     context.Context // of one page
 	tenant  storage.TenantID
 	clients map[string]string
 	active  map[string]time.Time

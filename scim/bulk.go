@@ -42,7 +42,7 @@ const (
 // Each is decided about when its turn comes, with the ids that it has then.
 type bulk struct {
 	p    *Provider
-	ctx  context.Context //nolint:containedctx // of the request
+	ctx  context.Context // of the request
 	by   auth.Principal
 	base string
 	set  *schemas.Set

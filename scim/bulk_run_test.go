@@ -159,7 +159,7 @@ func TestBulkInOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for round := range rounds {
-				r := rand.New(rand.NewPCG(uint64(round), 7)) //nolint:gosec // the same each time
+				r := rand.New(rand.NewPCG(uint64(round), 7)) // the same each time
 				people := 4 + 8*(round%3)                    // the more, the more are under way together
 				groups := people / 2
 				var steps []bulkStep

@@ -39,7 +39,7 @@ func (p *Provider) withStanding(ctx context.Context, by auth.Principal, fn func(
 // about, and does what follows from it. It belongs to one attempt at a write.
 type decision struct {
 	p        *Provider
-	ctx      context.Context //nolint:containedctx // of one attempt
+	ctx      context.Context // of one attempt
 	tx       storage.Tx
 	by       auth.Principal // as of the write
 	unread   error          // what kept by from being read

@@ -214,7 +214,7 @@ func (p *Provider) Undefine(ctx context.Context, by auth.Principal, urn string) 
 // redefinition is one change of a definition under way.
 type redefinition struct {
 	p    *Provider
-	ctx  context.Context //nolint:containedctx // of one change
+	ctx  context.Context // of one change
 	by   auth.Principal
 	key  string
 	prev *storage.Definition

@@ -49,7 +49,7 @@ type steps struct {
 	taken   bool // from a process that may have a write under way
 	unsaved []outcome
 
-	stopping context.Context //nolint:containedctx // ends when the process has to
+	stopping context.Context // ends when the process has to
 	renewed  time.Time       // when the lease was taken last
 	asked    time.Time       // when the client was looked at last
 }

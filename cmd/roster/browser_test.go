@@ -218,8 +218,8 @@ func TestSetup(t *testing.T) {
 	}
 }
 
-// TestInvitationPage: an invitee sees who invites them, chooses a password and, as an
-// administrator, enrols an authenticator app.
+// TestInvitationPage: an invitee sees who invites them, to the letter, chooses a password
+// and, as an administrator, enrols an authenticator app.
 func TestInvitationPage(t *testing.T) {
 	store := filepath.Join(t.TempDir(), "roster.db")
 	s := serveStore(t, store)
@@ -229,7 +229,7 @@ func TestInvitationPage(t *testing.T) {
 	p := &people{process: s, t: t}
 	const password = "nine small otters in a boat"
 	var in struct{ Token, Secret string }
-	p.ask(200, "POST", "/auth/v1/setup", fmt.Sprintf(`{"link":%q,"userName":"ana","password":%q}`, secret, password), &in)
+	p.ask(200, "POST", "/auth/v1/setup", fmt.Sprintf(`{"link":%q,"userName":"<b>ana</b>","password":%q}`, secret, password), &in)
 	p.token = in.Token
 	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
 	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
@@ -243,7 +243,7 @@ func TestInvitationPage(t *testing.T) {
 	see(t, ctx, "invitation", chromedp.Navigate(invited.Link), chromedp.WaitVisible(`#account`))
 	lead := read(t, ctx, chromedp.Text(`#lead`))
 	names := read(t, ctx, chromedp.Evaluate[[]string](`["userName", "givenName"].map(n => document.getElementById("account").elements[n].value)`))
-	if !strings.Contains(lead, "ana invites you") || !slices.Equal(names, []string{"bo@example.org", "Bo"}) {
+	if !strings.Contains(lead, "<b>ana</b> invites you") || !slices.Equal(names, []string{"bo@example.org", "Bo"}) {
 		t.Errorf("the page says %q, and %q", lead, names)
 	}
 	see(t, ctx, "invitation-enrol",

@@ -388,7 +388,7 @@ func (x *Reviewed) own(by auth.Principal, groups map[string]bool) bool {
 // judgement is a decision about an assignment under way.
 type judgement struct {
 	d                  *Desk
-	ctx                context.Context //nolint:containedctx // of one decision
+	ctx                context.Context // of one decision
 	by                 auth.Principal
 	now                time.Time
 	review, assignment string

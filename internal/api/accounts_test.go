@@ -108,8 +108,8 @@ func TestBlockedAdministrator(t *testing.T) {
 		if r := sign(); made.Active || r.Status != 401 {
 			t.Errorf("blocked: %+v, and signing in: %d %s", made, r.Status, r.Body)
 		}
-		later := fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"add","value":{"active":true,"title":"Head of IT","name":{"givenName":"Una","familyName":"Berg"},
-			%q:{"department":"IT"},%q:{"usageLocation":"se"}}}]}`, patchURI, schemas.EnterpriseUserURI, schemas.RosterUserURI)
+		later := patching(`{"op":"add","value":{"active":true,"title":"Head of IT","name":{"givenName":"Una","familyName":"Berg"},
+			"` + schemas.EnterpriseUserURI + `":{"department":"IT"},"` + schemas.RosterUserURI + `":{"usageLocation":"se"}}}`)
 		r := w.scim(t, by.Token, "PATCH", "/Users/"+made.ID, later)
 		for _, text := range []string{`"Head of IT"`, `"usageLocation":"SE"`, `"department":"IT"`, `"familyName":"Berg"`, `"active":true`} {
 			if r.Status != 200 || !strings.Contains(r.Body, text) {
@@ -182,7 +182,7 @@ func TestCustomersAccount(t *testing.T) {
 		if r := first(blocked, "max"); r.Status != 401 {
 			t.Errorf("a blocked customer signs in: %d %s", r.Status, r.Body)
 		}
-		patch := `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"active","value":true}]}`
+		patch := patching(`{"op":"replace","path":"active","value":true}`)
 		if r := w.send(t, "PATCH", blocked.Location, patch, "Authorization", "Bearer "+by.Token, "Content-Type", "application/scim+json"); r.Status != 200 {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/schemas"
-	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -57,7 +56,7 @@ func assignments(t *testing.T, w *world) {
 	id := assign(auth.HelpdeskAdministrator, bo.id, "")
 	check("for good", bo, auth.HelpdeskAdministrator, true)
 	end := w.now().Add(2 * time.Hour).Format(time.RFC3339)
-	must[object](t, w.scim(t, fresh(), "PATCH", "/RoleAssignments/"+id, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"replace","path":"endDate","value":%q}]}`, patch.MessageURI, end)), 200)
+	must[object](t, w.scim(t, fresh(), "PATCH", "/RoleAssignments/"+id, patching(`{"op":"replace","path":"endDate","value":"`+end+`"}`)), 200)
 	check("until a date", bo, auth.HelpdeskAdministrator, true)
 	w.advance(3 * time.Hour)
 	boss = w.mfa(t, admin)
@@ -77,7 +76,7 @@ func assignments(t *testing.T, w *world) {
 	group := must[struct{ ID string }](t, w.scim(t, fresh(), "POST", "/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":"Desk","members":[{"value":%q}]}`, schemas.GroupURI, cy.id)), 201).ID
 	id = assign(auth.Auditor, group, "")
 	check("by a group", cy, auth.Auditor, true)
-	must[any](t, w.scim(t, fresh(), "PATCH", "/Groups/"+group, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"remove","path":"members[value eq \"%s\"]"}]}`, patch.MessageURI, cy.id)), 200)
+	must[any](t, w.scim(t, fresh(), "PATCH", "/Groups/"+group, patching(`{"op":"remove","path":"members[value eq \"`+cy.id+`\"]"}`)), 200)
 	check("out of the group", cy, auth.Auditor, false)
 	must[any](t, w.scim(t, fresh(), "DELETE", "/RoleAssignments/"+id, ""), 204)
 
@@ -115,7 +114,7 @@ type exported struct {
 func auditTrail(t *testing.T, w *world) {
 	admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
 	boss := w.mfa(t, admin).Token
-	must[object](t, w.scim(t, boss, "PATCH", "/Users/"+bo.id, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"replace","path":"active","value":false}]}`, patch.MessageURI)), 200)
+	must[object](t, w.scim(t, boss, "PATCH", "/Users/"+bo.id, patching(`{"op":"replace","path":"active","value":false}`)), 200)
 	list := must[struct {
 		Entries []struct {
 			Actor, Action, Type, ID, From, Level string

@@ -62,13 +62,7 @@ func (w *world) groupOf(t *testing.T, p *person) string {
 // leave, and no passcode and no recovery code is accepted any more; sessions that there
 // are go on without one. Somebody entitled helps, and nothing less.
 func TestTwentyCodes(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			twentyCodes(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, twentyCodes)
 }
 
 func twentyCodes(t *testing.T, w *world) {
@@ -146,7 +140,7 @@ func testCustomRoles(t *testing.T, w *world) {
 
 	in := w.mfa(t, desk)
 	grow := func(list string) string {
-		return fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"%s:permissions","value":[%s]}]}`, schemas.RosterRoleURI, list)
+		return patching(`{"op":"replace","path":"` + schemas.RosterRoleURI + `:permissions","value":[` + list + `]}`)
 	}
 	for what, test := range map[string]struct {
 		method, path, body string

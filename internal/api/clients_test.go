@@ -17,13 +17,7 @@ import (
 // than whoever changes it may do, and is told with what was before; what is refused
 // changes nothing.
 func TestChangeClient(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			changeClient(t, begin(t, testserver.Options{Open: open, Server: trusting}))
-		})
-	}
+	onStoresWith(t, testserver.Options{Server: trusting}, changeClient)
 }
 
 func changeClient(t *testing.T, w *world) {
@@ -162,10 +156,7 @@ func TestClientWasUsed(t *testing.T) {
 		if r := w.Do(t, "GET", "/Users", "", "Authorization", "Bearer "+c.Token); r.Status != 200 {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
-		// It is noted beside the request.
-		for end := time.Now().Add(30 * time.Second); used().IsZero() && time.Now().Before(end); {
-			time.Sleep(5 * time.Millisecond)
-		}
+		settled(t, func() bool { return !used().IsZero() })
 		if at := used(); !at.Equal(w.now()) {
 			t.Errorf("used at %s, want %s", at, w.now())
 		}

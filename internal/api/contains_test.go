@@ -25,7 +25,7 @@ func TestContainedRole(t *testing.T) {
 		}
 		patch := func(operation string) {
 			t.Helper()
-			must[any](t, w.scim(t, boss, "PATCH", "/Roles/"+bosun, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[`+operation+`]}`), 200)
+			must[any](t, w.scim(t, boss, "PATCH", "/Roles/"+bosun, patching(operation)), 200)
 		}
 		if s := in(); s != 200 {
 			t.Errorf("a bosun: %d", s)

@@ -100,7 +100,7 @@ func TestDeletedUser(t *testing.T) {
 		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+bo.id, ""), 204)
 		must[any](t, w.Do(t, "DELETE", "/Groups/"+lost, ""), 204)
 		for _, r := range []testserver.Response{
-			w.Do(t, "GET", "/Users/"+bo.id, ""), w.scim(t, boss, "PATCH", "/Users/"+bo.id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"title","value":"x"}]}`),
+			w.Do(t, "GET", "/Users/"+bo.id, ""), w.scim(t, boss, "PATCH", "/Users/"+bo.id, patching(`{"op":"replace","path":"title","value":"x"}`)),
 			w.Do(t, "PUT", "/Users/"+bo.id, fmt.Sprintf(`{"schemas":[%q],"userName":"bo"}`, schemas.UserURI)), w.Do(t, "DELETE", "/Users/"+bo.id, ""),
 			w.get(t, "/admin/v1/users/"+bo.id+"/roles", boss), w.get(t, "/admin/v1/deleted-users/"+admin.id, boss), w.get(t, "/admin/v1/deleted-groups/"+bo.id, boss),
 			w.get(t, "/admin/v1/deleted-users/"+nobody, boss), w.get(t, "/admin/v1/deleted-users/x", boss),
@@ -125,8 +125,7 @@ func TestDeletedUser(t *testing.T) {
 		// The name is free at once, by whatever way somebody comes to it; so it has to be
 		// another one by now.
 		must[any](t, w.Do(t, "PUT", "/Users/"+report.ID, fmt.Sprintf(`{"schemas":[%q],"userName":"Bo"}`, schemas.UserURI)), 200)
-		must[any](t, w.Do(t, "PATCH", "/Users/"+report.ID, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[
-			{"op":"replace","path":"userName","value":"cy"}]}`), 200)
+		must[any](t, w.Do(t, "PATCH", "/Users/"+report.ID, patching(`{"op":"replace","path":"userName","value":"cy"}`)), 200)
 		taken := w.person(t, "BO")
 		restore := "/admin/v1/deleted-users/" + bo.id + "/restore"
 		boss = w.fresh(t, admin)
@@ -415,7 +414,7 @@ func TestDeletedGroups(t *testing.T) {
 		add := func(token, group, member string) {
 			t.Helper()
 			must[any](t, w.scim(t, token, "PATCH", "/Groups/"+group,
-				`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"members","value":[{"value":"`+member+`"}]}]}`), 200)
+				patching(`{"op":"add","path":"members","value":[{"value":"`+member+`"}]}`)), 200)
 		}
 		add(boss, crew, admin.id)
 		boss = w.fresh(t, admin)
@@ -444,7 +443,7 @@ func TestDeletedGroups(t *testing.T) {
 		}
 		must[any](t, w.post(t, path(desk)+"/restore", boss, object{}), 200)
 		must[any](t, w.post(t, path(plain)+"/restore", boss, object{}), 404)
-		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+bo.id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"title","value":"x"}]}`), 200)
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+bo.id, patching(`{"op":"replace","path":"title","value":"x"}`)), 200)
 		must[any](t, w.post(t, path(crew)+"/restore", boss, object{"displayName": "Crew 2"}), 200)
 		if got := w.user(t, bo.id); len(got.Groups) != 3 {
 			t.Errorf("after all: %+v", got.Groups)
@@ -734,8 +733,8 @@ func TestRestoredWhole(t *testing.T) {
 		if r := w.Do(t, "GET", "/Users/"+made.ID, ""); strings.Contains(r.Body, "signInBy") || !strings.Contains(r.Body, "kim@shop.example") {
 			t.Errorf("restored to sign in by user name: %s", r.Body)
 		}
-		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+other.ID, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"replace","path":"userName","value":"second"}]}`), 200)
-		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+made.ID, `{"schemas":["`+patchURI+`"],"Operations":[{"op":"add","path":"`+schemas.RosterUserURI+`:signInBy","value":"email"}]}`), 200)
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+other.ID, patching(`{"op":"replace","path":"userName","value":"second"}`)), 200)
+		must[any](t, w.scim(t, boss, "PATCH", "/Users/"+made.ID, patching(`{"op":"add","path":"`+schemas.RosterUserURI+`:signInBy","value":"email"}`)), 200)
 		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+made.ID, ""), 204)
 		must[any](t, w.post(t, restore, boss, object{}), 200)
 		if m := w.user(t, made.ID).Enterprise.Manager; m.Value != chief.id {

@@ -136,7 +136,7 @@ func (w *world) userNamed(t *testing.T, name, more string) string {
 func (w *world) patchUser(t *testing.T, id, path string, value any) {
 	t.Helper()
 	v, _ := json.Marshal(value) // a text or a boolean
-	r := w.Do(t, "PATCH", "/Users/"+id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"`+path+`","value":`+string(v)+`}]}`)
+	r := w.Do(t, "PATCH", "/Users/"+id, patching(`{"op":"replace","path":"`+path+`","value":`+string(v)+`}`))
 	if r.Status != 200 {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}

@@ -41,12 +41,11 @@ func lastAdministratorElsewhere(t *testing.T, w *world) {
 
 	review := must[struct{ ID string }](t, w.post(t, "/admin/v1/reviews", boss, object{
 		"title": "x", "roles": []string{auth.GlobalAdministrator}, "reviewers": []string{idle.id, root.id}, "due": w.now().Add(48 * time.Hour), "onNoDecision": "revoke"}), 201).ID
-	patch := `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[%s]}`
 	bulk := func(method, path, op string) int {
 		t.Helper()
 		data := ""
 		if op != "" {
-			data = `,"data":` + fmt.Sprintf(patch, op)
+			data = `,"data":` + patching(op)
 		}
 		a := must[struct{ Operations []struct{ Status string } }](t, w.scim(t, boss, "POST", "/Bulk",
 			fmt.Sprintf(`{"schemas":[%q],"Operations":[{"method":%q,"path":%q%s}]}`, scim.BulkRequestURI, method, path, data)), 200)

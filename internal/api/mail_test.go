@@ -141,54 +141,32 @@ func TestMail(t *testing.T) {
 	}
 }
 
-// settled waits until something holds.
-func settled(t *testing.T, fn func() bool) {
-	t.Helper()
-	for range 400 {
-		if fn() {
-			return
-		}
-		time.Sleep(25 * time.Millisecond)
-	}
-	t.Fatal("it did not happen")
-}
-
 // TestMailExpired: what has expired cannot be sent again.
 func TestMailExpired(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := begin(t, testserver.Options{Open: open, Sender: &refusing{}})
-			in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
-			w.queue(t, "no@example.com", w.now().Add(time.Minute))
-			var list mailList
-			settled(t, func() bool {
-				list = must[mailList](t, w.get(t, "/admin/v1/mail", in.Token), 200)
-				return list.Total == 1 && list.Messages[0].State == mail.StateDead
-			})
-			w.advance(time.Minute)
-			if r := w.post(t, "/admin/v1/mail/"+list.Messages[0].ID+"/retry", in.Token, nil); r.Status != 409 || !strings.Contains(r.Body, mail.ErrExpired.Error()) {
-				t.Errorf("%d %s", r.Status, r.Body)
-			}
+	onStoresWith(t, testserver.Options{Sender: &refusing{}}, func(t *testing.T, w *world) {
+		in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
+		w.queue(t, "no@example.com", w.now().Add(time.Minute))
+		var list mailList
+		settled(t, func() bool {
+			list = must[mailList](t, w.get(t, "/admin/v1/mail", in.Token), 200)
+			return list.Total == 1 && list.Messages[0].State == mail.StateDead
 		})
-	}
+		w.advance(time.Minute)
+		if r := w.post(t, "/admin/v1/mail/"+list.Messages[0].ID+"/retry", in.Token, nil); r.Status != 409 || !strings.Contains(r.Body, mail.ErrExpired.Error()) {
+			t.Errorf("%d %s", r.Status, r.Body)
+		}
+	})
 }
 
 // TestNoMail: a server that sends no mail says so.
 func TestNoMail(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := begin(t, testserver.Options{Open: open, NoMail: true})
-			in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
-			if list := must[mailList](t, w.get(t, "/admin/v1/mail", in.Token), 200); list.Enabled || list.Total != 0 {
-				t.Errorf("%+v", list)
-			}
-			if r := w.post(t, "/admin/v1/mail/"+nobody+"/retry", in.Token, nil); r.Status != 409 || !strings.Contains(r.Body, mail.ErrDisabled.Error()) {
-				t.Errorf("%d %s", r.Status, r.Body)
-			}
-		})
-	}
+	onStoresWith(t, testserver.Options{NoMail: true}, func(t *testing.T, w *world) {
+		in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
+		if list := must[mailList](t, w.get(t, "/admin/v1/mail", in.Token), 200); list.Enabled || list.Total != 0 {
+			t.Errorf("%+v", list)
+		}
+		if r := w.post(t, "/admin/v1/mail/"+nobody+"/retry", in.Token, nil); r.Status != 409 || !strings.Contains(r.Body, mail.ErrDisabled.Error()) {
+			t.Errorf("%d %s", r.Status, r.Body)
+		}
+	})
 }

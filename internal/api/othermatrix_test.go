@@ -30,9 +30,6 @@ func matrixElsewhere(t *testing.T, w *world) {
 		"a client":             w.Client(t, "hr", "", "users", "groups", "memberships", "roles", "roles:assign:x", "invitations"),
 		"a User Administrator": w.fresh(t, uma),
 	}
-	patch := func(op string) string {
-		return fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[%s]}`, op)
-	}
 	member := func(id string) string { return fmt.Sprintf(`[{"value":%q}]`, id) }
 	assignment := func(role, to string) string {
 		return fmt.Sprintf(`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}}`, schemas.RoleAssignmentURI, role, to)
@@ -44,16 +41,16 @@ func matrixElsewhere(t *testing.T, w *world) {
 	for who, token := range callers {
 		// In bulk: each a method, a path and data.
 		operations := [][3]string{
-			{"PATCH", "/Users/" + root.id, patch(`{"op":"replace","path":"active","value":false}`)},
-			{"PATCH", "/Users/" + root.id, patch(`{"op":"replace","value":{"emails":[{"value":"mine@x.example"}]}}`)},
-			{"PATCH", "/Users/" + adam.id, patch(`{"op":"replace","path":"password","value":"a long one of mine"}`)},
+			{"PATCH", "/Users/" + root.id, patching(`{"op":"replace","path":"active","value":false}`)},
+			{"PATCH", "/Users/" + root.id, patching(`{"op":"replace","value":{"emails":[{"value":"mine@x.example"}]}}`)},
+			{"PATCH", "/Users/" + adam.id, patching(`{"op":"replace","path":"password","value":"a long one of mine"}`)},
 			{"PUT", "/Users/" + root.id, fmt.Sprintf(`{"schemas":[%q],"userName":"mine"}`, schemas.UserURI)},
 			{"DELETE", "/Users/" + root.id, ""},
-			{"PATCH", "/Groups/" + admins, patch(`{"op":"add","path":"members","value":` + member(eve.id) + `}`)},
-			{"PATCH", "/Groups/" + admins, patch(`{"op":"remove","path":"members"}`)},
-			{"PATCH", "/Groups/" + admins, patch(`{"op":"add","path":"members","value":` + member(shore) + `}`)},
-			{"PATCH", "/Groups/" + shore, patch(`{"op":"add","path":"members","value":` + member(root.id) + `}`)},
-			{"PATCH", "/Groups/" + outer, patch(`{"op":"add","path":"members","value":` + member(admins) + `}`)},
+			{"PATCH", "/Groups/" + admins, patching(`{"op":"add","path":"members","value":` + member(eve.id) + `}`)},
+			{"PATCH", "/Groups/" + admins, patching(`{"op":"remove","path":"members"}`)},
+			{"PATCH", "/Groups/" + admins, patching(`{"op":"add","path":"members","value":` + member(shore) + `}`)},
+			{"PATCH", "/Groups/" + shore, patching(`{"op":"add","path":"members","value":` + member(root.id) + `}`)},
+			{"PATCH", "/Groups/" + outer, patching(`{"op":"add","path":"members","value":` + member(admins) + `}`)},
 			{"DELETE", "/Groups/" + admins, ""},
 			{"POST", "/RoleAssignments", assignment(auth.GlobalAdministrator, eve.id)},
 			{"POST", "/RoleAssignments", assignment(auth.GuestInviter, shore)},
@@ -124,7 +121,7 @@ func matrixElsewhere(t *testing.T, w *world) {
 		`{"op":"replace","path":"userName","value":"other"}`:                                 true,
 		`{"op":"replace","path":"active","value":false}`:                                     true,
 	} {
-		if r := w.scim(t, by, "PATCH", "/Me", patch(op)); refused != (r.Status == 403) {
+		if r := w.scim(t, by, "PATCH", "/Me", patching(op)); refused != (r.Status == 403) {
 			t.Errorf("PATCH /Me %s: %d %s", op, r.Status, r.Body)
 		}
 	}

@@ -3,7 +3,6 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"regexp"
@@ -91,7 +90,7 @@ func TestOutcomes(t *testing.T) {
 		{signIns, "unknown", 1, func() func() { return func() { signIn(&person{name: "nobody", password: "x"}, nil) } }},
 		{signIns, "blocked", 1, func() func() {
 			p := w.person(t, "s3")
-			w.Do(t, "PATCH", "/Users/"+p.id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"replace","path":"active","value":false}]}`)
+			w.Do(t, "PATCH", "/Users/"+p.id, patching(`{"op":"replace","path":"active","value":false}`))
 			return func() { signIn(p, nil) }
 		}},
 		{signIns, "forbidden", 1, func() func() {
@@ -294,24 +293,13 @@ func wrongCode(code string) string { return code[1:] + string('0'+(code[0]-'0'+1
 // metric returns a counter by its outcome, as /metrics tells it.
 func (w *world) metric(t *testing.T, name string) map[string]int {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), "GET", w.Ops+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := w.HTTP.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
 	counts := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^`+name+`(?:\{outcome="(\w+)"\})? (\S+)$`).FindAllStringSubmatch(string(text), -1) {
-		if counts[m[1]], err = strconv.Atoi(m[2]); err != nil {
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`(?:\{outcome="(\w+)"\})? (\S+)$`).FindAllStringSubmatch(w.Metrics(t), -1) {
+		n, err := strconv.Atoi(m[2])
+		if err != nil {
 			t.Fatal(err)
 		}
+		counts[m[1]] = n
 	}
 	return counts
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 	"github.com/roster-id/roster/storage/mongo"
@@ -232,6 +233,24 @@ func (w *world) mfa(t *testing.T, p *person) signedIn {
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func trusting(o *server.Options) { o.TrustedProxies = loopback }
+
+// settled waits until something holds that is done beside requests.
+func settled(t *testing.T, fn func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if fn() {
+			return
+		}
+	}
+	t.Fatal("it did not happen")
+}
+
+const patchURI = patch.MessageURI
+
+// patching is a PATCH of these operations.
+func patching(operations string) string {
+	return `{"schemas":["` + patchURI + `"],"Operations":[` + operations + `]}`
+}
 
 // stores opens a new store of each kind.
 func stores(t *testing.T) map[string]func(testing.TB) storage.Store {

@@ -20,16 +20,13 @@ import (
 // log reads the provisioning log when it has a number of requests at least.
 func (w *world) log(t *testing.T, session, query string, least int) []api.ProvisioningRequest {
 	t.Helper()
-	for range 500 {
+	var list []api.ProvisioningRequest
+	settled(t, func() bool {
 		w.Requests.Flush(t.Context()) // a request is told of when its answer is out
-		list := must[api.ProvisioningLog](t, w.get(t, "/admin/v1/provisioning-log?"+query, session), 200).Requests
-		if len(list) >= least {
-			return list
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("the log with %s does not get %d requests", query, least)
-	return nil
+		list = must[api.ProvisioningLog](t, w.get(t, "/admin/v1/provisioning-log?"+query, session), 200).Requests
+		return len(list) >= least
+	})
+	return list
 }
 
 // as sends a request of a client.
@@ -71,10 +68,10 @@ func testProvisioningLog(t *testing.T, w *world) {
 		{"a name that is taken", hr, "POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"ADA","password":"Hush-hush-1","emails":[{"value":"ada@example.org","primary":true}],"favourite":{"colour":"vermilion"}}`, 409,
 			why{Status: 409, ScimType: "uniqueness", Detail: "userName is already in use", Operation: none, Offset: none, BulkIndex: none, ResourceType: "User",
 				Body: `{"emails":[{"primary":true,"value":"(string, 15)"}],"password":"(secret)","schemas":["` + schemas.UserURI + `"],"unknown":{"unknown":"(string)"},"userName":"(string, 3)"}`}},
-		{"an operation of a PATCH", hr, "PATCH", "/Users/" + id, `{"schemas":["` + patchURI + `"],"Operations":[{"op":"Replace","path":"title","value":"Captain"},{"op":"replace","path":"active","value":"maybe"}]}`, 400,
+		{"an operation of a PATCH", hr, "PATCH", "/Users/" + id, patching(`{"op":"Replace","path":"title","value":"Captain"},{"op":"replace","path":"active","value":"maybe"}`), 400,
 			why{Status: 400, ScimType: "invalidValue", Detail: "Operations[1]: active: expected a boolean", Attribute: "active", Operation: 1, Offset: none, BulkIndex: none, ResourceType: "User", ResourceID: id,
 				Body: `{"Operations":[{"op":"replace","path":"title","value":"(string, 7)"},{"op":"replace","path":"active","value":"(string, 5)"}],"schemas":["` + patchURI + `"]}`}},
-		{"a path that is none", hr, "PATCH", "/Users/" + id, `{"schemas":["` + patchURI + `"],"Operations":[{"op":"add","path":"emails[type eq \"work\"].zip","value":"12345"}]}`, 400,
+		{"a path that is none", hr, "PATCH", "/Users/" + id, patching(`{"op":"add","path":"emails[type eq \"work\"].zip","value":"12345"}`), 400,
 			why{Status: 400, ScimType: "invalidPath", Operation: 0, Offset: none, BulkIndex: none, Attribute: "emails", ResourceType: "User", ResourceID: id,
 				Body: `{"Operations":[{"op":"add","path":"emails[type eq \"(string)\"].unknown","value":"(string)"}],"schemas":["` + patchURI + `"]}`}},
 		{"a filter", hr, "GET", "/Users?filter=" + url.QueryEscape(`userName eq "ada" and shoeSize gt 42`) + "&count=5&who=ada", "", 400,
@@ -101,15 +98,12 @@ func testProvisioningLog(t *testing.T, w *world) {
 			t.Errorf("%s: %d %s", c.what, r.Status, r.Body)
 			continue
 		}
-		w.log(t, in, "refused=true", 1)
 		var found testserver.Response
-		for range 500 {
+		settled(t, func() bool {
 			w.Requests.Flush(t.Context())
-			if found = w.get(t, "/admin/v1/provisioning-log/"+request, in); found.Status == 200 {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+			found = w.get(t, "/admin/v1/provisioning-log/"+request, in)
+			return found.Status == 200
+		})
 		e := must[api.ProvisioningRequest](t, found, 200)
 		if len(e.Failures) != 1 || !e.Refused || e.Status != c.status || e.Method != c.method || e.RequestID != request {
 			t.Errorf("%s: %s", c.what, found.Body)
@@ -229,29 +223,24 @@ func testProvisioningLogTenants(t *testing.T, w *world) {
 
 // TestProvisioningLogSize: of each client the last ones are kept.
 func TestProvisioningLogSize(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := begin(t, testserver.Options{Open: open, Server: trusting, LogSize: 20})
-			in := w.mfa(t, w.person(t, "integrator", auth.ApplicationAdministrator)).Token
-			noisy, quiet := w.Client(t, "noisy", "", "users"), w.Client(t, "quiet", "", "users")
-			w.as(t, quiet, "GET", "/Users/1", "", "X-Request-Id", "quiet")
-			for i := range 60 {
-				w.as(t, noisy, "GET", "/Users/1", "", "X-Request-Id", fmt.Sprint("noisy-", i))
-				w.Requests.Flush(t.Context())
-			}
-			w.log(t, in, "refused=true", 20)
-			kept := map[string]int{}
-			for _, e := range w.log(t, in, "refused=true&limit=1000", 20) {
-				kept[strings.TrimRight(e.RequestID, "-0123456789")]++
-			}
-			if kept["quiet"] != 1 || kept["noisy"] < 20 || kept["noisy"] > 26 {
-				t.Errorf("kept are %v", kept)
-			}
-			if r := w.get(t, "/admin/v1/provisioning-log/noisy-0", in); r.Status != 404 {
-				t.Errorf("the first one: %d", r.Status)
-			}
-		})
-	}
+	onStoresWith(t, testserver.Options{Server: trusting, LogSize: 20}, func(t *testing.T, w *world) {
+		in := w.mfa(t, w.person(t, "integrator", auth.ApplicationAdministrator)).Token
+		noisy, quiet := w.Client(t, "noisy", "", "users"), w.Client(t, "quiet", "", "users")
+		w.as(t, quiet, "GET", "/Users/1", "", "X-Request-Id", "quiet")
+		for i := range 60 {
+			w.as(t, noisy, "GET", "/Users/1", "", "X-Request-Id", fmt.Sprint("noisy-", i))
+			w.Requests.Flush(t.Context())
+		}
+		w.log(t, in, "refused=true", 20)
+		kept := map[string]int{}
+		for _, e := range w.log(t, in, "refused=true&limit=1000", 20) {
+			kept[strings.TrimRight(e.RequestID, "-0123456789")]++
+		}
+		if kept["quiet"] != 1 || kept["noisy"] < 20 || kept["noisy"] > 26 {
+			t.Errorf("kept are %v", kept)
+		}
+		if r := w.get(t, "/admin/v1/provisioning-log/noisy-0", in); r.Status != 404 {
+			t.Errorf("the first one: %d", r.Status)
+		}
+	})
 }

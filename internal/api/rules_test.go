@@ -244,13 +244,7 @@ func TestFirstAdministrator(t *testing.T) {
 // whom rules do not hold up, or that administrator away. Somebody for emergencies is
 // enough.
 func TestRuleForAdministrators(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ruleForAdministrators(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, ruleForAdministrators)
 }
 
 func ruleForAdministrators(t *testing.T, w *world) {

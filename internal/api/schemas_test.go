@@ -20,8 +20,8 @@ import (
 const badgeURN = "urn:example:params:scim:schemas:extension:badge:1.0:User"
 
 // badge is an extension of users with one attribute of each kind that matters.
-func badge(more ...object) object {
-	return object{"extends": []string{"User"}, "schema": object{"id": badgeURN, "name": "Badge", "attributes": append([]object{
+func badge() object {
+	return object{"extends": []string{"User"}, "schema": object{"id": badgeURN, "name": "Badge", "attributes": []object{
 		{"name": "number", "type": "string", "uniqueness": "server", "caseExact": true},
 		{"name": "colour", "type": "string"},
 		{"name": "level", "type": "integer"},
@@ -30,7 +30,7 @@ func badge(more ...object) object {
 		{"name": "doors", "type": "complex", "multiValued": true, "subAttributes": []object{
 			{"name": "value", "type": "string", "required": true}, {"name": "type", "type": "string"},
 		}},
-	}, more...)}}
+	}}}
 }
 
 // definer is an administrator who gives a new passcode for each change.

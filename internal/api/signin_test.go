@@ -30,7 +30,7 @@ func TestSameRefusal(t *testing.T) {
 	w.enrol(t, enrolled)
 	patch := func(p *person, op string) {
 		t.Helper()
-		r := w.Do(t, "PATCH", "/Users/"+p.id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[`+op+`]}`)
+		r := w.Do(t, "PATCH", "/Users/"+p.id, patching(op))
 		if r.Status != 200 {
 			t.Fatalf("%d %s", r.Status, r.Body)
 		}
@@ -186,13 +186,7 @@ func TestCookie(t *testing.T) {
 // one, a passcode app, sessions.
 func TestFirstDays(t *testing.T) {
 	shows(t, "B2", "B8", "D4")
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			firstDays(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, firstDays)
 }
 
 func firstDays(t *testing.T, w *world) {
@@ -328,13 +322,7 @@ func testEndSessions(t *testing.T, w *world) {
 // TestManagedClients: clients are made with no more than their maker has, work at
 // once, and end at once.
 func TestManagedClients(t *testing.T) {
-	t.Parallel()
-	for name, open := range stores(t) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			managedClients(t, begin(t, testserver.Options{Open: open}))
-		})
-	}
+	onStores(t, managedClients)
 }
 
 func managedClients(t *testing.T, w *world) {

@@ -18,8 +18,6 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-const patchURI = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
-
 // everything is all there is of a tenant, a line for each record.
 func (w *world) everything(t *testing.T, tenant storage.TenantID) []string {
 	t.Helper()
@@ -41,7 +39,7 @@ func (w *world) everything(t *testing.T, tenant storage.TenantID) []string {
 // tenant that sends it.
 func bodyFor(method, path, role, user string) string {
 	patch := func(attr, value string) string {
-		return fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"replace","path":%q,"value":%q}]}`, patchURI, attr, value)
+		return patching(fmt.Sprintf(`{"op":"replace","path":%q,"value":%q}`, attr, value))
 	}
 	switch {
 	case method == "GET" || method == "DELETE":
@@ -203,7 +201,7 @@ func TestTenantsApart(t *testing.T) {
 			method, path, body string
 		}{
 			"a new group":      {"POST", "/scim/v2/Groups", `{"schemas":["` + schemas.GroupURI + `"],"displayName":"x","members":[{"value":"%s"}]}`},
-			"a member":         {"PATCH", "/scim/v2/Groups/" + group, `{"schemas":["` + patchURI + `"],"Operations":[{"op":"add","path":"members","value":[{"value":"%s"}]}]}`},
+			"a member":         {"PATCH", "/scim/v2/Groups/" + group, patching(`{"op":"add","path":"members","value":[{"value":"%s"}]}`)},
 			"members":          {"PUT", "/scim/v2/Groups/" + group, `{"schemas":["` + schemas.GroupURI + `"],"displayName":"own","members":[{"value":"%s"}]}`},
 			"the principal":    {"POST", "/scim/v2/RoleAssignments", `{"role":{"value":"` + role + `"},"principal":{"value":"%s"}}`},
 			"the role":         {"POST", "/scim/v2/RoleAssignments", `{"role":{"value":"%s"},"principal":{"value":"` + own.id + `"}}`},

@@ -171,9 +171,6 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 		in := w.signIn(t, somebody())
 		return in, w.ask(t, in.Token, object{"role": made("/Roles", role("business")), "reason": "x", "hours": 4}).ID
 	}
-	patch := func(op string) string {
-		return `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[` + op + `]}`
-	}
 	group := func() string { n++; return fmt.Sprintf(`{"displayName":"made%d"}`, n) }
 	user := func() string { n++; return fmt.Sprintf(`{"userName":"made%d"}`, n) }
 
@@ -326,18 +323,18 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 		"POST /scim/v2/Roles": func() deed { return deed{by: boss(), body: role("administrative")} },
 		"PATCH /scim/v2/Roles/{id}": func() deed {
 			id := made("/Roles", role("business"))
-			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"display","value":"x"}`)}
+			return deed{by: boss(), path: id, body: patching(`{"op":"add","path":"display","value":"x"}`)}
 		},
 		"DELETE /scim/v2/Roles/{id}":    func() deed { id := made("/Roles", role("business")); return deed{by: boss(), path: id} },
 		"POST /scim/v2/RoleAssignments": func() deed { p := somebody(); return deed{by: boss(), body: assignment(p.id, auth.Auditor, "")} },
 		"PATCH /scim/v2/RoleAssignments/{id}": func() deed {
 			id := made("/RoleAssignments", assignment(somebody().id, auth.Auditor, ""))
-			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"endDate","value":"2999-01-01T00:00:00Z"}`)}
+			return deed{by: boss(), path: id, body: patching(`{"op":"add","path":"endDate","value":"2999-01-01T00:00:00Z"}`)}
 		},
 		"POST /scim/v2/Entitlements": func() deed { return deed{by: boss(), body: entitlement()} },
 		"PATCH /scim/v2/Entitlements/{id}": func() deed {
 			id := made("/Entitlements", entitlement())
-			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"display","value":"x"}`)}
+			return deed{by: boss(), path: id, body: patching(`{"op":"add","path":"display","value":"x"}`)}
 		},
 		"DELETE /scim/v2/Entitlements/{id}": func() deed { id := made("/Entitlements", entitlement()); return deed{by: boss(), path: id} },
 		"PUT /admin/v1/policies/vocabulary": func() deed { return deed{by: boss(), body: object{"roles": true, "entitlements": false}} },
@@ -357,7 +354,7 @@ func nothingWithoutEntry(t *testing.T, w *world) {
 		"POST /scim/v2/{type}": func() deed { return deed{by: boss(), body: `{"serial":"1"}`} },
 		"PATCH /scim/v2/{type}/{id}": func() deed {
 			id := gadget()
-			return deed{by: boss(), path: id, body: patch(`{"op":"add","path":"serial","value":"2"}`)}
+			return deed{by: boss(), path: id, body: patching(`{"op":"add","path":"serial","value":"2"}`)}
 		},
 		"DELETE /scim/v2/{type}/{id}": func() deed { id := gadget(); return deed{by: boss(), path: id} },
 		"DELETE /scim/v2/RoleAssignments/{id}": func() deed {

@@ -77,7 +77,7 @@ func TestVocabulary(t *testing.T) {
 		refused(user(`"roles":[{"value":"global-administrator"}]`), "roles[0].value")
 		refused(user(`"entitlements":[{"value":"buyer"}]`), "entitlements[0].value")
 		patch := func(id, operation string) testserver.Response {
-			return w.Do(t, "PATCH", "/Users/"+id, `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[`+operation+`]}`)
+			return w.Do(t, "PATCH", "/Users/"+id, patching(operation))
 		}
 		must[any](t, patch(old, `{"op":"add","path":"title","value":"Still"}`), 200)
 		must[any](t, patch(old, `{"op":"add","path":"roles","value":[{"value":"buyer"}]}`), 200)

@@ -403,6 +403,22 @@ func TestRunWrongAnswer(t *testing.T) {
 	}
 }
 
+// What was not made is not deleted afterwards.
+func TestCreateFails(t *testing.T) {
+	s := serveRaw(t, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", false)
+	c, err := dial(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w := &worker{conn: c}
+	w.reset()
+	r := &run{cfg: tiny(), wanted: map[string]bool{Create: true}, report: newReport(tiny())}
+	if err := r.creates(&population{on: s}).step(w); err == nil || len(w.made) != 0 {
+		t.Errorf("step = %v, and %q were made; want an error and nothing", err, w.made)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		name   string

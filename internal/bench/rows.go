@@ -196,7 +196,9 @@ func (r *run) writes(ctx context.Context) error {
 func (r *run) creates(p *population) *task {
 	t := r.on(p, Create, func(w *worker) error {
 		id, err := p.create(w, 0, int(p.next.Add(1)-1))
-		w.made = append(w.made, id)
+		if err == nil {
+			w.made = append(w.made, id)
+		}
 		return err
 	})
 	if t != nil {

@@ -147,7 +147,7 @@ func (p Processes) start(ctx context.Context, args func(dir string) ([]string, e
 			}
 		default:
 			end()
-			<-ended // how it ends when told to does not matter any more
+			<-ended //nolint:errcheck // how it ends when told to does not matter any more
 		}
 		return errors.Join(err, os.RemoveAll(dir))
 	})
@@ -346,7 +346,7 @@ func (s *Server) resident(ctx context.Context) (int64, error) {
 	if s.PID > 0 {
 		// Linux says it without bothering the server.
 		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID)); err == nil {
-			return parseVmRSS(status), nil
+			return parseVMRSS(status), nil
 		}
 	}
 	if s.Ops == "" {
@@ -358,7 +358,7 @@ func (s *Server) resident(ctx context.Context) (int64, error) {
 
 var vmRSS = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
 
-func parseVmRSS(status []byte) int64 {
+func parseVMRSS(status []byte) int64 {
 	m := vmRSS.FindSubmatch(status)
 	if m == nil {
 		return 0

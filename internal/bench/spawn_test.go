@@ -98,8 +98,8 @@ func TestParseVmRSS(t *testing.T) {
 		"Name:\troster\nVmPeak:\t  900 kB\nVmRSS:\t   18000 kB\nRssAnon:\t 1 kB\n": 18000 << 10,
 		"Name:\troster\n": 0,
 	} {
-		if got := parseVmRSS([]byte(text)); got != want {
-			t.Errorf("parseVmRSS(%q) = %d, want %d", text, got, want)
+		if got := parseVMRSS([]byte(text)); got != want {
+			t.Errorf("parseVMRSS(%q) = %d, want %d", text, got, want)
 		}
 	}
 }

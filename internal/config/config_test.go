@@ -299,11 +299,14 @@ func TestValidate(t *testing.T) {
 		{"no lifetime of results", func(c *Config) { c.BulkResultLifetime = 0 }, "bulk-result-lifetime"},
 		{"no lifetime of invitations", func(c *Config) { c.InvitationLifetime = 0 }, "invitation-lifetime"},
 		{"negative lifetime", func(c *Config) { c.TemporaryPasswordLifetime = -1 }, "temporary-password-lifetime"},
-		{"negative limits", func(c *Config) { c.MaxConnections, c.MaxConnectionsPerIP = -1, -1 }, "max-connections max-connections-per-ip"},
+		{"negative limits", func(c *Config) { c.MaxConnections, c.MaxConnectionsPerIP, c.ClientRate, c.ClientBurst = -1, -1, -1, -1 },
+			"max-connections max-connections-per-ip client-rate client-burst"},
+		{"negative wait", func(c *Config) { c.MaxQueueWait = -1 }, "max-queue-wait"},
 		{"log format", func(c *Config) { c.LogFormat = "" }, "log-format"},
 		{"trusting everyone", func(c *Config) {
 			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 		}, "trusted-proxies trusted-proxies"},
+		{"events to everywhere", func(c *Config) { c.EventNetworks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }, "event-networks"},
 		{"attributes", func(c *Config) { c.IndexAttributes = []string{"User:title", "User:name.familyName"} }, ""},
 		{"attributes that there are not", func(c *Config) { c.IndexAttributes, c.LogFormat = []string{"User:nothing", "title"}, "" }, "index-attributes log-format"},
 		{"several", func(c *Config) { c.Store, c.LogFormat = "", "" }, "store log-format"},

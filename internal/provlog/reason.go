@@ -51,7 +51,8 @@ var tolerated = map[scim.ErrorType][]string{
 	},
 	scim.InvalidValue: {
 		"booleans as strings, in any case", "`\"\"` for an attribute", "an element of a list with `\"\"` as its `value`", "one object where a list belongs; a list of one where a single value belongs",
-		"`manager` as a bare string", "a `manager` that is no user of the directory", "a `manager` or member that is to come, by its `externalId` or `userName`", "`schemas` in a path-less value", "`remove` with path `members` and a list", "two primary values in one request",
+		"`manager` as a bare string", "a `manager` that is no user of the directory", "a `manager` or member that is to come, by its `externalId` or `userName`", "`schemas` in a path-less value",
+		"an object, or the attributes of a path-less value, as JSON in a string", "integers in quotes in a POST `.search`", "`remove` with path `members` and a list", "two primary values in one request",
 		"several values for a sub-attribute: `emails.value` with a list", "unknown schema URIs", "no `schemas` in a body",
 	},
 	scim.InvalidPath: {

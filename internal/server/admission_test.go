@@ -197,7 +197,7 @@ func TestReservedLanes(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
-		resp, err := http.Get(c.Ops + path) //nolint:noctx // it is there
+		resp, err := http.Get(c.Ops + path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -73,7 +73,7 @@ func (c *call) lend() {
 type lendingBody struct {
 	io.ReadCloser
 	place *place
-	ctx   context.Context //nolint:containedctx // of the request, which the body belongs to
+	ctx   context.Context // of the request, which the body belongs to
 	left  int64           // how many bytes are still to come; negative if that was not announced
 	timer *time.Timer     // since the first byte was asked for
 	err   error           // from the end on

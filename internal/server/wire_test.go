@@ -372,12 +372,12 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%s %d %s %s", resp.Proto, resp.StatusCode, resp.Header.Get("Location"), body)
 	}
 	s.HTTP.CloseIdleConnections()
-	older, err := tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12}) //nolint:gosec // what it is about
+	older, err := tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12})
 	if err != nil {
 		t.Fatalf("TLS 1.2: %v", err)
 	}
 	older.Close()
-	_, err = tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}) //nolint:gosec // to be refused
+	_, err = tls.Dial("tcp", strings.TrimPrefix(s.Root, "https://"), &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}) // to be refused
 	if err == nil {
 		t.Error("TLS 1.1 is spoken")
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// Store makes spans of what a store is asked for: of reads, and of writes with the commit at
-// their end.
+// Store makes spans of what requests wait for: of single reads, and of writes with the commit at
+// their end. What streams (members, dumps) and what is seldom asked goes without.
 func Store(s storage.Store) storage.Store { return store{s} }
 
 type store struct{ storage.Store }
@@ -96,11 +96,12 @@ func (s store) Write(ctx context.Context, tenant storage.TenantID, fn func(stora
 	return err
 }
 
-// kind is a type that is built in, for others are called what their tenant likes.
+// kind is a type that is built in, or what all are called that tenants define, as in
+// auth.CustomResource.
 func kind(typ string) string {
 	switch typ {
 	case "User", "Group", "Role", "RoleAssignment", "Entitlement", "Invitation", "GroupMembership", "GroupMember":
 		return typ
 	}
-	return "other"
+	return "Resource"
 }

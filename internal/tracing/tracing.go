@@ -44,8 +44,8 @@ func (s Span) Responded(status int) {
 	}
 }
 
-// Start begins a span in the one that ctx is in, if there is one. kind is what it is about,
-// a type of resources or items, or "".
+// Start begins a span in the one that ctx is in, if there is one. kind is the type of
+// resources that it is about, or "".
 func Start(ctx context.Context, name, kind string) (context.Context, Span) {
 	parent, _ := ctx.Value(spanKey{}).(Span)
 	if parent.span == nil {

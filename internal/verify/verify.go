@@ -190,11 +190,12 @@ func (w *work) references(tenant storage.TenantID, wanted map[auth.Reference][]*
 		case r.Deleted:
 			_, err = w.Store.GetDeleted(w.ctx, tenant, r.Type, r.ID)
 			is = err == nil
+			if errors.Is(err, storage.ErrNotFound) { // perhaps it was restored meanwhile
+				_, err = w.Store.Get(w.ctx, tenant, r.Type, r.ID)
+				is = err == nil
+			}
 			if errors.Is(err, storage.ErrNotFound) {
 				err = nil
-				if _, again := w.Store.Get(w.ctx, tenant, r.Type, r.ID); again == nil { // restored meanwhile
-					is = true
-				}
 			}
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -212,5 +213,30 @@ func TestFindings(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// away answers no look for a resource.
+type away struct{ store }
+
+func (away) Get(context.Context, storage.TenantID, string, string) (*storage.Resource, error) {
+	return nil, storage.ErrUnavailable
+}
+
+// TestAway: what a store does not answer is no flaw in it.
+func TestAway(t *testing.T) {
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	put(t, s, item("credential", gone, `{"passwordHash":"x"}`))
+	v := &Verifier{Store: away{s}, Schemas: set, Now: func() time.Time { return someday }, Found: func(f storage.Flaw) { t.Errorf("found %v", f) }}
+	if _, err := v.Run(t.Context()); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 }

@@ -28,8 +28,6 @@ type Runner struct {
 	Client *http.Client
 	// Check, if set, looks at every response, beside what a script says of it.
 	Check func(*Exchange) error
-	// Keep leaves what a script created where it is.
-	Keep bool
 }
 
 // Exchange is a request and its response.
@@ -69,9 +67,7 @@ func (r *Runner) Play(ctx context.Context, s *Script) error {
 	for _, step := range s.Steps {
 		p.step(ctx, step)
 	}
-	if !r.Keep {
-		p.clean(ctx)
-	}
+	p.clean(ctx)
 	return errors.Join(p.failures...)
 }
 

@@ -80,7 +80,7 @@ func Parse(name string, text []byte) (*Script, error) {
 			continue
 		}
 		text, ok := strings.CutPrefix(l[1:], " ")
-		if !ok && text != "" || !strings.Contains("#@><!=", l[:1]) {
+		if !ok && text != "" || strings.IndexByte("#@><!=", l[0]) < 0 {
 			return nil, p.fail(i+1, `expected a line beginning with "#", "@", ">", "<", "!" or "=" and a space`)
 		}
 		p.lines = append(p.lines, line{i + 1, l[0], text})

@@ -18,7 +18,6 @@ import (
 func TestGivingUpALoad(t *testing.T) {
 	server := mongotest.Start(t)
 	s := open(t, server.URI(server.NewDatabase(t)), Options{})
-	defer s.Close()
 	const tenant = storage.DefaultTenant
 	g, u, at := newGroup(s, 1, "staff"), newUser(s, 2, "ana"), newUser(s, 2, "ana").Created
 	mark := &storage.LoadMark{Dump: "d1", Records: 7, Digest: []byte("x")}

@@ -41,8 +41,6 @@ func TestClocksDisagree(t *testing.T) {
 			server := mongotest.Start(t)
 			uri := server.URI(server.NewDatabase(t))
 			ahead, b := open(t, uri, Options{}), open(t, uri, Options{})
-			defer ahead.Close()
-			defer b.Close()
 			late := newUser(b, 2, "late")
 			if err := create(t.Context(), b, late); err != nil {
 				t.Fatal(err)

@@ -68,7 +68,6 @@ func TestChosenAreSeeks(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			s := open(t, uri, step.opt)
-			defer s.Close()
 			for path, text := range map[string]string{"title": `title eq "NURSE"`, number: number + ` eq "7"`} {
 				e, err := filter.Parse(text, userType, filter.DefaultLimits)
 				if err != nil {

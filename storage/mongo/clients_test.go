@@ -14,7 +14,6 @@ import (
 func TestClientOfOlderVersion(t *testing.T) {
 	server := mongotest.Start(t)
 	s := open(t, server.URI(server.NewDatabase(t)), Options{})
-	defer s.Close()
 	ctx, at := t.Context(), time.UnixMilli(1_800_000_000_000).UTC()
 	const tenant = storage.DefaultTenant
 	write := func(action string, fn func(storage.Tx) error) error {

@@ -20,7 +20,6 @@ import (
 func TestCompiled(t *testing.T) {
 	server := mongotest.Start(t)
 	s := open(t, server.URI(server.NewDatabase(t)), Options{})
-	defer s.Close()
 	const emails = `"s.emails": {"$elemMatch": `
 	for text, want := range map[string]string{ // parts of the query
 		`userName eq "ana"`:                               `{"k": "userName=ana"}`,
@@ -68,7 +67,6 @@ func TestReadsStream(t *testing.T) {
 			}
 		}
 	}}})
-	defer s.Close()
 	crew := newGroup(s, people, "crew")
 	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 		list := make([]storage.Member, people)

@@ -64,8 +64,6 @@ func TestGuardBetweenProcesses(t *testing.T) {
 	server := mongotest.Start(t)
 	uri := server.URI(server.NewDatabase(t))
 	a, b := open(t, uri, Options{}), open(t, uri, Options{})
-	defer a.Close()
-	defer b.Close()
 	storagetest.RemoveOne(t, 100, a, b)
 }
 
@@ -74,7 +72,6 @@ func TestGuardBetweenProcesses(t *testing.T) {
 func TestStandalone(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
 	s := open(t, server.URI("roster"), Options{AllowStandalone: true})
-	defer s.Close()
 	ana, bob := newUser(s, 1, "ana"), newUser(s, 2, "bob")
 	if err := errors.Join(create(t.Context(), s, ana), create(t.Context(), s, bob)); err != nil {
 		t.Fatal(err)
@@ -128,7 +125,6 @@ func TestStandalone(t *testing.T) {
 func TestStandaloneLosesItsConnection(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
 	s := open(t, server.URI("roster"), Options{AllowStandalone: true})
-	defer s.Close()
 	server.Fail(mongotest.Failure{Command: "insert", Times: 1, After: true})
 	if err := create(t.Context(), s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
 		t.Errorf("got %v, want ErrOutcomeUnknown", err)
@@ -140,7 +136,7 @@ func TestStandaloneLosesItsConnection(t *testing.T) {
 	}
 }
 
-// open opens a store whose log goes nowhere, unless opt has one.
+// open opens a store for a test. Its log goes nowhere, unless opt has one.
 func open(t testing.TB, uri string, opt Options) *Store {
 	t.Helper()
 	if opt.Log == nil {
@@ -150,5 +146,10 @@ func open(t testing.TB, uri string, opt Options) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
 	return s
 }

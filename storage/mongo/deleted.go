@@ -37,23 +37,12 @@ func ofDeleted(tenant storage.TenantID, typ string, until time.Time) bson.D {
 	return d(fTenant, string(tenant), fType, deletedType(typ), fDeleted, when)
 }
 
-func (s *Store) getDeleted(ctx context.Context, tenant, typ, id string) (w *storage.WholeResource, err error) {
-	var epoch int64
-	filter := append(byIDs(tenant, bson.A{key(tenant, id), epochID(tenant)}), bson.E{Key: fType, Value: d("$in", bson.A{deletedType(typ), epochType})})
-	err = s.each(ctx, resources, filter, func(raw bson.Raw) error {
-		if text(raw, fType) == epochType {
-			epoch = number(raw, fVersion)
-		} else {
-			w = deletedFrom(typ, raw)
-		}
-		return nil
-	}, look().fields(append(only(fType), deletedFields...)))
-	switch {
-	case err != nil:
+func (s *Store) getDeleted(ctx context.Context, tenant, typ, id string) (*storage.WholeResource, error) {
+	raw, epoch, err := s.withEpoch(ctx, tenant, deletedType(typ), id, deletedFields)
+	if err != nil {
 		return nil, err
-	case w == nil:
-		return nil, mongo.ErrNoDocuments
 	}
+	w := deletedFrom(typ, raw)
 	w.Epoch = epoch
 	return w, nil
 }
@@ -113,11 +102,7 @@ func (s *Store) groupsOf(ctx context.Context, tenant, id string) (groups []*stor
 		return nil, err
 	}
 	for portion := range slices.Chunk(parents, inPortion) {
-		in := make(bson.A, len(portion))
-		for i, id := range portion {
-			in[i] = key(tenant, id)
-		}
-		err := s.each(ctx, resources, append(byIDs(tenant, in), bson.E{Key: fType, Value: groupType}), func(raw bson.Raw) error {
+		err := s.each(ctx, resources, append(byIDs(tenant, prefixed(key(tenant, ""), portion)), bson.E{Key: fType, Value: groupType}), func(raw bson.Raw) error {
 			g := resourceFrom(groupType, raw)
 			g.Doc, g.Name = nil, text(raw, fName)
 			groups = append(groups, g)

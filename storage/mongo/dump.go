@@ -426,16 +426,12 @@ func (t *tx) loadMembers(l *storage.GroupMembers) error {
 		}
 	}
 	var info map[string]resourceInfo
-	in := make(bson.A, len(ids))
-	for i, id := range ids {
-		in[i] = key(t.tenant, id)
-	}
 	err = t.do(func(ctx context.Context) (err error) {
 		if info, err = t.store.infos(ctx, t.tenant, d("$in", slices.Concat(memberTypes, deletedMemberTypes)), ids); err != nil {
 			return err
 		}
 		// Who is in a group is marked as one who is; see member.
-		_, err = t.store.db.Collection(resources).UpdateMany(ctx, byIDs(t.tenant, in), d("$set", d(fGrouped, true)))
+		_, err = t.store.db.Collection(resources).UpdateMany(ctx, byIDs(t.tenant, prefixed(key(t.tenant, ""), ids)), d("$set", d(fGrouped, true)))
 		return err
 	})
 	if err != nil {

@@ -26,7 +26,6 @@ const (
 	codeMaxTimeMSExpired    = 50
 	codeSnapshotTooOld      = 239
 	codeSnapshotUnavailable = 246
-	codeStandalone          = 51300
 )
 
 // unavailableCodes are answers of a server that is stopping, stepping down, not

@@ -18,7 +18,6 @@ import (
 func TestContradiction(t *testing.T) {
 	server := mongotest.Start(t)
 	s := open(t, server.URI(server.NewDatabase(t)), Options{})
-	defer s.Close()
 	ana := newUser(s, 1, "ana")
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
@@ -52,7 +51,6 @@ func TestWhatWasSeenHolds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, server.URI(server.NewDatabase(t)), Options{})
-			defer s.Close()
 			above, below := newGroup(s, 1, "above"), newGroup(s, 2, "below")
 			write := func(fn func(storage.Tx) error) {
 				t.Helper()
@@ -118,7 +116,6 @@ func TestSweepHalfWay(t *testing.T) {
 		}
 	}}
 	s := open(t, server.URI("roster"), Options{Monitor: second})
-	defer s.Close()
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	var notes []*storage.Item
 	for i := range inPortion + 10 {

@@ -157,6 +157,15 @@ func byID(tenant, id string) bson.D { return d(fID, id, fTenant, tenant) }
 
 func byIDs(tenant string, ids bson.A) bson.D { return d(fID, d("$in", ids), fTenant, tenant) }
 
+// prefixed are the _ids that a prefix ending in a slash makes of ids.
+func prefixed(prefix string, ids []string) bson.A {
+	list := make(bson.A, len(ids))
+	for i, id := range ids {
+		list[i] = prefix + id
+	}
+	return list
+}
+
 // liveByID selects a resource of a type, or of one of several.
 func liveByID(tenant, id string, types any) bson.D {
 	return d(fID, key(tenant, id), fTenant, tenant, fType, types)

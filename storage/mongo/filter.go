@@ -352,11 +352,7 @@ func (c *compiler) membership(name string, e filter.Expr) condition {
 			break
 		}
 		c.room -= len(ids)
-		in := make(bson.A, len(ids))
-		for i, id := range ids {
-			in[i] = key(c.tenant, id)
-		}
-		out.query = d(fID, d("$in", in))
+		out.query = d(fID, d("$in", prefixed(key(c.tenant, ""), ids)))
 		out.exact = isOnly(e)
 		break
 	}

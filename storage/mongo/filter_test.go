@@ -26,7 +26,6 @@ func TestManyGroupsInAFilter(t *testing.T) {
 			finds++
 		}
 	}}})
-	defer s.Close()
 	tenant := strings.Repeat("t", 100)
 	const group = "01a20000-0000-7000-8000-999999999999"
 	people := []any{d(fID, key(tenant, group), fTenant, tenant, fType, groupType, fResource, group)}

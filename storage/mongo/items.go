@@ -74,11 +74,7 @@ func (s *Store) ItemsByID(ctx context.Context, tenant storage.TenantID, kind str
 	if len(ids) == 0 {
 		return map[string]*storage.Item{}, nil
 	}
-	keys := make(bson.A, len(ids))
-	for n, id := range ids {
-		keys[n] = key(string(tenant), kind, id)
-	}
-	list, err := s.items(ctx, byIDs(string(tenant), keys))
+	list, err := s.items(ctx, byIDs(string(tenant), prefixed(key(string(tenant), kind, ""), ids)))
 	return storage.ByID(list), explain(err)
 }
 
@@ -125,11 +121,8 @@ func (s *Store) ForgetItems(ctx context.Context, tenant storage.TenantID, kind s
 	if len(ids) == 0 {
 		return nil
 	}
-	keys := make(bson.A, len(ids))
-	for n, id := range ids {
-		keys[n] = key(string(tenant), kind, id)
-	}
-	_, err := s.db.Collection(items).DeleteMany(ctx, append(byIDs(string(tenant), keys), bson.E{Key: fExpires, Value: d("$gt", int64(0))}))
+	filter := append(byIDs(string(tenant), prefixed(key(string(tenant), kind, ""), ids)), bson.E{Key: fExpires, Value: d("$gt", int64(0))})
+	_, err := s.db.Collection(items).DeleteMany(ctx, filter)
 	return explain(err)
 }
 

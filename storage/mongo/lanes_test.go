@@ -44,8 +44,6 @@ func TestLanes(t *testing.T) {
 	server := mongotest.Start(t)
 	uri := server.URI(server.NewDatabase(t))
 	a, b := open(t, uri, Options{}), open(t, uri, Options{})
-	defer a.Close()
-	defer b.Close()
 	errTest := errors.New("the write of this test fails")
 	for i := range 6 {
 		if err := recordEntry(t.Context(), a, nil); err != nil {
@@ -101,7 +99,6 @@ func TestLanes(t *testing.T) {
 func TestLaneOfAnUnknownOutcome(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	if err := recordEntry(t.Context(), s, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +139,6 @@ func TestLaneOfAnUnknownOutcome(t *testing.T) {
 func TestLaneWithoutTransactions(t *testing.T) {
 	double := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
 	s := open(t, double.URI("roster"), Options{AllowStandalone: true})
-	defer s.Close()
 	fails := func(after bool) error {
 		return s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 			err := tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "test"})

@@ -49,6 +49,5 @@ func TestManagersAreDerived(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, uri, Options{})
-	defer s.Close()
 	check("derived anew", 1)
 }

@@ -24,11 +24,7 @@ type resourceInfo struct{ typ, name string }
 func (s *Store) infos(ctx context.Context, tenant string, types any, ids []string) (map[string]resourceInfo, error) {
 	found := make(map[string]resourceInfo, len(ids))
 	for portion := range slices.Chunk(ids, inPortion+1) { // a portion of members, and their group
-		in := make(bson.A, len(portion))
-		for i, id := range portion {
-			in[i] = key(tenant, id)
-		}
-		err := s.each(ctx, resources, append(byIDs(tenant, in), bson.E{Key: fType, Value: types}), func(raw bson.Raw) error {
+		err := s.each(ctx, resources, append(byIDs(tenant, prefixed(key(tenant, ""), portion)), bson.E{Key: fType, Value: types}), func(raw bson.Raw) error {
 			found[text(raw, fResource)] = resourceInfo{text(raw, fType), text(raw, fName)}
 			return nil
 		}, look().fields(only(fResource, fType, fName)).batch(inPortion+2))
@@ -485,11 +481,7 @@ func (t *tx) rowsAmong(group *storage.Resource, ids []string) (map[string]bool, 
 	there := map[string]bool{}
 	err := t.do(func(ctx context.Context) error {
 		for portion := range slices.Chunk(distinct(ids), inPortion) {
-			in := make(bson.A, len(portion))
-			for i, id := range portion {
-				in[i] = t.rowID(group, id)
-			}
-			err := t.store.each(ctx, rows, byIDs(t.tenant, in), func(raw bson.Raw) error {
+			err := t.store.each(ctx, rows, byIDs(t.tenant, prefixed(rowsOf(t.tenant, group.ID), portion)), func(raw bson.Raw) error {
 				there[text(raw, fKind)] = true
 				return nil
 			}, look().fields(only(fKind)).batch(inPortion+1))

@@ -65,7 +65,6 @@ func create(ctx context.Context, s *Store, r *storage.Resource) error {
 func TestLostAnswers(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	for i, command := range []string{"commitTransaction", "insert", "find", "update"} {
 		began := time.Now()
 		r := newUser(s, i, "user of "+command)
@@ -95,13 +94,10 @@ func TestLostAnswers(t *testing.T) {
 func TestUnknownOutcome(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	r := newUser(s, 1, "ana")
 	p.Cut(times(-1, "commitTransaction"))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
 	start := time.Now()
-	err := create(ctx, s, r)
+	err := create(timeout(t, 3*time.Second), s, r)
 	if !errors.Is(err, storage.ErrOutcomeUnknown) || !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("got %v, want ErrOutcomeUnknown", err)
 	}
@@ -120,7 +116,6 @@ func TestUnknownOutcome(t *testing.T) {
 func TestOutage(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	ana := newUser(s, 1, "ana")
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
@@ -175,7 +170,6 @@ func TestOutage(t *testing.T) {
 func TestSilence(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	p.Silence(true)
 	p.Drop()
 	// Long enough for the driver to notice, and to begin another connection.
@@ -206,7 +200,6 @@ func TestSilenceInQuery(t *testing.T) {
 		}
 	}}
 	s := open(t, uri, Options{Monitor: silence})
-	defer s.Close()
 	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 		for i := range 10*scanAtOnce + 1 {
 			if err := tx.Create(newUser(s, i, fmt.Sprint("u", i))); err != nil {
@@ -239,7 +232,6 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 func TestTooExpensive(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{})
 	s := open(t, server.URI("roster"), Options{})
-	defer s.Close()
 	q := storage.Query{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 10}
 	server.Fail(mongotest.Failure{Command: "find", Times: 1, Code: codeMaxTimeMSExpired})
 	if _, err := s.Query(t.Context(), storage.DefaultTenant, q); !errors.Is(err, storage.ErrTooExpensive) {
@@ -257,7 +249,6 @@ func TestTooExpensive(t *testing.T) {
 func TestQueriesWithoutAServer(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{})
 	s := open(t, server.URI("roster"), Options{QueryTimeout: 200 * time.Millisecond})
-	defer s.Close()
 	server.Stop()
 	ana, err := filter.Parse(`userName eq "ana"`, userType, filter.Limits{})
 	if err != nil {
@@ -281,11 +272,9 @@ func TestCommitWithoutAClearAnswer(t *testing.T) {
 			t.Parallel()
 			server := mongotest.StartDouble(t, mongotest.Config{})
 			s := open(t, server.URI("roster"), Options{})
-			defer s.Close()
 			server.Fail(mongotest.Failure{Command: "commitTransaction", Times: 1000, After: true, Code: code})
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			if err := create(ctx, s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
+			// Time enough to get to the commit, whose outcome is asked for as long anyway.
+			if err := create(timeout(t, commitTime), s, newUser(s, 1, "ana")); !errors.Is(err, storage.ErrOutcomeUnknown) {
 				t.Errorf("got %v, want ErrOutcomeUnknown", err)
 			}
 		})
@@ -297,7 +286,6 @@ func TestCommitWithoutAClearAnswer(t *testing.T) {
 func TestLostTransaction(t *testing.T) {
 	p, uri := startProxy(t)
 	s := open(t, uri, Options{})
-	defer s.Close()
 	ana := newUser(s, 1, "ana")
 	if err := create(t.Context(), s, ana); err != nil {
 		t.Fatal(err)
@@ -335,7 +323,7 @@ func TestCloseWithLostTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var before error
-	if err := s.Write(timeout(t, 300*time.Millisecond), storage.DefaultTenant, func(tx storage.Tx) error {
+	if err := s.Write(timeout(t, time.Second), storage.DefaultTenant, func(tx storage.Tx) error {
 		_, before = tx.Get("User", ana.ID)
 		p.Silence(true)
 		return errors.Join(before, update(tx, s, ana, "anna"))

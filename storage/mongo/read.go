@@ -58,25 +58,32 @@ func (s *Store) GetToChange(ctx context.Context, tenant storage.TenantID, typ, i
 	return r, found(err)
 }
 
-func (s *Store) getToChange(ctx context.Context, tenant, typ, id string) (r *storage.Resource, err error) {
-	var epoch int64
-	filter := append(byIDs(tenant, bson.A{key(tenant, id), epochID(tenant)}), bson.E{Key: fType, Value: d("$in", bson.A{typ, epochType})})
-	err = s.each(ctx, resources, filter, func(raw bson.Raw) error {
-		if text(raw, fType) == epochType {
-			epoch = number(raw, fVersion)
-		} else {
-			r = resourceFrom(typ, raw)
-		}
-		return nil
-	}, look().fields(append(only(fType), resourceFields...)))
-	switch {
-	case err != nil:
+func (s *Store) getToChange(ctx context.Context, tenant, typ, id string) (*storage.Resource, error) {
+	raw, epoch, err := s.withEpoch(ctx, tenant, typ, id, resourceFields)
+	if err != nil {
 		return nil, err
-	case r == nil:
-		return nil, mongo.ErrNoDocuments
 	}
+	r := resourceFrom(typ, raw)
 	r.Epoch = epoch
 	return r, nil
+}
+
+// withEpoch reads some fields of a resource and the tenant's epoch in one find. The error is
+// mongo.ErrNoDocuments without the resource.
+func (s *Store) withEpoch(ctx context.Context, tenant, typ, id string, fields bson.D) (raw bson.Raw, epoch int64, err error) {
+	filter := append(byIDs(tenant, bson.A{key(tenant, id), epochID(tenant)}), bson.E{Key: fType, Value: d("$in", bson.A{typ, epochType})})
+	err = s.each(ctx, resources, filter, func(found bson.Raw) error {
+		if text(found, fType) == epochType {
+			epoch = number(found, fVersion)
+		} else {
+			raw = slices.Clone(found)
+		}
+		return nil
+	}, look().fields(append(only(fType), fields...)))
+	if err == nil && raw == nil {
+		err = mongo.ErrNoDocuments
+	}
+	return raw, epoch, err
 }
 
 // Epoch implements storage.Resources.
@@ -307,12 +314,8 @@ func (p *page) next(ctx context.Context) ([]*storage.Resource, error) {
 // byID reads resources in the order of their ids in the list. What is deleted
 // meanwhile is left out.
 func (p *page) byID(ctx context.Context, ids []string) ([]*storage.Resource, error) {
-	in := make(bson.A, len(ids))
-	for i, id := range ids {
-		in[i] = key(p.tenant, id)
-	}
 	found := make(map[string]*storage.Resource, len(ids))
-	err := p.store.each(ctx, resources, append(byIDs(p.tenant, in), bson.E{Key: fType, Value: p.typ}), func(raw bson.Raw) error {
+	err := p.store.each(ctx, resources, append(byIDs(p.tenant, prefixed(key(p.tenant, ""), ids)), bson.E{Key: fType, Value: p.typ}), func(raw bson.Raw) error {
 		r := resourceFrom(p.typ, raw)
 		found[r.ID] = r
 		p.note(len(r.Doc))

@@ -49,17 +49,12 @@ func (p *page) scan(ctx context.Context, q storage.Query, cond condition, sort b
 	if !cond.exact {
 		fields = slices.Clone(resourceFields)
 	}
-	var value func(bson.Raw) any
-	if inServerOrder {
-		value = placeIn(sort)
-		if sort[0].Key != fResource && cond.exact {
-			fields = append(fields, bson.E{Key: sort[0].Key, Value: 1})
-		}
-	} else {
-		field, from := sortValue(q.SortBy)
-		if value = from; !slices.ContainsFunc(fields, func(e bson.E) bool { return e.Key == field }) {
-			fields = append(fields, bson.E{Key: field, Value: 1})
-		}
+	field, value := sort[0].Key, placeIn(sort)
+	if !inServerOrder {
+		field, value = sortValue(q.SortBy)
+	}
+	if !slices.ContainsFunc(fields, func(e bson.E) bool { return e.Key == field }) {
+		fields = append(fields, bson.E{Key: field, Value: 1})
 	}
 	var m *matcher
 	if !cond.exact {

@@ -17,7 +17,6 @@ import (
 func TestSnapshot(t *testing.T) {
 	server := mongotest.Start(t)
 	s := open(t, server.URI(server.NewDatabase(t)), Options{})
-	defer s.Close()
 	if err := create(t.Context(), s, newUser(s, 1, "ana")); err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,6 @@ func TestMigrationsRace(t *testing.T) {
 func TestShardKeys(t *testing.T) {
 	server := mongotest.StartDouble(t, mongotest.Config{Router: true})
 	s := open(t, server.URI("roster"), Options{})
-	defer s.Close()
 	if err := s.migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +246,6 @@ func TestNewerSchema(t *testing.T) {
 	server := mongotest.Start(t)
 	uri := server.URI(server.NewDatabase(t))
 	s := open(t, uri, Options{})
-	defer s.Close()
 	if _, err := s.db.Collection(meta).UpdateOne(t.Context(), d(fID, "schema"), d("$set", d(fSchema, schemaVersion+1))); err != nil {
 		t.Fatal(err)
 	}

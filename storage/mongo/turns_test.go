@@ -46,7 +46,6 @@ func TestTurns(t *testing.T) {
 				}
 			}}
 			s := open(t, server.URI(server.NewDatabase(t)), Options{Monitor: slow})
-			defer s.Close()
 			write := func(fn func(storage.Tx) error) error {
 				return s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 					return errors.Join(fn(tx), tx.Audit(storage.AuditEntry{At: at, Actor: "operator", Action: "test"}))

@@ -52,7 +52,6 @@ func newStoreV1(t testing.TB, server *mongotest.Server) (uri string) {
 	t.Helper()
 	uri = server.URI(server.NewDatabase(t))
 	s := open(t, uri, Options{})
-	defer s.Close()
 	var list, owned []any
 	for n := range oldUsers {
 		typ, name := "User", fmt.Sprint("user", n)
@@ -159,8 +158,7 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	s = open(t, uri, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	defer s.Close()
+	open(t, uri, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if log.Len() > 0 {
 		t.Errorf("at the next start: %s", &log)
 	}
@@ -174,7 +172,6 @@ func TestUpgradeStandalone(t *testing.T) {
 	uri := ""
 	func() {
 		s := open(t, server.URI("roster"), opt)
-		defer s.Close()
 		user := newUser(s, 0, "ana")
 		if err := create(t.Context(), s, user); err != nil {
 			t.Fatal(err)
@@ -190,7 +187,6 @@ func TestUpgradeStandalone(t *testing.T) {
 		uri = server.URI("roster")
 	}()
 	s := open(t, uri, opt)
-	defer s.Close()
 	if i, err := s.Item(t.Context(), storage.DefaultTenant, "credential", userID(0)); err != nil || !bytes.Contains(i.Data, []byte("hash+of/0")) {
 		t.Errorf("the credential: %+v, %v", i, err)
 	}
@@ -205,7 +201,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Disconnect(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing is left to lose
+	defer client.Disconnect(context.WithoutCancel(t.Context())) // nothing is left to lose
 	states := [][2]int64{{1, 0}, {schemaVersion, 1}, {schemaVersion, 0}}
 	last, between := states[0], 0
 	for stop := 1; ; stop++ {
@@ -246,7 +242,6 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 		}
 	}
 	s := open(t, uri, withBadges)
-	defer s.Close()
 	checkUpgraded(t, s)
 }
 
@@ -259,7 +254,7 @@ func TestUpgradeMeetsChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Disconnect(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing is left to lose
+	defer client.Disconnect(context.WithoutCancel(t.Context())) // nothing is left to lose
 	badges := client.Database(databaseOf(uri)).Collection(resources)
 	opt, changed := withBadges, false
 	opt.Monitor = &event.CommandMonitor{Started: func(ctx context.Context, e *event.CommandStartedEvent) {
@@ -305,7 +300,6 @@ func TestUpgradeAfterTheFact(t *testing.T) {
 	server := mongotest.Start(t)
 	uri := newStoreV1(t, server)
 	s := open(t, uri, withBadges)
-	defer s.Close()
 	prev, err := s.Item(t.Context(), storage.DefaultTenant, "credential", userID(0))
 	if err != nil {
 		t.Fatal(err)

@@ -81,7 +81,6 @@ func TestCheckFinds(t *testing.T) {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			s := open(t, server.URI(server.NewDatabase(t)), Options{})
-			defer s.Close()
 			gone := newUser(s, 3, "gone")
 			group := newUser(s, 6, "")
 			group.Type, group.Name = "Group", "all"
@@ -150,7 +149,6 @@ func TestAsIs(t *testing.T) {
 	refused(storage.ErrNoStore)
 	refused(storage.ErrNoStore) // the first has made none
 	s := open(t, uri, Options{})
-	defer s.Close()
 	refused(nil)
 	for _, set := range []bson.D{d(fSchema, int64(schemaVersion-1)), d(fSchema, int64(schemaVersion), fOldest, int64(1))} {
 		if _, err := s.db.Collection(meta).UpdateOne(t.Context(), d(fID, "schema"), d("$set", set)); err != nil {

@@ -366,8 +366,7 @@ func during(t *testing.T, n int, write func(i int) error, read func() error) {
 		default:
 		}
 		if err := read(); err != nil {
-			<-done
-			t.Fatalf("read %d: %v", reads, err)
+			t.Fatalf("read %d: %v; the writer: %v", reads, err, <-done)
 		}
 	}
 }

@@ -288,7 +288,7 @@ func restore(t *testing.T, d *directory) {
 	d.wantMembers(lost, u)
 }
 
-func restoreAlone(t *testing.T, d *directory) {
+func restoreAlone(_ *testing.T, d *directory) {
 	u, other := d.addUser("ana"), d.addUser("bob")
 	g, lost := d.addGroup("G", u, other), d.addGroup("Lost", u, other)
 	d.remove(lost)
@@ -321,7 +321,7 @@ func deleteOfItself(t *testing.T, d *directory) {
 	}
 }
 
-func restoreGroup(t *testing.T, d *directory) {
+func restoreGroup(_ *testing.T, d *directory) {
 	ana, bob, carl := d.addUser("ana"), d.addUser("bob"), d.addUser("carl")
 	g := d.addGroup("G", ana, bob, carl)
 	parent := d.addGroup("Parent", g)

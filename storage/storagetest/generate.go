@@ -312,7 +312,8 @@ func (c *composer) comparison(a *schemas.Attribute, path string) string {
 	if g.chance(12) || leaf == nil || leaf.Type == schemas.Complex {
 		return path + pick(g, []string{" pr", " pr", " PR", " eq null", " ne null"})
 	}
-	ops, literal := allOps, ""
+	var ops []string
+	var literal string
 	switch leaf.Type {
 	case schemas.Boolean:
 		ops, literal = equalOps, pick(g, []string{"true", "false", `"True"`, "FALSE"})
@@ -325,7 +326,7 @@ func (c *composer) comparison(a *schemas.Attribute, path string) string {
 	case schemas.Binary:
 		ops, literal = equalOps, quote(c.text(leaf))
 	default:
-		literal = quote(c.text(leaf))
+		ops, literal = allOps, quote(c.text(leaf))
 	}
 	op := pick(g, ops)
 	if g.chance(10) {

@@ -315,7 +315,7 @@ func (w *walker) change() func(storage.Tx) error {
 			if err != nil {
 				return err
 			}
-			n := 0
+			var n int
 			switch how {
 			case 0:
 				n, err = tx.RemoveMembers(r, storage.MemberIDs(list))

@@ -318,7 +318,10 @@ func stopMembers(t *testing.T, d *directory) {
 	g := d.addGroup("Staff", users...)
 	for range 100 { // more than any pool has connections
 		n := 0
-		for range d.Members(t.Context(), d.tenant, g.ID, "") {
+		for _, err := range d.Members(t.Context(), d.tenant, g.ID, "") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if n++; n == 2 {
 				break
 			}

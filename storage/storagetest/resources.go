@@ -131,7 +131,7 @@ func names(t *testing.T, d *directory) {
 	check(d, "User", map[string]string{ana.ID: "ana"}, ana.ID)
 }
 
-func update(t *testing.T, d *directory) {
+func update(_ *testing.T, d *directory) {
 	u := d.add(d.user, `{"userName":"ana","displayName":"Ana","externalId":"1","title":"old","emails":[{"value":"ana@old.example"}]}`)
 	other := d.add(d.user, `{"userName":"bob","displayName":"Bob","externalId":"2","title":"old","emails":[{"value":"bob@old.example"}]}`)
 	next := d.replace(u, `{"userName":"anna","displayName":"Anna","externalId":"3","title":"new","emails":[{"value":"ana@new.example"}]}`)
@@ -373,7 +373,7 @@ func uniqueAddresses(t *testing.T, d *directory) {
 	d.addUser("ana@x")
 }
 
-func uniqueOwn(t *testing.T, d *directory) {
+func uniqueOwn(_ *testing.T, d *directory) {
 	u := d.addUser("ana")
 	u = d.replace(u, `{"userName":"ana","title":"x"}`)
 	u = d.replace(u, `{"userName":" ANA "}`)
@@ -396,7 +396,7 @@ func uniqueUpdate(t *testing.T, d *directory) {
 	d.wantFound(d.user, `userName eq "bob"`, bob)
 }
 
-func uniqueUpdateFrees(t *testing.T, d *directory) {
+func uniqueUpdateFrees(_ *testing.T, d *directory) {
 	ana, bob := d.addUser("ana"), d.addUser("bob")
 	d.replace(ana, `{"userName":"carl"}`)
 	bob = d.replace(bob, `{"userName":"ana"}`)
@@ -415,7 +415,7 @@ func uniqueUpdateFrees(t *testing.T, d *directory) {
 	d.wantFound(d.user, `userName eq "carl"`, bob)
 }
 
-func uniqueDeleteFrees(t *testing.T, d *directory) {
+func uniqueDeleteFrees(_ *testing.T, d *directory) {
 	ana := d.addUser("ana")
 	held, again := d.hold(ana), d.draft(d.user, `{"userName":"ana"}`)
 	d.do(func(tx storage.Tx) error { return errors.Join(tx.Delete(held, d.now()), tx.Create(again)) })

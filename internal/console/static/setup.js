@@ -7,11 +7,11 @@
 const texts = {
   en: {
     first: "Choose the user name and the password of the first administrator.",
-    password: "Choose a new password. The passcodes you had before no longer count.",
+    renew: "Choose a new password. The passcodes you had before no longer count.",
     invited: (who, where) => (who ? who + " invites you" : "You are invited") + " to " + where + ". Choose a password to accept.",
     created: "Done. The account exists, and cannot be signed in to yet: ask whoever invited you.",
     given: "First name", family: "Last name",
-    userName: "User name", password_: "Password", repeat: "The same password again", continue: "Continue",
+    userName: "User name", password: "Password", repeat: "The same password again", continue: "Continue",
     differ: "The two passwords are different.", bad: "This link is not good, or no longer: ask for a new one.",
     none: "The link is not whole: what follows # in it is missing. If you have not used it yet, open all of it.",
     enrol: "Scan the picture with an authenticator app, and enter the code that the app shows.",
@@ -25,11 +25,11 @@ const texts = {
   },
   sv: {
     first: "Välj användarnamn och lösenord för den första administratören.",
-    password: "Välj ett nytt lösenord. De engångskoder du hade gäller inte längre.",
+    renew: "Välj ett nytt lösenord. De engångskoder du hade gäller inte längre.",
     invited: (who, where) => (who ? who + " bjuder in dig" : "Du är inbjuden") + " till " + where + ". Välj ett lösenord för att tacka ja.",
     created: "Klart. Kontot finns, men det går inte att logga in än: fråga den som bjöd in dig.",
     given: "Förnamn", family: "Efternamn",
-    userName: "Användarnamn", password_: "Lösenord", repeat: "Samma lösenord igen", continue: "Fortsätt",
+    userName: "Användarnamn", password: "Lösenord", repeat: "Samma lösenord igen", continue: "Fortsätt",
     differ: "Lösenorden är olika.", bad: "Länken gäller inte, eller inte längre: be om en ny.",
     none: "Länken är inte hel: det som följer efter # saknas. Om du inte har använt den än, öppna hela länken.",
     enrol: "Skanna bilden med en autentiseringsapp och skriv koden som appen visar.",
@@ -71,7 +71,7 @@ function speak(tags) {
   text = texts[lang];
   document.documentElement.lang = lang;
   for (const e of document.querySelectorAll("[data-text]")) {
-    e.textContent = text[e.dataset.text === "password" ? "password_" : e.dataset.text];
+    e.textContent = text[e.dataset.text];
   }
   $("enrol").elements.code.title = text.digits;
 }
@@ -165,7 +165,7 @@ async function start() {
       const { kind, language } = await call("/setup/link", { link });
       choosesName = kind === "first";
       speak((language || "").split(","));
-      say(choosesName ? text.first : text.password);
+      say(choosesName ? text.first : text.renew);
       $("name-row").hidden = !choosesName;
     }
   } catch (e) {
