@@ -353,10 +353,21 @@ func TestAcceptedOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		page, err := w.store.Query(t.Context(), storage.DefaultTenant, storage.Query{Type: "User", StartIndex: 1,
+		page, err := w.store.Query(t.Context(), storage.DefaultTenant, storage.Query{Type: "User", StartIndex: 1, Count: 1,
 			Filter: must1(filter.Parse(`userName sw "racer" or emails.value eq "race@out.example"`, w.typ("User"), filter.Limits{}))})
 		if err != nil || page.TotalResults != 1 || accepted.Load() != 1 || refused.Load() != 63 {
-			t.Errorf("%d accounts, %d accepted, %d refused, %v", page.TotalResults, accepted.Load(), refused.Load(), err)
+			t.Fatalf("%d accounts, %d accepted, %d refused, %v", page.TotalResults, accepted.Load(), refused.Load(), err)
+		}
+		// Nor when the account is not there any more.
+		list, err := page.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.remove(operator(), "User", list[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.accept(secret, "again"); !errors.Is(err, auth.ErrSignIn) {
+			t.Errorf("after its account was deleted: %v; want ErrSignIn", err)
 		}
 	})
 }
@@ -418,6 +429,14 @@ func TestInviterThen(t *testing.T) {
 			t.Fatal(err)
 		}
 		void("less than before", id, secret, auth.InviterEntitlement)
+
+		// Nor to groups at all, also to one that carries no role.
+		w.assign("eve is UA again", auth.UserAdministrator, "eve", "")
+		id, secret = w.invite(w.session("eve"), "no-groups@out.example", w.groupsAndRoles([]string{"shore"}, nil))
+		if err := w.remove(operator(), "RoleAssignment", w.ids["eve is UA again"]); err != nil {
+			t.Fatal(err)
+		}
+		void("no groups any more", id, secret, auth.InviterEntitlement)
 
 		// A group that carries more than it did.
 		id, secret = w.invite(w.session("uma"), "group@out.example", w.groupsAndRoles([]string{"shore"}, nil))

@@ -359,6 +359,7 @@ func managedClients(t *testing.T, w *world) {
 	}
 	for name, body := range map[string]object{
 		"writes": {"name": "x", "scopes": []string{"users"}}, "both": {"name": "x", "scopes": []string{"groups:read", "users:write"}}, "in one": {"name": "x", "scopes": []string{"users:read,groups"}},
+		"reads": {"name": "x", "scopes": []string{"users:read", "resources:read"}}, "gives": {"name": "x", "scopes": []string{"users:read", "roles:assign:deckhand"}},
 	} {
 		if r := w.post(t, "/admin/v1/clients", less.Token, body); r.Status != 403 || !strings.Contains(r.Body, "not-permitted") {
 			t.Errorf("%s: a client that may do more than its maker: %d %s", name, r.Status, r.Body)
