@@ -500,6 +500,29 @@ func TestSetup(t *testing.T) {
 	}
 }
 
+// TestSignOutMeetsSignIn: who is signed out everywhere while they sign in is not signed in
+// by that.
+func TestSignOutMeetsSignIn(t *testing.T) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	worked, ended := d.Hasher.worked, false
+	d.Hasher.worked = func() { // when the password is looked at
+		worked()
+		if !ended {
+			ended = true
+			if err := d.EndSessions(t.Context(), operator, id); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if res, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) || !ended {
+		t.Errorf("SignIn = %+v, %v; want ErrSignIn", res, err)
+	}
+	if _, err := d.give("ana", goodPassword); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 // TestInvalidateMeetsLookup: what was asked before something was invalidated is not
 // kept after it.
 func TestInvalidateMeetsLookup(t *testing.T) {

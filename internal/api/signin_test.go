@@ -116,6 +116,13 @@ func TestSignInRate(t *testing.T) {
 	if r := try("203.0.113.2", p.name); r.Status != 200 {
 		t.Errorf("another address: %d %s", r.Status, r.Body)
 	}
+	// All that somebody can try who has not signed in counts as one.
+	for _, path := range []string{"/auth/v1/setup/link", "/auth/v1/setup", "/auth/v1/invitations/look", "/auth/v1/invitations/accept"} {
+		link := `{"link":"rostersetup_x","password":"a much better one, really"}`
+		if r := w.send(t, "POST", path, link, "Content-Type", "application/json", "X-Forwarded-For", "203.0.113.1"); r.Status != 429 || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s from where too much was tried: %d %s, want 429", path, r.Status, r.Body)
+		}
+	}
 	w.advance(time.Minute)
 	if r := try("203.0.113.1", p.name); r.Status != 200 {
 		t.Errorf("a minute later: %d %s", r.Status, r.Body)

@@ -3,16 +3,20 @@ package events
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/roster-id/roster/auth"
 )
 
 // forbiddenAddresses are addresses that no event is sent to, by why.
@@ -240,6 +244,46 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 func (c *counted) Close() error { c.closed = true; return nil }
+
+// TestToldErrors: of what a receiver says of an error nothing is kept but what RFC 8935 has
+// a word for.
+func TestToldErrors(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := auth.CreateKeyFile(path); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := auth.LoadKeyRing(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		delivery Delivery
+		status   int
+		err      string
+		want     Reason
+	}{
+		{Push, 400, "invalid_key", "invalid_key"}, {Push, 400, "access_denied", "access_denied"},
+		{Push, 400, "canary", ReasonRefused}, {Push, 400, "", ReasonRefused}, {Push, 403, "invalid_key", ReasonRefused}, {Webhook, 400, "invalid_key", ReasonRefused},
+	} {
+		answer := told{test.status, `{"err":"` + test.err + `","description":"canary"}`}
+		s := &Feeds{client: &http.Client{Transport: answer}, keys: keys, now: time.Now}
+		f := &Feed{Delivery: test.delivery, URL: "https://example.com/", secrets: secrets{Key: newSecret()}}
+		if fail := s.attempt(t.Context(), f, &claims{ID: "x"}); fail == nil || fail.reason != test.want || fail.code != test.status {
+			t.Errorf("%s, %d with %q: %+v, want %s", test.delivery, test.status, test.err, fail, test.want)
+		}
+	}
+}
+
+// told is an answer.
+type told struct {
+	status int
+	body   string
+}
+
+func (a told) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: a.status, Body: io.NopCloser(strings.NewReader(a.body))}, nil
+}
 
 // TestAnswers: what a receiver answers is read up to a bound, and not waited for long.
 func TestAnswers(t *testing.T) {
