@@ -464,6 +464,7 @@ func TestInviterThen(t *testing.T) {
 		if err := w.remove(operator(), "User", w.ids["eve"]); err != nil {
 			t.Fatal(err)
 		}
+		w.is("deleted, in the same step", id, "revoked", auth.InviterDeleted)
 		void("one who was deleted", id, secret, auth.InviterDeleted)
 
 		// Clients: revoked, and with no token that is good.
