@@ -379,6 +379,21 @@ func must1[T any](v T, err error) T {
 	return v
 }
 
+// TestInvitationIsBounded: how much an invitation promises.
+func TestInvitationIsBounded(t *testing.T) {
+	w := newInvitations(t, sqliteStore)
+	for _, name := range []string{"groups", "roles"} {
+		var list []string
+		for n := range scim.MaxPromised + 1 {
+			list = append(list, fmt.Sprintf(`{"value":"00000000-0000-7000-8000-%012d"}`, n))
+		}
+		_, _, err := w.p.Invite(t.Context(), w.session("gus"), body(`{"email":"many@out.example","`+name+`":[`+strings.Join(list, ",")+`]}`))
+		if v, ok := errors.AsType[*schemas.ValueError](err); !ok || v.Path != name || !strings.Contains(v.Msg, "at most 50") {
+			t.Errorf("51 %s: %v", name, err)
+		}
+	}
+}
+
 // TestInviterThen (S13, S14, V25): what an invitation gives is decided again when it is
 // accepted. Whoever holds the link learns nothing; those who may read the invitation see
 // why, and nothing brings it back.
