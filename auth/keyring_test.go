@@ -137,6 +137,26 @@ func TestSeal(t *testing.T) {
 	if got, err := newer.Open(sealed, "t", "totp", "ana"); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("the older key: %v", err)
 	}
+	// The version is the one it was sealed with, even where two have the same key.
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, root, _ := strings.Cut(string(text), "v1:")
+	root, _, _ = strings.Cut(root, "\n")
+	twice := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(twice, []byte("v1:"+root+"\nv2:"+root+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	same, err := LoadKeyRing(twice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := same.Seal(plain, "x")
+	moved[versionSize-1] = 1
+	if _, err := same.Open(moved, "x"); !errors.Is(err, ErrSealed) {
+		t.Errorf("another version of the same key: %v; want ErrSealed", err)
+	}
 	other := filepath.Join(t.TempDir(), "keys")
 	if err := CreateKeyFile(other); err != nil {
 		t.Fatal(err)

@@ -100,13 +100,14 @@ func TestCapOfAllLanes(t *testing.T) {
 	d := newDirectory(t)
 	id := d.add("ana", false)
 	dev, p := d.enrol("ana")
-	looked := 0
+	looked, counted := 0, map[string]bool{}
 	for range maxFactorFailures {
 		d.clock.advance(longestDelay)
 		for name, try := range map[string]func() error{
-			"strangers": func() error { return d.fromElsewhere(goodPassword, dev.wrong()) },
-			"known":     func() error { _, err := d.give("ana", goodPassword, dev.wrong()); return err },
-			"inside":    func() error { return d.SelfCheck(t.Context(), p, Secret(dev.wrong())) },
+			"strangers":       func() error { return d.fromElsewhere(goodPassword, dev.wrong()) },
+			"known":           func() error { _, err := d.give("ana", goodPassword, dev.wrong()); return err },
+			"inside":          func() error { return d.SelfCheck(t.Context(), p, Secret(dev.wrong())) },
+			"a recovery code": func() error { _, err := d.RecoveryCode(t.Context(), p, "wrong"); return err },
 		} {
 			before := d.credential(id).Throttle
 			if err := try(); err == nil {
@@ -114,9 +115,13 @@ func TestCapOfAllLanes(t *testing.T) {
 			}
 			if after := d.credential(id).Throttle; after.FactorFailures > before.FactorFailures {
 				looked++
+				counted[name] = true
 			}
 			_, _ = d.give("ana", goodPassword)
 		}
+	}
+	if len(counted) != 4 {
+		t.Errorf("only these are counted: %v", counted)
 	}
 	if c := d.credential(id); looked != maxFactorFailures || !c.Throttle.FactorDisabled {
 		t.Errorf("%d wrong passcodes were looked at, want %d; %+v", looked, maxFactorFailures, c.Throttle)

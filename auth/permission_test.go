@@ -67,6 +67,9 @@ func TestMay(t *testing.T) {
 		return p
 	}
 	all := client("users", "groups")
+	person := Principal{Kind: User, Tenant: "default", ID: "u1", Level: MFA, Permissions: NewPermissions(
+		PermissionUsersRead, PermissionUsersCreate, PermissionUsersUpdate, PermissionUsersDelete,
+		PermissionGroupsRead, PermissionGroupsCreate, PermissionGroupsUpdate, PermissionGroupsDelete)}
 	for _, test := range []struct {
 		name string
 		by   Principal
@@ -86,6 +89,11 @@ func TestMay(t *testing.T) {
 		{"groups:write", client("groups:write"), "--rw"},
 		{"both", all, "rwrw"},
 		{"read both", client("users:read", "groups:read"), "r-r-"},
+		{"person", person, "rwrw"},
+		{"person without a tenant", without(person, func(p *Principal) { p.Tenant = "" }), "----"},
+		{"person without an id", without(person, func(p *Principal) { p.ID = "" }), "----"},
+		{"person without a passcode", without(person, func(p *Principal) { p.Level = Password }), "----"},
+		{"person without permissions", without(person, func(p *Principal) { p.Permissions = 0 }), "----"},
 		{"operator", Principal{Kind: Operator, Tenant: "default"}, "rwrw"},
 		{"operator without a tenant", Principal{Kind: Operator}, "----"},
 	} {

@@ -95,7 +95,11 @@ func TestSessionsEnd(t *testing.T) {
 	if err := use(res.Token); err != nil {
 		t.Errorf("after 11:59:59: %v", err)
 	}
-	d.clock.advance(time.Second)
+	d.clock.advance(900 * time.Millisecond)
+	if err := use(res.Token); err != nil {
+		t.Errorf("after 11:59:59.9: %v", err)
+	}
+	d.clock.advance(100 * time.Millisecond) // sooner than what was said of it is asked anew
 	if err := use(res.Token); !refused(err) {
 		t.Errorf("after 12 hours: %v; want a refusal", err)
 	}
@@ -439,8 +443,10 @@ func TestSetup(t *testing.T) {
 	if _, err := use(former, "a password for tomorrow"); !errors.Is(err, ErrSignIn) {
 		t.Errorf("the former link: %v; want ErrSignIn", err)
 	}
-	if _, err := use(text, "short"); err == nil || errors.Is(err, ErrSignIn) {
-		t.Errorf("a short password: %v; want a PolicyError", err)
+	for _, short := range []string{"short", "of 11 chars"} { // of an administrator
+		if _, err := use(text, short); err == nil || errors.Is(err, ErrSignIn) {
+			t.Errorf("a short password: %v; want a PolicyError", err)
+		}
 	}
 	res, err := use(text, "a password for tomorrow")
 	if err != nil || res.Level != Password || res.User != id {
@@ -480,6 +486,40 @@ func TestSetup(t *testing.T) {
 	d.add("ana", false)
 	if _, err := d.NewSetup(t.Context(), d.enter("ana"), id, false); err == nil {
 		t.Error("a user made a link for an administrator")
+	}
+	// Links that leave no factor, and those for a first administrator, come from the host.
+	by := Principal{Kind: User, Tenant: storage.DefaultTenant, ID: "boss", Level: MFA, Permissions: BuiltInRole(GlobalAdministrator).Permissions}
+	if _, err := d.NewSetup(t.Context(), by, id, false); err != nil {
+		t.Errorf("a link by a Global Administrator: %v", err)
+	}
+	if _, err := d.NewSetup(t.Context(), by, id, true); err == nil {
+		t.Error("a Global Administrator made a link that leaves no factor")
+	}
+	if _, err := d.NewFirstSetup(t.Context(), by); !errors.Is(err, ErrNotPermitted) {
+		t.Errorf("a link for a first administrator: %v; want ErrNotPermitted", err)
+	}
+}
+
+// TestSignOutMeetsSignIn: who is signed out everywhere while they sign in is not signed in
+// by that.
+func TestSignOutMeetsSignIn(t *testing.T) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	worked, ended := d.Hasher.worked, false
+	d.Hasher.worked = func() { // when the password is looked at
+		worked()
+		if !ended {
+			ended = true
+			if err := d.EndSessions(t.Context(), operator, id); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if res, err := d.give("ana", goodPassword); !errors.Is(err, ErrSignIn) || !ended {
+		t.Errorf("SignIn = %+v, %v; want ErrSignIn", res, err)
+	}
+	if _, err := d.give("ana", goodPassword); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -205,6 +205,19 @@ func TestUnknownAdministrators(t *testing.T) {
 	if slow < 20 || slow > 140 { // 62.5 expected
 		t.Errorf("%d of 1000 unknown names are slow", slow)
 	}
+	// With parameters for administrators that nothing can be compared with, it shows who
+	// is compared like one.
+	d.Hasher.administrators.Memory = 1 << 20
+	for n := range 100 {
+		name, want := fmt.Sprint("name", n), ErrSignIn
+		if d.decoy(storage.DefaultTenant, name).administrator {
+			want = ErrPasswordHash
+		}
+		d.clock.advance(longestDelay)
+		if _, err := d.give(name, "wrong password"); !errors.Is(err, want) {
+			t.Errorf("%s: %v; want %v", name, err, want)
+		}
+	}
 }
 
 // TestBlocked: sign-in, sessions and steps of a blocked user end, and unblocking

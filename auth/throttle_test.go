@@ -369,6 +369,33 @@ func TestFactorCap(t *testing.T) {
 	d.enrolIn(d.who(res.Token))
 }
 
+// TestFactorCapWhileEnrolling: whoever began to enrol before passcodes were disabled does
+// not come by a new app afterwards.
+func TestFactorCapWhileEnrolling(t *testing.T) {
+	d := newDirectory(t)
+	id := d.add("ana", false)
+	_, p := d.enrol("ana")
+	e, err := d.Enrol(t.Context(), p, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write(func(tx storage.Tx) error {
+		c, err := ReadCredential(tx, id)
+		if err != nil {
+			return err
+		}
+		c.Throttle.FactorDisabled = true
+		return SaveCredential(tx, id, c)
+	})
+	next := &device{d: d, secret: e.Secret.Reveal()}
+	if _, err := d.ConfirmEnrolment(t.Context(), p, Secret(next.code())); !errors.Is(err, ErrFactorDisabled) {
+		t.Errorf("ConfirmEnrolment: %v; want ErrFactorDisabled", err)
+	}
+	if !d.credential(id).Throttle.FactorDisabled {
+		t.Error("passcodes are accepted again")
+	}
+}
+
 // TestLockBetweenSteps: M12. Who was locked after the password does not get through
 // with the passcode.
 func TestLockBetweenSteps(t *testing.T) {

@@ -30,6 +30,7 @@ func newTestToken(t testing.TB) string {
 func TestTokensMatchThePattern(t *testing.T) {
 	pattern := regexp.MustCompile(`^(?:` + TokenPattern + `)$`)
 	seen := map[string]bool{}
+	var secrets [32]map[byte]bool // the values of each byte
 	for range 10_000 {
 		text := newTestToken(t)
 		id, ok := ParseToken(text)
@@ -37,6 +38,19 @@ func TestTokensMatchThePattern(t *testing.T) {
 			t.Fatalf("%s: matches %v, parses %v, id %q, seen %v", text, pattern.MatchString(text), ok, id, seen[id])
 		}
 		seen[id] = true
+		var secret [32]byte
+		decodeBase62(t, text[secretAt:sumAt-1]).FillBytes(secret[:])
+		for i, b := range secret {
+			if secrets[i] == nil {
+				secrets[i] = map[byte]bool{}
+			}
+			secrets[i][b] = true
+		}
+	}
+	for i, values := range secrets {
+		if len(values) != 256 {
+			t.Errorf("byte %d of 10,000 secrets has %d values", i, len(values))
+		}
 	}
 }
 

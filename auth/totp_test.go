@@ -224,4 +224,10 @@ func TestSwappedSecrets(t *testing.T) {
 	if d.seen("signin", "error") != 4 || !strings.HasSuffix(fmt.Sprint(d.actions()), "signin.error]") {
 		t.Errorf("observed %v", d.observed)
 	}
+	sealed := d.Keys.Seal([]byte("12345678901234567890"), factorAAD("t", "ana")...)
+	for name, owner := range map[string][]string{"another user": factorAAD("t", "bob"), "the same in another tenant": factorAAD("u", "ana")} {
+		if _, err := d.Keys.Open(sealed, owner...); !errors.Is(err, ErrSealed) {
+			t.Errorf("%s: %v; want ErrSealed", name, err)
+		}
+	}
 }

@@ -380,9 +380,22 @@ func TestAsyncClients(t *testing.T) {
 			if err := manager.Revoke(t.Context(), auth.System(storage.DefaultTenant), c.ID); err != nil {
 				t.Fatal(err)
 			}
+			narrow := l.Client(t, "narrow", "", "users", "groups")
+			narrowed := l.send(narrow, createOperation(4), `{"method":"POST","path":"/Groups","bulkId":"g","data":{"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"],"displayName":"g"}}`)
+			if clients, err = l.Store.ListClients(t.Context(), storage.DefaultTenant); err != nil {
+				t.Fatal(err)
+			}
+			c = clients[slices.IndexFunc(clients, func(c *storage.Client) bool { return c.Name == "narrow" })]
+			if _, err := manager.Update(t.Context(), auth.System(storage.DefaultTenant), c.ID, auth.ClientChange{Scopes: &[]string{"groups"}}); err != nil {
+				t.Fatal(err)
+			}
 			l.Async.Round(t.Context())
 			if got := l.statuses(txn); got[0] != `201 W/"1"` {
 				t.Error(got)
+			}
+			if r := l.Do(t, "GET", "/Bulk/"+narrowed.Header.Get("Set-Txn"), "", "Authorization", "Bearer "+narrow); r.Status != 200 ||
+				strings.Count(r.Body, `"status":"403"`) != 2 || strings.Count(r.Body, `"status":"201"`) != 1 { // in the operation and in its response
+				t.Errorf("a client with fewer scopes than before: %d %s", r.Status, r.Body)
 			}
 			result, err := l.Store.Item(t.Context(), storage.DefaultTenant, "bulk.result", revoked.Header.Get("Set-Txn"))
 			if err != nil {

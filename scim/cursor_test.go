@@ -64,6 +64,9 @@ func TestCursorIsBound(t *testing.T) {
 			refuse(s, s.Token, "count=2&filter=userName+pr", first.NextCursor, "invalidCursor")
 			refuse(s, s.Token, "count=2&sortBy=userName", first.NextCursor, "invalidCursor")
 			refuse(s, s.Token, "count=3", first.NextCursor, "invalidCount")
+			if r, err := s.Try(t.Context(), "GET", "/Groups?count=2&cursor="+first.NextCursor, ""); err != nil || r.Status != 400 || scimType(t, r.Body) != "invalidCursor" {
+				t.Errorf("of users, for groups: %d %s, %v", r.Status, r.Body, err)
+			}
 			for i := range first.NextCursor {
 				forged := []byte(first.NextCursor)
 				forged[i] ^= 1 // or another character of the alphabet, or none of it

@@ -353,10 +353,21 @@ func TestAcceptedOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		page, err := w.store.Query(t.Context(), storage.DefaultTenant, storage.Query{Type: "User", StartIndex: 1,
+		page, err := w.store.Query(t.Context(), storage.DefaultTenant, storage.Query{Type: "User", StartIndex: 1, Count: 1,
 			Filter: must1(filter.Parse(`userName sw "racer" or emails.value eq "race@out.example"`, w.typ("User"), filter.Limits{}))})
 		if err != nil || page.TotalResults != 1 || accepted.Load() != 1 || refused.Load() != 63 {
-			t.Errorf("%d accounts, %d accepted, %d refused, %v", page.TotalResults, accepted.Load(), refused.Load(), err)
+			t.Fatalf("%d accounts, %d accepted, %d refused, %v", page.TotalResults, accepted.Load(), refused.Load(), err)
+		}
+		// Nor when the account is not there any more.
+		list, err := page.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.remove(operator(), "User", list[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.accept(secret, "again"); !errors.Is(err, auth.ErrSignIn) {
+			t.Errorf("after its account was deleted: %v; want ErrSignIn", err)
 		}
 	})
 }
@@ -366,6 +377,21 @@ func must1[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// TestInvitationIsBounded: how much an invitation promises.
+func TestInvitationIsBounded(t *testing.T) {
+	w := newInvitations(t, sqliteStore)
+	for _, name := range []string{"groups", "roles"} {
+		var list []string
+		for n := range scim.MaxPromised + 1 {
+			list = append(list, fmt.Sprintf(`{"value":"00000000-0000-7000-8000-%012d"}`, n))
+		}
+		_, _, err := w.p.Invite(t.Context(), w.session("gus"), body(`{"email":"many@out.example","`+name+`":[`+strings.Join(list, ",")+`]}`))
+		if v, ok := errors.AsType[*schemas.ValueError](err); !ok || v.Path != name || !strings.Contains(v.Msg, "at most 50") {
+			t.Errorf("51 %s: %v", name, err)
+		}
+	}
 }
 
 // TestInviterThen (S13, S14, V25): what an invitation gives is decided again when it is
@@ -419,6 +445,14 @@ func TestInviterThen(t *testing.T) {
 		}
 		void("less than before", id, secret, auth.InviterEntitlement)
 
+		// Nor to groups at all, also to one that carries no role.
+		w.assign("eve is UA again", auth.UserAdministrator, "eve", "")
+		id, secret = w.invite(w.session("eve"), "no-groups@out.example", w.groupsAndRoles([]string{"shore"}, nil))
+		if err := w.remove(operator(), "RoleAssignment", w.ids["eve is UA again"]); err != nil {
+			t.Fatal(err)
+		}
+		void("no groups any more", id, secret, auth.InviterEntitlement)
+
 		// A group that carries more than it did.
 		id, secret = w.invite(w.session("uma"), "group@out.example", w.groupsAndRoles([]string{"shore"}, nil))
 		w.assign("shore is harbour", w.ids["harbour"], "shore", "")
@@ -445,6 +479,7 @@ func TestInviterThen(t *testing.T) {
 		if err := w.remove(operator(), "User", w.ids["eve"]); err != nil {
 			t.Fatal(err)
 		}
+		w.is("deleted, in the same step", id, "revoked", auth.InviterDeleted)
 		void("one who was deleted", id, secret, auth.InviterDeleted)
 
 		// Clients: revoked, and with no token that is good.

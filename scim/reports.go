@@ -169,7 +169,8 @@ func (p *Provider) leaving(ctx context.Context, tenant storage.TenantID, user st
 }
 
 // left clears what was not in the write that deleted a user: the reports beyond
-// MaxReports, and those who came while that was made.
+// MaxReports, and those who came while that was made. Of a user who is there it clears
+// nothing.
 func (p *Provider) left(ctx context.Context, by auth.Principal, user string) error {
 	for {
 		a, err := p.leaving(ctx, by.Tenant, user)
@@ -181,6 +182,13 @@ func (p *Provider) left(ctx context.Context, by auth.Principal, user string) err
 		}
 		var done []string
 		err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) (err error) {
+			done = nil
+			switch _, err = tx.Get(auth.PrincipalUser, user); {
+			case err == nil:
+				return nil // not deleted, or restored meanwhile
+			case !errors.Is(err, storage.ErrNotFound):
+				return err
+			}
 			done, err = p.decide(ctx, tx, by, nil, p.now()).reassign(a)
 			return err
 		})

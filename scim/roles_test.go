@@ -704,6 +704,48 @@ func TestLastAdministratorEnds(t *testing.T) {
 	}
 }
 
+// TestWhoIsUsable: who counts as somebody who is left (S11): active, with a password of
+// their own and a passcode that is accepted.
+func TestWhoIsUsable(t *testing.T) {
+	t.Parallel()
+	write := func(w *world, data string) error {
+		return w.store.Write(w.t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+			i, err := tx.Item("credential", w.ids["gia"])
+			if err != nil {
+				return err
+			}
+			return errors.Join(tx.PutItem(i, &storage.Item{Kind: "credential", ID: i.ID, Data: []byte(data)}),
+				tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "test"}))
+		})
+	}
+	credential := func(data string) func(*world) error { return func(w *world) error { return write(w, data) } }
+	const passcode = `"totp":{"since":"2026-01-01T00:00:00Z"}`
+	for name, test := range map[string]struct {
+		gia  func(*world) error
+		want int
+	}{
+		"usable": {credential(`{"passwordHash":"$x",` + passcode + `}`), 200},
+		"blocked": {func(w *world) error {
+			return w.patch(operator(), "User", w.ids["gia"], `{"op":"replace","path":"active","value":false}`)
+		}, 409},
+		"no password":               {credential(`{` + passcode + `}`), 409},
+		"a password of a client":    {credential(`{"passwordHash":"$x","pushed":true,` + passcode + `}`), 409},
+		"a temporary one, used":     {credential(`{"passwordHash":"$x","temporary":true,"temporaryUsed":true,` + passcode + `}`), 409},
+		"one that has ended":        {credential(`{"passwordHash":"$x","passwordExpires":"2020-01-01T00:00:00Z",` + passcode + `}`), 409},
+		"no passcode":               {credential(`{"passwordHash":"$x"}`), 409},
+		"one that is not confirmed": {credential(`{"passwordHash":"$x","pending":{"since":"2026-01-01T00:00:00Z"}}`), 409},
+		"passcodes disabled":        {credential(`{"passwordHash":"$x","throttle":{"factorDisabled":true},` + passcode + `}`), 409},
+	} {
+		w := newWorld(t, sqliteStore(t))
+		if err := test.gia(w); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := status(w.remove(operator(), "User", w.ids["gus"])); got != test.want {
+			t.Errorf("%s: removing the other one: %d, want %d", name, got, test.want)
+		}
+	}
+}
+
 func lastAdministrator(t *testing.T, open func(testing.TB) storage.Store, round int) {
 	t.Helper()
 	w := newWorld(t, open(t))

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,5 +125,36 @@ func TestLoadOfSecrets(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestLostKeyFile: a server does not start on secrets that it has no keys for, nor make
+// others in their place (S23, S44).
+func TestLostKeyFile(t *testing.T) {
+	for name, test := range map[string]struct {
+		keys func(path string) error
+		want string
+	}{
+		"no key file":      {func(string) error { return nil }, "put the file back"},
+		"another key file": {auth.CreateKeyFile, "belongs to another store"},
+	} {
+		dir := sealed(t, storage.DefaultTenant)
+		path := filepath.Join(dir, "roster.keys")
+		if err := errors.Join(os.Remove(path), test.keys(path)); err != nil {
+			t.Fatal(err)
+		}
+		_, before := os.Stat(path)
+		store, err := sqlite.Open(t.Context(), dir, sqlite.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = openKeys(t.Context(), place{kind: embedded, location: dir}, "", store, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v; want %q", name, err, test.want)
+		}
+		if _, after := os.Stat(path); (before == nil) != (after == nil) {
+			t.Errorf("%s: a key file was made", name)
+		}
+		store.Close()
 	}
 }

@@ -352,7 +352,15 @@ func TestPurge(t *testing.T) {
 		w.mfa(t, bo)
 		boss = w.fresh(t, admin)
 		path := "/admin/v1/deleted-users/" + bo.id
+		// Who is not deleted is not touched, nor those whose manager they are.
+		cy := w.person(t, "cy")
+		must[any](t, w.Do(t, "PATCH", "/Users/"+cy.id, fmt.Sprintf(`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"%s:manager.value","value":%q}]}`,
+			schemas.EnterpriseUserURI, bo.id)), 200)
+		before := len(w.entries(t, cy.id))
 		must[any](t, w.delete(t, path, boss), 404)
+		if r := w.Do(t, "GET", "/Users/"+cy.id, ""); !strings.Contains(r.Body, bo.id) || len(w.entries(t, cy.id)) != before {
+			t.Errorf("a report of somebody who is not deleted has lost its manager: %s", r.Body)
+		}
 		w.user(t, bo.id)
 		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+bo.id, ""), 204)
 		must[any](t, w.delete(t, path, boss), 204)

@@ -18,7 +18,7 @@ func TestNothingSentComesBack(t *testing.T) {
 	t.Parallel()
 	var log testserver.Log
 	w := begin(t, testserver.Options{Server: trusting, Log: log.Logger()})
-	in := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator))
+	in := w.mfa(t, w.person(t, "zqy-admin", auth.GlobalAdministrator))
 	members := []string{"tenant", "name", "userName", "password", "passcode", "recoveryCode", "code", "link", "current", "new", "cookie", "scopes",
 		"profile", "references", "networks", "rate", "burst", "expires", "overlapSeconds", "state", "when", "then", "assignment", "durationSeconds", "reason", "emergency", "id", "from", "to", "emails"}
 	sent := 0
@@ -102,6 +102,9 @@ func TestNothingSentComesBack(t *testing.T) {
 	for line := range strings.Lines(log.String()) {
 		if strings.Contains(strings.ToLower(line), "zqx") {
 			t.Errorf("a mark stands in the log: %s", line)
+		}
+		if strings.Contains(line, "zqy-admin") {
+			t.Errorf("the name of who asked stands in the log: %s", line)
 		}
 	}
 	if !strings.Contains(log.String(), `"route":"/auth/v1/sign-in"`) {

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -237,6 +238,29 @@ func TestFirstAdministrator(t *testing.T) {
 	if r := use(102, "late", goodPassword); r.Status != 401 {
 		t.Errorf("the link used again: %d %s", r.Status, r.Body)
 	}
+}
+
+// TestFirstAdministratorOnce: when a Global Administrator can sign in, there are no links
+// for a first one, and one from before makes none any more (S12).
+func TestFirstAdministratorOnce(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		operator := auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}
+		admin := w.person(t, "admin", auth.GlobalAdministrator)
+		link, err := w.People.NewFirstSetup(t.Context(), operator)
+		if err != nil {
+			t.Fatalf("while nobody has a passcode: %v", err)
+		}
+		w.mfa(t, admin)
+		if _, err := w.People.NewFirstSetup(t.Context(), operator); !errors.Is(err, auth.ErrAdministered) {
+			t.Errorf("another link: %v; want ErrAdministered", err)
+		}
+		if r := w.post(t, "/auth/v1/setup", "", object{"link": link.Reveal(), "userName": "second", "password": goodPassword}); r.Status != 409 {
+			t.Errorf("the link from before: %d %s, want 409", r.Status, r.Body)
+		}
+		if r := w.Do(t, "GET", `/Users?filter=userName+eq+"second"&count=0`, ""); !strings.Contains(r.Body, `"totalResults":0`) {
+			t.Errorf("an account was made: %s", r.Body)
+		}
+	})
 }
 
 // TestRuleForAdministrators: no rule, new, changed or turned on, lets in no Global

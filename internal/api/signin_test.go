@@ -116,6 +116,13 @@ func TestSignInRate(t *testing.T) {
 	if r := try("203.0.113.2", p.name); r.Status != 200 {
 		t.Errorf("another address: %d %s", r.Status, r.Body)
 	}
+	// All that somebody can try who has not signed in counts as one.
+	for _, path := range []string{"/auth/v1/setup/link", "/auth/v1/setup", "/auth/v1/invitations/look", "/auth/v1/invitations/accept"} {
+		link := `{"link":"rostersetup_x","password":"a much better one, really"}`
+		if r := w.send(t, "POST", path, link, "Content-Type", "application/json", "X-Forwarded-For", "203.0.113.1"); r.Status != 429 || r.Header.Get("Retry-After") == "" {
+			t.Errorf("%s from where too much was tried: %d %s, want 429", path, r.Status, r.Body)
+		}
+	}
 	w.advance(time.Minute)
 	if r := try("203.0.113.1", p.name); r.Status != 200 {
 		t.Errorf("a minute later: %d %s", r.Status, r.Body)
@@ -347,6 +354,7 @@ func managedClients(t *testing.T, w *world) {
 	}
 	for name, body := range map[string]object{
 		"writes": {"name": "x", "scopes": []string{"users"}}, "both": {"name": "x", "scopes": []string{"groups:read", "users:write"}}, "in one": {"name": "x", "scopes": []string{"users:read,groups"}},
+		"reads": {"name": "x", "scopes": []string{"users:read", "resources:read"}}, "gives": {"name": "x", "scopes": []string{"users:read", "roles:assign:deckhand"}},
 	} {
 		if r := w.post(t, "/admin/v1/clients", less.Token, body); r.Status != 403 || !strings.Contains(r.Body, "not-permitted") {
 			t.Errorf("%s: a client that may do more than its maker: %d %s", name, r.Status, r.Body)

@@ -90,13 +90,13 @@ func TestTenantsApart(t *testing.T) {
 		}
 		r := w.send(t, "POST", path, body, "Authorization", "Bearer "+token, "Content-Type", media)
 		var v struct {
-			ID     string
-			Client struct{ ID string }
+			ID           string
+			Client, Feed struct{ ID string }
 		}
 		if err := json.Unmarshal([]byte(r.Body), &v); err != nil || r.Status != 201 {
 			t.Fatalf("POST %s: %d %s", path, r.Status, r.Body)
 		}
-		return v.ID + v.Client.ID
+		return v.ID + v.Client.ID + v.Feed.ID
 	}
 
 	// What the one tenant has.
@@ -136,6 +136,14 @@ func TestTenantsApart(t *testing.T) {
 		return len(letters) == 1 && letters[0].State == mail.StateDead // the invitation has been sent
 	})
 	theirs["token"] = strings.Split(w.Token, "_")[1]
+	theirs["entitlement"] = made("/scim/v2/Entitlements", in.Token, `{"value":"zqxzqxentitlement"}`)
+	theirs["feed"] = made("/admin/v1/feeds", w.stepUp(t, admin, w.mfa(t, admin)).Token, `{"name":"zqxzqxfeed","delivery":"poll","types":["User"],"client":"`+theirs["client"]+`"}`)
+	for kind, path := range map[string]string{"deleted user": "/scim/v2/Users", "deleted group": "/scim/v2/Groups"} {
+		theirs[kind] = made(path, w.Token, `{"schemas":["`+schemas.UserURI+`","`+schemas.GroupURI+`"],"userName":"zqxzqxdeleted","displayName":"zqxzqxdeleted"}`)
+		if r := w.Do(t, "DELETE", strings.TrimPrefix(path, "/scim/v2")+"/"+theirs[kind], ""); r.Status != 204 {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+	}
 
 	// And who comes from the other one.
 	if err := auth.CreateTenant(t.Context(), w.Store, auth.Principal{Kind: auth.Operator, Tenant: acme}, "Acme", w.now()); err != nil {
@@ -146,6 +154,9 @@ func TestTenantsApart(t *testing.T) {
 	other := w.mfa(t, own)
 	role := made("/scim/v2/Roles", other.Token, `{"value":"own"}`)
 	group := made("/scim/v2/Groups", client, fmt.Sprintf(`{"schemas":[%q],"displayName":"own"}`, schemas.GroupURI))
+	if r := w.Do(t, "GET", "/Users?cursor=&count=1", ""); r.Status != 200 { // the first makes the key of all
+		t.Fatalf("%d %s", r.Status, r.Body)
+	}
 	before := w.everything(t, storage.DefaultTenant)
 
 	callers := map[string]string{"a client": client, "a Global Administrator": other.Token}
@@ -213,16 +224,25 @@ func TestTenantsApart(t *testing.T) {
 			compare(what+" as "+who, token, b.method, at(b.path), func(id string) string { return fmt.Sprintf(b.body, id) })
 		}
 		// Lists have nothing of theirs, whatever is asked.
-		for _, path := range []string{
-			"/scim/v2/Users", "/scim/v2/Groups", "/scim/v2/Roles", "/scim/v2/RoleAssignments",
+		lists := []string{
 			"/scim/v2/Users?filter=" + url.QueryEscape(`id eq "`+victim.id+`" or userName sw "v" or groups.value eq "`+theirs["group"]+`" or id pr`),
 			"/scim/v2/Groups?filter=" + url.QueryEscape(`members.value eq "`+victim.id+`" or displayName co "zqxzqx"`),
 			"/scim/v2/RoleAssignments?filter=" + url.QueryEscape(`principal.value eq "`+admin.id+`"`),
-			"/admin/v1/clients", "/admin/v1/mail", "/admin/v1/rules", "/admin/v1/tenants", "/admin/v1/domains", "/admin/v1/domain-moves", "/auth/v1/tenants", "/auth/v1/account-links", "/admin/v1/audit", "/admin/v1/reports/role-holders", "/admin/v1/reports/privileged-accounts",
-			"/admin/v1/reports/mfa", "/admin/v1/reports/stale-accounts", "/admin/v1/reports/shared-accounts", "/admin/v1/reports/activations",
-			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders", "/auth/v1/sessions", "/auth/v1/roles", "/auth/v1/roles/activations",
-			"/auth/v1/roles/catalogue", "/auth/v1/roles/requests", "/admin/v1/role-requests", "/admin/v1/reviews",
-		} {
+			"/scim/v2/GroupMemberships?filter=" + url.QueryEscape(`group.value eq "`+theirs["group"]+`"`),
+			"/admin/v1/roles/" + auth.GlobalAdministrator + "/holders",
+		}
+		for _, m := range w.Mounts {
+			for _, route := range m.Routes {
+				alone := route.Path == "/GroupMemberships" || route.Path == "/GroupMembers" || route.Path == "/Me" // which take a filter, or a person
+				if route.Method == "GET" && !strings.Contains(route.Path, "{") && !alone {
+					lists = append(lists, m.Prefix+route.Path)
+				}
+			}
+		}
+		if len(lists) < 50 {
+			t.Errorf("%d lists", len(lists))
+		}
+		for _, path := range lists {
 			r := ask(token, "GET", path, "")
 			if r.Status != 200 && (who != "a client" || r.Status != 403) {
 				t.Errorf("GET %s as %s: %d %s", path, who, r.Status, r.Body)

@@ -2,10 +2,13 @@ package api_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/raced"
@@ -26,6 +29,28 @@ func allRoutes(s *testserver.Server) []scim.Route {
 		}
 	}
 	return all
+}
+
+// TestNeeds: what each route asks for is what testdata/needs.list says. TestEveryRoute holds
+// the gate to what routes declare; this holds what they declare to one place where a
+// change of it is seen (S21, S22, S45).
+func TestNeeds(t *testing.T) {
+	t.Parallel()
+	w := begin(t, testserver.Options{})
+	want, err := os.ReadFile("testdata/needs.list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range w.Mounts {
+		for _, r := range m.Routes {
+			got = append(got, fmt.Sprintf("%s%s %s %s", m.Prefix, r.Path, r.Method, r.Needs))
+		}
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(strings.Split(strings.TrimSpace(string(want)), "\n"), got); diff != "" {
+		t.Errorf("(-testdata/needs.list +routes):\n%s", diff)
+	}
 }
 
 // What a request met at the gate.

@@ -44,6 +44,8 @@ func probes(mark, id string) []probe {
 		{"percent-encoding", "GET", "/Users?filter=" + mark + "%zz", "", nil},
 		{"an id", "GET", "/Users/" + mark, "", nil},
 		{"an endpoint", "GET", "/" + mark, "", nil},
+		{"a path behind an id", "GET", "/Users/" + id + "/" + mark, "", nil},
+		{"a path that no route has", "GET", "/." + mark, "", nil},
 		{"a schema", "GET", "/Schemas/" + mark, "", nil},
 		{"a resource type", "GET", "/ResourceTypes/" + mark, "", nil},
 		{"a path that is not plain", "GET", "/Users/%2e" + mark, "", nil},

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -193,16 +194,7 @@ func (s *Server) Scheme() string {
 // after a clean shutdown. Ending hurry as well cuts the waiting short.
 func (s *Server) Run(ctx, hurry context.Context) error {
 	quiet := slog.NewLogLogger(s.opt.Log.Handler(), slog.LevelDebug) // what clients do to connections is no operator's business
-	main := &http.Server{
-		Handler: s.handler, ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
-		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: streamsPerClient},
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets what every request gets
-	}
-	ops := &http.Server{
-		Handler: s.opsHandler(), ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
-		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: s.opsWriteTime(), IdleTimeout: idleTime,
-	}
+	main, ops := s.servers(quiet)
 	var l net.Listener = &tellingListener{s.main, s.opt.Log}
 	if s.opt.MaxConnsPerIP > 0 {
 		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Addr]int{}}
@@ -236,6 +228,21 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 		return errors.Join(err, ops.Shutdown(end))
 	})
 	return g.Wait()
+}
+
+// servers are those of the two listeners, with what bounds a connection.
+func (s *Server) servers(quiet *log.Logger) (main, ops *http.Server) {
+	main = &http.Server{
+		Handler: s.handler, ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: streamsPerClient},
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets what every request gets
+	}
+	ops = &http.Server{
+		Handler: s.opsHandler(), ErrorLog: quiet, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTime, ReadTimeout: readTime, WriteTimeout: s.opsWriteTime(), IdleTimeout: idleTime,
+	}
+	return main, ops
 }
 
 // opsWriteTime bounds an answer to an operator. A profile takes as long as was

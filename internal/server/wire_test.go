@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -312,19 +313,7 @@ func TestClientAddress(t *testing.T) {
 func TestConnectionsPerAddress(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{Server: func(o *server.Options) { o.MaxConnsPerIP, o.MaxConns = 2, 100 }})
-	request := "GET /scim/v2/Users HTTP/1.1\r\nHost: roster.test\r\nAuthorization: Bearer " + s.Token + "\r\n\r\n"
-	answers := func(c net.Conn) error {
-		if _, err := io.WriteString(c, request); err != nil {
-			return err
-		}
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		_, err = io.Copy(io.Discard, resp.Body)
-		return err
-	}
+	answers := func(c net.Conn) error { return ask(c, s.Token) }
 	first, second := dial(t, s), dial(t, s)
 	for _, c := range []net.Conn{first, second} {
 		if err := answers(c); err != nil {
@@ -343,6 +332,49 @@ func TestConnectionsPerAddress(t *testing.T) {
 	for answers(dial(t, s)) != nil { // the server notices when it notices
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// TestConnections: beyond the limit a connection waits until another one has ended,
+// whichever address it comes from.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{Server: func(o *server.Options) { o.MaxConnsPerIP, o.MaxConns = 100, 2 }})
+	first, second := dial(t, s), dial(t, s)
+	for _, c := range []net.Conn{first, second} {
+		if err := ask(c, s.Token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	third := dial(t, s)
+	if err := third.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(third, s.Token); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a third connection: %v; want it to wait", err)
+	}
+	first.Close()
+	if err := errors.Join(second.SetReadDeadline(time.Time{}), third.SetReadDeadline(time.Time{}), answered(third), ask(second, s.Token)); err != nil {
+		t.Errorf("when the first has ended: %v", err)
+	}
+}
+
+// ask sends a request over a connection and reads the answer.
+func ask(c net.Conn, token string) error {
+	if _, err := io.WriteString(c, "GET /scim/v2/Users HTTP/1.1\r\nHost: roster.test\r\nAuthorization: Bearer "+token+"\r\n\r\n"); err != nil {
+		return err
+	}
+	return answered(c)
+}
+
+// answered reads an answer.
+func answered(c net.Conn) error {
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
 }
 
 // TestTLS: with a certificate the server speaks TLS 1.3, and 1.2 to those who know no newer

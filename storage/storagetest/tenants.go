@@ -228,6 +228,9 @@ func tenantsWriteApart(t *testing.T, d *directory) {
 	gb := b.hold(sb.group)
 	a.put(nil, newItem("note", "2"))
 	note := a.item("note", "2")
+	ends := newItem("note", "3")
+	ends.Expires = birth.Add(time.Minute)
+	a.put(nil, ends)
 	before := a.state()
 	for name, fn := range map[string]func(storage.Tx) error{
 		"Update":             func(tx storage.Tx) error { return tx.Update(u, d.revise(d.user, u, `{"userName":"stolen"}`)) },
@@ -248,8 +251,16 @@ func tenantsWriteApart(t *testing.T, d *directory) {
 	if n, err := b.tryMembers(func(tx storage.Tx) (int, error) { return tx.RemoveMembers(gb, idsOf(s.user)) }); err != nil || n != 0 {
 		t.Errorf("RemoveMembers of another tenant's: got %d, %v, want 0", n, err)
 	}
-	if err := b.ExtendItem(t.Context(), b.tenant, "note", "2", birth.Add(time.Hour)); err != nil {
-		t.Errorf("ExtendItem: %v", err)
+	for _, id := range []string{"2", "3"} {
+		if err := b.ExtendItem(t.Context(), b.tenant, "note", id, birth.Add(time.Hour)); err != nil {
+			t.Errorf("ExtendItem: %v", err)
+		}
+		if err := b.ForgetItems(t.Context(), b.tenant, "note", id); err != nil {
+			t.Errorf("ForgetItems: %v", err)
+		}
+	}
+	if got := a.item("note", "3"); !got.Expires.Equal(birth.Add(time.Minute)) {
+		t.Errorf("an item of the first tenant expires at %s", got.Expires)
 	}
 	if err := b.TokenUsed(t.Context(), b.tenant, s.token.ID, birth); err != nil {
 		t.Errorf("TokenUsed: %v", err)
