@@ -39,6 +39,7 @@ type response struct {
 	status int
 	bytes  int64
 	failed bool // to write to the client
+	place  *place
 }
 
 func (w *response) WriteHeader(status int) {
@@ -51,6 +52,9 @@ func (w *response) WriteHeader(status int) {
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
+	}
+	if w.bytes+int64(len(b)) > unread {
+		defer time.AfterFunc(readPatience, w.place.stall).Stop()
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
@@ -70,7 +74,8 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 		id := requestID(r.Header.Get("X-Request-Id"))
 		ctx, cancel := context.WithTimeout(auth.WithRequestID(r.Context(), id), handlerTime)
 		defer cancel()
-		c := &call{mount: m, w: &response{ResponseWriter: rw}}
+		c := &call{mount: m}
+		c.w = &response{ResponseWriter: rw, place: &c.place}
 		if m != nil && m.Tell != nil {
 			c.told = &scim.Exchange{}
 			ctx = scim.WithExchange(ctx, c.told)

@@ -386,7 +386,7 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			return err
 		}
 		if lane != nil {
-			c.place.lane, c.place.held = lane, true
+			c.place.lane, c.place.readers, c.place.held = lane, s.admission.readers, true
 			defer c.place.leave()
 			c.lend()
 			if r.Waits {
