@@ -81,7 +81,7 @@ var settings = []Setting{
 		"serve HTTP without TLS on an address that other machines reach; for use behind a proxy that terminates TLS",
 		func(c *Config) *bool { return &c.AllowPlaintext }),
 	setting("trusted-proxies", "list", "",
-		"`networks` of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, such as 10.0.0.0/8, separated by commas",
+		"`networks` of proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed, such as 10.0.0.0/8, separated by commas",
 		func(c *Config, s string) (err error) {
 			c.TrustedProxies, err = networks(s)
 			return err

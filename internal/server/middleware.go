@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -178,10 +179,19 @@ func acceptableURL(r *http.Request) error {
 	if strings.ContainsAny(p, `\;`) || dotSegment(p) || badEscape(p) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
 	}
-	if strings.ContainsFunc(r.Host, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
+	if r.Host != "" && !isHost(r.Host) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the Host header is not a host"}
 	}
 	return nil
+}
+
+// isHost reports whether an address can be made of a host.
+func isHost(h string) bool {
+	if strings.ContainsFunc(h, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
+		return false
+	}
+	_, err := url.Parse("//" + h)
+	return err == nil
 }
 
 // dotSegment reports whether a segment of the path stands for another one.
@@ -344,6 +354,7 @@ func connAddr(r *http.Request) netip.Addr {
 }
 
 func (s *Server) trusted(a netip.Addr) bool {
+	a = a.WithZone("") // no network contains an address with one
 	for _, p := range s.opt.TrustedProxies {
 		if p.Contains(a) {
 			return true
@@ -367,8 +378,13 @@ func (s *Server) BaseURL(r *http.Request) string {
 		if p := r.Header.Get("X-Forwarded-Proto"); p == "http" || p == "https" {
 			scheme = p
 		}
-		if h := r.Header.Get("X-Forwarded-Host"); h != "" && !strings.ContainsAny(h, " ,/\\\"<>") {
+		if h := r.Header.Get("X-Forwarded-Host"); h != "" && isHost(h) {
 			host = h
+		}
+	}
+	if host == "" { // RFC 9112 §3.3: where the connection arrived
+		if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+			host = addr.String()
 		}
 	}
 	return scheme + "://" + host
