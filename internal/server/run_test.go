@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -257,11 +258,15 @@ func TestOperators(t *testing.T) {
 	s.Do(t, "GET", "/Users", "")
 	for path, want := range map[string]string{
 		"/healthz": "ok", "/readyz": "ok", "/metrics": `roster_http_requests_total{method="GET",route="/scim/v2/Users",status="200"} 1`,
-		"/debug/pprof/": "goroutine", "/debug/pprof/cmdline": "", "/debug/pprof/symbol": "num_symbols",
+		"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine", "/debug/pprof/symbol": "num_symbols",
 	} {
 		if status, body := s.Operate(t, path); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("GET %s: %d %.200q", path, status, body)
 		}
+	}
+	// A flag may hold the password of a store or a mail server.
+	if status, body := s.Operate(t, "/debug/pprof/cmdline"); status != 404 || strings.Contains(body, os.Args[0]) {
+		t.Errorf("GET /debug/pprof/cmdline: %d %.200q, want 404", status, body)
 	}
 	broken.Store(true)
 	if status, body := s.Operate(t, "/readyz"); status != 503 || strings.Contains(body, "secretive") {

@@ -274,8 +274,8 @@ func (s *Server) opsHandler() http.Handler {
 		}
 	})
 	if s.opt.Pprof {
+		// Not cmdline, which may hold the password of a store or a mail server.
 		m.HandleFunc("/debug/pprof/", pprof.Index)
-		m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		m.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		m.HandleFunc("/debug/pprof/trace", pprof.Trace)

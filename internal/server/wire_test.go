@@ -279,7 +279,9 @@ func TestClientAddress(t *testing.T) {
 	t.Parallel()
 	loopback := netip.MustParsePrefix("127.0.0.0/8")
 	inner := netip.MustParsePrefix("10.0.0.0/8")
-	trusting := testserver.Start(t, testserver.Options{Server: func(o *server.Options) { o.TrustedProxies = []netip.Prefix{loopback, inner, netip.MustParsePrefix("fd00::/8")} }})
+	trusting := testserver.Start(t, testserver.Options{Server: func(o *server.Options) {
+		o.TrustedProxies = []netip.Prefix{loopback, inner, netip.MustParsePrefix("fd00::/8")}
+	}})
 	plain := testserver.Start(t, testserver.Options{})
 	for _, test := range []struct {
 		name    string
