@@ -95,6 +95,8 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 		switch {
 		case err != nil && c.w.status == 0:
 			err = c.answer(err)
+			aborted = c.givenUp(err)
+			return
 		case err != nil:
 			// Part of a response is out. Cut the connection, or it looks whole.
 			s.metrics.cut.WithLabelValues(c.cutBy(err)).Inc()
@@ -120,6 +122,12 @@ func (c *call) cutBy(err error) string {
 		return cutByClient
 	}
 	return cutByError
+}
+
+// givenUp reports whether err is that nobody waits for the answer any more, which
+// is neither a fault of the server nor of its store.
+func (c *call) givenUp(err error) bool {
+	return errors.Is(c.r.Context().Err(), context.Canceled) && (c.w.status == http.StatusServiceUnavailable || errors.Is(err, context.Canceled))
 }
 
 // answered is an error and how it was told to the client.
@@ -253,7 +261,7 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	if aborted && err != nil {
 		cause = c.cutBy(err)
 	}
-	if _, overloaded := errors.AsType[*overloadError](err); status >= 500 && !overloaded || aborted && cause != cutByClient {
+	if _, overloaded := errors.AsType[*overloadError](err); aborted && cause != cutByClient || !aborted && status >= 500 && !overloaded {
 		level = slog.LevelError
 	}
 	if !s.opt.Log.Enabled(context.Background(), level) {
