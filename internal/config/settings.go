@@ -90,7 +90,7 @@ var settings = []Setting{
 		"most connections open at once; 0 means no limit",
 		func(c *Config) *int { return &c.MaxConnections }),
 	number("max-connections-per-ip", "500",
-		"most connections open at once from one address; 0 means no limit",
+		"most connections open at once from one address (IPv6: one /64); 0 means no limit",
 		func(c *Config) *int { return &c.MaxConnectionsPerIP }),
 	automatic("max-requests",
 		"most requests of clients in work at once; auto is 32 for each processor, 0 means no limit",

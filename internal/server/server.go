@@ -205,7 +205,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	}
 	var l net.Listener = &tellingListener{s.main, s.opt.Log}
 	if s.opt.MaxConnsPerIP > 0 {
-		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Addr]int{}}
+		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Prefix]int{}}
 	}
 	if s.opt.MaxConns > 0 {
 		l = netutil.LimitListener(l, s.opt.MaxConns)
