@@ -87,11 +87,11 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 	if err != nil {
 		return err
 	}
-	err = h.withRaw(r, by, func(body *body, raw []byte) error {
+	err = h.withRaw(r, by, func(room *body, raw []byte) error {
 		if err := b.read(raw); err != nil {
 			return err
 		}
-		if err := body.grow(r.Context(), b.largest()...); err != nil {
+		if err := room.grow(r.Context(), b.largest()...); err != nil {
 			return err
 		}
 		b.run()
