@@ -655,7 +655,7 @@ func (h *Handler) prefersLater(r *http.Request, by auth.Principal) (wait time.Du
 func (h *Handler) bulkLater(w http.ResponseWriter, r *http.Request, by auth.Principal, wait time.Duration) error {
 	h.Async.init()
 	var txn string
-	err := h.withRaw(r, by, func(raw []byte) (err error) {
+	err := h.withRaw(r, by, func(_ *body, raw []byte) (err error) {
 		b, err := newBulk(r.Context(), h.provider, by, h.base(r))
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ const (
 	// of one client, so that no client can keep the others waiting.
 	maxBodies       = 64 << 20
 	maxClientBodies = 16 << 20
+	// maxTrees and maxClientTrees bound the JSON trees of bodies in the same way.
+	maxTrees       = 64 << 20
+	maxClientTrees = 16 << 20
+	smallTrees     = 256 << 10 // so much is not counted
 	// bodyStep is what a body takes before its first byte has arrived. Most need
 	// no more; what needs more takes it as it comes.
 	bodyStep = 8 << 10
@@ -39,18 +44,18 @@ var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
 
 // bodies is the memory that request bodies take.
 type bodies struct {
-	all *semaphore.Weighted
-	mu  sync.Mutex
-	of  map[string]*clientBodies // clients that have any
+	all, trees *semaphore.Weighted
+	mu         sync.Mutex
+	of         map[string]*clientBodies // clients that have any
 }
 
 type clientBodies struct {
-	*semaphore.Weighted
-	users int // requests of the client that are under way
+	text, trees *semaphore.Weighted
+	users       int // requests of the client that are under way
 }
 
 func newBodies() *bodies {
-	return &bodies{all: semaphore.NewWeighted(maxBodies), of: map[string]*clientBodies{}}
+	return &bodies{all: semaphore.NewWeighted(maxBodies), trees: semaphore.NewWeighted(maxTrees), of: map[string]*clientBodies{}}
 }
 
 // body is the share of one request.
@@ -58,7 +63,8 @@ type body struct {
 	*bodies
 	client string
 	own    *clientBodies
-	size   int64
+	size   int64 // of what is set aside for the text
+	tree   int64 // and for its tree
 }
 
 func (b *bodies) open(client string) *body {
@@ -66,35 +72,67 @@ func (b *bodies) open(client string) *body {
 	defer b.mu.Unlock()
 	own := b.of[client]
 	if own == nil {
-		own = &clientBodies{Weighted: semaphore.NewWeighted(maxClientBodies)}
+		own = &clientBodies{text: semaphore.NewWeighted(maxClientBodies), trees: semaphore.NewWeighted(maxClientTrees)}
 		b.of[client] = own
 	}
 	own.users++
 	return &body{bodies: b, client: client, own: own}
 }
 
-// take sets n bytes more aside. A client waits for its own before it takes from
-// what is everybody's.
+// take sets n bytes more aside for the text.
 func (b *body) take(ctx context.Context, n int64) error {
-	if b.own.TryAcquire(n) {
-		if b.all.TryAcquire(n) {
-			b.size += n
+	err := take(ctx, b.own.text, b.all, n)
+	if err == nil {
+		b.size += n
+	}
+	return err
+}
+
+// grow sets memory aside for the trees that are made of texts at a time. What is set aside for
+// it waits for nothing else, so that bodies do not wait for each other with all their text in
+// memory. Small ones need none: how many there are at a time is bounded elsewhere.
+func (b *body) grow(ctx context.Context, texts ...[]byte) error {
+	n := int64(0)
+	for _, text := range texts {
+		n += treeOf(text)
+	}
+	if n <= smallTrees {
+		return nil
+	}
+	n = min(n, maxClientTrees)
+	err := take(ctx, b.own.trees, b.trees, n)
+	if err == nil {
+		b.tree += n
+	}
+	return err
+}
+
+// treeOf is about what the tree of a JSON text takes beside the text: a map for each object, the
+// slices and what they grew from for values.
+func treeOf(text []byte) int64 {
+	return 336*int64(bytes.Count(text, []byte("{"))) + 112*int64(bytes.Count(text, []byte(","))+bytes.Count(text, []byte("[")))
+}
+
+// take sets n bytes aside. A client waits for its own before it takes from what is
+// everybody's.
+func take(ctx context.Context, own, all *semaphore.Weighted, n int64) error {
+	if own.TryAcquire(n) {
+		if all.TryAcquire(n) {
 			return nil
 		}
-		b.own.Release(n)
+		own.Release(n)
 	}
 	wait, cancel := context.WithTimeout(ctx, bodyWait)
 	defer cancel()
-	err := b.own.Acquire(wait, n)
+	err := own.Acquire(wait, n)
 	if err == nil {
-		if err = b.all.Acquire(wait, n); err != nil {
-			b.own.Release(n)
+		if err = all.Acquire(wait, n); err != nil {
+			own.Release(n)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w: too many request bodies", storage.ErrUnavailable)
 	}
-	b.size += n
 	return nil
 }
 
@@ -103,8 +141,10 @@ func (b *body) close() {
 	if b.own == nil {
 		return
 	}
-	b.own.Release(b.size)
+	b.own.text.Release(b.size)
 	b.all.Release(b.size)
+	b.own.trees.Release(b.tree)
+	b.trees.Release(b.tree)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.own.users--; b.own.users == 0 {
@@ -173,7 +213,10 @@ func (h *Handler) change(r *http.Request, by auth.Principal, do func(body any, s
 // withBody reads a body and hands it to do. The memory set aside for it is given back
 // when that is done.
 func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any) error) error {
-	return h.withRaw(r, by, func(raw []byte) error {
+	return h.withRaw(r, by, func(b *body, raw []byte) error {
+		if err := b.grow(r.Context(), raw); err != nil {
+			return err
+		}
 		tree, err := schemas.Decode(raw, BodyLimits)
 		if err != nil {
 			return err
@@ -183,7 +226,7 @@ func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any)
 }
 
 // withRaw is withBody for a body that do reads itself.
-func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(raw []byte) error) error {
+func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(b *body, raw []byte) error) error {
 	if err := acceptable(r.Header); err != nil {
 		return err
 	}
@@ -193,7 +236,7 @@ func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(raw []byte
 	if err != nil {
 		return err
 	}
-	err = do(raw)
+	err = do(b, raw)
 	if err != nil {
 		h.sent(r, by, raw)
 	}

@@ -87,8 +87,11 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 	if err != nil {
 		return err
 	}
-	err = h.withRaw(r, by, func(raw []byte) error {
+	err = h.withRaw(r, by, func(room *body, raw []byte) error {
 		if err := b.read(raw); err != nil {
+			return err
+		}
+		if err := room.grow(r.Context(), b.largest()...); err != nil {
 			return err
 		}
 		b.run()
@@ -112,6 +115,16 @@ func (h *Handler) bulk(w http.ResponseWriter, r *http.Request, by auth.Principal
 func newBulk(ctx context.Context, p *Provider, by auth.Principal, base string) (*bulk, error) {
 	set, err := p.types(ctx, by.Tenant)
 	return &bulk{p: p, ctx: ctx, by: by, base: base, set: set, creates: map[string]*bulkOperation{}}, err
+}
+
+// largest returns the data of the largest operations, as many as there may be read at a time.
+func (b *bulk) largest() [][]byte {
+	data := make([][]byte, 0, len(b.ops))
+	for _, o := range b.ops {
+		data = append(data, o.data)
+	}
+	slices.SortFunc(data, func(a, b []byte) int { return len(b) - len(a) })
+	return data[:min(len(data), bulkAtOnce)]
 }
 
 // response returns the parts of the BulkResponse, each good until the next.

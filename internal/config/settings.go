@@ -81,7 +81,7 @@ var settings = []Setting{
 		"serve HTTP without TLS on an address that other machines reach; for use behind a proxy that terminates TLS",
 		func(c *Config) *bool { return &c.AllowPlaintext }),
 	setting("trusted-proxies", "list", "",
-		"`networks` of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, such as 10.0.0.0/8, separated by commas",
+		"`networks` of proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are believed, such as 10.0.0.0/8, separated by commas",
 		func(c *Config, s string) (err error) {
 			c.TrustedProxies, err = networks(s)
 			return err
@@ -90,7 +90,7 @@ var settings = []Setting{
 		"most connections open at once; 0 means no limit",
 		func(c *Config) *int { return &c.MaxConnections }),
 	number("max-connections-per-ip", "500",
-		"most connections open at once from one address; 0 means no limit",
+		"most connections open at once from one address (IPv6: one /64); 0 means no limit",
 		func(c *Config) *int { return &c.MaxConnectionsPerIP }),
 	automatic("max-requests",
 		"most requests of clients in work at once; auto is 32 for each processor, 0 means no limit",

@@ -72,6 +72,7 @@ type lane struct {
 type admission struct {
 	common, deprovisioning, people *lane
 	peeks                          *semaphore.Weighted
+	readers                        *semaphore.Weighted // see place.stall
 }
 
 func newAdmission(a Admission, m *metrics) *admission {
@@ -88,7 +89,7 @@ func newAdmission(a Admission, m *metrics) *admission {
 	reserved := max(1, a.Requests/4)
 	return &admission{
 		common: open("common", a.Requests), deprovisioning: open("deprovisioning", reserved), people: open("people", reserved),
-		peeks: semaphore.NewWeighted(int64(a.Requests)),
+		peeks: semaphore.NewWeighted(int64(a.Requests)), readers: semaphore.NewWeighted(int64(a.Requests)),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -340,4 +341,52 @@ func TestSlowBodies(t *testing.T) {
 		}
 	}
 	s.until(t, "roster_requests_in_work", "common", 0)
+}
+
+// TestSlowReaders: answers that are not read keep nobody from being served, as long as there are no
+// more of them than places; over HTTP/2 one connection has a hundred.
+func TestSlowReaders(t *testing.T) {
+	t.Parallel()
+	const many = 2
+	s := &crowd{Server: testserver.Start(t, testserver.Options{Server: func(o *server.Options) {
+		o.Admission = server.Admission{Requests: many, Queue: 0, Wait: time.Hour}
+		with(scim.Route{Method: "GET", Path: "/long", Needs: auth.Public(), Serve: func(w http.ResponseWriter, _ *http.Request, _ auth.Principal) error {
+			portion := make([]byte, 64<<10)
+			for range 1 << 10 { // more than any system takes for who does not read
+				if _, err := w.Write(portion); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})(o)
+	}})}
+	for range 2 { // the second time with what the first ones gave back
+		var readers []net.Conn
+		for range many {
+			c := dial(t, s.Server)
+			if _, err := io.WriteString(c, "GET /test/long HTTP/1.1\r\nHost: roster.test\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			readers = append(readers, c)
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			s.until(t, "roster_requests_in_work", "common", 0)
+		}
+		if r := s.Do(t, "GET", "/Users?count=1", ""); r.Status != 200 {
+			t.Errorf("a request beside answers that nobody reads: %d %s", r.Status, r.Body)
+		}
+		for range many { // beyond that they keep their places
+			c := dial(t, s.Server)
+			if _, err := io.WriteString(c, "GET /test/long HTTP/1.1\r\nHost: roster.test\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			readers = append(readers, c)
+		}
+		s.until(t, "roster_requests_in_work", "common", many)
+		for _, c := range readers {
+			c.Close()
+		}
+		s.until(t, "roster_requests_in_work", "common", 0)
+	}
 }

@@ -255,3 +255,30 @@ func TestPlaceOfAnnouncedBody(t *testing.T) {
 		l.leave()
 	})
 }
+
+// TestPlaceOfSlowReader: who reads slowly gives the place back once, if there is room among those who do.
+func TestPlaceOfSlowReader(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(Admission{Requests: 1, Wait: time.Second}, newMetrics(prometheus.NewRegistry()))
+	begin := func() *place {
+		if err := a.common.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return &place{lane: a.common, readers: a.readers, held: true}
+	}
+	for range 2 {
+		first := begin()
+		first.stall()
+		first.stall()
+		taken(t, a.common, 0, 0)
+		second := begin()
+		second.stall() // there is no room
+		taken(t, a.common, 1, 0)
+		first.leave()
+		second.stall()
+		taken(t, a.common, 0, 0)
+		second.leave()
+		second.stall() // by a timer that was late
+		taken(t, a.common, 0, 0)
+	}
+}

@@ -25,12 +25,13 @@ func (l *tellingListener) Accept() (net.Conn, error) {
 }
 
 // perIPListener closes connections beyond max from one address at once, so that
-// one client cannot take all of them.
+// one client cannot take all of them. In IPv6 that is a /64: whoever has one address
+// has all of those.
 type perIPListener struct {
 	net.Listener
 	max   int
 	mu    sync.Mutex
-	count map[netip.Addr]int
+	count map[netip.Prefix]int
 }
 
 func (l *perIPListener) Accept() (net.Conn, error) {
@@ -41,26 +42,27 @@ func (l *perIPListener) Accept() (net.Conn, error) {
 		}
 		// An address that is not TCP's is counted as the zero address.
 		ap, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-		addr := ap.Addr().Unmap()
+		addr := ap.Addr().Unmap().WithZone("")
+		from, _ := addr.Prefix(min(addr.BitLen(), 64))
 		l.mu.Lock()
-		full := l.count[addr] >= l.max
+		full := l.count[from] >= l.max
 		if !full {
-			l.count[addr]++
+			l.count[from]++
 		}
 		l.mu.Unlock()
 		if full {
 			c.Close()
 			continue
 		}
-		return &countedConn{Conn: c, release: func() { l.release(addr) }}, nil
+		return &countedConn{Conn: c, release: func() { l.release(from) }}, nil
 	}
 }
 
-func (l *perIPListener) release(addr netip.Addr) {
+func (l *perIPListener) release(from netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.count[addr]--; l.count[addr] <= 0 {
-		delete(l.count, addr)
+	if l.count[from]--; l.count[from] <= 0 {
+		delete(l.count, from)
 	}
 }
 

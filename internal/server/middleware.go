@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -39,6 +40,7 @@ type response struct {
 	status int
 	bytes  int64
 	failed bool // to write to the client
+	place  *place
 }
 
 func (w *response) WriteHeader(status int) {
@@ -51,6 +53,9 @@ func (w *response) WriteHeader(status int) {
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
+	}
+	if w.bytes+int64(len(b)) > unread {
+		defer time.AfterFunc(readPatience, w.place.stall).Stop()
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
@@ -70,7 +75,8 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 		id := requestID(r.Header.Get("X-Request-Id"))
 		ctx, cancel := context.WithTimeout(auth.WithRequestID(r.Context(), id), handlerTime)
 		defer cancel()
-		c := &call{mount: m, w: &response{ResponseWriter: rw}}
+		c := &call{mount: m}
+		c.w = &response{ResponseWriter: rw, place: &c.place}
 		if m != nil && m.Tell != nil {
 			c.told = &scim.Exchange{}
 			ctx = scim.WithExchange(ctx, c.told)
@@ -89,6 +95,8 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 		switch {
 		case err != nil && c.w.status == 0:
 			err = c.answer(err)
+			aborted = c.givenUp(err)
+			return
 		case err != nil:
 			// Part of a response is out. Cut the connection, or it looks whole.
 			s.metrics.cut.WithLabelValues(c.cutBy(err)).Inc()
@@ -114,6 +122,12 @@ func (c *call) cutBy(err error) string {
 		return cutByClient
 	}
 	return cutByError
+}
+
+// givenUp reports whether err is that nobody waits for the answer any more, which
+// is neither a fault of the server nor of its store.
+func (c *call) givenUp(err error) bool {
+	return errors.Is(c.r.Context().Err(), context.Canceled) && (c.w.status == http.StatusServiceUnavailable || errors.Is(err, context.Canceled))
 }
 
 // answered is an error and how it was told to the client.
@@ -173,10 +187,19 @@ func acceptableURL(r *http.Request) error {
 	if strings.ContainsAny(p, `\;`) || dotSegment(p) || badEscape(p) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the path is not in its plain form"}
 	}
-	if strings.ContainsFunc(r.Host, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
+	if r.Host != "" && !isHost(r.Host) {
 		return &scim.Error{Status: http.StatusBadRequest, Detail: "the Host header is not a host"}
 	}
 	return nil
+}
+
+// isHost reports whether an address can be made of a host.
+func isHost(h string) bool {
+	if strings.ContainsFunc(h, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
+		return false
+	}
+	_, err := url.Parse("//" + h)
+	return err == nil
 }
 
 // dotSegment reports whether a segment of the path stands for another one.
@@ -238,7 +261,7 @@ func (s *Server) finish(c *call, route, id string, start time.Time, err error, a
 	if aborted && err != nil {
 		cause = c.cutBy(err)
 	}
-	if _, overloaded := errors.AsType[*overloadError](err); status >= 500 && !overloaded || aborted && cause != cutByClient {
+	if _, overloaded := errors.AsType[*overloadError](err); aborted && cause != cutByClient || !aborted && status >= 500 && !overloaded {
 		level = slog.LevelError
 	}
 	if !s.opt.Log.Enabled(context.Background(), level) {
@@ -339,6 +362,7 @@ func connAddr(r *http.Request) netip.Addr {
 }
 
 func (s *Server) trusted(a netip.Addr) bool {
+	a = a.WithZone("") // no network contains an address with one
 	for _, p := range s.opt.TrustedProxies {
 		if p.Contains(a) {
 			return true
@@ -362,8 +386,13 @@ func (s *Server) BaseURL(r *http.Request) string {
 		if p := r.Header.Get("X-Forwarded-Proto"); p == "http" || p == "https" {
 			scheme = p
 		}
-		if h := r.Header.Get("X-Forwarded-Host"); h != "" && !strings.ContainsAny(h, " ,/\\\"<>") {
+		if h := r.Header.Get("X-Forwarded-Host"); h != "" && isHost(h) {
 			host = h
+		}
+	}
+	if host == "" { // RFC 9112 §3.3: where the connection arrived
+		if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+			host = addr.String()
 		}
 	}
 	return scheme + "://" + host

@@ -6,18 +6,39 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
-// bodyPatience is how long a request keeps its place while its body arrives.
-const bodyPatience = 100 * time.Millisecond
+const (
+	// bodyPatience is how long a request keeps its place while its body arrives.
+	bodyPatience = 100 * time.Millisecond
+	// readPatience is how long it does so while its client takes no more of the answer.
+	readPatience = 100 * time.Millisecond
+	// unread is what net/http takes of an answer whether the client reads it or not.
+	unread = 2 << 10
+)
 
-// place is what a request has in a lane. While a slow body arrives it is lent to others, or a few
-// slow clients would have them all.
+// place is what a request has in a lane. While a slow body arrives it is lent to others, and it is
+// given back when the answer is read slowly, or a few slow clients would have them all.
 type place struct {
-	lane *lane
-	mu   sync.Mutex
-	held bool
-	kept bool // from now on, to the end
+	lane    *lane
+	readers *semaphore.Weighted // for those who read slowly
+	mu      sync.Mutex
+	held    bool
+	kept    bool // from now on, to the end
+	slow    bool // one of readers is taken in its stead
+}
+
+// stall gives the place back for good if there is room among those who read slowly. What is left
+// to do for them is done as slowly as they read.
+func (p *place) stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held && p.readers.TryAcquire(1) {
+		p.held, p.kept, p.slow = false, true, true
+		p.lane.leave()
+	}
 }
 
 // leave gives the place back for good, at the end of the request or where it only waits from
@@ -29,6 +50,10 @@ func (p *place) leave() {
 	if p.held {
 		p.held = false
 		p.lane.leave()
+	}
+	if p.slow {
+		p.slow = false
+		p.readers.Release(1)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/roster-id/roster/internal/server"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
 )
 
 func registry() *prometheus.Registry { return prometheus.NewRegistry() }
@@ -257,11 +260,15 @@ func TestOperators(t *testing.T) {
 	s.Do(t, "GET", "/Users", "")
 	for path, want := range map[string]string{
 		"/healthz": "ok", "/readyz": "ok", "/metrics": `roster_http_requests_total{method="GET",route="/scim/v2/Users",status="200"} 1`,
-		"/debug/pprof/": "goroutine", "/debug/pprof/cmdline": "", "/debug/pprof/symbol": "num_symbols",
+		"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine", "/debug/pprof/symbol": "num_symbols",
 	} {
 		if status, body := s.Operate(t, path); status != 200 || !strings.Contains(body, want) {
 			t.Errorf("GET %s: %d %.200q", path, status, body)
 		}
+	}
+	// A flag may hold the password of a store or a mail server.
+	if status, body := s.Operate(t, "/debug/pprof/cmdline"); status != 404 || strings.Contains(body, os.Args[0]) {
+		t.Errorf("GET /debug/pprof/cmdline: %d %.200q, want 404", status, body)
 	}
 	broken.Store(true)
 	if status, body := s.Operate(t, "/readyz"); status != 503 || strings.Contains(body, "secretive") {
@@ -284,7 +291,15 @@ func TestOperators(t *testing.T) {
 func TestCut(t *testing.T) {
 	t.Parallel()
 	var log testserver.Log
-	left := make(chan struct{})
+	left, arrived := make(chan struct{}), make(chan struct{})
+	// given is a route that its client gives up before there is an answer.
+	given := func(path string, fail func(error) error) scim.Route {
+		return scim.Route{Method: "GET", Path: path, Needs: auth.Public(), Serve: func(_ http.ResponseWriter, r *http.Request, _ auth.Principal) error {
+			arrived <- struct{}{}
+			<-r.Context().Done()
+			return fail(r.Context().Err())
+		}}
+	}
 	s := testserver.Start(t, testserver.Options{Log: log.Logger(), Server: with(
 		scim.Route{Method: "GET", Path: "/fails", Needs: auth.Public(), Serve: func(w http.ResponseWriter, _ *http.Request, _ auth.Principal) error {
 			_, _ = io.WriteString(w, `{"half":`)
@@ -300,6 +315,10 @@ func TestCut(t *testing.T) {
 			}
 			return r.Context().Err()
 		}},
+		given("/given-up", func(err error) error { return fmt.Errorf("%w: it waits for nobody: %w", storage.ErrUnavailable, err) }),
+		given("/given-up-plainly", func(err error) error { return err }),
+		given("/fails-anyway", func(error) error { return errors.New("the disk is gone") }),
+		given("/panics-anyway", func(error) error { panic("the disk is gone") }),
 	)})
 	if resp, err := get(t, s, "/test/fails"); err == nil {
 		b, err := io.ReadAll(resp.Body)
@@ -314,10 +333,22 @@ func TestCut(t *testing.T) {
 	}
 	resp.Body.Close()
 	<-left
+	for _, path := range []string{"/given-up", "/given-up-plainly", "/fails-anyway", "/panics-anyway"} {
+		c := dial(t, s)
+		if _, err := io.WriteString(c, "GET /test"+path+" HTTP/1.1\r\nHost: roster.test\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		<-arrived
+		c.Close()
+	}
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	for route, want := range map[string][3]string{"/test/fails": {"ERROR", "error", "the disk is gone"}, "/test/leaves": {"INFO", "client", ""}} {
+	for route, want := range map[string][4]string{
+		"/test/fails": {"ERROR", "aborted", "error", "the disk is gone"}, "/test/leaves": {"INFO", "aborted", "client", ""},
+		"/test/given-up": {"INFO", "aborted", "client", ""}, "/test/given-up-plainly": {"INFO", "aborted", "client", ""},
+		"/test/fails-anyway": {"ERROR", "500", "", "the disk is gone"}, "/test/panics-anyway": {"ERROR", "500", "", "panic: the disk is gone"},
+	} {
 		found := false
 		for text := range strings.Lines(log.String()) {
 			var line map[string]any
@@ -328,7 +359,10 @@ func TestCut(t *testing.T) {
 				continue
 			}
 			found = true
-			if text, _ := line["error"].(string); line["level"] != want[0] || line["status"] != "aborted" || line["cut_by"] != want[1] || text != want[2] {
+			text, _ := line["error"].(string)
+			text, _, _ = strings.Cut(text, "\n")
+			cut, _ := line["cut_by"].(string)
+			if line["level"] != want[0] || line["status"] != want[1] || cut != want[2] || text != want[3] {
 				t.Errorf("%s is logged as %v", route, line)
 			}
 		}

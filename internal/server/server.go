@@ -197,7 +197,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	main, ops := s.servers(quiet)
 	var l net.Listener = &tellingListener{s.main, s.opt.Log}
 	if s.opt.MaxConnsPerIP > 0 {
-		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Addr]int{}}
+		l = &perIPListener{Listener: l, max: s.opt.MaxConnsPerIP, count: map[netip.Prefix]int{}}
 	}
 	if s.opt.MaxConns > 0 {
 		l = netutil.LimitListener(l, s.opt.MaxConns)
@@ -281,8 +281,8 @@ func (s *Server) opsHandler() http.Handler {
 		}
 	})
 	if s.opt.Pprof {
+		// Not cmdline, which may hold the password of a store or a mail server.
 		m.HandleFunc("/debug/pprof/", pprof.Index)
-		m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 		m.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		m.HandleFunc("/debug/pprof/trace", pprof.Trace)
@@ -407,7 +407,7 @@ func (s *Server) serve(e *endpoint) func(*call) error {
 			return err
 		}
 		if lane != nil {
-			c.place.lane, c.place.held = lane, true
+			c.place.lane, c.place.readers, c.place.held = lane, s.admission.readers, true
 			defer c.place.leave()
 			c.lend()
 			if r.Waits {

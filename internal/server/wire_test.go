@@ -153,7 +153,7 @@ func TestHead(t *testing.T) {
 func TestBadHosts(t *testing.T) {
 	t.Parallel()
 	s := testserver.Start(t, testserver.Options{})
-	for _, host := range []string{"a b", "a/b", `a"b`, "a<b>", "a@b", "a?b", "a#b", "a%41b", "a,b", "a;b", "å.example", "a\\b", "{a}"} {
+	for _, host := range []string{"a b", "a/b", `a"b`, "a<b>", "a@b", "a?b", "a#b", "a%41b", "a,b", "a;b", "å.example", "a\\b", "{a}", "a:b:c", "[::1"} {
 		resp, body := raw(t, s, "GET", "GET /scim/v2/Users HTTP/1.1\r\nHost: "+host+"\r\nAuthorization: Bearer "+s.Token+"\r\nConnection: close\r\n\r\n")
 		if resp.StatusCode != 400 || strings.Contains(body, host) {
 			t.Errorf("Host: %s: %d %s, want 400", host, resp.StatusCode, body)
@@ -163,6 +163,20 @@ func TestBadHosts(t *testing.T) {
 		resp, body := raw(t, s, "GET", "GET /scim/v2/ResourceTypes/User HTTP/1.1\r\nHost: "+host+"\r\nAuthorization: Bearer "+s.Token+"\r\nConnection: close\r\n\r\n")
 		if resp.StatusCode != 200 || resp.Header.Get("Location") != "http://"+host+"/scim/v2/ResourceTypes/User" {
 			t.Errorf("Host: %s: %d %s %s", host, resp.StatusCode, resp.Header.Get("Location"), body)
+		}
+	}
+}
+
+// TestNoHost: where a request names no host (HTTP/1.0, or an empty Host), addresses in
+// the response are of where it came in (RFC 9112 §3.3), and still addresses.
+func TestNoHost(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	for name, start := range map[string]string{"HTTP/1.0": " HTTP/1.0\r\n", "an empty Host": " HTTP/1.1\r\nHost:\r\n"} {
+		resp, body := raw(t, s, "GET", "GET /scim/v2/ResourceTypes/User"+start+"Authorization: Bearer "+s.Token+"\r\nConnection: close\r\n\r\n")
+		want := s.Root + "/scim/v2/ResourceTypes/User"
+		if resp.StatusCode != 200 || resp.Header.Get("Location") != want || !strings.Contains(body, `"`+want+`"`) {
+			t.Errorf("%s: %d %s %s, want %s", name, resp.StatusCode, resp.Header.Get("Location"), body, want)
 		}
 	}
 }
@@ -248,6 +262,9 @@ func TestForwardedHeaders(t *testing.T) {
 		{[]string{"X-Forwarded-Host", `a"b`}, s.Root},
 		{[]string{"X-Forwarded-Host", "a.example, b.example"}, s.Root},
 		{[]string{"X-Forwarded-Host", "a/b"}, s.Root},
+		{[]string{"X-Forwarded-Host", "a@b"}, s.Root},
+		{[]string{"X-Forwarded-Host", "a?b"}, s.Root},
+		{[]string{"X-Forwarded-Host", "a:b:c"}, s.Root},
 		{[]string{"Forwarded", "for=1.2.3.4;host=x.example;proto=https"}, s.Root},
 	} {
 		if got := location(t, s, test.header...); got != test.want {
@@ -263,7 +280,9 @@ func TestClientAddress(t *testing.T) {
 	t.Parallel()
 	loopback := netip.MustParsePrefix("127.0.0.0/8")
 	inner := netip.MustParsePrefix("10.0.0.0/8")
-	trusting := testserver.Start(t, testserver.Options{Server: func(o *server.Options) { o.TrustedProxies = []netip.Prefix{loopback, inner} }})
+	trusting := testserver.Start(t, testserver.Options{Server: func(o *server.Options) {
+		o.TrustedProxies = []netip.Prefix{loopback, inner, netip.MustParsePrefix("fd00::/8")}
+	}})
 	plain := testserver.Start(t, testserver.Options{})
 	for _, test := range []struct {
 		name    string
@@ -287,6 +306,8 @@ func TestClientAddress(t *testing.T) {
 		{"in IPv6", trusting, "2001:db8::/32", []string{"2001:db8::17"}, 200},
 		{"with its port", trusting, "203.0.113.0/24", []string{"203.0.113.5:4711"}, 200},
 		{"in IPv6 with its port", trusting, "2001:db8::/32", []string{"[2001:db8::17]:4711, 10.1.2.3:80"}, 200},
+		{"in IPv6 with a zone", trusting, "2001:db8::/32", []string{"2001:db8::17%eth0"}, 200},
+		{"through a proxy with a zone", trusting, "2001:db8::/32", []string{"2001:db8::17, fd00::1%eth0"}, 200},
 		{"from elsewhere with a port", trusting, "203.0.113.0/24", []string{"198.51.100.1:4711"}, 401},
 		{"in IPv4 written as IPv6", trusting, "203.0.113.0/24", []string{"::ffff:203.0.113.5"}, 200},
 	} {
