@@ -488,7 +488,7 @@ func TestSetup(t *testing.T) {
 		t.Error("a user made a link for an administrator")
 	}
 	// Links that leave no factor, and those for a first administrator, come from the host.
-	by := Principal{Kind: User, Tenant: storage.DefaultTenant, ID: "boss", Level: MFA, Permissions: BuiltInRole(GlobalAdministrator).Permissions}
+	by := Principal{Kind: User, Tenant: storage.DefaultTenant, ID: d.add("boss", true), Level: MFA, Permissions: BuiltInRole(GlobalAdministrator).Permissions}
 	if _, err := d.NewSetup(t.Context(), by, id, false); err != nil {
 		t.Errorf("a link by a Global Administrator: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // transaction too, and has one name for all feeds (RFC 9967 §2.2).
 func TestTransactionOfNoRequest(t *testing.T) {
 	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
+	var mu sync.Mutex // two feeds tell at once
 	txns := map[string][]string{}
 	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		token, err := io.ReadAll(r.Body)
@@ -31,6 +33,8 @@ func TestTransactionOfNoRequest(t *testing.T) {
 		if err := json.Unmarshal(body, &c); err != nil {
 			return nil, err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		txns[c.Subject.ID] = append(txns[c.Subject.ID], c.Txn)
 		return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r}, nil
 	})}
