@@ -42,7 +42,7 @@ func (p Principal) AsOf(tx storage.Tx, now time.Time) (Principal, error) {
 		return p, nil
 	}
 	user, err := tx.Get(PrincipalUser, p.ID)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && !parseAccount(user).active {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !Active(user) {
 		p.Permissions, p.Roles = 0, nil
 		return p, nil
 	}

@@ -40,14 +40,8 @@ type RecordedSignIn struct {
 // deviceOf returns what RecordedSignIn.Device is for a program, as it calls itself,
 // at an address. Addresses change within a network, so the network counts.
 func deviceOf(tenant storage.TenantID, user, agent string, from netip.Addr) string {
-	from = from.Unmap().WithZone("")
-	bits := 48
-	if from.Is4() {
-		bits = 24
-	}
-	network, _ := from.Prefix(bits)
 	h := sha256.New()
-	for _, s := range []string{string(tenant), user, network.String(), agent} {
+	for _, s := range []string{string(tenant), user, networkOf(from, 24, 48).String(), agent} {
 		fmt.Fprintf(h, "%d:%s", len(s), s)
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])

@@ -306,6 +306,21 @@ func (v *Verifier) count(r Reason) {
 	}
 }
 
+// Site returns what one household or host has of addresses: one of IPv4, a /64 of IPv6. It is
+// the zero Prefix for no address.
+func Site(a netip.Addr) netip.Prefix { return networkOf(a, 32, 64) }
+
+// networkOf returns the network of an address, of as many bits as are given for IPv4 and IPv6.
+func networkOf(a netip.Addr, four, six int) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := six
+	if a.Is4() {
+		bits = four
+	}
+	n, _ := a.Prefix(bits) // of no address it is the zero Prefix
+	return n
+}
+
 // ParseNetwork reads a network a client's requests may come from: a CIDR prefix,
 // or one address. The result is in canonical form.
 func ParseNetwork(s string) (netip.Prefix, error) {

@@ -225,15 +225,8 @@ func TestInvitationPage(t *testing.T) {
 	s := serveStore(t, store)
 	base := strings.TrimSuffix(s.scim, basePath)
 	ctx := browser(t)
-	_, secret, _ := strings.Cut(strings.TrimSpace(roster(t, "setup", "--store", store, "--public-url", base)), "#")
-	p := &people{process: s, t: t}
 	const password = "nine small otters in a boat"
-	var in struct{ Token, Secret string }
-	p.ask(200, "POST", "/auth/v1/setup", fmt.Sprintf(`{"link":%q,"userName":"<b>ana</b>","password":%q}`, secret, password), &in)
-	p.token = in.Token
-	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
-	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
-	p.token = in.Token
+	p := enter(t, s, roster(t, "setup", "--store", store, "--public-url", base), `"userName":"<b>ana</b>","password":`+quote(password))
 	var invited struct{ Link string }
 	p.ask(201, "POST", "/admin/v1/invitations",
 		`{"invitation":{"email":"bo@example.org","name":{"givenName":"Bo"},"roles":[{"value":"00000000-0000-7000-8000-00000000000a"}]}}`, &invited)
@@ -266,15 +259,10 @@ func TestInvitationPageInSwedish(t *testing.T) {
 	s := serveStore(t, store)
 	base := strings.TrimSuffix(s.scim, basePath)
 	ctx := browser(t)
-	_, secret, _ := strings.Cut(strings.TrimSpace(roster(t, "setup", "--store", store, "--public-url", base)), "#")
-	p := &people{process: s, t: t}
 	const password = "nine small otters in a boat"
-	var in struct{ Token, Secret, User string }
-	p.ask(200, "POST", "/auth/v1/setup", fmt.Sprintf(`{"link":%q,"userName":"ana","password":%q}`, secret, password), &in)
-	p.token = in.Token
-	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
-	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
-	p.token = in.Token
+	p := enter(t, s, roster(t, "setup", "--store", store, "--public-url", base), `"userName":"ana","password":`+quote(password))
+	var in struct{ User string }
+	p.ask(200, "GET", "/auth/v1/session", "", &in)
 	p.ask(200, "PATCH", basePath+"/Users/"+in.User, fmt.Sprintf(
 		`{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":[{"op":"add","path":"displayName","value":%q},`+
 			`{"op":"add","path":"preferredLanguage","value":"sv"}]}`, strings.Repeat("A", 150)), nil)

@@ -13,16 +13,9 @@ func TestCanariesOfInvitations(t *testing.T) {
 	t.Parallel()
 	store := t.TempDir()
 	s := serveStore(t, store, "--log-level", "debug", "--shutdown-delay", "0s")
-	p := &people{process: s, t: t}
+	p := enter(t, s, roster(t, "setup", "--store", store), `"userName":"ana","password":"nine small otters in a boat"`)
 	secrets := map[string]string{"the password": canary("password")}
 	password := quote(secrets["the password"])
-	_, link, _ := strings.Cut(strings.TrimSpace(roster(t, "setup", "--store", store)), "#")
-	var in struct{ Token, Secret string }
-	p.ask(200, "POST", "/auth/v1/setup", `{"link":`+quote(link)+`,"userName":"ana","password":"nine small otters in a boat"}`, &in)
-	p.token = in.Token
-	p.ask(200, "POST", "/auth/v1/totp", `{}`, &in)
-	p.ask(200, "POST", "/auth/v1/totp/confirm", fmt.Sprintf(`{"code":%q}`, passcode(t, in.Secret, "")), &in)
-	p.token = in.Token
 
 	var invited struct{ Link, ID string }
 	took := func(what string) string {

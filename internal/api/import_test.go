@@ -27,18 +27,7 @@ func TestImportedFile(t *testing.T) {
 	onStores(t, func(t *testing.T, w *world) {
 		w.person(t, "root", auth.GlobalAdministrator)
 		w.pushed(t, w.Token, "gone")
-		set, err := schemas.Load()
-		if err != nil {
-			t.Fatal(err)
-		}
-		mapping, err := importer.ParseMapping([]byte(hrMapping), set.Type("User"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		client, err := importer.NewClient(w.URL, w.Token)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mapping, client := importing(t, w, hrMapping)
 		run := func(file string, dry, anyway bool) (importer.Result, []importer.Reject, error) {
 			var rejects []importer.Reject
 			i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, DisableAnyway: anyway}
@@ -91,27 +80,34 @@ func TestImportedFile(t *testing.T) {
 	})
 }
 
+// importing reads a mapping for an import into the server.
+func importing(t *testing.T, w *world, text string) (*importer.Mapping, *importer.Client) {
+	t.Helper()
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapping, err := importer.ParseMapping([]byte(text), set.Type("User"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := importer.NewClient(w.URL, w.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mapping, client
+}
+
 // TestImportPreviewed: a dry run says what the import then does, and the import run once
 // more finds nothing to do.
 func TestImportPreviewed(t *testing.T) {
 	onStores(t, func(t *testing.T, w *world) {
-		set, err := schemas.Load()
-		if err != nil {
-			t.Fatal(err)
-		}
-		mapping, err := importer.ParseMapping([]byte(`match: userName
+		mapping, client := importing(t, w, `match: userName
 attributes:
   - {column: login, to: userName}
   - {column: boss, to: manager}
   - {column: works, to: active}
-`), set.Type("User"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		client, err := importer.NewClient(w.URL, w.Token)
-		if err != nil {
-			t.Fatal(err)
-		}
+`)
 		for _, file := range []string{
 			// Whoever manages ana turns out later not to be imported.
 			"login,boss,works\nana,bo,\ncy,ana,true\nbo,nobody,true\ndi,,false\ned,,\n",
@@ -145,25 +141,14 @@ attributes:
 // once more finds nothing to do.
 func TestImportedElements(t *testing.T) {
 	onStores(t, func(t *testing.T, w *world) {
-		set, err := schemas.Load()
-		if err != nil {
-			t.Fatal(err)
-		}
-		mapping, err := importer.ParseMapping([]byte(`match: userName
+		mapping, client := importing(t, w, `match: userName
 attributes:
   - {column: login, to: userName}
   - {value: true, to: 'emails[type eq "work"].primary'}
   - {column: mail, to: 'emails[type eq "Work"].value'}
   - {column: text, to: 'emails[type eq "work"].display'}
   - {column: street, to: 'addresses[type eq "work"].streetAddress'}
-`), set.Type("User"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		client, err := importer.NewClient(w.URL, w.Token)
-		if err != nil {
-			t.Fatal(err)
-		}
+`)
 		for _, test := range []struct{ row, want string }{
 			{"ana,,x,s", `null [{"streetAddress":"s","type":"work"}]`},
 			{"ana,a@x.example,x,s", `[{"display":"x","primary":true,"type":"work","value":"a@x.example"}] [{"streetAddress":"s","type":"work"}]`},
@@ -174,6 +159,7 @@ attributes:
 			for range 2 {
 				i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader("login,mail,text,street\n" + test.row + "\n")}
 				i.Reject = func(r importer.Reject) error { t.Errorf("%s: %+v", test.row, r); return nil }
+				var err error
 				if last, err = i.Run(t.Context()); err != nil {
 					t.Fatal(err)
 				}

@@ -35,7 +35,7 @@ type attempts struct {
 // admit returns 0 and counts an attempt, or returns how long to wait for the next.
 // What is not let in does not count.
 func (l *rate) admit(from netip.Addr, now time.Time) time.Duration {
-	key := site(from)
+	key := auth.Site(from)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.addresses[key]
@@ -78,16 +78,6 @@ func (l *rate) makeRoom(now time.Time) {
 		}
 		delete(l.addresses, key)
 	}
-}
-
-func site(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := a.BitLen()
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits) // of no address it is the zero Prefix
-	return p
 }
 
 // admit bounds how often an address may try what signs in.

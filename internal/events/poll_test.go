@@ -39,16 +39,23 @@ func TestWaitingPolls(t *testing.T) {
 	}
 }
 
+// openPolled returns the feeds of a new store: sp, which c polls.
+func openPolled(t *testing.T, keys *auth.KeyRing, path string) *Feeds {
+	t.Helper()
+	s := open(t, keys, path)
+	if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		return s.begin(tx, &Feed{ID: "sp", Delivery: Poll, Client: "c"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // TestPollStopping: a process that is to end does not wait for polls that find nothing.
 func TestPollStopping(t *testing.T) {
 	keys, path := ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db")
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, keys, path)
-		if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
-			return s.begin(tx, &Feed{ID: "sp", Delivery: Poll, Client: "c"})
-		}); err != nil {
-			t.Fatal(err)
-		}
+		s := openPolled(t, keys, path)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
@@ -71,12 +78,7 @@ func TestPollStopping(t *testing.T) {
 func TestPollImpatient(t *testing.T) {
 	keys, path := ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db")
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, keys, path)
-		if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
-			return s.begin(tx, &Feed{ID: "sp", Delivery: Poll, Client: "c"})
-		}); err != nil {
-			t.Fatal(err)
-		}
+		s := openPolled(t, keys, path)
 		ctx, cancel := context.WithTimeout(t.Context(), MaxWait/2+lookEvery/2)
 		defer cancel()
 		began := time.Now()

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/roster-id/roster/auth"
 )
 
 // tellingListener logs what keeps connections from being accepted, such as that no more
@@ -40,10 +42,9 @@ func (l *perIPListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		// An address that is not TCP's is counted as the zero address.
+		// An address that is not TCP's is counted as the zero Prefix.
 		ap, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-		addr := ap.Addr().Unmap().WithZone("")
-		from, _ := addr.Prefix(min(addr.BitLen(), 64))
+		from := auth.Site(ap.Addr())
 		l.mu.Lock()
 		full := l.count[from] >= l.max
 		if !full {

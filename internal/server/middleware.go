@@ -198,6 +198,9 @@ func isHost(h string) bool {
 	if strings.ContainsFunc(h, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune(".-:[]_", c) }) {
 		return false
 	}
+	if name, port, _ := strings.Cut(h, ":"); !strings.ContainsAny(name, "[]") && strings.Trim(port, "0123456789") == "" {
+		return true // as nearly all are, in every request
+	}
 	_, err := url.Parse("//" + h)
 	return err == nil
 }
