@@ -357,6 +357,9 @@ func unknownBelow(a *Attribute, v any) bool {
 // with whatever definition it has had, is what this definition would have made of it. The
 // error is a *ValueError.
 func (a *Attribute) Fits(v any) error {
+	if err := a.unkept(v); err != nil {
+		return err
+	}
 	bound, err := a.bind(v, binding{mode: Strict})
 	if err != nil {
 		return err.under(a.Path)
@@ -370,6 +373,32 @@ func (a *Attribute) Fits(v any) error {
 	}
 	if !reflect.DeepEqual(tree[a.Name], v) {
 		return &ValueError{Path: a.Path, Msg: "has a part that the definition does not allow"}
+	}
+	return nil
+}
+
+// unkept looks for a value that is stored and may not be.
+func (a *Attribute) unkept(v any) error {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case map[string]any:
+		for name, e := range v {
+			if s := a.Sub(name); s != nil {
+				if err := s.unkept(e); err != nil {
+					return err
+				}
+			}
+		}
+	case []any:
+		for _, e := range v {
+			if err := a.unkept(e); err != nil {
+				return err
+			}
+		}
+	}
+	if !a.Kept() {
+		return &ValueError{Path: a.Path, Msg: "has a value, and what is returned never is not kept"}
 	}
 	return nil
 }
@@ -402,7 +431,8 @@ func (i *Impact) attributes(prev, next []*Attribute) {
 		}
 		kind := a.Type != b.Type || a.MultiValued != b.MultiValued
 		unique := b.Uniqueness != UniquenessNone
-		i.Check = i.Check || kind || b.Required && !a.Required || b.Mutability == ReadOnly && a.Mutability != ReadOnly
+		i.Check = i.Check || kind || b.Required && !a.Required || b.Mutability == ReadOnly && a.Mutability != ReadOnly ||
+			a.Kept() != b.Kept() && (a.Kept() || b.Required)
 		i.Unique = i.Unique || unique && (a.Uniqueness == UniquenessNone || a.CaseExact != b.CaseExact)
 		i.Derive = i.Derive || kind || a.CaseExact != b.CaseExact || unique != (a.Uniqueness != UniquenessNone) || a.Readable() != b.Readable()
 		i.attributes(a.SubAttributes, b.SubAttributes)

@@ -443,11 +443,16 @@ func (c *redefinition) misfit(r *storage.Resource, deleted bool, taken map[stora
 	}
 	var defs []*schemas.Attribute
 	if c.prev.ResourceType != nil {
+		// A document has names as they were spelled.
+		if t.Schema.ID != old.Schema.ID {
+			return "schemas: has the URN as it was spelled", nil
+		}
 		for _, a := range t.Schema.Attributes {
 			defs = append(defs, t.Top(a.Name))
 		}
 		for _, a := range old.Schema.Attributes {
-			if v, has := attrs[a.Name]; has && v != nil && t.Top(a.Name) == nil {
+			v, has := attrs[a.Name]
+			if b := t.Top(a.Name); has && v != nil && (b == nil || b.Name != a.Name) {
 				return a.Name + ": is an attribute no more", nil
 			}
 		}

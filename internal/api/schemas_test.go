@@ -301,6 +301,17 @@ func TestRedefinition(t *testing.T) {
 		if o := put(409, gadget(serial(nil), object{"name": "size", "type": "integer"})); o.Count != 1 || strings.Contains(fmt.Sprint(o), "12") && !strings.Contains(one, "12") {
 			t.Errorf("a size that is no integer: %+v", o)
 		}
+		if o := put(409, gadget(serial(nil), object{"name": "Size", "type": "string"})); o.Count != 1 || o.Offenders[0].ID != one {
+			t.Errorf("a size under a name that is spelled otherwise: %+v", o)
+		}
+		upper := gadget(serial(nil), size)
+		upper["schema"].(object)["id"] = strings.Replace(gadgetURN, "Gadget", "GADGET", 1)
+		if o := put(409, upper); o.Count != 3 {
+			t.Errorf("a URN that is spelled otherwise: %+v", o)
+		}
+		if o := put(409, gadget(serial(nil), object{"name": "size", "type": "string", "returned": "never"})); o.Count != 1 || o.Offenders[0].ID != one {
+			t.Errorf("a size that nobody may read, and that is kept: %+v", o)
+		}
 		// None of these has changed anything, and nobody waits any longer.
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "four", "size": "4"})
 		if got := d.found("/Gadgets", `serial eq "X1"`); len(got) != 2 {
@@ -383,6 +394,32 @@ func TestRedefinition(t *testing.T) {
 		if n, err := w.Store.CountDeleted(t.Context(), storage.DefaultTenant, "Gadget"); err != nil || n != 0 {
 			t.Errorf("%d resources of the type are waiting to be purged: %v", n, err)
 		}
+		// What is required and was not kept is missed once it would be kept.
+		must[object](t, d.admin("POST", "/schemas", object{"resourceType": object{"name": "Lock", "endpoint": "/Locks"}, "schema": object{"id": "urn:example:lock", "attributes": []object{
+			{"name": "pin", "required": true, "returned": "never"}, {"name": "keys", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}, {"name": "cut"}}},
+		}}}), 201)
+		lock := d.scim(201, "POST", "/Locks", object{"pin": "1234", "keys": []object{{"value": "k", "cut": "9"}}})["id"].(string)
+		locks := func(pin, cut object) object {
+			pin["name"], cut["name"] = "pin", "cut"
+			return object{"resourceType": object{"name": "Lock", "endpoint": "/Locks"}, "schema": object{"id": "urn:example:lock", "attributes": []object{
+				pin, {"name": "keys", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}, cut}},
+			}}}
+		}
+		secret := func() object { return object{"required": true, "returned": "never"} }
+		if o := put(409, locks(object{"required": true}, object{})); o.Count != 1 || o.Offenders[0].ID != lock {
+			t.Errorf("a pin that was not kept: %+v", o)
+		}
+		if o := put(409, locks(secret(), object{"returned": "never"})); o.Count != 1 || !strings.Contains(o.Offenders[0].Detail, "keys.cut") {
+			t.Errorf("a cut that nobody may read, and that is kept: %+v", o)
+		}
+		put(200, locks(object{}, object{}))
+		d.scim(200, "PATCH", "/Locks/"+lock, object{"schemas": []string{patchURI}, "Operations": []object{{"op": "remove", "path": "keys.cut"}}})
+		put(200, locks(object{}, object{"returned": "never"}))
+		put(200, locks(secret(), object{"returned": "never"})) // there is no pin yet, which PUT will ask for
+		put(200, locks(secret(), object{"returned": "never", "type": "integer"}))
+		// Where there are no values, names may be spelled otherwise.
+		d.scim(204, "DELETE", "/Locks/"+lock, nil)
+		put(200, object{"resourceType": object{"name": "Lock", "endpoint": "/Locks"}, "schema": object{"id": "urn:example:lock", "attributes": []object{{"name": "PIN"}}}})
 		// Another type of this name has nothing of it.
 		must[object](t, d.admin("POST", "/schemas", gadget(serial(object{"uniqueness": "server"}))), 201)
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "new", "serial": "X1"})
