@@ -170,12 +170,42 @@ func (b *bulk) fit(o *bulkOperation) fit {
 	return fit{company: ordered}
 }
 
+// uniqueNames returns the unique values of what a create makes: at least those that
+// storage.Derive finds in it.
 func uniqueNames(t *schemas.ResourceType, tree any) (names []string) {
-	for _, a := range t.Schema.Attributes {
-		if storage.Unique(a) {
-			v, _ := schemas.Field(tree, a.Name)
-			s, _ := v.(string)
-			names = append(names, t.Name+" "+a.Name+" "+a.UniqueKey(s))
+	add := func(a *schemas.Attribute, value string) {
+		names = append(names, t.Name+" "+a.Path+" "+a.UniqueKey(value))
+	}
+	userName := t.Top("userName")
+	_, says := schemas.Field(tree, schemas.RosterUserURI)
+	addresses := says && userName != nil // perhaps; see schemas.SignInAddresses
+	var each func(a *schemas.Attribute, v any)
+	each = func(a *schemas.Attribute, v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				each(a, e)
+			}
+		case map[string]any:
+			for name, e := range v {
+				if s := a.Sub(name); s != nil {
+					each(s, e)
+				}
+			}
+		case string:
+			switch leaf := a.Leaf(); {
+			case leaf == nil:
+			case storage.Unique(leaf):
+				add(leaf, v)
+			case addresses && leaf.Path == "emails.value":
+				add(userName, v)
+			}
+		}
+	}
+	raw, _ := tree.(map[string]any)
+	for name, v := range raw {
+		if a := t.Top(name); a != nil {
+			each(a, v)
 		}
 	}
 	return names

@@ -190,6 +190,42 @@ func TestBulkInOrder(t *testing.T) {
 	}
 }
 
+// TestBulkFirstHasIt: of creates that want one unique value the first has it, wherever
+// in a resource the value stands.
+func TestBulkFirstHasIt(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	unique := schemas.AttributeDefinition{Name: "code", Uniqueness: "server"}
+	err := s.Provider.Define(t.Context(), operator(), tagged(unique, schemas.AttributeDefinition{
+		Name: "badges", Type: "complex", MultiValued: true, SubAttributes: []schemas.SubAttributeDefinition{{Name: "value", Uniqueness: "server"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 16
+	for name, value := range map[string]string{
+		"of an extension":                   fmt.Sprintf(`%q:{"code":"x"}`, tagURN),
+		"of an element":                     fmt.Sprintf(`%q:{"badges":[{"value":"y"}]}`, tagURN),
+		"of an element without a list":      fmt.Sprintf(`%q:{"BADGES":"y2"}`, tagURN),
+		"an address that people sign in by": fmt.Sprintf(`"emails":[{"value":"z@example.com"}],%q:{"signInBy":"email"}`, schemas.RosterUserURI),
+	} {
+		var operations, want, got []string
+		for i := range n {
+			operations = append(operations, fmt.Sprintf(`{"method":"POST","path":"/Users","bulkId":"b%d","data":{"schemas":[%q],"userName":"%s %d",%s}}`,
+				i, schemas.UserURI, name, i, value))
+			want = append(want, "409")
+		}
+		want[0] = "201"
+		a, _ := bulk(t, s, s.Token, operations...)
+		for _, o := range a.Operations {
+			got = append(got, o.Status)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
 // TestBulkChangesShareCommits: so do operations of any kind, with references too.
 func TestBulkChangesShareCommits(t *testing.T) {
 	t.Parallel()
