@@ -118,7 +118,15 @@ func (b *bulk) joins(w *window, o *bulkOperation) bool {
 // of its turn, whatever was read before. A change of what others hold is not: all who
 // know the roles of the tenant begin again.
 func orderly(t *schemas.ResourceType) bool {
-	return t.Name == auth.PrincipalUser || t.Name == auth.PrincipalGroup || t.Custom
+	return t.Name == auth.PrincipalUser || t.Name == auth.PrincipalGroup || t.Name == membershipType || t.Custom
+}
+
+// apart reports whether new resources of a type are in each other's way by nothing but
+// their unique values and what they mean by words. Of memberships there is one of a member
+// in a group, and no circle of groups; of assignments one for a time, and of invitations
+// one to an address.
+func apart(t *schemas.ResourceType) bool {
+	return t.Name != membershipType && t.Name != assignmentType && t.Name != invitationType
 }
 
 // wording says whether a create makes a role or an entitlement, and whether it could mean
@@ -150,7 +158,7 @@ func (b *bulk) fit(o *bulkOperation) fit {
 	if bytes.Contains(bytes.ToLower(o.data), []byte(`password`)) {
 		return fit{} // a Hasher turns away what is too much at once, and others wait for it
 	}
-	if o.method == http.MethodPost && len(o.needs) == 0 {
+	if o.method == http.MethodPost && len(o.needs) == 0 && apart(o.t) {
 		tree, err := b.tree(o)
 		if err != nil {
 			return fit{}

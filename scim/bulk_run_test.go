@@ -125,7 +125,7 @@ func randomStep(r *rand.Rand, people, groups int) bulkStep {
 	change := func(path string, operations ...string) bulkStep {
 		return bulkStep{"PATCH", path, fmt.Sprintf(`{"schemas":[%q],"Operations":[%s]}`, patch.MessageURI, strings.Join(operations, ","))}
 	}
-	switch r.IntN(14) {
+	switch r.IntN(18) {
 	case 0:
 		return bulkStep{"DELETE", "/Users/" + user(), ""}
 	case 1:
@@ -144,6 +144,14 @@ func randomStep(r *rand.Rand, people, groups int) bulkStep {
 		return change("/Groups/"+group(), fmt.Sprintf(`{"op":"add","path":"members","value":[{"value":%q}]}`, group()))
 	case 11:
 		return change("/Groups/"+group(), fmt.Sprintf(`{"op":"remove","path":"members[value eq \"%s\"]"}`, user()))
+	case 12, 13:
+		member := user()
+		if r.IntN(2) == 0 {
+			member = group()
+		}
+		return bulkStep{"POST", "/GroupMemberships", fmt.Sprintf(`{"schemas":[%q],"group":{"value":%q},"member":{"value":%q}}`, schemas.GroupMembershipURI, group(), member)}
+	case 14:
+		return bulkStep{"DELETE", "/GroupMemberships/" + group() + "." + user(), ""}
 	default:
 		return change("/Groups/"+group(), fmt.Sprintf(`{"op":"add","path":"members","value":[{"value":%q}]}`, user()))
 	}
@@ -226,6 +234,39 @@ func TestBulkFirstHasIt(t *testing.T) {
 	}
 }
 
+// TestBulkFirstIsIt: of creates that mean the same the first is it.
+func TestBulkFirstIsIt(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	user := s.Users(t, 1)[0]
+	group := s.Group(t, "crew", "", nil)
+	var role struct{ ID string }
+	if err := json.Unmarshal([]byte(s.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)).Body), &role); err != nil {
+		t.Fatal(err)
+	}
+	token := s.Client(t, "hr", "", "memberships", "invitations", "roles", "roles:assign:deckhand")
+	const n = 16
+	for path, data := range map[string]string{
+		"/GroupMemberships": fmt.Sprintf(`{"schemas":[%q],"group":{"value":%q},"member":{"value":%q}}`, schemas.GroupMembershipURI, group, user),
+		"/RoleAssignments":  fmt.Sprintf(`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}}`, schemas.RoleAssignmentURI, role.ID, user),
+		"/Invitations":      fmt.Sprintf(`{"schemas":[%q],"email":"ida@example.com"}`, schemas.InvitationURI),
+	} {
+		var operations, want, got []string
+		for i := range n {
+			operations = append(operations, fmt.Sprintf(`{"method":"POST","path":%q,"bulkId":"b%d","data":%s}`, path, i, data))
+			want = append(want, "409")
+		}
+		want[0] = "201"
+		a, r := bulk(t, s, token, operations...)
+		for _, o := range a.Operations {
+			got = append(got, o.Status)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v\n%s", path, got, want, r.Body)
+		}
+	}
+}
+
 // TestBulkChangesShareCommits: so do operations of any kind, with references too.
 func TestBulkChangesShareCommits(t *testing.T) {
 	t.Parallel()
@@ -259,6 +300,11 @@ func TestBulkChangesShareCommits(t *testing.T) {
 		}
 		return fmt.Sprintf(`{"method":"POST","path":"/Users","bulkId":"b%d","data":{"schemas":[%q,%q],"userName":"w%d",%q:{"manager":{"value":"bulkId:boss"}}}}`,
 			i, schemas.UserURI, schemas.EnterpriseUserURI, i, schemas.EnterpriseUserURI)
+	})
+	group := s.Group(t, "crew", "", nil)
+	send("memberships", func(i int) string {
+		return fmt.Sprintf(`{"method":"POST","path":"/GroupMemberships","bulkId":"m%d","data":{"schemas":[%q],"group":{"value":%q},"member":{"value":%q}}}`,
+			i, schemas.GroupMembershipURI, group, ids[i])
 	})
 	send("DELETE", func(i int) string { return fmt.Sprintf(`{"method":"DELETE","path":"/Users/%s"}`, ids[i]) })
 	t.Logf("commits of %d operations each: %v", n, counts)
