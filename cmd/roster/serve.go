@@ -266,9 +266,16 @@ func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, endings()...)
 	hurry, end := context.WithCancel(context.WithoutCancel(ctx))
+	next := func() (s os.Signal) {
+		select {
+		case s = <-signals:
+		case <-hurry.Done():
+		}
+		return s
+	}
 	go func() {
-		if s := <-signals; s != os.Interrupt {
-			<-signals
+		if next() != os.Interrupt {
+			next()
 		}
 		end()
 	}()
