@@ -637,8 +637,11 @@ func (l *lateness) join(d *decision, n *waiting, r *storage.Resource) (joined, k
 	return true, false, l.p.record(d.ctx, d.tx, d.by, "patch", &next, []string{"members"}, told)
 }
 
-// again begins anew what was overtaken by what it refers to.
+// again begins anew what was overtaken by what it refers to. l may be nil.
 func (l *lateness) again(try func() error) error {
+	if l == nil {
+		return try()
+	}
 	for attempt := 1; ; attempt++ {
 		err := try()
 		e, ok := errors.AsType[*arrivedError](err)
