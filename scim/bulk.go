@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -221,7 +222,7 @@ func (b *bulk) operation(raw jsontext.Value) *bulkOperation {
 	case o.method != http.MethodDelete && (o.data == nil || o.data.Kind() == 'n'):
 		o.err = &Error{Status: 400, Type: InvalidValue, Detail: "data: is required for a " + o.method}
 	}
-	if o.err == nil && strings.Contains(string(o.data), bulkPrefix) {
+	if o.err == nil && bytes.Contains(o.data, []byte(bulkPrefix)) {
 		var tree any
 		if tree, o.err = b.tree(o); o.err == nil {
 			known := map[string]bool{}
