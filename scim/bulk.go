@@ -24,13 +24,6 @@ import (
 // MaxBody. ServiceProviderConfig tells both.
 const MaxBulkOperations = 1000
 
-// batch is how many are begun before it is looked whether the request may go on.
-const batch = 128
-
-// bulkAtOnce is how many operations of one request are under way together, so that
-// they share commits.
-const bulkAtOnce = 64
-
 // Schema URIs of bulk messages.
 const (
 	BulkRequestURI  = "urn:ietf:params:scim:api:messages:2.0:BulkRequest"

@@ -14,6 +14,16 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
+// How the operations of a bulk request are carried out: which of them are under way
+// together, so that they share commits.
+
+const (
+	// bulkAtOnce is how many are under way together.
+	bulkAtOnce = 64
+	// batch is how many are begun before it is looked whether the request may go on.
+	batch = 128
+)
+
 // company is how an operation can be under way together with others, to share commits
 // with them.
 type company int

@@ -225,8 +225,8 @@ func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 // Replace puts a decoded body in the place of a resource (RFC 7644 §3.5.1).
-// What the body leaves out is cleared, except active, the password, and the
-// members of a group, which an empty list clears.
+// What the body leaves out is cleared, except active, the password, what is
+// immutable, and the members of a group, which an empty list clears.
 func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
 	ctx, span := tracing.Start(ctx, "replace", permitted(t))
 	r, err := p.replace(ctx, by, t, id, pre, body)
