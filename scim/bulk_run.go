@@ -176,8 +176,10 @@ func (b *bulk) fit(o *bulkOperation) fit {
 		return fit{free, uniqueNames(o.t, tree), wordingOf(o.t, tree)}
 	}
 	// With steps, what changed nothing has to be written down before more is done. What
-	// is to be linked would take back a change that comes before that.
-	if b.steps != nil || len(b.unlinked) > 0 || !orderly(o.t) {
+	// is to be linked would take back a change that comes before that. A person may change
+	// who holds administrative roles by any of them, and then the others begin again, when
+	// their turn is over.
+	if b.steps != nil || len(b.unlinked) > 0 || b.by.Kind == auth.User || !orderly(o.t) {
 		return fit{}
 	}
 	for _, ref := range o.needs {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,8 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
@@ -264,6 +268,45 @@ func TestBulkFirstIsIt(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v\n%s", path, got, want, r.Body)
 		}
+	}
+}
+
+// TestBulkOfPeople: where an operation changes who holds administrative roles, those after
+// it come out in order, too.
+func TestBulkOfPeople(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteStore(t))
+	change := func(group, member string) string {
+		return fmt.Sprintf(`{"method":"PATCH","path":"/Groups/%s","data":[{"op":"add","path":"members","value":[%s]}]}`, w.ids[group], w.members(member))
+	}
+	operations, want := []string{change("admins", "eve")}, []string{"200"}
+	for i := range 8 {
+		a, b := fmt.Sprint("a", i), fmt.Sprint("b", i)
+		w.create(a, "Group", fmt.Sprintf(`{"displayName":%q}`, a))
+		w.create(b, "Group", fmt.Sprintf(`{"displayName":%q}`, b))
+		operations, want = append(operations, change(a, b), change(b, a)), append(want, "200", "400")
+	}
+	var serve func(http.ResponseWriter, *http.Request, auth.Principal) error
+	for _, r := range scim.NewHandler(w.p, func(*http.Request) string { return "https://x.example" }).Routes() {
+		if r.Path == "/Bulk" {
+			serve = r.Serve
+		}
+	}
+	answer := httptest.NewRecorder()
+	request := httptest.NewRequest("POST", "/Bulk", strings.NewReader(fmt.Sprintf(`{"schemas":[%q],"Operations":[%s]}`, scim.BulkRequestURI, strings.Join(operations, ","))))
+	if err := serve(answer, request, w.session("gus")); err != nil {
+		t.Fatal(err)
+	}
+	var a bulkAnswer
+	if err := json.Unmarshal(answer.Body.Bytes(), &a); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range a.Operations {
+		got = append(got, o.Status)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 
