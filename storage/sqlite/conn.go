@@ -12,7 +12,7 @@ import (
 	"github.com/roster-id/roster/schemas"
 )
 
-// busyTimeout is how long a connection waits for others.
+// busyTimeout is how long a connection waits for others: before its pragmas and by them.
 const busyTimeout = 5 * time.Second
 
 // minVersion is the first SQLite without the WAL-reset corruption.
@@ -61,7 +61,7 @@ func openConn(path string, r role) (*sqlite.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.SetBusyTimeout(busyTimeout) // until PRAGMA busy_timeout has SQLite wait by itself
+	c.SetBusyTimeout(busyTimeout)
 	if err = configure(c, r); err == nil {
 		err = c.CreateFunction("roster_fold", fold)
 	}
