@@ -52,6 +52,7 @@ type Options struct {
 	checkedAtOnce int64
 	eraseAfter    time.Duration
 	checkpointAt  int
+	insistFor     time.Duration
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -111,6 +112,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	}
 	if opt.checkpointAt == 0 {
 		opt.checkpointAt = checkpointAt
+	}
+	if opt.insistFor == 0 {
+		opt.insistFor = insistFor
 	}
 	if opt.Log == nil {
 		opt.Log = slog.Default()
