@@ -64,7 +64,7 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	out := make(map[string]any, min(len(raw), len(t.attributes))+additions)
 	var bad *ValueError
 	for name, v := range raw {
-		bad = first(bad, t.bindTop(out, name, v, binding{mode, true}))
+		bad = first(bad, t.bindTop(out, raw, name, v, binding{mode, true}))
 	}
 	if bad != nil {
 		return nil, bad
@@ -80,6 +80,20 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	return out, nil
 }
 
+// givenOnce refuses a body that has an extension under more than one of its URIs.
+func (t *ResourceType) givenOnce(raw map[string]any, e *Attribute) *ValueError {
+	n := 0
+	for name := range raw {
+		if a := t.Top(name); a == e || a == nil && t.Former(name) == e {
+			n++
+		}
+	}
+	if n > 1 {
+		return &ValueError{Path: e.Path, Kind: InvalidSyntax, Msg: "is there twice, under a former URI too"}
+	}
+	return nil
+}
+
 // binding says how values are bound.
 type binding struct {
 	mode Mode
@@ -91,9 +105,16 @@ type binding struct {
 // as id.
 const additions = 4
 
-// bindTop puts what a body gives for name into out.
-func (t *ResourceType) bindTop(out map[string]any, name string, v any, how binding) *ValueError {
+// bindTop puts what the body raw gives for name into out.
+func (t *ResourceType) bindTop(out, raw map[string]any, name string, v any, how binding) *ValueError {
 	a := t.Top(name)
+	if a == nil && how.mode == Lenient {
+		if a = t.Former(name); a != nil {
+			if err := t.givenOnce(raw, a); err != nil {
+				return err
+			}
+		}
+	}
 	switch {
 	case a == nil && how.mode == Strict:
 		return &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines"}
@@ -199,7 +220,7 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 		if !ok {
 			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Kind: InvalidSyntax, Msg: "expected a schema URI"}
 		}
-		if equalNames(s, t.Schema.ID) {
+		if equalNames(s, t.Schema.ID) || mode == Lenient && t.Schema.wasCalled(s) {
 			found = true
 		} else if a := t.Top(s); mode == Strict && (a == nil || !a.Extension) {
 			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Msg: "is not a schema of " + t.Name}

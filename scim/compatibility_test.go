@@ -174,6 +174,14 @@ var habits = []habit{
 	{"unknown schema URIs", "Entra", "ignored", "400 `invalidValue`", []proof{
 		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue, nil},
 	}},
+	{"the URIs that schemas had before the RFC: `urn:scim:schemas:core:1.0`, `urn:scim:schemas:extension:enterprise:2.0`", "OneLogin, HelloID", "the schemas of today", "400 `invalidValue`; as the name of an extension `invalidSyntax`", []proof{
+		{"POST", "/Users", `{"schemas":["urn:scim:schemas:core:1.0","urn:scim:schemas:extension:enterprise:1.0"],"userName":"{n}"}`, stored(`!urn:scim`), refusedValue, nil},
+		postUser(`"urn:scim:schemas:extension:enterprise:2.0":{"department":"x"}`, stored(`"`+schemas.EnterpriseUserURI+`":{"department":"x"}`), refusedSyntax),
+		patchUser(`{"op":"add","value":{"urn:scim:schemas:extension:enterprise:2.0:User":{"department":"x"}}}`, ok(`"department":"x"`), refusedPath),
+	}},
+	{"`…:core:2.0:PatchOp` and other URIs that end so for the message of a PATCH", "who wrote it from memory", "understood", "400 `invalidSyntax`", []proof{
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+	}},
 	{"no `schemas` in a body", "", "understood", "400 `invalidValue`; in PATCH `invalidSyntax`", []proof{
 		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue, nil},
 		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},

@@ -87,7 +87,13 @@ func (e *edit) applyKeys(prefix string, value any) error {
 	}
 	for _, key := range sortedKeys(obj) {
 		var err error
-		switch a := e.named(prefix + key); {
+		a, path := e.named(prefix+key), prefix+key
+		if a == nil && prefix == "" && !e.strict() {
+			if a = e.rt.Former(key); a != nil {
+				path = a.Name
+			}
+		}
+		switch {
 		case a == nil && prefix == "" && e.isCore(key):
 			err = e.applyKeys(e.rt.Schema.ID+":", obj[key])
 		case a == nil && e.strict():
@@ -98,7 +104,7 @@ func (e *edit) applyKeys(prefix string, value any) error {
 		case a == nil: // unknown attributes are ignored
 		case readOnly(a) && !e.strict(): // clients send back what they have read
 		default:
-			err = e.applyPath(prefix+key, obj[key])
+			err = e.applyPath(path, obj[key])
 		}
 		if err != nil {
 			return err
