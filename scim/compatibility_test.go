@@ -118,11 +118,12 @@ var habits = []habit{
 	{"the URN of the core schema as a path", "who treats it as an extension", "its attributes", "400 `invalidPath`", []proof{
 		patchUser(`{"op":"add","path":"`+schemas.UserURI+`","value":{"title":"x"}}`, ok(`"title":"x"`), refusedPath),
 	}},
-	{"unknown attributes in a body or a path-less value", "many", "ignored", "400 `invalidSyntax`; in a path-less value `invalidPath`", []proof{
+	{"unknown attributes in a body or a path-less value", "many", "ignored; a `replace` by elements of which nothing is known is 400 `invalidValue`", "400 `invalidSyntax`; in a path-less value `invalidPath`", []proof{
 		postUser(`"shoeSize":44`, stored(`!shoeSize`), refusedSyntax),
 		postUser(`"name":{"shoeSize":44,"givenName":"x"}`, stored(`!shoeSize "givenName":"x"`), refusedSyntax),
 		patchUser(`{"op":"add","value":{"shoeSize":44,"title":"x"}}`, ok(`!shoeSize "title":"x"`), refusedPath),
 		patchUser(`{"op":"add","path":"shoeSize","value":44}`, refusedPath, refusedPath),
+		patchUser(`{"op":"replace","path":"emails","value":[{"address":"a@x.example"}]}`, refusedValue, refusedSyntax),
 	}},
 	{"`id`, `meta`, `groups` in a body or a path-less value; `groups` as a path", "Okta, authentik, SailPoint", "ignored", "ignored in a body (RFC 7644 §3.3), 400 `mutability` in PATCH", []proof{
 		postUser(`"id":"x","meta":{"version":"x"},"groups":[]`, stored(`!"id":"x"`), stored(`!"id":"x"`)),

@@ -299,6 +299,9 @@ func (e *edit) writeList(m map[string]any, a *schemas.Attribute, value any) erro
 	if err != nil {
 		return e.badValue(err)
 	}
+	if err := e.misnamed(a, value); err != nil {
+		return err
+	}
 	if e.op == Replace {
 		return e.assign(m, a, bound)
 	}
@@ -456,7 +459,10 @@ func (e *edit) writeElements(m map[string]any, t target, value any) error {
 	if t.sub == nil || !t.sub.MultiValued {
 		value = e.single(t.leaf(), value)
 	}
-	var err error
+	err := e.misnamed(t.leaf(), value)
+	if err != nil {
+		return err
+	}
 	switch {
 	case e.op == Remove, e.op == Replace && e.unset(value), e.unset(value) && t.sub != nil && !t.sub.MultiValued:
 		list, err = e.clear(t, list, hits)

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/roster-id/roster/schemas"
@@ -196,6 +197,32 @@ func (e *edit) each(value any) []any {
 		return list
 	}
 	return []any{value}
+}
+
+// misnamed refuses a replace by elements of which everything has names that nobody defined.
+// Such names are ignored, and nothing would be left to take the place of what is there.
+func (e *edit) misnamed(a *schemas.Attribute, value any) error {
+	if e.op != Replace || e.strict() || a.Type != schemas.Complex {
+		return nil
+	}
+	for i, v := range e.each(value) {
+		m, _ := v.(map[string]any)
+		known, unknown := false, false
+		for name, part := range m {
+			if part != nil {
+				defined := a.Sub(name) != nil
+				known, unknown = known || defined, unknown || !defined
+			}
+		}
+		if unknown && !known {
+			part := "value"
+			if isList(value) {
+				part += "[" + strconv.Itoa(i) + "]"
+			}
+			return &Error{Index: e.index, Path: a.Path, Kind: InvalidValue, Msg: "has none of its sub-attributes", part: part}
+		}
+	}
+	return nil
 }
 
 // object is the sub-attributes given for a complex attribute. Entra sends the
