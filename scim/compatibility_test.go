@@ -180,12 +180,15 @@ var habits = []habit{
 		postUser(`"urn:scim:schemas:extension:enterprise:2.0":{"department":"x"}`, stored(`"`+schemas.EnterpriseUserURI+`":{"department":"x"}`), refusedSyntax),
 		patchUser(`{"op":"add","value":{"urn:scim:schemas:extension:enterprise:2.0:User":{"department":"x"}}}`, ok(`"department":"x"`), refusedPath),
 	}},
-	{"`…:core:2.0:PatchOp` and other URIs that end so for the message of a PATCH", "who wrote it from memory", "understood", "400 `invalidSyntax`", []proof{
+	{"`urn:scim:schemas:core:2.0:BulkRequest`, `…:core:2.0:PatchOp`: a message with the name of another family before its own", "Oracle HCM's loaders, who wrote it from memory", "understood", "400 `invalidSyntax`", []proof{
+		{"POST", "/Bulk", `{"schemas":["urn:scim:schemas:core:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"x","data":{"schemas":["urn:scim:schemas:core:2.0:User"],"userName":"{n}"}}]}`, ok(`"status":"201"`), refusedSyntax, nil},
 		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
 	}},
-	{"no `schemas` in a body", "", "understood", "400 `invalidValue`; in PATCH `invalidSyntax`", []proof{
+	{"no `schemas` in a body", "Oracle HCM's loaders", "understood, but in a search 400 `invalidSyntax`", "400 `invalidValue`; in PATCH and Bulk `invalidSyntax`", []proof{
 		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue, nil},
 		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+		{"POST", "/Bulk", `{"Operations":[{"method":"DELETE","path":"/Users/{user}"}]}`, ok(`"status":"204"`), refusedSyntax, nil},
+		{"POST", "/Users/.search", `{"filter":"userName pr"}`, refusedSyntax, refusedSyntax, nil},
 	}},
 	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),

@@ -40,30 +40,6 @@ func field(m map[string]any, name string, mode schemas.Mode) (any, bool) {
 	return nil, false
 }
 
-// isPatchOp reports whether the schemas of a message are those of a PATCH. What
-// else could it be, when there are none; but other schemas mean another message. Whoever
-// wrote the URI from memory has ":PatchOp" at its end, behind that of the core schemas.
-func isPatchOp(uris any, mode schemas.Mode) bool {
-	const name = ":PatchOp"
-	is := func(uri string) bool {
-		return strings.EqualFold(uri, MessageURI) || mode == schemas.Lenient && strings.EqualFold(uri[max(0, len(uri)-len(name)):], name)
-	}
-	switch uris := uris.(type) {
-	case nil:
-		return mode == schemas.Lenient
-	case string:
-		return mode == schemas.Lenient && is(uris)
-	case []any:
-		for _, u := range uris {
-			if s, ok := u.(string); ok && is(s) {
-				return true
-			}
-		}
-		return len(uris) == 0 && mode == schemas.Lenient
-	}
-	return false
-}
-
 // listed is the list v; a single object is a list of one (X07).
 func listed(v any, mode schemas.Mode) ([]any, bool) {
 	list, ok := v.([]any)
