@@ -512,11 +512,11 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 	if v == nil {
 		return nil, nil
 	}
-	if s, ok := v.(string); ok && s == "" {
-		if how.mode == Strict {
-			return nil, &ValueError{Msg: "expected a value, or null to clear it"}
-		}
-		return nil, nil // clients clear with it
+	switch {
+	case how.mode == Lenient && a.clears(v):
+		return nil, nil
+	case v == "":
+		return nil, &ValueError{Msg: "expected a value, or null to clear it"}
 	}
 	switch a.Type {
 	case Complex:
@@ -650,7 +650,7 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	var bad *ValueError
 	cleared := false
 	for name, sv := range raw {
-		cleared = cleared || sv == "" && a.isContent(name)
+		cleared = cleared || a.isContent(name) && a.Sub(name).clears(sv)
 		bad = first(bad, a.bindSub(out, name, sv, how))
 	}
 	if bad != nil {
@@ -660,6 +660,13 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 		return nil, nil
 	}
 	return out, nil
+}
+
+// clears reports whether lenient clients clear a with v. Templates make white space of what
+// is unset, and where a URI belongs it can mean nothing else.
+func (a *Attribute) clears(v any) bool {
+	s, ok := v.(string)
+	return ok && (s == "" || a.Type == Reference && strings.TrimSpace(s) == "")
 }
 
 // clearable reports whether an element is none that has "" for what it is about:

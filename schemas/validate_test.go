@@ -121,6 +121,9 @@ func TestBindValues(t *testing.T) {
 		{"reference", user, `"profileUrl":"https://login.example.com/maya"`, same(object{"profileUrl": "https://login.example.com/maya"}), both(accepted)},
 		{"relative reference", user, `"profileUrl":"../Users/26118915"`, same(object{"profileUrl": "../Users/26118915"}), both(accepted)},
 		{"reference with a space", user, `"profileUrl":"https://a b"`, [2]any{}, both("profileUrl " + bad)},
+		{"reference of white space", user, `"profileUrl":" \t"`, [2]any{object{}}, lenient("profileUrl " + bad)},
+		{"an element about such a reference", user, `"photos":[{"value":" ","type":"photo"}]`, [2]any{object{}}, lenient("photos[0].value " + bad)},
+		{"text of white space", user, `"title":" "`, same(object{"title": " "}), both(accepted)},
 		{"reference with a control character", user, `"profileUrl":"https://a\u0001"`, [2]any{}, both("profileUrl " + bad)},
 
 		{"complex", user, `"name":{"givenName":"Maya","familyName":null}`, same(object{"name": object{"givenName": "Maya"}}), both(accepted)},

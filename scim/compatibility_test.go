@@ -87,7 +87,9 @@ var habits = []habit{
 		postUser(`"active":"False"`, stored(`"active":false`), refusedValue),
 		patchUser(`{"op":"replace","path":"active","value":"fAlse"}`, ok(`"active":false`), refusedValue),
 	}},
-	{"`\"\"` for an attribute", "Entra, Okta, HR files", "clears it, as `null` and `[]` do", "400 `invalidValue`", []proof{
+	{"`\"\"` for an attribute; white space for a URI", "Entra, Okta, HR files; Saviynt", "clears it, as `null` and `[]` do", "400 `invalidValue`", []proof{
+		postUser(`"profileUrl":" ","photos":[{"value":" ","type":"photo"}]`, stored(`!profileUrl !photos`), refusedValue),
+		patchUser(`{"op":"replace","path":"profileUrl","value":" "}`, ok(`!profileUrl`), refusedValue),
 		postUser(`"title":""`, stored(`!"title"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":""}`, ok(`!"title"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":null}`, ok(`!"title"`), ok(`!"title"`)),
