@@ -134,6 +134,9 @@ func changes(list []MemberChange) []string {
 		if c.Where != nil {
 			s += " " + c.Where.String()
 		}
+		if c.Target {
+			s += " or no target"
+		}
 		out = append(out, s)
 	}
 	return out
