@@ -53,6 +53,8 @@ func types() (user, group, device *schemas.ResourceType) {
 			{"name": "speed", "type": "integer"},
 			{"name": "names", "type": "string", "multiValued": true},
 			{"name": "type", "type": "string"}]},
+		{"name": "taps", "type": "complex", "multiValued": true, "subAttributes": [
+			{"name": "value", "type": "integer"}, {"name": "type", "type": "string", "caseExact": true}, {"name": "note", "type": "string"}]},
 		{"name": "links", "type": "complex", "multiValued": true, "subAttributes": [
 			{"name": "value", "type": "string", "multiValued": true}, {"name": "type", "type": "string"}]}]}`)
 	lab := parse(`{"id": "urn:example:2.0:Lab", "name": "Lab", "attributes": [
