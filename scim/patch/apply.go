@@ -487,10 +487,11 @@ func (e *edit) clear(t target, list []any, hits []int) ([]any, error) {
 			continue
 		}
 		m := copyOf(list[i])
+		_, had := m[t.sub.Name]
 		if err := e.assign(m, t.sub, nil); err != nil {
 			return nil, err
 		}
-		if list[i] = m; len(m) == 0 || !e.strict() && schemas.OnlyLabels(m) && !schemas.IsLabel(t.sub.Name) {
+		if list[i] = m; len(m) == 0 || had && !e.strict() && schemas.OnlyLabels(m) && !schemas.IsLabel(t.sub.Name) {
 			list[i] = nil
 		}
 	}
