@@ -200,7 +200,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 		return u.inside(ctx, tx, id)
 	})
 	if err != nil {
-		return nil, err
+		return nil, signInTaken(err, u.change.attrs, slices.Contains(u.changed, "userName"))
 	}
 	return u.next, nil
 }
