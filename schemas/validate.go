@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"net/url"
@@ -325,9 +326,9 @@ func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *Value
 	if a.Type != Complex {
 		return list, nil
 	}
-	var seen map[elementKey]int
+	var seen map[Identity]int
 	if len(list) > pairwise {
-		seen = make(map[elementKey]int, len(list))
+		seen = make(map[Identity]int, len(list))
 	}
 	out := list[:0]
 	primary := false
@@ -364,15 +365,15 @@ func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *Value
 	return out, nil
 }
 
-// elementKey is what no two elements of a list have in common (RFC 7643 §2.4).
-type elementKey struct {
+// Identity is what no two elements of a list have in common (RFC 7643 §2.4). It can be compared.
+type Identity struct {
 	typ   string
 	value any // comparable
 }
 
-// key returns the elementKey of an element of a, and false when it has none.
-func (a *Attribute) key(m map[string]any) (elementKey, bool) {
-	var k elementKey
+// Identity returns that of an element of a, and false when it has none.
+func (a *Attribute) Identity(m map[string]any) (Identity, bool) {
+	var k Identity
 	switch v := m["value"].(type) {
 	case string:
 		k.value = a.Sub("value").Key(v)
@@ -381,19 +382,22 @@ func (a *Attribute) key(m map[string]any) (elementKey, bool) {
 	default:
 		return k, false
 	}
-	if typ, ok := m["type"].(string); ok {
+	switch typ := m["type"].(type) {
+	case string:
 		k.typ = a.Sub("type").Key(typ)
+	case bool, int64, float64:
+		k.typ = fmt.Sprint(typ)
 	}
 	return k, true
 }
 
 // repeated returns the element before m that has its type and value, or nil.
 // seen is nil where comparing with each is cheaper.
-func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]int) map[string]any {
+func repeated(a *Attribute, m map[string]any, before []any, seen map[Identity]int) map[string]any {
 	if len(before) == 0 && seen == nil {
 		return nil
 	}
-	k, ok := a.key(m)
+	k, ok := a.Identity(m)
 	if !ok {
 		return nil
 	}
@@ -406,7 +410,7 @@ func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]
 		return before[i].(map[string]any)
 	}
 	for _, e := range before {
-		if other, ok := a.key(e.(map[string]any)); ok && other == k {
+		if other, ok := a.Identity(e.(map[string]any)); ok && other == k {
 			return e.(map[string]any)
 		}
 	}

@@ -421,6 +421,7 @@ func TestFinish(t *testing.T) {
 		{"name":"scores","type":"complex","multiValued":true,"subAttributes":[
 			{"name":"value","type":"integer"},{"name":"type","caseExact":true},{"name":"primary","type":"boolean"}]},
 		{"name":"flags","type":"complex","multiValued":true,"subAttributes":[{"name":"value","type":"boolean"},{"name":"note"}]},
+		{"name":"runs","type":"complex","multiValued":true,"subAttributes":[{"name":"value"},{"name":"type","type":"integer"}]},
 		{"name":"paths","type":"complex","multiValued":true,"subAttributes":[{"name":"value","multiValued":true},{"name":"note"}]},
 		{"name":"tags","multiValued":true}]}`)
 	e := func(kv ...any) object {
@@ -479,6 +480,8 @@ func TestFinish(t *testing.T) {
 			[]any{e("value", int64(1)), e("value", int64(2))}, [2]string{}},
 		{"an exact type", lists, "scores", []any{e("value", int64(1), "type", "a"), e("value", int64(1), "type", "A")},
 			[]any{e("value", int64(1), "type", "a"), e("value", int64(1), "type", "A")}, [2]string{}},
+		{"a type that is a number", lists, "runs", []any{e("value", "a", "type", int64(1)), e("value", "a", "type", int64(2)), e("value", "A", "type", int64(1))},
+			[]any{e("value", "a", "type", int64(1)), e("value", "a", "type", int64(2))}, [2]string{}},
 		{"booleans", lists, "flags", []any{e("value", true), e("value", false), e("value", true, "note", "x")},
 			[]any{e("value", true), e("value", false)}, [2]string{}},
 		{"values that are lists", lists, "paths", []any{e("value", []any{"a"}), e("value", []any{"a"})},

@@ -53,6 +53,8 @@ func types() (user, group, device *schemas.ResourceType) {
 			{"name": "speed", "type": "integer"},
 			{"name": "names", "type": "string", "multiValued": true},
 			{"name": "type", "type": "string"}]},
+		{"name": "taps", "type": "complex", "multiValued": true, "subAttributes": [
+			{"name": "value", "type": "integer"}, {"name": "type", "type": "string", "caseExact": true}, {"name": "note", "type": "string"}]},
 		{"name": "links", "type": "complex", "multiValued": true, "subAttributes": [
 			{"name": "value", "type": "string", "multiValued": true}, {"name": "type", "type": "string"}]}]}`)
 	lab := parse(`{"id": "urn:example:2.0:Lab", "name": "Lab", "attributes": [
@@ -133,6 +135,9 @@ func changes(list []MemberChange) []string {
 		}
 		if c.Where != nil {
 			s += " " + c.Where.String()
+		}
+		if c.Target {
+			s += " or no target"
 		}
 		out = append(out, s)
 	}

@@ -263,7 +263,7 @@ func (e *edit) removeListed(m map[string]any, a *schemas.Attribute, value any) e
 		return e.badValue(err)
 	}
 	listed, _ := bound.([]any)
-	gone := make(map[string]bool, len(listed))
+	gone := make(map[any]bool, len(listed))
 	for _, v := range listed {
 		if el, ok := v.(map[string]any); ok && el["type"] == nil && el["value"] != nil {
 			gone[valueKey(a, el)] = true
