@@ -114,8 +114,15 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 	return errors.Join(err, store.Close())
 }
 
-// meet notes which keys the secrets of a dump were sealed with.
+// meet notes which keys the secrets of a dump were sealed with, and refuses a tenant that could
+// not have been made in another way.
 func (l *loadCommand) meet(h dump.Header, r storage.Record) error {
+	if r.Tenant != nil {
+		id := cmp.Or(storage.TenantID(l.tenant), storage.TenantID(h.Tenant))
+		if err := auth.CheckTenantID(id); err != nil {
+			return fmt.Errorf("tenant %q: %w", id, err)
+		}
+	}
 	if r.Item != nil && auth.IsCanary(r.Item) {
 		l.canary, l.dumped = r.Item, storage.TenantID(h.Tenant)
 	}

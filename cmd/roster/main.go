@@ -52,5 +52,21 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(newServeCommand(), newSetupCommand(), newRecoverCommand(), newClientCommand(openBeside, openExisting), newTenantCommand(), newDumpCommand(), newLoadCommand(), newBackupCommand(), newRestoreCommand(), newVerifyCommand(), newDoctorCommand(), newImportCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newMailCommand(), newBenchCommand(), newVersionCommand())
+	sayUsage(root)
 	return root
+}
+
+// sayUsage makes commands that are given too few arguments or too many say which they take.
+func sayUsage(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		sayUsage(sub)
+	}
+	if check := cmd.Args; check != nil && !cmd.HasSubCommands() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if check(cmd, args) == nil {
+				return nil
+			}
+			return fmt.Errorf("arguments beside flags: %d; expected: %s", len(args), cmd.UseLine())
+		}
+	}
 }
