@@ -70,7 +70,9 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 		return err
 	}
 	in, size := cmd.InOrStdin(), int64(-1)
-	if l.in != "-" {
+	if l.in == "-" {
+		in = untilEnded(ctx, in)
+	} else {
 		f, err := os.Open(l.in)
 		if err != nil {
 			return err
@@ -112,6 +114,17 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 		err = l.load(ctx, store, set, in, size, say, keys)
 	}
 	return errors.Join(err, store.Close())
+}
+
+// untilEnded reads a pipe, which may say nothing for ever, until ctx ends.
+func untilEnded(ctx context.Context, in io.Reader) io.Reader {
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(w, in)
+		w.CloseWithError(err)
+	}()
+	return r
 }
 
 // meet notes which keys the secrets of a dump were sealed with, and refuses a tenant that could

@@ -157,7 +157,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 }
 
-var errInterrupted = errors.New("interrupted; load the same dump again to go on from here")
+var errInterrupted = errors.New("what is there stays, and the same command with the same file goes on")
 
 // begin begins a load, or finds out where an earlier one has got to and reads up
 // to there.
