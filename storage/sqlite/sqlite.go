@@ -86,7 +86,7 @@ var migrationFiles embed.FS
 // SQLite's user_version says how many of them a file has; they are never edited
 // once released, only added to.
 func migrations() (sqlitemigration.Schema, error) {
-	s := sqlitemigration.Schema{AppID: 0x526f7374} // "Rost"
+	s := sqlitemigration.Schema{AppID: appID}
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
 		return s, err
