@@ -397,8 +397,11 @@ func (a *Attribute) unkept(v any) error {
 			}
 		}
 	}
-	if !a.Kept() {
+	switch {
+	case !a.Kept():
 		return &ValueError{Path: a.Path, Msg: "has a value, and what is returned never is not kept"}
+	case a.Mutability == ReadOnly:
+		return &ValueError{Path: a.Path, Msg: "has a value, and nobody gives one to what is readOnly"}
 	}
 	return nil
 }
@@ -432,7 +435,8 @@ func (i *Impact) attributes(prev, next []*Attribute) {
 		kind := a.Type != b.Type || a.MultiValued != b.MultiValued
 		unique := b.Uniqueness != UniquenessNone
 		i.Check = i.Check || kind || b.Required && !a.Required || b.Mutability == ReadOnly && a.Mutability != ReadOnly ||
-			a.Kept() != b.Kept() && (a.Kept() || b.Required)
+			a.Kept() != b.Kept() && (a.Kept() || b.Required) ||
+			a.Parent != nil && a.CaseExact && !b.CaseExact // elements of a list may be the same now
 		i.Unique = i.Unique || unique && (a.Uniqueness == UniquenessNone || a.CaseExact != b.CaseExact)
 		i.Derive = i.Derive || kind || a.CaseExact != b.CaseExact || unique != (a.Uniqueness != UniquenessNone) || a.Readable() != b.Readable()
 		i.attributes(a.SubAttributes, b.SubAttributes)

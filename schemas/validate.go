@@ -215,8 +215,8 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 // primary value at most, no pair of equal values, nothing empty, required
 // attributes present, schemas as the content says. It is the last step of Bind
 // and of a PATCH. Of what is stored already, prev, what is never kept counts as
-// given; nil for what is new. attrs is changed in place, lists included; after an
-// error its state is undefined.
+// given, as does what may have had nothing else in it; nil for what is new. attrs
+// is changed in place, lists included; after an error its state is undefined.
 func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
 	if err := finish(t.ruled, attrs, prev, mode); err != nil {
 		return err
@@ -225,12 +225,13 @@ func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
 	return nil
 }
 
-// SchemasOf returns the URIs of the schemas that attrs has attributes of.
+// SchemasOf returns the URIs of the schemas that attrs has attributes of, as far as
+// they are kept.
 func (t *ResourceType) SchemasOf(attrs map[string]any) []any {
 	uris := make([]any, 1, 1+len(t.Extensions))
 	uris[0] = t.Schema.ID
 	for _, e := range t.Extensions {
-		if _, ok := attrs[e.Schema.ID]; ok {
+		if v, ok := attrs[e.Schema.ID]; ok && e.Attribute.leaves(v) {
 			uris = append(uris, e.Schema.ID)
 		}
 	}
@@ -280,7 +281,7 @@ func finish(defs []*Attribute, attrs, prev map[string]any, mode Mode) *ValueErro
 		if given {
 			delete(attrs, a.Name)
 		}
-		if a.Required && a.Mutability != ReadOnly && (prev == nil || a.Kept()) {
+		if a.Required && a.Mutability != ReadOnly && (prev == nil || prev[a.Name] != nil || !a.secret) {
 			return &ValueError{Path: a.Name, Msg: "is required"}
 		}
 	}

@@ -312,6 +312,9 @@ func TestRedefinition(t *testing.T) {
 		if o := put(409, gadget(serial(nil), object{"name": "size", "type": "string", "returned": "never"})); o.Count != 1 || o.Offenders[0].ID != one {
 			t.Errorf("a size that nobody may read, and that is kept: %+v", o)
 		}
+		if o := put(409, gadget(serial(nil), object{"name": "size", "type": "string", "mutability": "readOnly"})); o.Count != 1 || o.Offenders[0].ID != one {
+			t.Errorf("a size that nobody may give, and that is there: %+v", o)
+		}
 		// None of these has changed anything, and nobody waits any longer.
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "four", "size": "4"})
 		if got := d.found("/Gadgets", `serial eq "X1"`); len(got) != 2 {
@@ -425,9 +428,9 @@ func TestRedefinition(t *testing.T) {
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "new", "serial": "X1"})
 		// Nothing is done with it that is done with users of the same attributes.
 		must[object](t, d.admin("POST", "/schemas", object{"resourceType": object{"name": "Gizmo", "endpoint": "/Gizmos"}, "schema": object{"id": "urn:example:gizmo", "attributes": []object{
-			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}}},
+			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value", "caseExact": true}}},
 		}}}), 201)
-		gizmo := d.scim(201, "POST", "/Gizmos", object{"displayName": 7, "emails": []object{{"value": "X"}}})
+		gizmo := d.scim(201, "POST", "/Gizmos", object{"displayName": 7, "emails": []object{{"value": "X"}, {"value": "x"}}})
 		if gizmo["active"] != nil || gizmo["displayName"] != 7.0 {
 			t.Errorf("a gizmo: %v", gizmo)
 		}
@@ -440,6 +443,11 @@ func TestRedefinition(t *testing.T) {
 		}
 		if last := entries[len(entries)-1]; last.Action != "resource.create" || last.Type != "Gizmo" {
 			t.Errorf("the last entry is %s of a %s", last.Action, last.Type)
+		}
+		if o := put(409, object{"resourceType": object{"name": "Gizmo", "endpoint": "/Gizmos"}, "schema": object{"id": "urn:example:gizmo", "attributes": []object{
+			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}}},
+		}}}); o.Count != 1 || !strings.Contains(o.Offenders[0].Detail, "emails") {
+			t.Errorf("two values that would be the same: %+v", o)
 		}
 		d.scim(404, "GET", "/Gadgets/"+five, nil)
 	})
