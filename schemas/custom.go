@@ -383,11 +383,9 @@ func (a *Attribute) unkept(v any) error {
 	case nil:
 		return nil
 	case map[string]any:
-		for name, e := range v {
-			if s := a.Sub(name); s != nil {
-				if err := s.unkept(e); err != nil {
-					return err
-				}
+		for _, s := range a.SubAttributes {
+			if err := s.unkept(v[s.Name]); err != nil {
+				return err
 			}
 		}
 	case []any:

@@ -423,6 +423,21 @@ func TestRedefinition(t *testing.T) {
 		// Where there are no values, names may be spelled otherwise.
 		d.scim(204, "DELETE", "/Locks/"+lock, nil)
 		put(200, object{"resourceType": object{"name": "Lock", "endpoint": "/Locks"}, "schema": object{"id": "urn:example:lock", "attributes": []object{{"name": "PIN"}}}})
+		// What there is already is not left without an extension that it has to have.
+		room := func(required bool) object {
+			return object{"extends": []string{"Hotel"}, "required": required, "schema": object{"id": "urn:example:stars", "attributes": []object{{"name": "count", "type": "integer"}}}}
+		}
+		must[object](t, d.admin("POST", "/schemas", object{"resourceType": object{"name": "Hotel", "endpoint": "/Hotels"}, "schema": object{"id": "urn:example:hotel", "attributes": []object{{"name": "displayName"}}}}), 201)
+		hotel := d.scim(201, "POST", "/Hotels", object{"displayName": "Ritz"})["id"].(string)
+		if r := d.admin("POST", "/schemas", room(true)); r.Status != 409 || !strings.Contains(r.Body, "urn:roster:problem:conflict") {
+			t.Errorf("an extension that a hotel does not have: %d %s", r.Status, r.Body)
+		}
+		must[object](t, d.admin("POST", "/schemas", room(false)), 201)
+		if o := put(409, room(true)); o.Count != 1 || o.Offenders[0].ID != hotel {
+			t.Errorf("an extension that a hotel does not have yet: %+v", o)
+		}
+		d.scim(200, "PATCH", "/Hotels/"+hotel, object{"schemas": []string{patchURI}, "Operations": []object{{"op": "add", "path": "urn:example:stars:count", "value": 5}}})
+		put(200, room(true))
 		// Another type of this name has nothing of it.
 		must[object](t, d.admin("POST", "/schemas", gadget(serial(object{"uniqueness": "server"}))), 201)
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "new", "serial": "X1"})
@@ -434,8 +449,10 @@ func TestRedefinition(t *testing.T) {
 		if gizmo["active"] != nil || gizmo["displayName"] != 7.0 {
 			t.Errorf("a gizmo: %v", gizmo)
 		}
-		if l := d.scim(200, "GET", "/Gizmos?filter="+url.QueryEscape(`emails.value eq "x" and displayName gt 6`), nil); l["totalResults"] != 1.0 {
-			t.Errorf("gizmos: %v", l)
+		for _, f := range []string{`emails.value eq "x" and displayName gt 6`, `displayName eq 7`} {
+			if l := d.scim(200, "GET", "/Gizmos?filter="+url.QueryEscape(f), nil); l["totalResults"] != 1.0 {
+				t.Errorf("gizmos with %s: %v", f, l)
+			}
 		}
 		entries, err := w.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 10_000)
 		if err != nil {
