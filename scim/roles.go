@@ -162,7 +162,7 @@ func assignmentOf(id string, attrs map[string]any) (*auth.Grant, error) {
 		}
 	}
 	switch {
-	case !g.End.IsZero() && !g.End.After(g.Start):
+	case attrs["endDate"] != nil && !g.End.After(g.Start): // the zero time, which .NET writes for none, would be for good
 		return nil, &schemas.ValueError{Path: "endDate", Msg: "is before the role begins to be held"}
 	case g.Approval && !g.Eligible:
 		return nil, &schemas.ValueError{Path: "approvalRequired", Msg: "only an eligible role is made active"}
