@@ -138,8 +138,8 @@ func Field(body any, name string) (any, bool) {
 // attributes (RFC 7644 §3.5.1): a value once set stays when next leaves it out,
 // and giving another one is an error. A complex attribute that next leaves out
 // is gone with its sub-attributes, as members are; an extension is not, for its
-// attributes are those of the resource. Of next only the map itself changes, not
-// what is in it.
+// attributes are those of the resource, and then what it requires has to be there.
+// Of next only the map itself changes, not what is in it.
 func (t *ResourceType) KeepImmutable(prev, next map[string]any) error {
 	if err := keepImmutable(t.attributes, prev, next); err != nil {
 		return err
@@ -169,9 +169,15 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 			if err := keepImmutable(a.SubAttributes, was.(map[string]any), m); err != nil {
 				return err
 			}
-			if len(m) > 0 {
-				next[a.Name] = m
+			if len(m) == 0 {
+				continue
 			}
+			if !has { // what is required was not asked for, as none of it was there
+				if err := finishObject(a, m, nil, Strict); err != nil {
+					return err.under(a.Name)
+				}
+			}
+			next[a.Name] = m
 		}
 	}
 	return nil
