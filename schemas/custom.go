@@ -3,6 +3,7 @@ package schemas
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -357,7 +358,7 @@ func unknownBelow(a *Attribute, v any) bool {
 // with whatever definition it has had, is what this definition would have made of it. The
 // error is a *ValueError.
 func (a *Attribute) Fits(v any) error {
-	if err := a.unkept(v); err != nil {
+	if err := a.misplaced(v); err != nil {
 		return err
 	}
 	bound, err := a.bind(v, binding{mode: Strict})
@@ -377,20 +378,26 @@ func (a *Attribute) Fits(v any) error {
 	return nil
 }
 
-// unkept looks for a value that is stored and may not be.
-func (a *Attribute) unkept(v any) error {
+// misplaced looks for a value that is stored and may not be, or not under its name.
+func (a *Attribute) misplaced(v any) error {
 	switch v := v.(type) {
 	case nil:
 		return nil
 	case map[string]any:
-		for _, s := range a.SubAttributes {
-			if err := s.unkept(v[s.Name]); err != nil {
-				return err
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			s := a.Sub(name)
+			if a.Type == Complex && (s == nil || s.Name != name) {
+				return &ValueError{Path: a.Path + a.separator() + name, Msg: "is an attribute no more"}
+			}
+			if s != nil {
+				if err := s.misplaced(v[name]); err != nil {
+					return err
+				}
 			}
 		}
 	case []any:
 		for _, e := range v {
-			if err := a.unkept(e); err != nil {
+			if err := a.misplaced(e); err != nil {
 				return err
 			}
 		}

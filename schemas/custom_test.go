@@ -2,6 +2,7 @@ package schemas_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/roster-id/roster/schemas"
@@ -71,6 +72,11 @@ func TestFits(t *testing.T) {
 	} {
 		if err := rt.Top(c.attr).Fits(c.v); (err == nil) != c.fits {
 			t.Errorf("%s = %v: %v", c.attr, c.v, err)
+		}
+	}
+	for path, v := range map[string]object{"c.gone": {"must": "x", "gone": "y"}, "c.May": {"must": "x", "May": "y"}} {
+		if err := rt.Top("c").Fits(v); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
+			t.Errorf("%v: %v, want one about %s", v, err, path)
 		}
 	}
 }
