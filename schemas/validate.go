@@ -160,8 +160,8 @@ func Field(body any, name string) (any, bool) {
 // attributes (RFC 7644 §3.5.1): a value once set stays when next leaves it out,
 // and giving another one is an error. A complex attribute that next leaves out
 // is gone with its sub-attributes, as members are; an extension is not, for its
-// attributes are those of the resource. Of next only the map itself changes, not
-// what is in it.
+// attributes are those of the resource, and then what it requires has to be there.
+// Of next only the map itself changes, not what is in it.
 func (t *ResourceType) KeepImmutable(prev, next map[string]any) error {
 	if err := keepImmutable(t.attributes, prev, next); err != nil {
 		return err
@@ -191,9 +191,15 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 			if err := keepImmutable(a.SubAttributes, was.(map[string]any), m); err != nil {
 				return err
 			}
-			if len(m) > 0 {
-				next[a.Name] = m
+			if len(m) == 0 {
+				continue
 			}
+			if !has { // what is required was not asked for, as none of it was there
+				if err := finishObject(a, m, nil, Strict); err != nil {
+					return err.under(a.Name)
+				}
+			}
+			next[a.Name] = m
 		}
 	}
 	return nil
@@ -237,8 +243,8 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 // primary value at most, no pair of equal values, nothing empty, required
 // attributes present, schemas as the content says. It is the last step of Bind
 // and of a PATCH. Of what is stored already, prev, what is never kept counts as
-// given; nil for what is new. attrs is changed in place, lists included; after an
-// error its state is undefined.
+// given, as does what may have had nothing else in it; nil for what is new. attrs
+// is changed in place, lists included; after an error its state is undefined.
 func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
 	if err := finish(t.ruled, attrs, prev, mode); err != nil {
 		return err
@@ -247,12 +253,13 @@ func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
 	return nil
 }
 
-// SchemasOf returns the URIs of the schemas that attrs has attributes of.
+// SchemasOf returns the URIs of the schemas that attrs has attributes of, as far as
+// they are kept.
 func (t *ResourceType) SchemasOf(attrs map[string]any) []any {
 	uris := make([]any, 1, 1+len(t.Extensions))
 	uris[0] = t.Schema.ID
 	for _, e := range t.Extensions {
-		if _, ok := attrs[e.Schema.ID]; ok {
+		if v, ok := attrs[e.Schema.ID]; ok && e.Attribute.leaves(v) {
 			uris = append(uris, e.Schema.ID)
 		}
 	}
@@ -302,7 +309,7 @@ func finish(defs []*Attribute, attrs, prev map[string]any, mode Mode) *ValueErro
 		if given {
 			delete(attrs, a.Name)
 		}
-		if a.Required && a.Mutability != ReadOnly && (prev == nil || a.Kept()) {
+		if a.Required && a.Mutability != ReadOnly && (prev == nil || prev[a.Name] != nil || !a.secret) {
 			return &ValueError{Path: a.Name, Msg: "is required"}
 		}
 	}
