@@ -81,11 +81,19 @@ func CreateKeyFile(path string) error {
 	}
 	_, err = f.WriteString("# The keys that Roster seals secrets with. Whoever loses this file loses them;\n" +
 		"# keep a copy, but not where backups of the database are.\n" + newKeyLine(1))
-	return errors.Join(err, f.Sync(), f.Close(), syncFolder(path))
+	if err = errors.Join(err, f.Sync(), f.Close(), syncFolder(path)); err != nil {
+		// What is left, of no length on a full disk, would be in the way when there is room.
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // AddKey adds a new version to a key file, and returns it. Several at once take turns.
 func AddKey(path string) (version int, err error) {
+	// A link goes on leading to the file, which others may read by its own name.
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return 0, err
+	}
 	// The file itself is replaced, so the lock is on its folder.
 	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY))
 	if err := lock.Lock(); err != nil {

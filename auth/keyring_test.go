@@ -53,6 +53,24 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+// TestKeyFileLink: the key is added where all who share the file read it, and the link
+// goes on leading there.
+func TestKeyFileLink(t *testing.T) {
+	path, link := filepath.Join(t.TempDir(), "shared.keys"), filepath.Join(t.TempDir(), "roster.keys")
+	if err := errors.Join(CreateKeyFile(path), os.Symlink(path, link)); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := AddKey(link); v != 2 || err != nil {
+		t.Fatalf("AddKey = %d, %v", v, err)
+	}
+	if k, err := LoadKeyRing(path); err != nil || k.Newest() != 2 {
+		t.Errorf("the newest version behind the link is %d, %v; want 2", k.Newest(), err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link has become %v, %v", info.Mode(), err)
+	}
+}
+
 func TestKeyFileRefused(t *testing.T) {
 	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for name, test := range map[string]struct {

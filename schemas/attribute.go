@@ -101,6 +101,7 @@ type Attribute struct {
 	ruled   []*Attribute          // the sub-attributes that Finish has to look at
 	numeric bool                  // it or a sub-attribute is a number
 	request bool                  // it or a sub-attribute is returned only on request
+	secret  bool                  // it or a sub-attribute is not Kept
 }
 
 // Sub returns the sub-attribute called name, compared without regard to case,
@@ -167,12 +168,14 @@ func (a *Attribute) adopt(parent *Attribute) {
 	}
 	a.numeric = a.Type == Integer || a.Type == Decimal
 	a.request = a.Returned == ReturnedRequest
+	a.secret = !a.Kept()
 	a.subs = make(map[string]*Attribute, len(a.SubAttributes))
 	for _, s := range a.SubAttributes {
 		a.subs[foldName(s.Name)] = s
 		s.adopt(a)
 		a.numeric = a.numeric || s.numeric
 		a.request = a.request || s.request
+		a.secret = a.secret || s.secret
 	}
 	a.ruled = ruled(a.SubAttributes)
 }

@@ -3,6 +3,7 @@ package schemas
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -357,7 +358,7 @@ func unknownBelow(a *Attribute, v any) bool {
 // with whatever definition it has had, is what this definition would have made of it. The
 // error is a *ValueError.
 func (a *Attribute) Fits(v any) error {
-	if err := a.unkept(v); err != nil {
+	if err := a.misplaced(v); err != nil {
 		return err
 	}
 	bound, err := a.bind(v, binding{mode: Strict})
@@ -377,28 +378,35 @@ func (a *Attribute) Fits(v any) error {
 	return nil
 }
 
-// unkept looks for a value that is stored and may not be.
-func (a *Attribute) unkept(v any) error {
+// misplaced looks for a value that is stored and may not be, or not under its name.
+func (a *Attribute) misplaced(v any) error {
 	switch v := v.(type) {
 	case nil:
 		return nil
 	case map[string]any:
-		for name, e := range v {
-			if s := a.Sub(name); s != nil {
-				if err := s.unkept(e); err != nil {
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			s := a.Sub(name)
+			if a.Type == Complex && (s == nil || s.Name != name) {
+				return &ValueError{Path: a.Path + a.separator() + name, Msg: "is an attribute no more"}
+			}
+			if s != nil {
+				if err := s.misplaced(v[name]); err != nil {
 					return err
 				}
 			}
 		}
 	case []any:
 		for _, e := range v {
-			if err := a.unkept(e); err != nil {
+			if err := a.misplaced(e); err != nil {
 				return err
 			}
 		}
 	}
-	if !a.Kept() {
+	switch {
+	case !a.Kept():
 		return &ValueError{Path: a.Path, Msg: "has a value, and what is returned never is not kept"}
+	case a.Mutability == ReadOnly:
+		return &ValueError{Path: a.Path, Msg: "has a value, and nobody gives one to what is readOnly"}
 	}
 	return nil
 }
@@ -432,7 +440,8 @@ func (i *Impact) attributes(prev, next []*Attribute) {
 		kind := a.Type != b.Type || a.MultiValued != b.MultiValued
 		unique := b.Uniqueness != UniquenessNone
 		i.Check = i.Check || kind || b.Required && !a.Required || b.Mutability == ReadOnly && a.Mutability != ReadOnly ||
-			a.Kept() != b.Kept() && (a.Kept() || b.Required)
+			a.Kept() != b.Kept() && (a.Kept() || b.Required) ||
+			a.Parent != nil && a.CaseExact && !b.CaseExact // elements of a list may be the same now
 		i.Unique = i.Unique || unique && (a.Uniqueness == UniquenessNone || a.CaseExact != b.CaseExact)
 		i.Derive = i.Derive || kind || a.CaseExact != b.CaseExact || unique != (a.Uniqueness != UniquenessNone) || a.Readable() != b.Readable()
 		i.attributes(a.SubAttributes, b.SubAttributes)

@@ -2,6 +2,7 @@ package schemas_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/roster-id/roster/schemas"
@@ -44,6 +45,8 @@ func TestFits(t *testing.T) {
 		ID: "urn:example:gadget", Attributes: []schemas.AttributeDefinition{
 			{Name: "s"}, {Name: "n", Type: "integer"}, {Name: "list", MultiValued: true}, {Name: "r", Mutability: "readOnly"},
 			{Name: "c", Type: "complex", SubAttributes: []schemas.SubAttributeDefinition{{Name: "must", Required: true}, {Name: "may"}}},
+			{Name: "pairs", Type: "complex", MultiValued: true, SubAttributes: []schemas.SubAttributeDefinition{{Name: "value"}, {Name: "seen", Mutability: "readOnly"}}},
+			{Name: "lock", Type: "complex", Required: true, SubAttributes: []schemas.SubAttributeDefinition{{Name: "code", Returned: "never"}, {Name: "hint"}}},
 		},
 	}}
 	s, err := custom.Compile()
@@ -64,9 +67,16 @@ func TestFits(t *testing.T) {
 		{"n", int64(1), true}, {"n", "1", false}, {"n", 1.5, false},
 		{"list", []any{"x", "y"}, true}, {"list", "x", false},
 		{"c", object{"must": "x"}, true}, {"c", object{"may": "x"}, false}, {"c", object{"must": "x", "other": "y"}, false}, {"c", "x", false},
+		{"r", "x", false}, {"r", nil, true}, {"pairs", []any{object{"value": "x"}, object{"value": "y"}}, true}, {"pairs", []any{object{"value": "x"}, object{"value": "X"}}, false},
+		{"pairs", []any{object{"value": "x", "seen": "y"}}, false}, {"lock", object{"hint": "x"}, true}, {"lock", object{"code": "x"}, false}, {"lock", nil, true},
 	} {
 		if err := rt.Top(c.attr).Fits(c.v); (err == nil) != c.fits {
 			t.Errorf("%s = %v: %v", c.attr, c.v, err)
+		}
+	}
+	for path, v := range map[string]object{"c.gone": {"must": "x", "gone": "y"}, "c.May": {"must": "x", "May": "y"}} {
+		if err := rt.Top("c").Fits(v); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
+			t.Errorf("%v: %v, want one about %s", v, err, path)
 		}
 	}
 }

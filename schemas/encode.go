@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,6 +30,28 @@ func (t *ResourceType) Document(attrs map[string]any) []byte {
 // known only that it was given.
 func (a *Attribute) Kept() bool {
 	return a.Returned != ReturnedNever && a.Mutability != WriteOnly
+}
+
+// leaves reports whether anything of a value is part of a stored document.
+func (a *Attribute) leaves(v any) bool {
+	switch {
+	case !a.secret:
+		return true
+	case !a.Kept():
+		return false
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for name, e := range v {
+			if s := a.Sub(name); s != nil && s.leaves(e) {
+				return true
+			}
+		}
+		return false
+	case []any:
+		return slices.ContainsFunc(v, a.leaves)
+	}
+	return true
 }
 
 // ReadableJSON returns a value of the attribute as JSON, as far as clients may

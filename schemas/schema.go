@@ -85,6 +85,29 @@ func (t *ResourceType) Top(name string) *Attribute {
 	return t.byName[foldName(name)]
 }
 
+// former are the URIs that schemas had in the drafts of RFC 7643, and in SCIM 1.1. OneLogin's
+// templates still have them.
+var former = map[string][]string{
+	UserURI:           {"urn:scim:schemas:core:1.0", "urn:scim:schemas:core:2.0", "urn:scim:schemas:core:2.0:User"},
+	GroupURI:          {"urn:scim:schemas:core:1.0", "urn:scim:schemas:core:2.0", "urn:scim:schemas:core:2.0:Group"},
+	EnterpriseUserURI: {"urn:scim:schemas:extension:enterprise:1.0", "urn:scim:schemas:extension:enterprise:2.0", "urn:scim:schemas:extension:enterprise:2.0:User"},
+}
+
+// wasCalled reports whether uri is a former one of the schema.
+func (s *Schema) wasCalled(uri string) bool {
+	return slices.ContainsFunc(former[s.ID], func(f string) bool { return equalNames(f, uri) })
+}
+
+// Former returns the extension that has this as a former URI, or nil.
+func (t *ResourceType) Former(uri string) *Attribute {
+	for _, e := range t.Extensions {
+		if e.Schema.wasCalled(uri) {
+			return e.Attribute
+		}
+	}
+	return nil
+}
+
 // Lookup resolves an attribute path (RFC 7644 §3.10): a name, "name.sub", any
 // of these after a schema URN and a colon, or a URN alone. Case does not
 // matter. A name that only an extension defines is found without its URN, as

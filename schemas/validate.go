@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"net/url"
@@ -64,7 +65,7 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	out := make(map[string]any, min(len(raw), len(t.attributes))+additions)
 	var bad *ValueError
 	for name, v := range raw {
-		bad = first(bad, t.bindTop(out, name, v, binding{mode, true}))
+		bad = first(bad, t.bindTop(out, raw, name, v, binding{mode, true}))
 	}
 	if bad != nil {
 		return nil, bad
@@ -80,6 +81,20 @@ func (t *ResourceType) Bind(body any, mode Mode) (map[string]any, error) {
 	return out, nil
 }
 
+// givenOnce refuses a body that has an extension under more than one of its URIs.
+func (t *ResourceType) givenOnce(raw map[string]any, e *Attribute) *ValueError {
+	n := 0
+	for name := range raw {
+		if a := t.Top(name); a == e || a == nil && t.Former(name) == e {
+			n++
+		}
+	}
+	if n > 1 {
+		return &ValueError{Path: e.Path, Kind: InvalidSyntax, Msg: "is there twice, under a former URI too"}
+	}
+	return nil
+}
+
 // binding says how values are bound.
 type binding struct {
 	mode Mode
@@ -91,9 +106,16 @@ type binding struct {
 // as id.
 const additions = 4
 
-// bindTop puts what a body gives for name into out.
-func (t *ResourceType) bindTop(out map[string]any, name string, v any, how binding) *ValueError {
+// bindTop puts what the body raw gives for name into out.
+func (t *ResourceType) bindTop(out, raw map[string]any, name string, v any, how binding) *ValueError {
 	a := t.Top(name)
+	if a == nil && how.mode == Lenient {
+		if a = t.Former(name); a != nil {
+			if err := t.givenOnce(raw, a); err != nil {
+				return err
+			}
+		}
+	}
 	switch {
 	case a == nil && how.mode == Strict:
 		return &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines"}
@@ -138,8 +160,8 @@ func Field(body any, name string) (any, bool) {
 // attributes (RFC 7644 §3.5.1): a value once set stays when next leaves it out,
 // and giving another one is an error. A complex attribute that next leaves out
 // is gone with its sub-attributes, as members are; an extension is not, for its
-// attributes are those of the resource. Of next only the map itself changes, not
-// what is in it.
+// attributes are those of the resource, and then what it requires has to be there.
+// Of next only the map itself changes, not what is in it.
 func (t *ResourceType) KeepImmutable(prev, next map[string]any) error {
 	if err := keepImmutable(t.attributes, prev, next); err != nil {
 		return err
@@ -169,9 +191,15 @@ func keepImmutable(defs []*Attribute, prev, next map[string]any) error {
 			if err := keepImmutable(a.SubAttributes, was.(map[string]any), m); err != nil {
 				return err
 			}
-			if len(m) > 0 {
-				next[a.Name] = m
+			if len(m) == 0 {
+				continue
 			}
+			if !has { // what is required was not asked for, as none of it was there
+				if err := finishObject(a, m, nil, Strict); err != nil {
+					return err.under(a.Name)
+				}
+			}
+			next[a.Name] = m
 		}
 	}
 	return nil
@@ -199,7 +227,7 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 		if !ok {
 			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Kind: InvalidSyntax, Msg: "expected a schema URI"}
 		}
-		if equalNames(s, t.Schema.ID) {
+		if equalNames(s, t.Schema.ID) || mode == Lenient && t.Schema.wasCalled(s) {
 			found = true
 		} else if a := t.Top(s); mode == Strict && (a == nil || !a.Extension) {
 			return &ValueError{Path: "schemas[" + strconv.Itoa(i) + "]", Msg: "is not a schema of " + t.Name}
@@ -215,8 +243,8 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 // primary value at most, no two elements of one type and value, nothing empty, required
 // attributes present, schemas as the content says. It is the last step of Bind
 // and of a PATCH. Of what is stored already, prev, what is never kept counts as
-// given; nil for what is new. attrs is changed in place, lists included; after an
-// error its state is undefined.
+// given, as does what may have had nothing else in it; nil for what is new. attrs
+// is changed in place, lists included; after an error its state is undefined.
 func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
 	if err := finish(t.ruled, attrs, prev, mode); err != nil {
 		return err
@@ -225,12 +253,13 @@ func (t *ResourceType) Finish(attrs, prev map[string]any, mode Mode) error {
 	return nil
 }
 
-// SchemasOf returns the URIs of the schemas that attrs has attributes of.
+// SchemasOf returns the URIs of the schemas that attrs has attributes of, as far as
+// they are kept.
 func (t *ResourceType) SchemasOf(attrs map[string]any) []any {
 	uris := make([]any, 1, 1+len(t.Extensions))
 	uris[0] = t.Schema.ID
 	for _, e := range t.Extensions {
-		if _, ok := attrs[e.Schema.ID]; ok {
+		if v, ok := attrs[e.Schema.ID]; ok && e.Attribute.leaves(v) {
 			uris = append(uris, e.Schema.ID)
 		}
 	}
@@ -280,7 +309,7 @@ func finish(defs []*Attribute, attrs, prev map[string]any, mode Mode) *ValueErro
 		if given {
 			delete(attrs, a.Name)
 		}
-		if a.Required && a.Mutability != ReadOnly && (prev == nil || a.Kept()) {
+		if a.Required && a.Mutability != ReadOnly && (prev == nil || prev[a.Name] != nil || !a.secret) {
 			return &ValueError{Path: a.Name, Msg: "is required"}
 		}
 	}
@@ -304,9 +333,9 @@ func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *Value
 	if a.Type != Complex {
 		return list, nil
 	}
-	var seen map[elementKey]int
+	var seen map[Identity]int
 	if len(list) > pairwise {
-		seen = make(map[elementKey]int, len(list))
+		seen = make(map[Identity]int, len(list))
 	}
 	out := list[:0]
 	primary := false
@@ -343,15 +372,15 @@ func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *Value
 	return out, nil
 }
 
-// elementKey is what no two elements of a list have in common (RFC 7643 §2.4).
-type elementKey struct {
+// Identity is what no two elements of a list have in common (RFC 7643 §2.4). It can be compared.
+type Identity struct {
 	typ   string
 	value any // comparable
 }
 
-// key returns the elementKey of an element of a, and false when it has none.
-func (a *Attribute) key(m map[string]any) (elementKey, bool) {
-	var k elementKey
+// Identity returns that of an element of a, and false when it has none.
+func (a *Attribute) Identity(m map[string]any) (Identity, bool) {
+	var k Identity
 	switch v := m["value"].(type) {
 	case string:
 		k.value = a.Sub("value").Key(v)
@@ -360,19 +389,22 @@ func (a *Attribute) key(m map[string]any) (elementKey, bool) {
 	default:
 		return k, false
 	}
-	if typ, ok := m["type"].(string); ok {
+	switch typ := m["type"].(type) {
+	case string:
 		k.typ = a.Sub("type").Key(typ)
+	case bool, int64, float64:
+		k.typ = fmt.Sprint(typ)
 	}
 	return k, true
 }
 
 // repeated returns the element before m that has its type and value, or nil.
 // seen is nil where comparing with each is cheaper.
-func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]int) map[string]any {
+func repeated(a *Attribute, m map[string]any, before []any, seen map[Identity]int) map[string]any {
 	if len(before) == 0 && seen == nil {
 		return nil
 	}
-	k, ok := a.key(m)
+	k, ok := a.Identity(m)
 	if !ok {
 		return nil
 	}
@@ -385,7 +417,7 @@ func repeated(a *Attribute, m map[string]any, before []any, seen map[elementKey]
 		return before[i].(map[string]any)
 	}
 	for _, e := range before {
-		if other, ok := a.key(e.(map[string]any)); ok && other == k {
+		if other, ok := a.Identity(e.(map[string]any)); ok && other == k {
 			return e.(map[string]any)
 		}
 	}
@@ -491,11 +523,11 @@ func (a *Attribute) bindOne(v any, how binding) (any, *ValueError) {
 	if v == nil {
 		return nil, nil
 	}
-	if s, ok := v.(string); ok && s == "" {
-		if how.mode == Strict {
-			return nil, &ValueError{Msg: "expected a value, or null to clear it"}
-		}
-		return nil, nil // clients clear with it
+	switch {
+	case how.mode == Lenient && a.clears(v):
+		return nil, nil
+	case v == "":
+		return nil, &ValueError{Msg: "expected a value, or null to clear it"}
 	}
 	switch a.Type {
 	case Complex:
@@ -629,7 +661,7 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 	var bad *ValueError
 	cleared := false
 	for name, sv := range raw {
-		cleared = cleared || sv == "" && a.isContent(name)
+		cleared = cleared || a.isContent(name) && a.Sub(name).clears(sv)
 		bad = first(bad, a.bindSub(out, name, sv, how))
 	}
 	if bad != nil {
@@ -639,6 +671,13 @@ func (a *Attribute) bindComplex(v any, how binding) (any, *ValueError) {
 		return nil, nil
 	}
 	return out, nil
+}
+
+// clears reports whether lenient clients clear a with v. Templates make white space of what
+// is unset, and where a URI belongs it can mean nothing else.
+func (a *Attribute) clears(v any) bool {
+	s, ok := v.(string)
+	return ok && (s == "" || a.Type == Reference && strings.TrimSpace(s) == "")
 }
 
 // clearable reports whether an element is none that has "" for what it is about:

@@ -121,6 +121,9 @@ func TestBindValues(t *testing.T) {
 		{"reference", user, `"profileUrl":"https://login.example.com/maya"`, same(object{"profileUrl": "https://login.example.com/maya"}), both(accepted)},
 		{"relative reference", user, `"profileUrl":"../Users/26118915"`, same(object{"profileUrl": "../Users/26118915"}), both(accepted)},
 		{"reference with a space", user, `"profileUrl":"https://a b"`, [2]any{}, both("profileUrl " + bad)},
+		{"reference of white space", user, `"profileUrl":" \t"`, [2]any{object{}}, lenient("profileUrl " + bad)},
+		{"an element about such a reference", user, `"photos":[{"value":" ","type":"photo"}]`, [2]any{object{}}, lenient("photos[0].value " + bad)},
+		{"text of white space", user, `"title":" "`, same(object{"title": " "}), both(accepted)},
 		{"reference with a control character", user, `"profileUrl":"https://a\u0001"`, [2]any{}, both("profileUrl " + bad)},
 
 		{"complex", user, `"name":{"givenName":"Maya","familyName":null}`, same(object{"name": object{"givenName": "Maya"}}), both(accepted)},
@@ -287,6 +290,16 @@ func TestBindSchemas(t *testing.T) {
 		{"a string", `"schemas":"` + userURI + `"`, both[:1], [2]string{"", "schemas invalidSyntax"}},
 		{"not the core one", `"schemas":["` + enterpriseURI + `"]`, nil, [2]string{"schemas invalidValue", "schemas invalidValue"}},
 		{"of another type", `"schemas":["` + schemas.GroupURI + `"]`, nil, [2]string{"schemas invalidValue", "schemas[0] invalidValue"}},
+		{"of a draft", `"schemas":["urn:scim:schemas:core:1.0"]`, both[:1], [2]string{"", "schemas[0] invalidValue"}},
+		{"of a later draft", `"schemas":["urn:scim:schemas:core:2.0:User","urn:scim:schemas:extension:enterprise:2.0:User"]`, both[:1],
+			[2]string{"", "schemas[0] invalidValue"}},
+		{"of a draft, extension values too", `"schemas":["URN:scim:schemas:core:2.0"],"urn:scim:schemas:extension:Enterprise:2.0":{"department":"x"}`, both,
+			[2]string{"", "invalidSyntax"}},
+		{"of a draft, in the values alone", `"schemas":["` + userURI + `"],"urn:scim:schemas:extension:enterprise:1.0":{"department":"x"}`, both,
+			[2]string{"", "invalidSyntax"}},
+		{"of a draft, for another type", `"schemas":["urn:scim:schemas:core:2.0:Group"]`, nil, [2]string{"schemas invalidValue", "schemas[0] invalidValue"}},
+		{"the extension twice", `"schemas":["` + userURI + `"],"urn:scim:schemas:extension:enterprise:2.0":{"department":"x"},"` + enterpriseURI + `":{"department":"y"}`, nil,
+			[2]string{enterpriseURI + " invalidSyntax", "invalidSyntax"}},
 		{"a number", `"schemas":5`, nil, [2]string{"schemas invalidSyntax", "schemas invalidSyntax"}},
 		{"a number in the list", `"schemas":["` + userURI + `",5]`, nil, [2]string{"schemas[1] invalidSyntax", "schemas[1] invalidSyntax"}},
 	} {
@@ -408,6 +421,7 @@ func TestFinish(t *testing.T) {
 		{"name":"scores","type":"complex","multiValued":true,"subAttributes":[
 			{"name":"value","type":"integer"},{"name":"type","caseExact":true},{"name":"primary","type":"boolean"}]},
 		{"name":"flags","type":"complex","multiValued":true,"subAttributes":[{"name":"value","type":"boolean"},{"name":"note"}]},
+		{"name":"runs","type":"complex","multiValued":true,"subAttributes":[{"name":"value"},{"name":"type","type":"integer"}]},
 		{"name":"paths","type":"complex","multiValued":true,"subAttributes":[{"name":"value","multiValued":true},{"name":"note"}]},
 		{"name":"tags","multiValued":true}]}`)
 	e := func(kv ...any) object {
@@ -466,6 +480,8 @@ func TestFinish(t *testing.T) {
 			[]any{e("value", int64(1)), e("value", int64(2))}, [2]string{}},
 		{"an exact type", lists, "scores", []any{e("value", int64(1), "type", "a"), e("value", int64(1), "type", "A")},
 			[]any{e("value", int64(1), "type", "a"), e("value", int64(1), "type", "A")}, [2]string{}},
+		{"a type that is a number", lists, "runs", []any{e("value", "a", "type", int64(1)), e("value", "a", "type", int64(2)), e("value", "A", "type", int64(1))},
+			[]any{e("value", "a", "type", int64(1)), e("value", "a", "type", int64(2))}, [2]string{}},
 		{"booleans", lists, "flags", []any{e("value", true), e("value", false), e("value", true, "note", "x")},
 			[]any{e("value", true), e("value", false)}, [2]string{}},
 		{"values that are lists", lists, "paths", []any{e("value", []any{"a"}), e("value", []any{"a"})},

@@ -145,7 +145,7 @@ func (b *bulk) response() iter.Seq[[]byte] {
 
 // bulkMessage is the body of a bulk request.
 type bulkMessage struct {
-	Schemas      []string         `json:"schemas"`
+	Schemas      any              `json:"schemas"`
 	FailOnErrors *int             `json:"failOnErrors"`
 	Operations   []jsontext.Value `json:"Operations"`
 }
@@ -169,7 +169,7 @@ func (b *bulk) read(raw []byte) error {
 		return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body is not an acceptable BulkRequest: expected schemas, Operations (an array) and perhaps failOnErrors (an integer)"}
 	}
 	switch {
-	case !slices.ContainsFunc(m.Schemas, func(s string) bool { return strings.EqualFold(s, BulkRequestURI) }):
+	case !schemas.IsMessage(m.Schemas, BulkRequestURI, mode(b.by)):
 		return &Error{Status: 400, Type: InvalidSyntax, Detail: "schemas: expected " + BulkRequestURI}
 	case m.Operations == nil:
 		return &Error{Status: 400, Type: InvalidSyntax, Detail: "Operations: expected an array"}

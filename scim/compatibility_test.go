@@ -87,7 +87,9 @@ var habits = []habit{
 		postUser(`"active":"False"`, stored(`"active":false`), refusedValue),
 		patchUser(`{"op":"replace","path":"active","value":"fAlse"}`, ok(`"active":false`), refusedValue),
 	}},
-	{"`\"\"` for an attribute", "Entra, Okta, HR files", "clears it, as `null` and `[]` do", "400 `invalidValue`", []proof{
+	{"`\"\"` for an attribute; white space for a URI", "Entra, Okta, HR files; Saviynt", "clears it, as `null` and `[]` do", "400 `invalidValue`", []proof{
+		postUser(`"profileUrl":" ","photos":[{"value":" ","type":"photo"}]`, stored(`!profileUrl !photos`), refusedValue),
+		patchUser(`{"op":"replace","path":"profileUrl","value":" "}`, ok(`!profileUrl`), refusedValue),
 		postUser(`"title":""`, stored(`!"title"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":""}`, ok(`!"title"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":null}`, ok(`!"title"`), ok(`!"title"`)),
@@ -118,11 +120,12 @@ var habits = []habit{
 	{"the URN of the core schema as a path", "who treats it as an extension", "its attributes", "400 `invalidPath`", []proof{
 		patchUser(`{"op":"add","path":"`+schemas.UserURI+`","value":{"title":"x"}}`, ok(`"title":"x"`), refusedPath),
 	}},
-	{"unknown attributes in a body or a path-less value", "many", "ignored", "400 `invalidSyntax`; in a path-less value `invalidPath`", []proof{
+	{"unknown attributes in a body or a path-less value", "many", "ignored; a `replace` by elements of which nothing is known is 400 `invalidValue`", "400 `invalidSyntax`; in a path-less value `invalidPath`", []proof{
 		postUser(`"shoeSize":44`, stored(`!shoeSize`), refusedSyntax),
 		postUser(`"name":{"shoeSize":44,"givenName":"x"}`, stored(`!shoeSize "givenName":"x"`), refusedSyntax),
 		patchUser(`{"op":"add","value":{"shoeSize":44,"title":"x"}}`, ok(`!shoeSize "title":"x"`), refusedPath),
 		patchUser(`{"op":"add","path":"shoeSize","value":44}`, refusedPath, refusedPath),
+		patchUser(`{"op":"replace","path":"emails","value":[{"address":"a@x.example"}]}`, refusedValue, refusedSyntax),
 	}},
 	{"`id`, `meta`, `groups` in a body or a path-less value; `groups` as a path", "Okta, authentik, SailPoint", "ignored", "ignored in a body (RFC 7644 §3.3), 400 `mutability` in PATCH", []proof{
 		postUser(`"id":"x","meta":{"version":"x"},"groups":[]`, stored(`!"id":"x"`), stored(`!"id":"x"`)),
@@ -174,9 +177,20 @@ var habits = []habit{
 	{"unknown schema URIs", "Entra", "ignored", "400 `invalidValue`", []proof{
 		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue, nil},
 	}},
-	{"no `schemas` in a body", "", "understood", "400 `invalidValue`; in PATCH `invalidSyntax`", []proof{
+	{"the URIs that schemas had before the RFC: `urn:scim:schemas:core:1.0`, `urn:scim:schemas:extension:enterprise:2.0`", "OneLogin, HelloID", "the schemas of today", "400 `invalidValue`; as the name of an extension `invalidSyntax`", []proof{
+		{"POST", "/Users", `{"schemas":["urn:scim:schemas:core:1.0","urn:scim:schemas:extension:enterprise:1.0"],"userName":"{n}"}`, stored(`!urn:scim`), refusedValue, nil},
+		postUser(`"urn:scim:schemas:extension:enterprise:2.0":{"department":"x"}`, stored(`"`+schemas.EnterpriseUserURI+`":{"department":"x"}`), refusedSyntax),
+		patchUser(`{"op":"add","value":{"urn:scim:schemas:extension:enterprise:2.0:User":{"department":"x"}}}`, ok(`"department":"x"`), refusedPath),
+	}},
+	{"`urn:scim:schemas:core:2.0:BulkRequest`, `…:core:2.0:PatchOp`: a message with the name of another family before its own", "Oracle HCM's loaders, who wrote it from memory", "understood", "400 `invalidSyntax`", []proof{
+		{"POST", "/Bulk", `{"schemas":["urn:scim:schemas:core:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"x","data":{"schemas":["urn:scim:schemas:core:2.0:User"],"userName":"{n}"}}]}`, ok(`"status":"201"`), refusedSyntax, nil},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+	}},
+	{"no `schemas` in a body", "Oracle HCM's loaders", "understood, but in a search 400 `invalidSyntax`", "400 `invalidValue`; in PATCH and Bulk `invalidSyntax`", []proof{
 		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue, nil},
 		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+		{"POST", "/Bulk", `{"Operations":[{"method":"DELETE","path":"/Users/{user}"}]}`, ok(`"status":"204"`), refusedSyntax, nil},
+		{"POST", "/Users/.search", `{"filter":"userName pr"}`, refusedSyntax, refusedSyntax, nil},
 	}},
 	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),

@@ -74,6 +74,7 @@ type newborn struct {
 // bear writes a new resource.
 func (p *Provider) bear(ctx context.Context, b newborn, x extra) (err error) {
 	by, t, r, attrs := b.by, b.t, b.r, b.attrs
+	defer func() { err = signInTaken(err, attrs, true) }()
 	if b.late != nil {
 		b.manager = b.late.manager(attrs, r.ID)
 		b.members, b.waits, _ = b.late.members(b.members)

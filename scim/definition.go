@@ -63,6 +63,8 @@ var (
 	ErrDefinitionBusy = errors.New("the schema is being changed: try again")
 	// ErrExtended: other schemas extend the resource type.
 	ErrExtended = errors.New("other schemas extend the resource type: remove them first")
+	// ErrLacking: a new extension is required of resources that are there.
+	ErrLacking = errors.New("resources of the type are there, without the extension: define it without required, and require it once they have it")
 )
 
 // Definitions returns what the tenant defines, by URN.
@@ -91,10 +93,15 @@ func (p *Provider) Definition(ctx context.Context, by auth.Principal, urn string
 
 // Define adds schemas to those of the tenant, all of them or none. They are live when it
 // returns, and in other processes within a second. The error is a
-// *schemas.DefinitionError or ErrDefined.
+// *schemas.DefinitionError, ErrDefined or ErrLacking.
 func (p *Provider) Define(ctx context.Context, by auth.Principal, list ...schemas.CustomSchema) error {
 	if err := allowPerson(by, auth.PermissionSchemasWrite); err != nil {
 		return err
+	}
+	for _, c := range list {
+		if err := p.lacking(ctx, by.Tenant, c); err != nil {
+			return err
+		}
 	}
 	err := p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		all, _, err := p.defined(tx)
@@ -121,6 +128,30 @@ func (p *Provider) Define(ctx context.Context, by auth.Principal, list ...schema
 	})
 	p.Custom.Forget(by.Tenant)
 	return err
+}
+
+// lacking refuses a new extension that resources have to have, where there are any.
+func (p *Provider) lacking(ctx context.Context, tenant storage.TenantID, c schemas.CustomSchema) error {
+	if !c.Required {
+		return nil
+	}
+	set, err := p.types(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.Extends {
+		if t := set.Type(name); t == nil || !t.Custom {
+			continue // the definition is refused, or is of a type that is new
+		}
+		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: name, StartIndex: 1})
+		if err != nil {
+			return err
+		}
+		if page.TotalResults > 0 {
+			return ErrLacking
+		}
+	}
+	return nil
 }
 
 // defined returns what the tenant defines, inside a write that changes it.

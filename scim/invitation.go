@@ -105,7 +105,7 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 		switch {
 		case p.Role == "":
 			return in, noRole(i)
-		case !p.End.IsZero() && !p.End.After(p.Start):
+		case m["endDate"] != nil && !p.End.After(p.Start):
 			return in, &schemas.ValueError{Path: path("endDate"), Msg: "is before the role begins to be held"}
 		}
 		in.roles = append(in.roles, p)

@@ -175,6 +175,7 @@ var (
 	conflict     = verdict{409, "uniqueness"}
 	badValue     = verdict{400, "invalidValue"}
 	immutable    = verdict{400, "mutability"}
+	noTarget     = verdict{400, "noTarget"}
 )
 
 // pools of values, small enough to meet again, with pairs that only differ in case.
@@ -630,7 +631,7 @@ func (m *model) patchGroup() {
 		ops = append(ops, fmt.Sprintf(`{"op":"replace","path":"displayName","value":%q}`, name))
 	}
 	members := m.membersDrawn()
-	kind := rapid.IntRange(0, 4).Draw(m.rt, "operation")
+	kind := rapid.IntRange(0, 6).Draw(m.rt, "operation")
 	switch kind {
 	case 0, 1:
 		members = append(members, m.one("member", m.people(), m.circles()))
@@ -642,6 +643,11 @@ func (m *model) patchGroup() {
 		ops = append(ops, `{"op":"replace","path":"members","value":`+m.text(values(members))+`}`)
 	case 4:
 		ops = append(ops, `{"op":"remove","path":"members"}`)
+	case 5:
+		ops = append(ops, `{"op":"remove","path":"members[type eq \"Group\"]"}`)
+	case 6: // a group, which the filter does not match
+		members = []string{m.one("member", m.circles())}
+		ops = append(ops, fmt.Sprintf(`{"op":"replace","path":"members[type eq \"User\"]","value":{"value":%q}}`, members[0]))
 	}
 	m.changeGroup("PATCH", id, patchStart+strings.Join(ops, ",")+`]}`, name, func(have map[string]bool) ([]string, map[string]bool) {
 		switch kind {
@@ -655,13 +661,24 @@ func (m *model) patchGroup() {
 			return nil, have
 		case 3:
 			return members, setOf(members)
+		case 5:
+			maps.DeleteFunc(have, func(id string, _ bool) bool { return m.groups[id] != nil })
+			return nil, have
+		case 6:
+			before := len(have)
+			maps.DeleteFunc(have, func(id string, _ bool) bool { return m.users[id] != nil })
+			if len(have) == before {
+				return members, nil
+			}
+			have[members[0]] = true
+			return members, have
 		}
 		return nil, map[string]bool{}
 	})
 }
 
 // changeGroup sends a change of a group. edit says of whom the request speaks, and who is a
-// member afterwards.
+// member afterwards: nil where it has no target.
 func (m *model) changeGroup(method, id, body, name string, edit func(map[string]bool) ([]string, map[string]bool)) {
 	g := m.groups[id]
 	if g == nil {
@@ -680,6 +697,10 @@ func (m *model) changeGroup(method, id, body, name string, edit func(map[string]
 	switch taken := m.groupNameTaken(name, id); {
 	case !holds:
 		m.want(status, w, staleVersion)
+	case after == nil && taken:
+		m.want(status, w, noTarget, conflict)
+	case after == nil:
+		m.want(status, w, noTarget)
 	case taken && bad:
 		m.want(status, w, conflict, badValue)
 	case taken:

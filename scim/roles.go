@@ -162,7 +162,7 @@ func assignmentOf(id string, attrs map[string]any) (*auth.Grant, error) {
 		}
 	}
 	switch {
-	case !g.End.IsZero() && !g.End.After(g.Start):
+	case attrs["endDate"] != nil && !g.End.After(g.Start): // the zero time, which .NET writes for none, would be for good
 		return nil, &schemas.ValueError{Path: "endDate", Msg: "is before the role begins to be held"}
 	case g.Approval && !g.Eligible:
 		return nil, &schemas.ValueError{Path: "approvalRequired", Msg: "only an eligible role is made active"}
@@ -224,7 +224,7 @@ func (p *Provider) prepare(ctx context.Context, by auth.Principal, t *schemas.Re
 		completeRole(t, attrs, r)
 		return func(d *decision) error { return d.putRole(nil, r) }, nil
 	case entitlementType:
-		return nil, entitlementOf(t, attrs)
+		return nil, entitlementOf(attrs)
 	case assignmentType:
 		g, err := assignmentOf(id, attrs)
 		if err != nil {
@@ -253,7 +253,7 @@ func (p *Provider) reprepare(ctx context.Context, by auth.Principal, t *schemas.
 	case auth.PrincipalUser:
 		return nil, p.wellWorded(ctx, by.Tenant, prev, next)
 	case entitlementType:
-		return nil, entitlementOf(t, next)
+		return nil, entitlementOf(next)
 	case roleType:
 		r, err := roleOf(id, next)
 		if err != nil {

@@ -170,14 +170,11 @@ func hasSchema(body any, uri string) error {
 	if _, ok := body.(map[string]any); !ok {
 		return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body has to be a JSON object"}
 	}
-	v, _ := schemas.Field(body, "schemas")
-	list, _ := v.([]any)
-	for _, s := range list {
-		if text, ok := s.(string); ok && strings.EqualFold(text, uri) {
-			return nil
-		}
+	// For every client: what is no search would select everything.
+	if v, _ := schemas.Field(body, "schemas"); !schemas.IsMessage(v, uri, schemas.Strict) {
+		return &Error{Status: 400, Type: InvalidSyntax, Detail: "schemas: expected " + uri}
 	}
-	return &Error{Status: 400, Type: InvalidSyntax, Detail: "schemas: expected " + uri}
+	return nil
 }
 
 func integer(q url.Values, name string, missing int) (int, error) {

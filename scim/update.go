@@ -195,7 +195,7 @@ func (u update) attempt(ctx context.Context, id string) (*storage.Resource, erro
 		return u.inside(ctx, tx, id)
 	})
 	if err != nil {
-		return nil, err
+		return nil, signInTaken(err, u.change.attrs, slices.Contains(u.changed, "userName"))
 	}
 	return u.next, nil
 }
@@ -368,7 +368,8 @@ func (u *update) applyMembers(tx storage.Tx) (rows int, err error) {
 		if err != nil {
 			return 0, inOperation(m, err)
 		}
-		if n == 0 && len(u.went) == waited && m.Kind != patch.AddMembers && m.Kind != patch.ReplaceMembers && mode(u.by) == schemas.Strict {
+		selects := m.Kind == patch.RemoveMembers || m.Kind == patch.RemoveWhere
+		if n == 0 && len(u.went) == waited && selects && (m.Target || mode(u.by) == schemas.Strict) {
 			return 0, &patch.Error{Index: m.Operation, Path: "members", Kind: patch.NoTarget, Msg: "no value matches the filter"}
 		}
 		rows += n

@@ -1,6 +1,11 @@
 package scim
 
-import "github.com/roster-id/roster/schemas"
+import (
+	"errors"
+
+	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
+)
 
 // signInBy is the attribute that says what a user signs in by.
 const signInBy = schemas.RosterUserURI + ":signInBy"
@@ -24,4 +29,17 @@ func completeUser(attrs map[string]any) error {
 	}
 	_, err := oneOf(ext, signInBy, "signInBy", "userName", schemas.SignInByEmail)
 	return err
+}
+
+// signInTaken says of a write that failed which attribute of a user it may be that somebody
+// else has: all that people sign in by is userName to the store.
+func signInTaken(err error, attrs map[string]any, named bool) error {
+	e, ok := errors.AsType[*storage.UniqueError](err)
+	switch {
+	case !ok || e.Attr != "userName" || len(schemas.SignInAddresses(attrs)) == 0:
+		return err
+	case named:
+		return &storage.UniqueError{Attr: "userName, or an address that the user signs in by,"}
+	}
+	return &storage.UniqueError{Attr: "emails: an address that the user signs in by"}
 }

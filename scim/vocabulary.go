@@ -200,13 +200,9 @@ func (p *Provider) business(r *storage.Resource) error {
 }
 
 // entitlementOf refuses what the schema alone does not refuse of an entitlement.
-func entitlementOf(t *schemas.ResourceType, attrs map[string]any) error {
+func entitlementOf(attrs map[string]any) error {
 	value, _ := attrs["value"].(string)
-	if err := checkValue(value); err != nil {
-		return err
-	}
-	attrs["schemas"] = []any{t.Schema.ID, schemas.RosterEntitlementURI}
-	return nil
+	return checkValue(value)
 }
 
 // checkValue refuses the value of a role or an entitlement that says nothing, or that

@@ -35,7 +35,7 @@ var (
 
 // UniqueError says that a value which must be unique is taken.
 type UniqueError struct {
-	Attr string // the attribute's path, "userName"
+	Attr string // the attribute's path, "userName"; of several the first
 }
 
 func (e *UniqueError) Error() string { return e.Attr + " is already in use" }

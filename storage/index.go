@@ -48,11 +48,12 @@ func ManagerOf(t *schemas.ResourceType) *schemas.Attribute { return t.Lookup(man
 
 // Indexed reports whether equality on a is an index look-up by one of the keys
 // that Derive returns for it. Unique attributes, id, members.value, groups.value and meta are
-// looked up by other means.
+// looked up by other means. In a type of a tenant's own what has one of these paths may be
+// a number, which has no key.
 func Indexed(a *schemas.Attribute) bool {
 	switch a.Path {
 	case "externalId", "displayName", "emails.value", "role.value", "principal.value", managerPath:
-		return !Unique(a)
+		return (a.Type == schemas.String || a.Type == schemas.Reference || a.Type == schemas.Binary) && !Unique(a)
 	}
 	return false
 }

@@ -100,20 +100,30 @@ func wholeTenants(ctx context.Context, store storage.Store) error {
 		return err
 	}
 	for _, t := range tenants {
-		mark, err := store.LoadMark(ctx, t.ID)
-		if err != nil {
+		if err := wholeTenant(ctx, store, t.ID); err != nil {
 			return err
-		}
-		if mark != nil {
-			return fmt.Errorf("tenant %q has been loaded in part: complete that first", t.ID)
 		}
 	}
 	return nil
 }
 
+func wholeTenant(ctx context.Context, store storage.Store, id storage.TenantID) error {
+	mark, err := store.LoadMark(ctx, id)
+	if err == nil && mark != nil {
+		err = fmt.Errorf("tenant %q has been loaded in part: complete that first", id)
+	}
+	return err
+}
+
 // whole makes a file of what fn writes, or none: until it is complete and on disk it has
 // another name.
 func whole(path string, fn func(io.Writer) error) error {
+	if base := filepath.Base(path); path == "" || os.IsPathSeparator(path[len(path)-1]) || base == "." || base == ".." {
+		return fmt.Errorf("%q is not the name of a file to write", path)
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("there is no folder for the file: %w", err)
+	}
 	exists := func() error {
 		_, err := os.Lstat(path)
 		switch {

@@ -61,6 +61,9 @@ func (d *dumpCommand) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := wholeTenant(ctx, store, storage.TenantID(d.tenant)); err != nil {
+		return err
+	}
 	w := &dump.Writer{Store: store, Schemas: set, Product: versionText(), Now: time.Now()}
 	var counts dump.Counts
 	if d.out == "-" {

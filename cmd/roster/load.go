@@ -70,7 +70,9 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 		return err
 	}
 	in, size := cmd.InOrStdin(), int64(-1)
-	if l.in != "-" {
+	if l.in == "-" {
+		in = untilEnded(ctx, in)
+	} else {
 		f, err := os.Open(l.in)
 		if err != nil {
 			return err
@@ -114,8 +116,26 @@ func (l *loadCommand) run(cmd *cobra.Command) error {
 	return errors.Join(err, store.Close())
 }
 
-// meet notes which keys the secrets of a dump were sealed with.
+// untilEnded reads a pipe, which may say nothing for ever, until ctx ends.
+func untilEnded(ctx context.Context, in io.Reader) io.Reader {
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(w, in)
+		w.CloseWithError(err)
+	}()
+	return r
+}
+
+// meet notes which keys the secrets of a dump were sealed with, and refuses a tenant that could
+// not have been made in another way.
 func (l *loadCommand) meet(h dump.Header, r storage.Record) error {
+	if r.Tenant != nil {
+		id := cmp.Or(storage.TenantID(l.tenant), storage.TenantID(h.Tenant))
+		if err := auth.CheckTenantID(id); err != nil {
+			return fmt.Errorf("tenant %q: %w", id, err)
+		}
+	}
 	if r.Item != nil && auth.IsCanary(r.Item) {
 		l.canary, l.dumped = r.Item, storage.TenantID(h.Tenant)
 	}

@@ -25,11 +25,23 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
-	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+	if err := execute(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "roster:", err)
 		return 1
 	}
 	return 0
+}
+
+// execute runs the command that the arguments name.
+func execute(ctx context.Context, args []string) error {
+	cmd := newRootCommand()
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		// What the command was about to do then, and could not, is not what went wrong.
+		err = fmt.Errorf("interrupted: %w", err)
+	}
+	return err
 }
 
 // endings are the signals that end a command in order. SIGHUP, from a terminal that
@@ -57,5 +69,21 @@ func newRootCommand() *cobra.Command {
 		newImportCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newMailCommand(), newBenchCommand(),
 		newVersionCommand(),
 	)
+	sayUsage(root)
 	return root
+}
+
+// sayUsage makes commands that are given too few arguments or too many say which they take.
+func sayUsage(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		sayUsage(sub)
+	}
+	if check := cmd.Args; check != nil && !cmd.HasSubCommands() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if check(cmd, args) == nil {
+				return nil
+			}
+			return fmt.Errorf("arguments beside flags: %d; expected: %s", len(args), cmd.UseLine())
+		}
+	}
 }

@@ -180,7 +180,7 @@ func clientProblem(err error) error {
 	var details []string
 	for _, err := range flatten(err) {
 		if e, ok := errors.AsType[*auth.ClientError](err); ok {
-			details = append(details, e.Member+": "+clientMembers[e.Member])
+			details = append(details, clientMembers[e.Member])
 		}
 	}
 	if details == nil {
@@ -191,15 +191,15 @@ func clientProblem(err error) error {
 
 // clientMembers says what each member of a client has to be.
 var clientMembers = map[string]string{
-	"name":       "expected 1 to 64 printable characters without spaces around",
-	"scopes":     "expected some of " + strings.Join(auth.ScopeNames(), ", "),
-	"profile":    "expected entra, okta or strict, or nothing",
-	"references": "expected late, or nothing",
-	"networks":   "expected networks such as 192.0.2.0/24 or 2001:db8::/32",
-	"rate":       "expected a number from 0 to 1000000",
-	"burst":      "expected a number from 0 to 1000000, and a rate beside it",
-	"expires":    "expected a time within 365 days from now",
-	"overlap":    "overlapSeconds is between 0 and 365 days",
+	"name":       "name: expected 1 to 64 printable characters without spaces around",
+	"scopes":     "scopes: expected some of " + strings.Join(auth.ScopeNames(), ", "),
+	"profile":    "profile: expected entra, okta or strict, or nothing",
+	"references": "references: expected late, or nothing",
+	"networks":   "networks: expected networks such as 192.0.2.0/24 or 2001:db8::/32",
+	"rate":       "rate: expected a number from 0 to 1000000",
+	"burst":      "burst: expected a number from 0 to 1000000, and a rate beside it",
+	"expires":    "expires: expected a time within 365 days from now",
+	"overlap":    "overlapSeconds: expected a number from 0 to 31536000, which is 365 days",
 }
 
 func flatten(err error) []error {

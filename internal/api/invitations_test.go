@@ -96,6 +96,9 @@ func TestInvitation(t *testing.T) {
 		// An administrator, with all that the account is to have: nothing but enrolment is
 		// open before that.
 		staff := w.group(t, "staff")
+		if r := w.post(t, "/admin/v1/invitations", admin, object{"invitation": object{"email": "adm@out.example", "roles": []object{{"value": auth.Auditor, "endDate": time.Time{}}}}}); r.Status != 400 || !strings.Contains(r.Body, "roles[0].endDate") {
+			t.Errorf("a role until the zero time, which is not for good: %d %s", r.Status, r.Body)
+		}
 		i = w.invite(t, admin, object{"email": "adm@out.example", "userName": "adm", "title": "Head of IT",
 			schemas.EnterpriseUserURI: object{"department": "IT"}, schemas.RosterUserURI: object{"usageLocation": "se"},
 			"groups": []object{{"value": staff}},

@@ -148,7 +148,7 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
 	case errors.Is(err, auth.ErrActivation):
 		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
-	case errors.Is(err, scim.ErrDefined), errors.Is(err, scim.ErrExtended):
+	case errors.Is(err, scim.ErrDefined), errors.Is(err, scim.ErrExtended), errors.Is(err, scim.ErrLacking):
 		return &Problem{Type: TypeConflict, Title: "The schemas do not allow this", Status: 409, Detail: err.Error()}
 	case errors.Is(err, scim.ErrDefinitionBusy), errors.Is(err, storage.ErrConflict):
 		return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: "somebody else is changing the same: try again", retryAfter: 2}

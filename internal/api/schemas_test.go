@@ -312,6 +312,9 @@ func TestRedefinition(t *testing.T) {
 		if o := put(409, gadget(serial(nil), object{"name": "size", "type": "string", "returned": "never"})); o.Count != 1 || o.Offenders[0].ID != one {
 			t.Errorf("a size that nobody may read, and that is kept: %+v", o)
 		}
+		if o := put(409, gadget(serial(nil), object{"name": "size", "type": "string", "mutability": "readOnly"})); o.Count != 1 || o.Offenders[0].ID != one {
+			t.Errorf("a size that nobody may give, and that is there: %+v", o)
+		}
 		// None of these has changed anything, and nobody waits any longer.
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "four", "size": "4"})
 		if got := d.found("/Gadgets", `serial eq "X1"`); len(got) != 2 {
@@ -420,19 +423,36 @@ func TestRedefinition(t *testing.T) {
 		// Where there are no values, names may be spelled otherwise.
 		d.scim(204, "DELETE", "/Locks/"+lock, nil)
 		put(200, object{"resourceType": object{"name": "Lock", "endpoint": "/Locks"}, "schema": object{"id": "urn:example:lock", "attributes": []object{{"name": "PIN"}}}})
+		// What there is already is not left without an extension that it has to have.
+		room := func(required bool) object {
+			return object{"extends": []string{"Hotel"}, "required": required, "schema": object{"id": "urn:example:stars", "attributes": []object{{"name": "count", "type": "integer"}}}}
+		}
+		must[object](t, d.admin("POST", "/schemas", object{"resourceType": object{"name": "Hotel", "endpoint": "/Hotels"}, "schema": object{"id": "urn:example:hotel", "attributes": []object{{"name": "displayName"}}}}), 201)
+		hotel := d.scim(201, "POST", "/Hotels", object{"displayName": "Ritz"})["id"].(string)
+		if r := d.admin("POST", "/schemas", room(true)); r.Status != 409 || !strings.Contains(r.Body, "urn:roster:problem:conflict") {
+			t.Errorf("an extension that a hotel does not have: %d %s", r.Status, r.Body)
+		}
+		must[object](t, d.admin("POST", "/schemas", room(false)), 201)
+		if o := put(409, room(true)); o.Count != 1 || o.Offenders[0].ID != hotel {
+			t.Errorf("an extension that a hotel does not have yet: %+v", o)
+		}
+		d.scim(200, "PATCH", "/Hotels/"+hotel, object{"schemas": []string{patchURI}, "Operations": []object{{"op": "add", "path": "urn:example:stars:count", "value": 5}}})
+		put(200, room(true))
 		// Another type of this name has nothing of it.
 		must[object](t, d.admin("POST", "/schemas", gadget(serial(object{"uniqueness": "server"}))), 201)
 		d.scim(201, "POST", "/Gadgets", object{"displayName": "new", "serial": "X1"})
 		// Nothing is done with it that is done with users of the same attributes.
 		must[object](t, d.admin("POST", "/schemas", object{"resourceType": object{"name": "Gizmo", "endpoint": "/Gizmos"}, "schema": object{"id": "urn:example:gizmo", "attributes": []object{
-			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}}},
+			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value", "caseExact": true}}},
 		}}}), 201)
-		gizmo := d.scim(201, "POST", "/Gizmos", object{"displayName": 7, "emails": []object{{"value": "X"}}})
+		gizmo := d.scim(201, "POST", "/Gizmos", object{"displayName": 7, "emails": []object{{"value": "X"}, {"value": "x"}}})
 		if gizmo["active"] != nil || gizmo["displayName"] != 7.0 {
 			t.Errorf("a gizmo: %v", gizmo)
 		}
-		if l := d.scim(200, "GET", "/Gizmos?filter="+url.QueryEscape(`emails.value eq "x" and displayName gt 6`), nil); l["totalResults"] != 1.0 {
-			t.Errorf("gizmos: %v", l)
+		for _, f := range []string{`emails.value eq "x" and displayName gt 6`, `displayName eq 7`} {
+			if l := d.scim(200, "GET", "/Gizmos?filter="+url.QueryEscape(f), nil); l["totalResults"] != 1.0 {
+				t.Errorf("gizmos with %s: %v", f, l)
+			}
 		}
 		entries, err := w.Store.AuditEntries(t.Context(), storage.DefaultTenant, 0, 10_000)
 		if err != nil {
@@ -440,6 +460,11 @@ func TestRedefinition(t *testing.T) {
 		}
 		if last := entries[len(entries)-1]; last.Action != "resource.create" || last.Type != "Gizmo" {
 			t.Errorf("the last entry is %s of a %s", last.Action, last.Type)
+		}
+		if o := put(409, object{"resourceType": object{"name": "Gizmo", "endpoint": "/Gizmos"}, "schema": object{"id": "urn:example:gizmo", "attributes": []object{
+			{"name": "active"}, {"name": "displayName", "type": "integer"}, {"name": "emails", "type": "complex", "multiValued": true, "subAttributes": []object{{"name": "value"}}},
+		}}}); o.Count != 1 || !strings.Contains(o.Offenders[0].Detail, "emails") {
+			t.Errorf("two values that would be the same: %+v", o)
 		}
 		d.scim(404, "GET", "/Gadgets/"+five, nil)
 	})

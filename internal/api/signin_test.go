@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/internal/api"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
@@ -390,6 +391,9 @@ func managedClients(t *testing.T, w *world) {
 		}
 	}
 
+	if p := must[api.Problem](t, w.post(t, "/admin/v1/clients/"+c.Client.ID+"/rotate", full.Token, object{"overlapSeconds": -1}), 400); !strings.HasPrefix(p.Detail, "overlapSeconds: expected ") {
+		t.Errorf("an overlap below zero is told as %q", p.Detail)
+	}
 	next := must[made](t, w.post(t, "/admin/v1/clients/"+c.Client.ID+"/rotate", full.Token, object{"overlapSeconds": 60}), 201)
 	if users(c.Token) != 200 || users(next.Token) != 200 || len(next.Client.Tokens) != 2 {
 		t.Errorf("during the overlap: %d, %d, %+v", users(c.Token), users(next.Token), next.Client)

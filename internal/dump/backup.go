@@ -156,6 +156,8 @@ type BackupReader struct {
 	last    int64   // its last audit entry
 }
 
+const expectedBackup = `the first line of a backup, {"backup":{"format":"` + backupName + `", …}}`
+
 // NewBackupReader reads the first line of a backup.
 func NewBackupReader(in io.Reader, set *schemas.Set) (*BackupReader, error) {
 	b := &BackupReader{schemas: set, in: bufio.NewReaderSize(in, 256<<10), sum: sha256.New()}
@@ -168,16 +170,15 @@ func NewBackupReader(in io.Reader, set *schemas.Set) (*BackupReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	const expected = `the first line of a backup, {"backup":{"format":"` + backupName + `", …}}`
 	var probe struct {
 		Format  string `json:"format"`
 		Version int    `json:"version"`
 	}
 	switch {
 	case name == "header":
-		return nil, r.wrong(expected + "; this is the dump of a tenant, which roster load takes")
+		return nil, r.wrong(expectedBackup + "; this is the dump of a tenant, which roster load takes")
 	case name != backupLine || !probeHeader(value, &probe) || probe.Format != backupName:
-		return nil, r.wrong(expected)
+		return nil, r.wrong(expectedBackup)
 	case probe.Version != backupVersion:
 		return nil, r.wrong(fmt.Sprintf("version %d of the format, which is what this roster reads; another version of roster made this backup", backupVersion))
 	case !decode(value, &b.Header) || b.Header.Backup == "" || b.Header.Created.IsZero():

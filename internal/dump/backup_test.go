@@ -193,7 +193,7 @@ func TestRestoreOtherTerms(t *testing.T) {
 	to := openStore(t)
 	broken := errors.New("the disk is gone")
 	begin := func(tokens string, end int) error {
-		r := &Restorer{Store: to, Schemas: set, Now: time.Now, AtOnce: 7, Changes: []storage.Change{{Path: "tokens", After: []byte(tokens)}}}
+		r := &Restorer{Store: to, Schemas: set, Now: time.Now, AtOnce: 2, Changes: []storage.Change{{Path: "tokens", After: []byte(tokens)}}}
 		in := io.MultiReader(bytes.NewReader(file[:end]), readerFunc(func([]byte) (int, error) { return 0, broken }))
 		if end == len(file) {
 			in = bytes.NewReader(file)

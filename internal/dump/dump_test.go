@@ -287,7 +287,8 @@ func TestLines(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"":                           "line 1: expected a dump, not an empty file",
-		"hello\n":                    "line 1: expected an object with one member",
+		"hello\n":                    "line 1: expected the header of a dump",
+		`{"backup":{}}` + "\n":       "line 1: expected the header of a dump, {\"header\":{\"format\":\"roster-dump\", …}}; this is a backup, which roster restore takes",
 		strings.Repeat("x", 20<<20):  "line 1: expected a line of up to",
 		sealed(Counts{}, headerLine): "line 2: expected one tenant",
 	} {
@@ -323,6 +324,33 @@ func TestRefusedByTheStore(t *testing.T) {
 		mark, err := s.LoadMark(t.Context(), storage.DefaultTenant)
 		if before := int64(c.line - 2 + strings.Count(c.to, "\n")); err != nil || mark == nil || mark.Records != before {
 			t.Errorf("line %d: LoadMark: got %+v, %v, want %d records", c.line, mark, err, before)
+		}
+	}
+}
+
+// TestNothingLoaded: a dump of which not even the first portion can be loaded leaves the tenant
+// as it was. A mark would keep it, and backups of the whole store, from use for good.
+func TestNothingLoaded(t *testing.T) {
+	s := openStore(t)
+	dump := dumped(t, filled(t, 3))
+	load := func(tenant storage.TenantID, in io.Reader) error {
+		l := loader(s, 0)
+		l.Tenant = tenant
+		_, err := l.Load(t.Context(), in)
+		return err
+	}
+	if err := load("acme", bytes.NewReader(dump)); err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string]io.Reader{
+		"a token that is taken": bytes.NewReader(dump),
+		"a pipe that breaks":    io.MultiReader(bytes.NewReader(dump[:len(dump)/2]), iotest.ErrReader(errBroken)),
+	} {
+		if err := load(storage.DefaultTenant, in); err == nil {
+			t.Errorf("%s: it was loaded", name)
+		}
+		if mark, err := s.LoadMark(t.Context(), storage.DefaultTenant); err != nil || mark != nil {
+			t.Errorf("%s: LoadMark: got %+v, %v, want none", name, mark, err)
 		}
 	}
 }

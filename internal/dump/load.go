@@ -48,7 +48,7 @@ type Result struct {
 }
 
 // Load loads a dump. It writes portion by portion, and an error leaves the
-// portions before it in the store, in a tenant that nobody can use; loading the
+// portions before it in the store, if there are any, in a tenant that nobody can use; loading the
 // same dump again goes on there. Only when the trailer has been read and is right
 // is the load complete, which is when the tenant's clients can sign in and when
 // the audit entry tenant.load is recorded.
@@ -91,7 +91,8 @@ type session struct {
 	limit   int
 	resumed int64
 
-	mark   *storage.LoadMark // what the store holds
+	mark   *storage.LoadMark // what the store holds; nil before the first portion
+	start  *storage.LoadMark // what a load begins with
 	list   []*storage.Record // what comes next
 	lines  []int             // where each of list stands
 	weight int
@@ -156,7 +157,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 }
 
-var errInterrupted = errors.New("interrupted; load the same dump again to go on from here")
+var errInterrupted = errors.New("what is there stays, and the same command with the same file goes on")
 
 // begin begins a load, or finds out where an earlier one has got to and reads up
 // to there.
@@ -165,7 +166,8 @@ func (s *session) begin(ctx context.Context) (err error) {
 		return err
 	}
 	if s.mark == nil {
-		return s.write(ctx, s.at())
+		s.start = s.at()
+		return nil
 	}
 	other := fmt.Errorf("tenant %q holds a part of another dump (%s): load that one to its end, or use a new store", s.reader.tenant, dumpOf(s.mark))
 	switch {
@@ -220,15 +222,21 @@ func (s *session) take(rec storage.Record) {
 // load is complete.
 func (s *session) write(ctx context.Context, next *storage.LoadMark) error {
 	err := s.Store.Write(ctx, s.reader.tenant, func(tx storage.Tx) error {
-		if s.mark == nil { // first, so that a tenant with anything in it stays as it is
-			return tx.SetLoad(nil, next)
+		mark := s.mark
+		if mark == nil {
+			// With the first portion: where that cannot be loaded the tenant stays as it is, and
+			// so does one with anything in it.
+			mark = s.start
+			if err := tx.SetLoad(nil, mark); err != nil {
+				return err
+			}
 		}
 		for i, r := range s.list {
 			if err := tx.Load(r); err != nil {
 				return explain(err, s.lines[i])
 			}
 		}
-		if err := tx.SetLoad(s.mark, next); err != nil || next != nil {
+		if err := tx.SetLoad(mark, next); err != nil || next != nil {
 			return err
 		}
 		return tx.Audit(s.entry(s.Now().UTC().Truncate(time.Millisecond)))

@@ -75,18 +75,23 @@ func NewReader(in io.Reader, set *schemas.Set, tenant storage.TenantID) (*Reader
 	return r, nil
 }
 
+const expectedHeader = `the header of a dump, {"header":{"format":"` + formatName + `", …}}`
+
 // begin takes the line of the header.
 func (r *Reader) begin(name string, value []byte, tenant storage.TenantID) error {
-	const expected = `the header of a dump, {"header":{"format":"` + formatName + `", …}}`
-	if name != "header" {
-		return r.wrong(expected)
+	switch name {
+	case "header":
+	case backupLine:
+		return r.wrong(expectedHeader + "; this is a backup, which roster restore takes")
+	default:
+		return r.wrong(expectedHeader)
 	}
 	var probe struct {
 		Format  string `json:"format"`
 		Version int    `json:"version"`
 	}
 	if !probeHeader(value, &probe) || probe.Format != formatName {
-		return r.wrong(expected)
+		return r.wrong(expectedHeader)
 	}
 	if probe.Version != formatVersion {
 		return r.wrong(fmt.Sprintf("version %d of the format, which is what this roster reads; another version of roster made this dump", formatVersion))
@@ -257,5 +262,11 @@ func (r *Reader) next() (name string, value []byte, err error) {
 			return string(n), v[:len(v)-1], nil
 		}
 	}
-	return "", nil, r.wrong("an object with one member")
+	switch {
+	case r.line > 1:
+		return "", nil, r.wrong("an object with one member")
+	case r.part:
+		return "", nil, r.wrong(expectedBackup)
+	}
+	return "", nil, r.wrong(expectedHeader)
 }

@@ -118,6 +118,20 @@ func TestMapping(t *testing.T) {
 			t.Errorf("%s:\n got %v\nwant %s", test.line, err, test.want)
 		}
 	}
+	for in, want := range map[string]string{
+		"id,mail\n1,ana\n":                   "line 1: expected match, attributes and perhaps delimiter and absent",
+		"match: userName\nmap: {}\n":         `line 2: unknown name "map"; valid are match, delimiter, attributes, absent`,
+		"attributes:\n  column: x\n":         "line 2: attributes: expected a list, with a line like - {column: Login, to: userName} for each",
+		"attributes: 5\n":                    "line 1: attributes: expected a list, with a line like - {column: Login, to: userName} for each",
+		two + "absent: disable\n":            "line 5: absent: expected do and perhaps stopAbove",
+		two + "absent: {stop: 5}\n":          `line 5: unknown name "stop"; valid are do, stopAbove`,
+		two + "absent: {stopAbove: many}\n":  "line 5: absent: stopAbove: expected a percentage",
+		two + "absent: {stopAbove: 100.5}\n": "line 5: absent: stopAbove: expected a percentage",
+	} {
+		if _, err := ParseMapping([]byte(in), userType(t)); err == nil || err.Error() != want {
+			t.Errorf("%q:\n got %v\nwant %s", in, err, want)
+		}
+	}
 }
 
 func TestConvert(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -74,13 +75,55 @@ func (t *text) UnmarshalYAML(n *yaml.Node) error {
 }
 
 type mappingFile struct {
-	Match      text        `yaml:"match"`
-	Delimiter  text        `yaml:"delimiter"`
-	Attributes []fieldFile `yaml:"attributes"`
-	Absent     struct {
-		Do        text     `yaml:"do"`
-		StopAbove *float64 `yaml:"stopAbove"`
-	} `yaml:"absent"`
+	Match      text       `yaml:"match"`
+	Delimiter  text       `yaml:"delimiter"`
+	Attributes fieldFiles `yaml:"attributes"`
+	Absent     absentFile `yaml:"absent"`
+}
+
+func (m *mappingFile) UnmarshalYAML(n *yaml.Node) error {
+	if err := known(n, "expected match, attributes and perhaps delimiter and absent", "match", "delimiter", "attributes", "absent"); err != nil {
+		return err
+	}
+	type plain mappingFile
+	return n.Decode((*plain)(m))
+}
+
+type absentFile struct {
+	Do        text `yaml:"do"`
+	StopAbove text `yaml:"stopAbove"`
+}
+
+func (a *absentFile) UnmarshalYAML(n *yaml.Node) error {
+	if err := known(n, "absent: expected do and perhaps stopAbove", "do", "stopAbove"); err != nil {
+		return err
+	}
+	type plain absentFile
+	return n.Decode((*plain)(a))
+}
+
+type fieldFiles []fieldFile
+
+func (f *fieldFiles) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind != yaml.SequenceNode {
+		return fmt.Errorf("line %d: attributes: expected a list, with a line like - {column: Login, to: userName} for each", n.Line)
+	}
+	return n.Decode((*[]fieldFile)(f))
+}
+
+// known reports that a node is no mapping, with what was expected, or that it has another
+// name than these. The decoder would speak of Go types, and inside UnmarshalYAML it does not
+// look at names.
+func known(n *yaml.Node, expected string, names ...string) error {
+	if n.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: %s", n.Line, expected)
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		if k := n.Content[i]; !slices.Contains(names, k.Value) {
+			return fmt.Errorf("line %d: unknown name %q; valid are %s", k.Line, k.Value, strings.Join(names, ", "))
+		}
+	}
+	return nil
 }
 
 type fieldFile struct {
@@ -98,18 +141,10 @@ type fieldNode struct {
 	Date   text   `yaml:"date"`
 }
 
-// fieldNames are checked here, because a decoder inside UnmarshalYAML does not.
-var fieldNames = []string{"to", "column", "value", "do", "true", "false", "date"}
-
 func (a *fieldFile) UnmarshalYAML(n *yaml.Node) error {
 	a.line = n.Line
-	if n.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: expected an attribute: to, and column or value", n.Line)
-	}
-	for i := 0; i < len(n.Content); i += 2 {
-		if k := n.Content[i]; !slices.Contains(fieldNames, k.Value) {
-			return fmt.Errorf("line %d: unknown name %q; valid are %s", k.Line, k.Value, strings.Join(fieldNames, ", "))
-		}
+	if err := known(n, "expected an attribute: to, and column or value", "to", "column", "value", "do", "true", "false", "date"); err != nil {
+		return err
 	}
 	return n.Decode(&a.fieldNode)
 }
@@ -118,9 +153,7 @@ func (a *fieldFile) UnmarshalYAML(n *yaml.Node) error {
 // mean is said at once, as MappingErrors.
 func ParseMapping(b []byte, user *schemas.ResourceType) (*Mapping, error) {
 	var in mappingFile
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+	if err := yaml.NewDecoder(bytes.NewReader(b)).Decode(&in); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err // names the line
 	}
 	var errs []error
@@ -143,9 +176,10 @@ func ParseMapping(b []byte, user *schemas.ResourceType) (*Mapping, error) {
 			wrong(a.line, "absent: do: expected disable or ignore")
 		}
 	}
-	if p := in.Absent.StopAbove; p != nil {
-		if m.StopAbove = *p; !(*p >= 0 && *p <= 100) {
-			wrong(in.Absent.Do.line, "absent: stopAbove: expected a percentage")
+	if p := in.Absent.StopAbove; p.set {
+		var err error
+		if m.StopAbove, err = strconv.ParseFloat(p.s, 64); err != nil || !(m.StopAbove >= 0 && m.StopAbove <= 100) {
+			wrong(p.line, "absent: stopAbove: expected a percentage")
 		}
 	}
 	seen := map[string]int{}

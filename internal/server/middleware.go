@@ -86,6 +86,11 @@ func (s *Server) wrap(route string, m *Mount, serve func(*call) error) http.Hand
 		h := rw.Header()
 		h["X-Request-Id"] = []string{id}
 		s.secure(h, r)
+		if s.draining.Load() {
+			// Behind this answer, in order, and not in the middle of the next request: when
+			// the listener closes, connections that happen to idle are cut.
+			h.Set("Connection", "close")
+		}
 		var err error
 		aborted := true
 		defer func() {

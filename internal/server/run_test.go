@@ -168,6 +168,19 @@ func TestShutdown(t *testing.T) {
 		b, err := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(b), err
 	}
+	keeping := &http.Client{Transport: &http.Transport{}}
+	defer keeping.CloseIdleConnections()
+	closes := func() bool {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", root+"/test/quick", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := keeping.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Body.Close() == nil && resp.Close
+	}
 	run, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	hurry, hurryUp := context.WithCancel(context.WithoutCancel(t.Context()))
 	defer hurryUp()
@@ -176,6 +189,9 @@ func TestShutdown(t *testing.T) {
 
 	if status, body, err := ask(ops + "/readyz"); err != nil || status != 200 || body != "ok\n" {
 		t.Errorf("at first: %d %q %v", status, body, err)
+	}
+	if closes() {
+		t.Error("at first a connection is closed behind an answer")
 	}
 	type answer struct {
 		status int
@@ -200,6 +216,9 @@ func TestShutdown(t *testing.T) {
 	}
 	if status, _, err := ask(root + "/test/quick"); err != nil || status != 200 {
 		t.Errorf("while load balancers notice: %d %v", status, err)
+	}
+	if !closes() {
+		t.Error("a connection that is used while load balancers notice stays open: the listener's end may cut a request on it")
 	}
 	if status, _, err := ask(ops + "/healthz"); err != nil || status != 200 {
 		t.Errorf("alive while draining: %d %v", status, err)

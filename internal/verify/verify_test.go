@@ -186,7 +186,7 @@ func TestFindings(t *testing.T) {
 				})
 				if err == nil {
 					err = s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
-						return errors.Join(tx.Delete(deleted, someday), tx.Audit(entry))
+						return errors.Join(tx.Delete(deleted, someday), tx.Advance(), tx.Audit(entry))
 					})
 				}
 				if err != nil {

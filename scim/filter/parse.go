@@ -37,8 +37,9 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return "at offset " + strconv.Itoa(e.Offset) + ": " + e.Msg }
 
-// Parse reads a filter on resources of type rt. An attribute that rt does not have, and
-// one of also has, is one without a value (RFC 7644 §3.4.2.1). Every error is a *[SyntaxError].
+// Parse reads a filter on resources of type rt. An attribute that rt does not have, or has
+// with values of another kind, is that of one of also, and without a value in resources of
+// rt (RFC 7644 §3.4.2.1). Every error is a *[SyntaxError].
 func Parse(text string, rt *schemas.ResourceType, l Limits, also ...*schemas.ResourceType) (Expr, error) {
 	p := parser{text: text, rt: rt, also: also, limits: l}
 	if err := p.begin("the filter is empty"); err != nil {
@@ -156,6 +157,22 @@ func (p *parser) term() (Expr, error) {
 		return Not{e}, nil
 	}
 	p.pos = start
+	at := *p
+	e, err := p.about()
+	for i := 0; err != nil && at.in == nil && i < len(at.also); i++ {
+		other := at
+		other.rt, other.also = at.also[i], nil
+		if of, oerr := other.about(); oerr == nil {
+			p.pos, p.depth, p.terms, p.in = other.pos, other.depth, other.terms, nil
+			return of, nil
+		}
+	}
+	return e, err
+}
+
+// about takes a comparison, or a filter on the elements of an attribute.
+func (p *parser) about() (Expr, error) {
+	start := p.pos
 	a, err := p.attribute()
 	if err != nil {
 		return nil, err

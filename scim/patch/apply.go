@@ -87,7 +87,13 @@ func (e *edit) applyKeys(prefix string, value any) error {
 	}
 	for _, key := range sortedKeys(obj) {
 		var err error
-		switch a := e.named(prefix + key); {
+		a, path := e.named(prefix+key), prefix+key
+		if a == nil && prefix == "" && !e.strict() {
+			if a = e.rt.Former(key); a != nil {
+				path = a.Name
+			}
+		}
+		switch {
 		case a == nil && prefix == "" && e.isCore(key):
 			err = e.applyKeys(e.rt.Schema.ID+":", obj[key])
 		case a == nil && e.strict():
@@ -98,7 +104,7 @@ func (e *edit) applyKeys(prefix string, value any) error {
 		case a == nil: // unknown attributes are ignored
 		case readOnly(a) && !e.strict(): // clients send back what they have read
 		default:
-			err = e.applyPath(prefix+key, obj[key])
+			err = e.applyPath(path, obj[key])
 		}
 		if err != nil {
 			return err
@@ -293,6 +299,9 @@ func (e *edit) writeList(m map[string]any, a *schemas.Attribute, value any) erro
 	if err != nil {
 		return e.badValue(err)
 	}
+	if err := e.misnamed(a, value); err != nil {
+		return err
+	}
 	if e.op == Replace {
 		return e.assign(m, a, bound)
 	}
@@ -319,7 +328,7 @@ func (e *edit) added(value any) any {
 // insert appends elements to list, which it may change. One that is there
 // already is merged into what is there (§3.5.2.1: no duplicates).
 func (e *edit) insert(a *schemas.Attribute, list, fresh []any) ([]any, error) {
-	at := make(map[string]int, len(list)+len(fresh))
+	at := make(map[any]int, len(list)+len(fresh))
 	was := make([]bool, len(list), len(list)+len(fresh)) // primary before
 	for i, v := range list {
 		at[identity(a, v)], was[i] = i, isPrimary(v)
@@ -366,19 +375,17 @@ func newest(was, set []bool) {
 	}
 }
 
-// identity returns what makes an element one of its own: type and value (RFC
-// 7643 §2.4), or, where there is no value, all of its sub-attributes.
-func identity(a *schemas.Attribute, v any) string {
+// identity returns what makes an element one of its own, in a form that can be compared: type
+// and value, or, where there is no value, all of its sub-attributes.
+func identity(a *schemas.Attribute, v any) any {
 	m, ok := v.(map[string]any)
 	if !ok {
 		return string(appendKey(nil, a, v))
 	}
-	var b []byte
-	if value, ok := m["value"].(string); ok && a.Sub("value") != nil {
-		typ, _ := m["type"].(string)
-		b = schemas.AppendString(append(b, '='), schemas.Fold(typ))
-		return string(schemas.AppendString(b, a.Sub("value").Key(value)))
+	if id, ok := a.Identity(m); ok {
+		return id
 	}
+	var b []byte
 	for _, s := range a.SubAttributes {
 		if sv, ok := m[s.Name]; ok {
 			b = appendKey(schemas.AppendString(b, s.Name), s, sv)
@@ -450,7 +457,10 @@ func (e *edit) writeElements(m map[string]any, t target, value any) error {
 	if t.sub == nil || !t.sub.MultiValued {
 		value = e.single(t.leaf(), value)
 	}
-	var err error
+	err := e.misnamed(t.leaf(), value)
+	if err != nil {
+		return err
+	}
 	switch {
 	case e.op == Remove, e.op == Replace && e.unset(value), e.unset(value) && t.sub != nil && !t.sub.MultiValued:
 		list, err = e.clear(t, list, hits)
@@ -489,10 +499,11 @@ func (e *edit) clear(t target, list []any, hits []int) ([]any, error) {
 			continue
 		}
 		m := copyOf(list[i])
+		_, had := m[t.sub.Name]
 		if err := e.assign(m, t.sub, nil); err != nil {
 			return nil, err
 		}
-		if list[i] = m; len(m) == 0 || !e.strict() && schemas.OnlyLabels(m) && !schemas.IsLabel(t.sub.Name) {
+		if list[i] = m; len(m) == 0 || had && !e.strict() && schemas.OnlyLabels(m) && !schemas.IsLabel(t.sub.Name) {
 			list[i] = nil
 		}
 	}

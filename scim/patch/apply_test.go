@@ -294,9 +294,16 @@ func TestLists(t *testing.T) {
 			want: `{"ports":[{"value":"eth0","names":["z"]},{"value":"eth1"}]}`},
 		{name: "a value that is a list itself", ops: `{"op":"add","path":"links.value","value":["a","b"]},{"op":"add","path":"links","value":[{"value":["a","b"]},{"value":["b"]}]}`,
 			want: `{"links":[{"value":["a","b"]},{"value":["b"]}]}`},
+		{name: "a value that is a number is the same value with more to it", before: `{"taps":[{"value":1},{"value":2,"type":"a","note":"cold"}]}`,
+			ops:  `{"op":"add","path":"taps","value":[{"value":1,"note":"hot"},{"value":2,"type":"a","note":"warm"},{"value":2,"type":"A"},{"value":3},{"value":3,"note":"new"}]}`,
+			want: `{"taps":[{"value":1,"note":"hot"},{"value":2,"type":"a","note":"warm"},{"value":2,"type":"A"},{"value":3,"note":"new"}]}`},
 		{name: "a number in an element without a value", before: `{"urn:example:2.0:Lab":{"shelves":[{"row":1}]}}`,
 			ops:  `{"op":"add","path":"urn:example:2.0:Lab:shelves","value":[{"row":1},{"row":2}]}`,
 			want: `{"urn:example:2.0:Lab":{"shelves":[{"row":1},{"row":2}]}}`},
+	})
+	run(t, device, lenient, []row{
+		{name: "removed by a value that is a number", before: `{"taps":[{"value":1,"type":"a","note":"hot"},{"value":1,"type":"b"},{"value":2,"type":"a"}]}`,
+			ops: `{"op":"remove","path":"taps","value":[{"value":1,"type":"a"},{"value":2}]}`, want: `{"taps":[{"value":1,"type":"b"}]}`},
 	})
 }
 

@@ -31,6 +31,7 @@ type MemberChange struct {
 	Operation int              // that asks for it, counted from 0; -1 outside of a PATCH
 	Members   []map[string]any // bound elements, each with a value
 	Where     filter.Expr      // for RemoveWhere; matches one element by value, type and display
+	Target    bool             // who goes is replaced: where nobody goes there is no target, for any client
 
 	later []origin // operations that asked for the same, of more members
 }
@@ -125,7 +126,7 @@ func (e *edit) memberValues(t target, value any) error {
 // members, which storage answers with a seek. Add and replace make the member
 // that the filter names, as for any other attribute; whether it is one already
 // is not known here, so in Strict mode an add has no target, and a replace is a
-// removal, which finds out, and an add.
+// removal, which finds out, and an add. So it is in any mode if the filter names nobody.
 func (e *edit) filteredMembers(t target, value any) error {
 	if a := addressed(t.filter); a != nil {
 		return &Error{Index: e.index, Path: a.Path, Kind: InvalidFilter, Msg: "is made for each answer: compare " + t.attr.Path + ".value instead"}
@@ -135,11 +136,14 @@ func (e *edit) filteredMembers(t target, value any) error {
 		e.removeMatching(t)
 		return nil
 	}
-	if e.strict() {
-		return e.replaceMatching(t, value)
-	}
 	seed, ok := e.seed(t)
-	if !ok || seed["value"] == nil {
+	named := ok && seed["value"] != nil
+	switch {
+	case e.op == Replace && (e.strict() || !named):
+		return e.replaceMatching(t, value)
+	case e.strict():
+		return e.fail(NoTarget, t.attr.Path, "a filter selects members to replace or remove; add them without one")
+	case !named:
 		return e.fail(NoTarget, t.attr.Path, "the filter does not name a member; give members without a filter")
 	}
 	if e.unset(value) {
@@ -171,9 +175,6 @@ func (e *edit) filteredMembers(t target, value any) error {
 // replaceMatching puts a member in the place of those that the filter selects
 // (§3.5.2.3).
 func (e *edit) replaceMatching(t target, value any) error {
-	if e.op == Add {
-		return e.fail(NoTarget, t.attr.Path, "a filter selects members to replace or remove; add them without one")
-	}
 	obj, err := e.object(t.attr, value)
 	if err != nil {
 		return err
@@ -185,18 +186,28 @@ func (e *edit) replaceMatching(t target, value any) error {
 	if member["value"] == nil {
 		return e.fail(InvalidValue, t.attr.Path, "a member needs a value")
 	}
-	e.removeMatching(t)
+	gone := e.matching(t)
+	gone.Target = true
+	e.members = append(e.members, gone)
 	e.change(AddMembers, []map[string]any{member})
 	return nil
 }
 
 // removeMatching records the removal of the members that the filter selects.
 func (e *edit) removeMatching(t target) {
-	if list, ok := memberIDs(t.filter, t.attr); ok {
-		e.change(RemoveMembers, list)
+	if c := e.matching(t); c.Kind == RemoveMembers {
+		e.change(RemoveMembers, c.Members)
 	} else {
-		e.members = append(e.members, MemberChange{Kind: RemoveWhere, Operation: e.index, Where: t.filter})
+		e.members = append(e.members, c)
 	}
+}
+
+// matching is the removal of the members that the filter selects.
+func (e *edit) matching(t target) MemberChange {
+	if list, ok := memberIDs(t.filter, t.attr); ok {
+		return MemberChange{Kind: RemoveMembers, Operation: e.index, Members: list}
+	}
+	return MemberChange{Kind: RemoveWhere, Operation: e.index, Where: t.filter}
 }
 
 // addressed returns the $ref that a filter looks at. The address of a member

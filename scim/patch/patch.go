@@ -92,7 +92,7 @@ func operations(body any, mode schemas.Mode) ([]any, error) {
 		return nil, message("", "a PATCH is a JSON object")
 	}
 	uris, _ := field(m, "schemas", mode)
-	if !isPatchOp(uris, mode) {
+	if !schemas.IsMessage(uris, MessageURI, mode) {
 		return nil, message("schemas", "must contain "+MessageURI)
 	}
 	v, _ := field(m, "Operations", mode)

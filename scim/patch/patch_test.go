@@ -53,6 +53,8 @@ func types() (user, group, device *schemas.ResourceType) {
 			{"name": "speed", "type": "integer"},
 			{"name": "names", "type": "string", "multiValued": true},
 			{"name": "type", "type": "string"}]},
+		{"name": "taps", "type": "complex", "multiValued": true, "subAttributes": [
+			{"name": "value", "type": "integer"}, {"name": "type", "type": "string", "caseExact": true}, {"name": "note", "type": "string"}]},
 		{"name": "links", "type": "complex", "multiValued": true, "subAttributes": [
 			{"name": "value", "type": "string", "multiValued": true}, {"name": "type", "type": "string"}]}]}`)
 	lab := parse(`{"id": "urn:example:2.0:Lab", "name": "Lab", "attributes": [
@@ -133,6 +135,9 @@ func changes(list []MemberChange) []string {
 		}
 		if c.Where != nil {
 			s += " " + c.Where.String()
+		}
+		if c.Target {
+			s += " or no target"
 		}
 		out = append(out, s)
 	}
@@ -237,6 +242,11 @@ func TestDecode(t *testing.T) {
 		{"X07 strict", onlyStrict, `{` + uri + `,"Operations":{"op":"remove","path":"title"}}`, nil,
 			"invalidSyntax: Operations: expected a list of operations"},
 		{"no schemas", onlyLenient, `{"Operations":[{"op":"remove","path":"title"}]}`, []Operation{{Remove, "title", nil}}, ""},
+		{"the message by other names", onlyLenient, `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"remove","path":"title"}]}`,
+			[]Operation{{Remove, "title", nil}}, ""},
+		{"and in one string", onlyLenient, `{"schemas":"ietf:params:scim:api:messages:2.0:patchop","Operations":[]}`, []Operation{}, ""},
+		{"the message by other names, strict", onlyStrict, `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"remove","path":"title"}]}`, nil,
+			"invalidSyntax: schemas: must contain " + MessageURI},
 		{"schemas is one string", onlyLenient, `{"schemas":"` + MessageURI + `","Operations":[]}`, []Operation{}, ""},
 		{"empty schemas", onlyLenient, `{"schemas":[],"Operations":[]}`, []Operation{}, ""},
 		{"no schemas, strict", onlyStrict, `{"Operations":[{"op":"remove","path":"title"}]}`, nil,

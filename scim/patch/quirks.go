@@ -2,6 +2,7 @@ package patch
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/roster-id/roster/schemas"
@@ -37,25 +38,6 @@ func field(m map[string]any, name string, mode schemas.Mode) (any, bool) {
 		}
 	}
 	return nil, false
-}
-
-// isPatchOp reports whether the schemas of a message are those of a PATCH. What
-// else could it be, when there are none; but other schemas mean another message.
-func isPatchOp(uris any, mode schemas.Mode) bool {
-	switch uris := uris.(type) {
-	case nil:
-		return mode == schemas.Lenient
-	case string:
-		return mode == schemas.Lenient && strings.EqualFold(uris, MessageURI)
-	case []any:
-		for _, u := range uris {
-			if s, ok := u.(string); ok && strings.EqualFold(s, MessageURI) {
-				return true
-			}
-		}
-		return len(uris) == 0 && mode == schemas.Lenient
-	}
-	return false
 }
 
 // listed is the list v; a single object is a list of one (X07).
@@ -193,6 +175,32 @@ func (e *edit) each(value any) []any {
 	return []any{value}
 }
 
+// misnamed refuses a replace by elements of which everything has names that nobody defined.
+// Such names are ignored, and nothing would be left to take the place of what is there.
+func (e *edit) misnamed(a *schemas.Attribute, value any) error {
+	if e.op != Replace || e.strict() || a.Type != schemas.Complex {
+		return nil
+	}
+	for i, v := range e.each(value) {
+		m, _ := v.(map[string]any)
+		known, unknown := false, false
+		for name, part := range m {
+			if part != nil {
+				defined := a.Sub(name) != nil
+				known, unknown = known || defined, unknown || !defined
+			}
+		}
+		if unknown && !known {
+			part := "value"
+			if isList(value) {
+				part += "[" + strconv.Itoa(i) + "]"
+			}
+			return &Error{Index: e.index, Path: a.Path, Kind: InvalidValue, Msg: "has none of its sub-attributes", part: part}
+		}
+	}
+	return nil
+}
+
 // object is the sub-attributes given for a complex attribute. Entra sends the
 // manager as the bare id (E19).
 func (e *edit) object(a *schemas.Attribute, value any) (map[string]any, error) {
@@ -255,7 +263,7 @@ func (e *edit) removeListed(m map[string]any, a *schemas.Attribute, value any) e
 		return e.badValue(err)
 	}
 	listed, _ := bound.([]any)
-	gone := make(map[string]bool, len(listed))
+	gone := make(map[any]bool, len(listed))
 	for _, v := range listed {
 		if el, ok := v.(map[string]any); ok && el["type"] == nil && el["value"] != nil {
 			gone[valueKey(a, el)] = true

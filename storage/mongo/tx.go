@@ -365,20 +365,18 @@ func (t *tx) free(typ string, unique []storage.Key) error {
 		return err
 	}
 	ids := make(bson.A, len(unique))
-	attr := make(map[string]string, len(unique))
 	for i, k := range unique {
-		id := t.uniqueKey(typ, keyText(k))
-		ids[i], attr[id] = id, k.Path
+		ids[i] = t.uniqueKey(typ, keyText(k))
 	}
-	taken := ""
+	first := len(ids) // of those that are taken
 	err := t.do(func(ctx context.Context) error {
 		return t.store.each(ctx, keys, byIDs(t.tenant, ids), func(raw bson.Raw) error {
-			taken = attr[text(raw, fID)]
+			first = min(first, slices.Index(ids, any(text(raw, fID))))
 			return nil
 		}, look().fields(only(fID)))
 	})
-	if err == nil && taken != "" {
-		err = &storage.UniqueError{Attr: taken}
+	if err == nil && first < len(ids) {
+		err = &storage.UniqueError{Attr: unique[first].Path}
 	}
 	return err
 }

@@ -95,8 +95,10 @@ func (k *check) portion(ctx context.Context, tenant, collection string, list []b
 
 func (k *check) resources(ctx context.Context, tenant string) error {
 	return k.documents(ctx, resources, wholeOf(tenant), func(list []bson.Raw) error {
-		for range list {
-			k.opt.Resource()
+		for _, raw := range list {
+			if text(raw, fType) != epochType {
+				k.opt.Resource()
+			}
 		}
 		return k.portion(ctx, tenant, resources, list, func(ctx context.Context, list []bson.Raw) ([]storage.Flaw, []bson.Raw, error) {
 			return k.compare(ctx, tenant, list)

@@ -18,6 +18,9 @@ const busyTimeout = 5 * time.Second
 // minVersion is the first SQLite without the WAL-reset corruption.
 const minVersion = "3.51.3"
 
+// appID is SQLite's application_id of a store: "Rost".
+const appID = 0x526f7374
+
 type role bool
 
 const (
@@ -62,7 +65,10 @@ func openConn(path string, r role) (*sqlite.Conn, error) {
 		return nil, err
 	}
 	c.SetBusyTimeout(busyTimeout)
-	if err = configure(c, r); err == nil {
+	if err = ours(c, path); err == nil {
+		err = configure(c, r)
+	}
+	if err == nil {
 		err = c.CreateFunction("roster_fold", fold)
 	}
 	if err != nil {
@@ -70,6 +76,20 @@ func openConn(path string, r role) (*sqlite.Conn, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// ours refuses the database of another program, before a setting changes it.
+func ours(c *sqlite.Conn, path string) error {
+	// The tables first: a server that makes a store says that it is one before they are there.
+	var tables, id int
+	err := query(c, "SELECT count(*) FROM sqlite_schema", func(st *sqlite.Stmt) error { tables = st.ColumnInt(0); return nil })
+	if err == nil {
+		err = query(c, "PRAGMA application_id", func(st *sqlite.Stmt) error { id = st.ColumnInt(0); return nil })
+	}
+	if err == nil && id != appID && (id != 0 || tables > 0) {
+		err = fmt.Errorf("%s is a database of another program", path)
+	}
+	return err
 }
 
 // fold gives SQL the comparison form of text that has no shadow: the display

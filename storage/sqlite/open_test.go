@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -287,24 +288,35 @@ func TestVersions(t *testing.T) {
 	defer again.Close()
 }
 
+// TestForeignFileIsRefused: to all, by what it is, and not a byte of it changes.
 func TestForeignFileIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "other.db")
-	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sql := range []string{"PRAGMA application_id = 1234", "CREATE TABLE precious (x)"} {
-		if err := exec(c, sql); err != nil {
+	for _, id := range []int{0, 1234} {
+		path := filepath.Join(t.TempDir(), "other.db")
+		c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	c.Close()
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := Open(t.Context(), path, Options{}); err == nil {
-		s.Close()
-		t.Error("the database of another program was opened")
+		for _, sql := range []string{fmt.Sprintf("PRAGMA application_id = %d", id), "PRAGMA journal_mode = DELETE", "CREATE TABLE precious (x)"} {
+			if err := exec(c, sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, err := os.ReadFile(path)
+		if err := errors.Join(err, c.Close(), os.Chmod(path, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		for _, opt := range []Options{{}, {Guest: true}, {Guest: true, MustExist: true, AsIs: true}} {
+			s, err := Open(t.Context(), path, opt)
+			if err == nil {
+				s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), "another program") {
+				t.Errorf("%+v: Open = %v, want that it is of another program", opt, err)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("the database of another program was changed, %v", err)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ type Options struct {
 	checkedAtOnce int64
 	eraseAfter    time.Duration
 	checkpointAt  int
+	insistFor     time.Duration
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -85,7 +86,7 @@ var migrationFiles embed.FS
 // SQLite's user_version says how many of them a file has; they are never edited
 // once released, only added to.
 func migrations() (sqlitemigration.Schema, error) {
-	s := sqlitemigration.Schema{AppID: 0x526f7374} // "Rost"
+	s := sqlitemigration.Schema{AppID: appID}
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {
 		return s, err
@@ -111,6 +112,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	}
 	if opt.checkpointAt == 0 {
 		opt.checkpointAt = checkpointAt
+	}
+	if opt.insistFor == 0 {
+		opt.insistFor = insistFor
 	}
 	if opt.Log == nil {
 		opt.Log = slog.Default()

@@ -73,6 +73,7 @@ func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 	defer c.Close()
 	w := &batch{store: s, conn: c, keys: keys{recent: &s.recent}, ends: make(map[string]end), left: make(map[string]end)}
 	var erase <-chan time.Time
+	var eraseWait time.Duration
 	for commits := 1; ; commits++ {
 		select {
 		case j := <-s.jobs:
@@ -84,8 +85,11 @@ func (s *Store) write(c *sqlite.Conn, k *checkpointer) {
 				erase = time.After(s.opt.eraseAfter)
 			}
 		case <-erase:
-			if erase = nil; !eraseLog(c) {
+			if erase = nil; k.erase(c, eraseWait) {
+				eraseWait = 0
+			} else {
 				erase = time.After(s.opt.eraseAfter)
+				eraseWait = min(eraseWait+eraseFor, insistFor)
 			}
 			w.purged = erase != nil
 		case <-s.closing:

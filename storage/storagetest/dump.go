@@ -263,11 +263,27 @@ func (d *directory) complete(prev *storage.LoadMark) error {
 	})
 }
 
-// load loads a whole dump in portions.
+// load loads a whole dump in portions, and begins with the first of them.
 func load(d *directory, list []storage.Record, portion int) {
 	d.t.Helper()
-	d.begin()
-	for from := 0; from < len(list); from += portion {
+	first := min(portion, len(list))
+	var records []*storage.Record
+	for _, r := range list[:first] {
+		records = append(records, d.arriving(r))
+	}
+	err := d.Write(d.t.Context(), d.tenant, func(tx storage.Tx) error {
+		err := tx.SetLoad(nil, markAt(0))
+		for _, r := range records {
+			if err == nil {
+				err = tx.Load(r)
+			}
+		}
+		return errors.Join(err, tx.SetLoad(markAt(0), markAt(first)))
+	})
+	if err != nil {
+		d.t.Fatalf("beginning with %d records: %v", first, err)
+	}
+	for from := first; from < len(list); from += portion {
 		d.loadSome(list, from, min(from+portion, len(list)))
 	}
 	if err := d.complete(markAt(len(list))); err != nil {

@@ -332,10 +332,22 @@ func uniqueElements(t *testing.T, d *directory) {
 	wantUnique(t, "one in common", d.try(func(tx storage.Tx) error { return tx.Create(d.draft(d.device, `{"serials":["3","2"]}`)) }), "serials")
 	b := d.add(d.device, `{"serials":["3","4"]}`)
 	a = d.replace(a, `{"serials":["1","5"]}`)
-	d.replace(b, `{"serials":["3","2","4"]}`)
+	b = d.replace(b, `{"serials":["3","2","4"]}`)
 	wantUnique(t, "one in common after an Update", d.try(func(tx storage.Tx) error {
 		return tx.Update(d.hold(a), d.revise(d.device, a, `{"serials":["4"]}`))
 	}), "serials")
+	// Of several the first is named, whoever was there first.
+	for _, held := range [][]string{{`{"asset":"A"}`, `{"serials":["A"]}`}, {`{"serials":["B"]}`, `{"asset":"B"}`}} {
+		for _, text := range held {
+			d.add(d.device, text)
+		}
+	}
+	for _, both := range []string{`{"asset":"A","serials":["A"]}`, `{"asset":"B","serials":["B"]}`} {
+		wantUnique(t, "two that are taken", d.try(func(tx storage.Tx) error { return tx.Create(d.draft(d.device, both)) }), "asset")
+		wantUnique(t, "two that are taken after an Update", d.try(func(tx storage.Tx) error {
+			return tx.Update(d.hold(b), d.revise(d.device, b, both))
+		}), "asset")
+	}
 }
 
 func uniqueAddresses(t *testing.T, d *directory) {
