@@ -129,7 +129,7 @@ func (a *Attribute) Leaf() *Attribute {
 // response, through a filter or by the order of a list.
 func (a *Attribute) Readable() bool {
 	for p := a; p != nil; p = p.Parent {
-		if p.Returned == ReturnedNever || p.Mutability == WriteOnly {
+		if !p.Kept() {
 			return false
 		}
 	}

@@ -240,7 +240,7 @@ func (t *ResourceType) checkSchemas(v any, mode Mode) *ValueError {
 }
 
 // Finish brings a whole tree into the shape every stored resource has: one
-// primary value at most, no pair of equal values, nothing empty, required
+// primary value at most, no two elements of one type and value, nothing empty, required
 // attributes present, schemas as the content says. It is the last step of Bind
 // and of a PATCH. Of what is stored already, prev, what is never kept counts as
 // given, as does what may have had nothing else in it; nil for what is new. attrs

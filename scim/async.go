@@ -207,7 +207,7 @@ func (a *Async) readableUntil(r asyncRecord) time.Time {
 }
 
 // held returns a request that the holder of a lease carries out, or errTaken.
-func (a *Async) held(tx storage.ItemWriter, txn, lease string) (*storage.Item, asyncRecord, error) {
+func (a *Async) held(tx storage.ItemWriter, txn, holder string) (*storage.Item, asyncRecord, error) {
 	i, err := tx.Item(asyncKind, txn)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, asyncRecord{}, errTaken
@@ -216,7 +216,7 @@ func (a *Async) held(tx storage.ItemWriter, txn, lease string) (*storage.Item, a
 		return nil, asyncRecord{}, err
 	}
 	r, err := readAsync(i)
-	if err == nil && (r.Lease != lease || !r.Done.IsZero()) {
+	if err == nil && (r.Lease != holder || !r.Done.IsZero()) {
 		err = errTaken
 	}
 	return i, r, err

@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -22,13 +23,6 @@ import (
 // MaxBulkOperations bounds a bulk request (RFC 7644 §3.7); its body is bounded by
 // MaxBody. ServiceProviderConfig tells both.
 const MaxBulkOperations = 1000
-
-// batch is how many are begun before it is looked whether the request may go on.
-const batch = 128
-
-// bulkAtOnce is how many operations of one request are under way together, so that
-// they share commits.
-const bulkAtOnce = 64
 
 // Schema URIs of bulk messages.
 const (
@@ -221,7 +215,7 @@ func (b *bulk) operation(raw jsontext.Value) *bulkOperation {
 	case o.method != http.MethodDelete && (o.data == nil || o.data.Kind() == 'n'):
 		o.err = &Error{Status: 400, Type: InvalidValue, Detail: "data: is required for a " + o.method}
 	}
-	if o.err == nil && strings.Contains(string(o.data), bulkPrefix) {
+	if o.err == nil && bytes.Contains(o.data, []byte(bulkPrefix)) {
 		var tree any
 		if tree, o.err = b.tree(o); o.err == nil {
 			known := map[string]bool{}

@@ -14,6 +14,16 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
+// How the operations of a bulk request are carried out: which of them are under way
+// together, so that they share commits.
+
+const (
+	// bulkAtOnce is how many are under way together.
+	bulkAtOnce = 64
+	// batch is how many are begun before it is looked whether the request may go on.
+	batch = 128
+)
+
 // company is how an operation can be under way together with others, to share commits
 // with them.
 type company int
@@ -118,7 +128,15 @@ func (b *bulk) joins(w *window, o *bulkOperation) bool {
 // of its turn, whatever was read before. A change of what others hold is not: all who
 // know the roles of the tenant begin again.
 func orderly(t *schemas.ResourceType) bool {
-	return t.Name == auth.PrincipalUser || t.Name == auth.PrincipalGroup || t.Custom
+	return t.Name == auth.PrincipalUser || t.Name == auth.PrincipalGroup || t.Name == membershipType || t.Custom
+}
+
+// apart reports whether new resources of a type are in each other's way by nothing but
+// their unique values and what they mean by words. Of memberships there is one of a member
+// in a group, and no circle of groups; of assignments one for a time, and of invitations
+// one to an address.
+func apart(t *schemas.ResourceType) bool {
+	return t.Name != membershipType && t.Name != assignmentType && t.Name != invitationType
 }
 
 // wording says whether a create makes a role or an entitlement, and whether it could mean
@@ -150,7 +168,7 @@ func (b *bulk) fit(o *bulkOperation) fit {
 	if bytes.Contains(bytes.ToLower(o.data), []byte(`password`)) {
 		return fit{} // a Hasher turns away what is too much at once, and others wait for it
 	}
-	if o.method == http.MethodPost && len(o.needs) == 0 {
+	if o.method == http.MethodPost && len(o.needs) == 0 && apart(o.t) {
 		tree, err := b.tree(o)
 		if err != nil {
 			return fit{}
@@ -158,8 +176,10 @@ func (b *bulk) fit(o *bulkOperation) fit {
 		return fit{free, uniqueNames(o.t, tree), wordingOf(o.t, tree)}
 	}
 	// With steps, what changed nothing has to be written down before more is done. What
-	// is to be linked would take back a change that comes before that.
-	if b.steps != nil || len(b.unlinked) > 0 || !orderly(o.t) {
+	// is to be linked would take back a change that comes before that. A person may change
+	// who holds administrative roles by any of them, and then the others begin again, when
+	// their turn is over.
+	if b.steps != nil || len(b.unlinked) > 0 || b.by.Kind == auth.User || !orderly(o.t) {
 		return fit{}
 	}
 	for _, ref := range o.needs {
@@ -170,12 +190,42 @@ func (b *bulk) fit(o *bulkOperation) fit {
 	return fit{company: ordered}
 }
 
+// uniqueNames returns the unique values of what a create makes: at least those that
+// storage.Derive finds in it.
 func uniqueNames(t *schemas.ResourceType, tree any) (names []string) {
-	for _, a := range t.Schema.Attributes {
-		if storage.Unique(a) {
-			v, _ := schemas.Field(tree, a.Name)
-			s, _ := v.(string)
-			names = append(names, t.Name+" "+a.Name+" "+a.UniqueKey(s))
+	add := func(a *schemas.Attribute, value string) {
+		names = append(names, t.Name+" "+a.Path+" "+a.UniqueKey(value))
+	}
+	userName := t.Top("userName")
+	_, says := schemas.Field(tree, schemas.RosterUserURI)
+	addresses := says && userName != nil // perhaps; see schemas.SignInAddresses
+	var each func(a *schemas.Attribute, v any)
+	each = func(a *schemas.Attribute, v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				each(a, e)
+			}
+		case map[string]any:
+			for name, e := range v {
+				if s := a.Sub(name); s != nil {
+					each(s, e)
+				}
+			}
+		case string:
+			switch leaf := a.Leaf(); {
+			case leaf == nil:
+			case storage.Unique(leaf):
+				add(leaf, v)
+			case addresses && leaf.Path == "emails.value":
+				add(userName, v)
+			}
+		}
+	}
+	raw, _ := tree.(map[string]any)
+	for name, v := range raw {
+		if a := t.Top(name); a != nil {
+			each(a, v)
 		}
 	}
 	return names

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,8 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/raced"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
@@ -125,7 +129,7 @@ func randomStep(r *rand.Rand, people, groups int) bulkStep {
 	change := func(path string, operations ...string) bulkStep {
 		return bulkStep{"PATCH", path, fmt.Sprintf(`{"schemas":[%q],"Operations":[%s]}`, patch.MessageURI, strings.Join(operations, ","))}
 	}
-	switch r.IntN(14) {
+	switch r.IntN(18) {
 	case 0:
 		return bulkStep{"DELETE", "/Users/" + user(), ""}
 	case 1:
@@ -144,6 +148,14 @@ func randomStep(r *rand.Rand, people, groups int) bulkStep {
 		return change("/Groups/"+group(), fmt.Sprintf(`{"op":"add","path":"members","value":[{"value":%q}]}`, group()))
 	case 11:
 		return change("/Groups/"+group(), fmt.Sprintf(`{"op":"remove","path":"members[value eq \"%s\"]"}`, user()))
+	case 12, 13:
+		member := user()
+		if r.IntN(2) == 0 {
+			member = group()
+		}
+		return bulkStep{"POST", "/GroupMemberships", fmt.Sprintf(`{"schemas":[%q],"group":{"value":%q},"member":{"value":%q}}`, schemas.GroupMembershipURI, group(), member)}
+	case 14:
+		return bulkStep{"DELETE", "/GroupMemberships/" + group() + "." + user(), ""}
 	default:
 		return change("/Groups/"+group(), fmt.Sprintf(`{"op":"add","path":"members","value":[{"value":%q}]}`, user()))
 	}
@@ -190,6 +202,114 @@ func TestBulkInOrder(t *testing.T) {
 	}
 }
 
+// TestBulkFirstHasIt: of creates that want one unique value the first has it, wherever
+// in a resource the value stands.
+func TestBulkFirstHasIt(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	unique := schemas.AttributeDefinition{Name: "code", Uniqueness: "server"}
+	err := s.Provider.Define(t.Context(), operator(), tagged(unique, schemas.AttributeDefinition{
+		Name: "badges", Type: "complex", MultiValued: true, SubAttributes: []schemas.SubAttributeDefinition{{Name: "value", Uniqueness: "server"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 16
+	for name, value := range map[string]string{
+		"of an extension":                   fmt.Sprintf(`%q:{"code":"x"}`, tagURN),
+		"of an element":                     fmt.Sprintf(`%q:{"badges":[{"value":"y"}]}`, tagURN),
+		"of an element without a list":      fmt.Sprintf(`%q:{"BADGES":"y2"}`, tagURN),
+		"an address that people sign in by": fmt.Sprintf(`"emails":[{"value":"z@example.com"}],%q:{"signInBy":"email"}`, schemas.RosterUserURI),
+	} {
+		var operations, want, got []string
+		for i := range n {
+			operations = append(operations, fmt.Sprintf(`{"method":"POST","path":"/Users","bulkId":"b%d","data":{"schemas":[%q],"userName":"%s %d",%s}}`,
+				i, schemas.UserURI, name, i, value))
+			want = append(want, "409")
+		}
+		want[0] = "201"
+		a, _ := bulk(t, s, s.Token, operations...)
+		for _, o := range a.Operations {
+			got = append(got, o.Status)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestBulkFirstIsIt: of creates that mean the same the first is it.
+func TestBulkFirstIsIt(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	user := s.Users(t, 1)[0]
+	group := s.Group(t, "crew", "", nil)
+	var role struct{ ID string }
+	if err := json.Unmarshal([]byte(s.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)).Body), &role); err != nil {
+		t.Fatal(err)
+	}
+	token := s.Client(t, "hr", "", "memberships", "invitations", "roles", "roles:assign:deckhand")
+	const n = 16
+	for path, data := range map[string]string{
+		"/GroupMemberships": fmt.Sprintf(`{"schemas":[%q],"group":{"value":%q},"member":{"value":%q}}`, schemas.GroupMembershipURI, group, user),
+		"/RoleAssignments":  fmt.Sprintf(`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}}`, schemas.RoleAssignmentURI, role.ID, user),
+		"/Invitations":      fmt.Sprintf(`{"schemas":[%q],"email":"ida@example.com"}`, schemas.InvitationURI),
+	} {
+		var operations, want, got []string
+		for i := range n {
+			operations = append(operations, fmt.Sprintf(`{"method":"POST","path":%q,"bulkId":"b%d","data":%s}`, path, i, data))
+			want = append(want, "409")
+		}
+		want[0] = "201"
+		a, r := bulk(t, s, token, operations...)
+		for _, o := range a.Operations {
+			got = append(got, o.Status)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v\n%s", path, got, want, r.Body)
+		}
+	}
+}
+
+// TestBulkOfPeople: where an operation changes who holds administrative roles, those after
+// it come out in order, too.
+func TestBulkOfPeople(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteStore(t))
+	change := func(group, member string) string {
+		return fmt.Sprintf(`{"method":"PATCH","path":"/Groups/%s","data":[{"op":"add","path":"members","value":[%s]}]}`, w.ids[group], w.members(member))
+	}
+	operations, want := []string{change("admins", "eve")}, []string{"200"}
+	for i := range 8 {
+		a, b := fmt.Sprint("a", i), fmt.Sprint("b", i)
+		w.create(a, "Group", fmt.Sprintf(`{"displayName":%q}`, a))
+		w.create(b, "Group", fmt.Sprintf(`{"displayName":%q}`, b))
+		operations, want = append(operations, change(a, b), change(b, a)), append(want, "200", "400")
+	}
+	var serve func(http.ResponseWriter, *http.Request, auth.Principal) error
+	for _, r := range scim.NewHandler(w.p, func(*http.Request) string { return "https://x.example" }).Routes() {
+		if r.Path == "/Bulk" {
+			serve = r.Serve
+		}
+	}
+	answer := httptest.NewRecorder()
+	request := httptest.NewRequest("POST", "/Bulk", strings.NewReader(fmt.Sprintf(`{"schemas":[%q],"Operations":[%s]}`, scim.BulkRequestURI, strings.Join(operations, ","))))
+	if err := serve(answer, request, w.session("gus")); err != nil {
+		t.Fatal(err)
+	}
+	var a bulkAnswer
+	if err := json.Unmarshal(answer.Body.Bytes(), &a); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range a.Operations {
+		got = append(got, o.Status)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 // TestBulkChangesShareCommits: so do operations of any kind, with references too.
 func TestBulkChangesShareCommits(t *testing.T) {
 	t.Parallel()
@@ -223,6 +343,11 @@ func TestBulkChangesShareCommits(t *testing.T) {
 		}
 		return fmt.Sprintf(`{"method":"POST","path":"/Users","bulkId":"b%d","data":{"schemas":[%q,%q],"userName":"w%d",%q:{"manager":{"value":"bulkId:boss"}}}}`,
 			i, schemas.UserURI, schemas.EnterpriseUserURI, i, schemas.EnterpriseUserURI)
+	})
+	group := s.Group(t, "crew", "", nil)
+	send("memberships", func(i int) string {
+		return fmt.Sprintf(`{"method":"POST","path":"/GroupMemberships","bulkId":"m%d","data":{"schemas":[%q],"group":{"value":%q},"member":{"value":%q}}}`,
+			i, schemas.GroupMembershipURI, group, ids[i])
 	})
 	send("DELETE", func(i int) string { return fmt.Sprintf(`{"method":"DELETE","path":"/Users/%s"}`, ids[i]) })
 	t.Logf("commits of %d operations each: %v", n, counts)

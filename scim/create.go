@@ -43,15 +43,14 @@ func (p *Provider) create(ctx context.Context, by auth.Principal, t *schemas.Res
 		return nil, err
 	}
 	n := newborn{by: by, t: t, r: r, attrs: attrs, secret: secret, members: members}
-	if !refersLate(by, t) {
-		return r, p.bear(ctx, n, x)
-	}
-	if n.late, err = p.lateness(ctx, by); err != nil {
-		return nil, err
-	}
-	names := append(storage.MemberIDs(members), managerOf(attrs))
-	if err := n.late.find(ctx, t.Name == auth.PrincipalGroup, names...); err != nil {
-		return nil, err
+	if refersLate(by, t) {
+		if n.late, err = p.lateness(ctx, by); err != nil {
+			return nil, err
+		}
+		names := append(storage.MemberIDs(members), managerOf(attrs))
+		if err := n.late.find(ctx, t.Name == auth.PrincipalGroup, names...); err != nil {
+			return nil, err
+		}
 	}
 	return r, n.late.again(func() error { return p.bear(ctx, n, x) })
 }

@@ -24,7 +24,8 @@
 //   - me.go: the resource of whoever asks (§3.11)
 //   - user.go: what the schemas alone do not say of a user; rename.go: other user names for many
 //   - reference.go: managers and members have to be there; late.go: or come later, for
-//     clients that may refer to them before that
+//     clients that may refer to them before that; waiting.go: what waits until then, and
+//     arrival.go: what becomes of it
 //   - membership.go: members of groups as resources; list.go: lists of one type, across.go:
 //     over all types
 //   - cursor.go: places of walks (RFC 9865); delta.go: what changed since

@@ -304,14 +304,6 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, by auth.Princi
 // around finds what each of the resources is shown with; nil when it is nothing
 // for all of them.
 func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.ResourceType, resources ...*storage.Resource) ([]around, error) {
-	groups, err := h.groups(ctx, by, t, resources)
-	if err != nil {
-		return nil, err
-	}
-	managers, err := h.managers(ctx, by, t, resources)
-	if err != nil {
-		return nil, err
-	}
 	switch t.Name {
 	case assignmentType:
 		return h.assignments(ctx, by, t, resources)
@@ -321,6 +313,14 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 			list[i].names = r.Name
 		}
 		return list, nil
+	}
+	groups, err := h.groups(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
+	}
+	managers, err := h.managers(ctx, by, t, resources)
+	if err != nil {
+		return nil, err
 	}
 	var containers map[string][]string
 	if t.Name == roleType {
@@ -334,14 +334,14 @@ func (h *Handler) around(ctx context.Context, by auth.Principal, t *schemas.Reso
 	list := make([]around, len(resources))
 	for i, r := range resources {
 		list[i].containedBy = containers[r.ID]
+		list[i].groups = groups[r.ID]
+		if managers != nil {
+			list[i].manager = managers[i]
+		}
 		if t.Name == invitationType {
 			if list[i].expired, err = h.provider.expired(t, r); err != nil {
 				return nil, err
 			}
-		}
-		list[i].groups = groups[r.ID]
-		if managers != nil {
-			list[i].manager = managers[i]
 		}
 	}
 	return list, nil

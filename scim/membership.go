@@ -65,8 +65,9 @@ func (v view) showMembership(attrs map[string]any) {
 	}
 	show("group", "/Groups/")
 	member, _ := attrs["member"].(map[string]any)
-	typ, _ := member["type"].(string)
-	show("member", "/"+typ+"s/")
+	if typ, _ := member["type"].(string); typ != "" {
+		show("member", "/"+typ+"s/")
+	}
 }
 
 // direct finds the groups that somebody is a direct member of, in the order of ids, and
@@ -132,7 +133,12 @@ func (p *Provider) createMembership(ctx context.Context, by auth.Principal, t *s
 	case n == 0:
 		return nil, errAlreadyMember
 	}
-	return p.getMembership(ctx, by, t, membershipID(group, member))
+	r, err := p.getMembership(ctx, by, t, membershipID(group, member))
+	if errors.Is(err, storage.ErrNotFound) {
+		// It was created, and has been ended since, by a bulk request perhaps.
+		return membership(t, group, "", storage.Member{Value: member}), nil
+	}
+	return r, err
 }
 
 func (p *Provider) deleteMembership(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition) error {

@@ -1,8 +1,10 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -27,8 +29,8 @@ type Provider struct {
 	Hasher *auth.Hasher
 	Now    func() time.Time
 	// Observe is told of every operation: the resource type, what was done
-	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, or the
-	// scimType or status of the error). It may be nil.
+	// (create, get, query, replace, patch, delete, restore, purge) and how it ended (ok, the
+	// scimType of the error, or a name for its status where it has none). It may be nil.
 	Observe func(resourceType, operation, outcome string)
 	// InvitationLifetime is how long the link of an invitation is good;
 	// auth.DefaultInvitationLifetime if it is zero.
@@ -74,9 +76,7 @@ func (p *Provider) observe(t *schemas.ResourceType, operation string, err error)
 	outcome := "ok"
 	if err != nil {
 		e := ErrorFor(err)
-		if outcome = string(e.Type); outcome == "" {
-			outcome = outcomes[e.Status]
-		}
+		outcome = cmp.Or(string(e.Type), outcomes[e.Status], outcomes[http.StatusInternalServerError])
 	}
 	p.Observe(permitted(t), operation, outcome)
 	return err
@@ -96,7 +96,8 @@ func (p *Provider) observed(ctx context.Context, span tracing.Span, t *schemas.R
 
 // outcomes names what has no scimType, from a small vocabulary.
 var outcomes = map[int]string{
-	403: "forbidden", 404: "notFound", 412: "preconditionFailed", 413: "tooLarge", 500: "error", 503: "unavailable",
+	401: "unauthorized", 403: "forbidden", 404: "notFound", 409: "conflict", 412: "preconditionFailed", 413: "tooLarge",
+	500: "error", 501: "notImplemented", 503: "unavailable",
 }
 
 func mode(by auth.Principal) schemas.Mode {
@@ -224,8 +225,8 @@ func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.Reso
 }
 
 // Replace puts a decoded body in the place of a resource (RFC 7644 §3.5.1).
-// What the body leaves out is cleared, except active, the password, and the
-// members of a group, which an empty list clears.
+// What the body leaves out is cleared, except active, the password, what is
+// immutable, and the members of a group, which an empty list clears.
 func (p *Provider) Replace(ctx context.Context, by auth.Principal, t *schemas.ResourceType, id string, pre Precondition, body any) (*storage.Resource, error) {
 	ctx, span := tracing.Start(ctx, "replace", permitted(t))
 	r, err := p.replace(ctx, by, t, id, pre, body)

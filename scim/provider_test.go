@@ -563,6 +563,24 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestObserveWithoutType: what is refused without a scimType has a name of that
+// vocabulary, too.
+func TestObserveWithoutType(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteStore(t))
+	w.create("bosun", "Role", `{"value":"bosun","contains":["deckhand"]}`)
+	var seen []string
+	w.p.Observe = func(typ, operation, outcome string) { seen = append(seen, typ+" "+operation+" "+outcome) }
+	stale := w.session("gus")
+	stale.PasscodeAt = w.now().Add(-time.Hour)
+	_ = w.remove(stale, "RoleAssignment", w.ids["uma is UA"]) // how it ends is what Observe is told
+	_ = w.remove(w.session("gus"), "Role", w.ids["deckhand"])
+	want := []string{"RoleAssignment delete unauthorized", "Role delete conflict"}
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("observed (-want +got):\n%s", diff)
+	}
+}
+
 // TestWriteErrorSaysWhatItSent is about what the outer server logs.
 func TestWriteErrorSaysWhatItSent(t *testing.T) {
 	t.Parallel()

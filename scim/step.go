@@ -110,10 +110,23 @@ type witness struct {
 
 func (w *witness) Audit(e storage.AuditEntry) error {
 	w.changed = true
-	if o := w.step.o; e.Version > 0 && e.Type == o.t.Name && (o.method == http.MethodPost && !w.step.second || e.ID == o.id) && e.ID == cmp.Or(w.own.ID, e.ID) { // others that it changes come later
+	if w.about(e) {
 		w.own.ID, w.own.Version = e.ID, e.Version
 	}
 	return w.Tx.Audit(e)
+}
+
+// about reports whether an entry tells of the resource that the operation is about. Others
+// that it changes, of the same type perhaps, are told of later.
+func (w *witness) about(e storage.AuditEntry) bool {
+	o := w.step.o
+	switch {
+	case e.Version == 0, e.Type != o.t.Name, w.own.ID != "" && e.ID != w.own.ID:
+		return false
+	case o.method == http.MethodPost && !w.step.second:
+		return true // its id is not known before
+	}
+	return e.ID == o.id
 }
 
 // put writes the step down.

@@ -139,18 +139,13 @@ func (p *Provider) update(ctx context.Context, by auth.Principal, t *schemas.Res
 				return nil, err
 			}
 		}
-		try := func() error {
+		err = u.late.again(func() error {
 			return p.withStanding(ctx, by, func(s *auth.Standing) (err error) {
 				u.standing = s
 				r, err = u.attempt(ctx, id)
 				return err
 			})
-		}
-		if u.late != nil {
-			err = u.late.again(try)
-		} else {
-			err = try()
-		}
+		})
 		if !errors.Is(err, errOvertaken) || attempt == attempts {
 			return r, err
 		}

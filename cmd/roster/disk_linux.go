@@ -2,13 +2,11 @@ package main
 
 import "syscall"
 
-// diskSpace returns how many bytes are free to this user where a folder lies, and how many
-// there are.
-func diskSpace(folder string) (free, total uint64, ok bool) {
+// diskSpace returns how many bytes are free to this user where a folder lies.
+func diskSpace(folder string) (free uint64, ok bool) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(folder, &st); err != nil {
-		return 0, 0, false
+		return 0, false
 	}
-	size := uint64(st.Bsize) //nolint:gosec // it is positive
-	return st.Bavail * size, st.Blocks * size, true
+	return st.Bavail * uint64(st.Bsize), true //nolint:gosec // a size is positive
 }

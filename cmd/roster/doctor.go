@@ -77,7 +77,7 @@ type doctor struct {
 
 	now    func() time.Time
 	client *http.Client
-	space  func(folder string) (free, total uint64, ok bool)
+	space  func(folder string) (free uint64, ok bool)
 
 	findings []finding
 }
@@ -214,9 +214,6 @@ func (d *doctor) mail(ctx context.Context, c config.Mail) {
 	}
 }
 
-// clockTolerance is how far clocks may be apart: passcodes are good for 30 s either way.
-const clockTolerance = 5 * time.Second
-
 // checkpoints looks whether the file of checkpoints can be written, and makes none.
 func (d *doctor) checkpoints(file string) {
 	const check = "checkpoints"
@@ -238,8 +235,12 @@ func (d *doctor) checkpoints(file string) {
 	d.say(check, failed, "correct the setting audit-checkpoints, or let the server's user write there", "%v", err)
 }
 
+// clockTolerance is how far clocks may be apart: passcodes are good for 30 s either way.
+const clockTolerance = 5 * time.Second
+
+// compareClock compares this machine's clock, which showed before and after when it asked,
+// with what another one answered, cut off to whole units of exact.
 func (d *doctor) compareClock(check, whose string, theirs, before, after time.Time, exact time.Duration) {
-	// The answer was made at some time in between, to within exact.
 	off := time.Duration(0)
 	switch {
 	case theirs.Add(exact).Before(before):
@@ -428,7 +429,7 @@ const (
 
 func (d *doctor) disk(folder, file string) {
 	const check = "disk"
-	free, _, ok := d.space(folder)
+	free, ok := d.space(folder)
 	if !ok {
 		return
 	}

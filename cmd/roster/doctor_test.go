@@ -232,13 +232,13 @@ func TestDoctor(t *testing.T) {
 		}, "key file", "fail", "another store"},
 		"tenants": {nil, "tenants", "ok", "can be used"},
 		"disk": {func(_ *testing.T, _ *config.Config, d *doctor) {
-			d.space = func(string) (uint64, uint64, bool) { return 9 << 30, 10 << 30, true }
+			d.space = func(string) (uint64, bool) { return 9 << 30, true }
 		}, "disk", "ok", "9216 MiB"},
 		"some disk": {func(_ *testing.T, _ *config.Config, d *doctor) {
-			d.space = func(string) (uint64, uint64, bool) { return 1 << 30, 10 << 30, true }
+			d.space = func(string) (uint64, bool) { return 1 << 30, true }
 		}, "disk", "warn", "1024 MiB"},
 		"no disk": {func(_ *testing.T, _ *config.Config, d *doctor) {
-			d.space = func(string) (uint64, uint64, bool) { return 1 << 20, 10 << 30, true }
+			d.space = func(string) (uint64, bool) { return 1 << 20, true }
 		}, "disk", "fail", "1 MiB"},
 		"a backup":   {nil, "backup", "ok", "b.jsonl"},
 		"no backups": {func(t *testing.T, _ *config.Config, d *doctor) { d.backups = t.TempDir() }, "backup", "fail", "there is none"},
@@ -263,7 +263,7 @@ func TestDoctor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c, backups := patientStore(t)
-			d := &doctor{now: time.Now, client: http.DefaultClient, backups: backups, space: func(string) (uint64, uint64, bool) { return 0, 0, false }}
+			d := &doctor{now: time.Now, client: http.DefaultClient, backups: backups, space: func(string) (uint64, bool) { return 0, false }}
 			if test.change != nil {
 				test.change(t, &c, d)
 			}

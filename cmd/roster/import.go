@@ -83,26 +83,12 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 	default:
 		return fmt.Errorf("%s: expected a name that ends in .csv or .jsonl", file)
 	}
-	run.Reject = func(r importer.Reject) error {
-		_, err := fmt.Fprintf(say, "rejected: %s\n", rejectText(r))
+	reject, end, err := i.openRejects(file, say)
+	if err != nil {
 		return err
 	}
-	if i.rejects != "" {
-		rf, ferr := i.createRejects(file)
-		if ferr != nil {
-			return ferr
-		}
-		w := csv.NewWriter(rf)
-		_ = w.Write([]string{"line", "column", "reason"}) // Flush tells of errors
-		defer func() { w.Flush(); err = errors.Join(err, w.Error(), rf.Close()) }()
-		run.Reject = func(r importer.Reject) error {
-			line := ""
-			if r.Line > 0 {
-				line = strconv.Itoa(r.Line)
-			}
-			return w.Write([]string{line, r.Column, r.Reason})
-		}
-	}
+	defer func() { err = errors.Join(err, end()) }()
+	run.Reject = reject
 	if i.dryRun {
 		run.Preview = func(c importer.Change) error { return i.show(out, c) }
 	}
@@ -123,6 +109,32 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 		return fmt.Errorf("%w; %d created, %d updated, %d disabled until then: run the import again for the rest", err, result.Created, result.Updated, result.Disabled)
 	}
 	return i.conclude(out, say, result)
+}
+
+// openRejects returns what tells of rejected rows: in the file for them, or else to standard
+// error. end has to be called.
+func (i *importCommand) openRejects(file string, say io.Writer) (reject func(importer.Reject) error, end func() error, err error) {
+	if i.rejects == "" {
+		reject = func(r importer.Reject) error {
+			_, err := fmt.Fprintf(say, "rejected: %s\n", rejectText(r))
+			return err
+		}
+		return reject, func() error { return nil }, nil
+	}
+	f, err := i.createRejects(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := csv.NewWriter(f)
+	_ = w.Write([]string{"line", "column", "reason"}) // Flush tells of errors
+	reject = func(r importer.Reject) error {
+		line := ""
+		if r.Line > 0 {
+			line = strconv.Itoa(r.Line)
+		}
+		return w.Write([]string{line, r.Column, r.Reason})
+	}
+	return reject, func() error { w.Flush(); return errors.Join(w.Error(), f.Close()) }, nil
 }
 
 // createRejects empties the file of rejected rows, or makes it. It is none of those that are read.
@@ -170,7 +182,11 @@ func (i *importCommand) conclude(out, say io.Writer, result importer.Result) (er
 	if i.json {
 		err = json.NewEncoder(out).Encode(map[string]any{"result": result})
 	} else {
-		_, err = fmt.Fprintf(out, "%s%d rows: %d created, %d updated, %d unchanged, %d disabled, %d rejected\n", map[bool]string{true: "dry run: "}[i.dryRun],
+		begin := ""
+		if i.dryRun {
+			begin = "dry run: "
+		}
+		_, err = fmt.Fprintf(out, "%s%d rows: %d created, %d updated, %d unchanged, %d disabled, %d rejected\n", begin,
 			result.Rows, result.Created, result.Updated, result.Unchanged, result.Disabled, result.Rejected)
 	}
 	if result.NotDisabled > 0 {

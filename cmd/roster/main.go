@@ -63,7 +63,12 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServeCommand(), newSetupCommand(), newRecoverCommand(), newClientCommand(openBeside, openExisting), newTenantCommand(), newDumpCommand(), newLoadCommand(), newBackupCommand(), newRestoreCommand(), newVerifyCommand(), newDoctorCommand(), newImportCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newMailCommand(), newBenchCommand(), newVersionCommand())
+	root.AddCommand(
+		newServeCommand(), newSetupCommand(), newRecoverCommand(), newClientCommand(openBeside, openExisting), newTenantCommand(),
+		newDumpCommand(), newLoadCommand(), newBackupCommand(), newRestoreCommand(), newVerifyCommand(), newDoctorCommand(),
+		newImportCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newMailCommand(), newBenchCommand(),
+		newVersionCommand(),
+	)
 	sayUsage(root)
 	return root
 }

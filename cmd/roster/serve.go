@@ -122,14 +122,8 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 		Verifier: verifier, Log: log, Registry: registry, Tracer: tracer,
 		Listen: c.Listen, OpsListen: c.OpsListen, PublicURL: c.PublicURL, TrustedProxies: c.TrustedProxies,
 		TLSCert: c.TLSCert, TLSKey: c.TLSKey, MaxConns: c.MaxConnections, MaxConnsPerIP: c.MaxConnectionsPerIP,
-		Admission: server.AdmissionFor(c.MaxConnectionsPerIP, c.MaxQueueWait), ClientRate: c.ClientRate, ClientBurst: c.ClientBurst,
+		Admission: admission(c), ClientRate: c.ClientRate, ClientBurst: c.ClientBurst,
 		ShutdownDelay: c.ShutdownDelay, Pprof: c.Pprof, Ready: store.Ping,
-	}
-	if c.MaxRequests != config.Auto {
-		options.Admission = server.AdmissionOf(c.MaxRequests, c.MaxConnectionsPerIP, c.MaxQueueWait)
-	}
-	if c.MaxQueuedRequests != config.Auto {
-		options.Admission.Queue = c.MaxQueuedRequests
 	}
 	var requests *provlog.Log
 	if c.ProvisioningLogKeep > 0 {
@@ -147,31 +141,32 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	case sender != nil && keys == nil:
 		return errors.New("mail-from: there is no key to seal mail with while it waits: set key-file")
 	}
-	var (
-		people *auth.Authenticator
-		desk   *access.Desk
-		queue  *mail.Queue
-		keeper *domains.Keeper
-		feeds  *events.Feeds
-	)
+	done := server.Chores(registry, sweeping, purging, finishing)
+	runs := []func(context.Context) error{
+		verifier.Run,
+		(&sweeper{store: store, done: done, log: log}).Run,
+		(&purger{tenants: store, provider: provider, done: done, log: log}).Run,
+		(&finisher{tenants: store, provider: provider, done: done, log: log}).Run,
+	}
+	var people *auth.Authenticator
 	address := func() string { return cmp.Or(c.PublicURL, srv.Scheme()+"://"+srv.Addr().String()) }
 	if keys != nil {
 		handler.Async = &scim.Async{Provider: provider, Keys: keys, Log: log, Lifetime: c.BulkResultLifetime}
 		handler.Async.Pending, handler.Async.Done = server.AsyncRequests(registry)
-		queue = mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
+		queue := mail.New(mail.Options{Store: store, Keys: keys, Sender: sender, Language: c.Mail.Language, Now: time.Now, Log: log, Registry: registry})
 		policy := auth.DefaultPolicy()
 		policy.TemporaryFor = c.TemporaryPasswordLifetime
 		people = &auth.Authenticator{
 			Store: store, Schemas: set, Hasher: hasher, Keys: keys, Now: time.Now, Policy: policy,
 			Observe: server.SignIns(registry), Log: log,
 		}
-		keeper = domains.New(store, provider, time.Now, log)
-		desk = &access.Desk{
+		keeper := domains.New(store, provider, time.Now, log)
+		desk := &access.Desk{
 			Store: store, Provider: provider, Schemas: set, Now: time.Now, Log: log, Overdue: server.OverdueReviews(registry),
 			Tell: access.Post(queue, c.PublicURL, log),
 		}
 		handler.EventURIs = events.URIs()
-		feeds = events.New(events.Options{
+		feeds := events.New(events.Options{
 			Store: store, Keys: keys, Directory: handler, Issuer: address, Base: basePath, Networks: c.EventNetworks, Now: time.Now, Log: log, Registry: registry,
 		})
 		handler.Async.Tells = feeds.TellsOfAsync
@@ -190,6 +185,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			server.Mount{Prefix: api.AdminBase, Routes: surface.AdminRoutes(), WriteError: api.WriteError, People: true},
 			server.Mount{Prefix: api.EventsBase, Routes: surface.EventRoutes(), WriteError: api.WriteError},
 			server.Mount{Routes: console.Routes(), WriteError: api.WriteError, People: true})
+		runs = append(runs, handler.Async.Run, queue.Run, keeper.Run, desk.Run, feeds.Run)
 	}
 	if srv, err = server.New(options); err != nil {
 		return err
@@ -201,6 +197,9 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	checkpointer, err := newCheckpointer(c, store, signer, log)
 	if err != nil {
 		return err
+	}
+	if checkpointer != nil {
+		runs = append(runs, checkpointer.Run)
 	}
 	if err := greet(ctx, c, store, people, srv, out); err != nil {
 		return err
@@ -215,30 +214,25 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if requests != nil {
 		g.Go(func() error { return requests.Run(served) }) // until the last request has ended
 	}
-	g.Go(func() error { return verifier.Run(gctx) })
-	done := server.Chores(registry, sweeping, purging, finishing)
-	g.Go(func() error { return (&sweeper{store: store, done: done, log: log}).Run(gctx) })
-	if keeper != nil {
-		g.Go(func() error { return keeper.Run(gctx) })
-	}
-	g.Go(func() error { return (&purger{tenants: store, provider: provider, done: done, log: log}).Run(gctx) })
-	g.Go(func() error { return (&finisher{tenants: store, provider: provider, done: done, log: log}).Run(gctx) })
-	g.Go(func() error { return queue.Run(gctx) })
-	if handler.Async != nil {
-		g.Go(func() error { return handler.Async.Run(gctx) })
-	}
-	if feeds != nil {
-		g.Go(func() error { return feeds.Run(gctx) })
-	}
-	if desk != nil {
-		g.Go(func() error { return desk.Run(gctx) })
-	}
-	if checkpointer != nil {
-		g.Go(func() error { return checkpointer.Run(gctx) })
+	for _, run := range runs {
+		g.Go(func() error { return run(gctx) })
 	}
 	err = g.Wait()
 	log.Info("stopped")
 	return err
+}
+
+// admission is what the settings say of how many requests are in work, and for the rest
+// what suits this machine.
+func admission(c config.Config) server.Admission {
+	a := server.AdmissionFor(c.MaxConnectionsPerIP, c.MaxQueueWait)
+	if c.MaxRequests != config.Auto {
+		a = server.AdmissionOf(c.MaxRequests, c.MaxConnectionsPerIP, c.MaxQueueWait)
+	}
+	if c.MaxQueuedRequests != config.Auto {
+		a.Queue = c.MaxQueuedRequests
+	}
+	return a
 }
 
 // newCheckpointer makes what signs the audit trail, with the key that is given. There
@@ -272,9 +266,16 @@ func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, endings()...)
 	hurry, end := context.WithCancel(context.WithoutCancel(ctx))
+	next := func() (s os.Signal) {
+		select {
+		case s = <-signals:
+		case <-hurry.Done():
+		}
+		return s
+	}
 	go func() {
-		if s := <-signals; s != os.Interrupt {
-			<-signals
+		if next() != os.Interrupt {
+			next()
 		}
 		end()
 	}()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	cryptorand "crypto/rand"
@@ -19,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,6 +222,22 @@ func TestHangup(t *testing.T) {
 	}
 	if err := s.end(syscall.SIGINT); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHurriedEnds: who does not want to know of signals any more leaves nobody who waits
+// for them.
+func TestHurriedEnds(t *testing.T) {
+	hurry, stop := hurried(context.WithoutCancel(t.Context()))
+	stop()
+	if hurry.Err() == nil {
+		t.Error("there is reason to wait")
+	}
+	buf := make([]byte, 1<<20)
+	for end := time.Now().Add(5 * time.Second); strings.Contains(string(buf[:runtime.Stack(buf, true)]), ".hurried.func"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("somebody waits still")
+		}
 	}
 }
 

@@ -154,7 +154,6 @@ func (s *Server) admit(c *call, route scim.Route) (*lane, error) {
 	if a == nil {
 		return nil, nil
 	}
-	ctx := c.r.Context()
 	l := a.common
 	switch {
 	case c.mount.People:
@@ -173,7 +172,7 @@ func (s *Server) admit(c *call, route scim.Route) (*lane, error) {
 			l = a.deprovisioning
 		}
 	}
-	return l, l.enter(ctx)
+	return l, l.enter(c.r.Context())
 }
 
 // peek reads what there is to read of a body and reports whether it deprovisions. It does so only

@@ -735,8 +735,7 @@ func sortedKeys(m map[string]any) []string {
 	})
 }
 
-// equal compares values of an attribute. A whole number that was stored as a
-// decimal is read back as an integer and is the same number.
+// equal compares values of an attribute.
 func equal(x, y any) bool {
 	switch x := x.(type) {
 	case map[string]any:
@@ -745,10 +744,6 @@ func equal(x, y any) bool {
 	case []any:
 		y, ok := y.([]any)
 		return ok && slices.EqualFunc(x, y, equal)
-	case int64:
-		if y, ok := y.(float64); ok {
-			return float64(x) == y
-		}
 	}
 	return x == y
 }

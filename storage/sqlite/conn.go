@@ -12,7 +12,7 @@ import (
 	"github.com/roster-id/roster/schemas"
 )
 
-// busyTimeout is how long a connection waits for others; see pragmas.
+// busyTimeout is how long a connection waits for others: before its pragmas and by them.
 const busyTimeout = 5 * time.Second
 
 // minVersion is the first SQLite without the WAL-reset corruption.
@@ -33,11 +33,12 @@ const (
 type pragma struct{ name, set, want string }
 
 func pragmas(r role) []pragma {
+	busy := strconv.FormatInt(busyTimeout.Milliseconds(), 10)
 	ps := []pragma{
 		{"journal_mode", "WAL", "wal"},
 		{"synchronous", "FULL", "2"},
 		{"foreign_keys", "ON", "1"},
-		{"busy_timeout", "5000", "5000"},
+		{"busy_timeout", busy, busy},
 		{"trusted_schema", "OFF", "0"},
 		{"mmap_size", "0", "0"},
 		// The journal of savepoints stays in memory: what a rollback of one write
