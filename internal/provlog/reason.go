@@ -48,12 +48,15 @@ var tolerated = map[scim.ErrorType][]string{
 	scim.InvalidSyntax: {
 		"`op` capitalised", "unknown attributes in a body or a path-less value", "an empty list of operations",
 		"`operations` in small letters; one operation that is no list; a list of operations without the message", "no `schemas` in a body",
+		"the URIs that schemas had before the RFC: `urn:scim:schemas:core:1.0`, `urn:scim:schemas:extension:enterprise:2.0`",
+		"`urn:scim:schemas:core:2.0:BulkRequest`, `…:core:2.0:PatchOp`: a message with the name of another family before its own",
 	},
 	scim.InvalidValue: {
-		"booleans as strings, in any case", "`\"\"` for an attribute", "an element of a list with `\"\"` as its `value`", "one object where a list belongs; a list of one where a single value belongs",
+		"booleans as strings, in any case", "`\"\"` for an attribute; white space for a URI", "an element of a list with `\"\"` as its `value`", "one object where a list belongs; a list of one where a single value belongs",
 		"`manager` as a bare string", "a `manager` that is no user of the directory", "a `manager` or member that is to come, by its `externalId` or `userName`", "`schemas` in a path-less value",
 		"an object, or the attributes of a path-less value, as JSON in a string", "integers in quotes in a POST `.search`", "`remove` with path `members` and a list", "two primary values in one request",
 		"several values for a sub-attribute: `emails.value` with a list", "unknown schema URIs", "no `schemas` in a body",
+		"the URIs that schemas had before the RFC: `urn:scim:schemas:core:1.0`, `urn:scim:schemas:extension:enterprise:2.0`",
 	},
 	scim.InvalidPath: {
 		"keys of a path-less value that are paths: `name.givenName`, `urn:…:User:department`", "the URN of the core schema as a path",
