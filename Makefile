@@ -25,7 +25,7 @@ RACE     := -race -gcflags=all=-d=checkptr=0 -gcflags='modernc.org/sqlite/lib=-r
 	-gcflags='github.com/boombuler/barcode/...=-race=false' -gcflags=image/png=-race=false
 
 .DEFAULT_GOAL := help
-.PHONY: help run build packages package-version reproducible promtool alerts test compile cover lint fuzz bench kill nodes timing mutants sequences model imports backups overload suite opinion conformance clean
+.PHONY: help run build packages package-version reproducible promtool alerts test compile cover lint fuzz bench kill soak nodes timing mutants sequences model imports backups overload suite opinion conformance clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench: build ## measure at 100,000 users against the built-in baselines
 
 kill: ## kill -9 the server 200 times in the middle of a load and look for losses
 	ROSTER_TEST_KILLS=200 $(GO) test -count=1 -timeout 60m -run TestKill -v ./cmd/roster
+
+soak: ## keep the server busy for 20 minutes: nothing that it holds may grow; needs 8 GB in TMPDIR
+	ROSTER_TEST_SOAK=600 $(GO) test -count=1 -timeout 60m -run TestSoak -v ./cmd/roster
 
 nodes: ## three servers on one MongoDB database under a load 20 times that of the tests
 	ROSTER_TEST_NODES=480 $(GO) test $(RACE) -count=1 -timeout 60m -run 'TestNodes|TestElection|TestOutages|TestUnknownOutcome' -v ./cmd/roster
