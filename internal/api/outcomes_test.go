@@ -255,30 +255,33 @@ func TestOutcomes(t *testing.T) {
 		seen[c.metric][c.outcome] = true
 	}
 
-	// More at once than wait for a hash: those beyond are told to come again.
+	// More at once than wait for a hash: those beyond are told to come again. A machine with much
+	// else to do may let them in one after the other.
 	p := w.person(t, "many")
-	var wait sync.WaitGroup
 	busy := 0
-	var mu sync.Mutex
 	before := w.metric(t, signIns)["busy"]
 	text, _ := json.Marshal(object{"name": p.name, "password": "wrong"})
-	for n := range 80 {
-		wait.Go(func() {
-			r, err := w.Page(t.Context(), "POST", "/auth/v1/sign-in", string(text), "Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", n))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if r.Status == http.StatusServiceUnavailable && r.Header.Get("Retry-After") != "" {
-				busy++
-			}
-		})
+	for try := 0; try < 20 && busy == 0; try++ {
+		var wait sync.WaitGroup
+		var mu sync.Mutex
+		for n := range 80 {
+			wait.Go(func() {
+				r, err := w.Page(t.Context(), "POST", "/auth/v1/sign-in", string(text), "Content-Type", "application/json", "X-Forwarded-For", fmt.Sprintf("203.0.113.%d", n))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Status == http.StatusServiceUnavailable && r.Header.Get("Retry-After") != "" {
+					busy++
+				}
+			})
+		}
+		wait.Wait()
 	}
-	wait.Wait()
 	if got := w.metric(t, signIns)["busy"] - before; got != busy || got == 0 {
-		t.Errorf("%d counted as busy, %d of 80 were told so", got, busy)
+		t.Errorf("%d counted as busy, %d were told so", got, busy)
 	}
 	for metric, least := range map[string]int{signIns: 11, passcodes: 8, stepUps: 8, lockouts: 2} {
 		if len(seen[metric]) != least {
