@@ -23,10 +23,10 @@ const (
 	// insistAt is how many times as many pages are in the log when it is to begin anew though
 	// others read, who would have to be done all at once: then the writer waits for those who
 	// are at it, insistFor at first. Where one is not done by then, it tries again when
-	// the log is twice as long, and waits for twice as long, up to insistMost.
+	// the log is twice as long, and waits for twice as long, insistMore times (8 s).
 	insistAt   = 2 * anewAt
 	insistFor  = 500 * time.Millisecond
-	insistMost = 8 * time.Second
+	insistMore = 4
 	// commitsBetweenLooks is how often the writer asks how long the log is.
 	commitsBetweenLooks = 16
 	// eraseAfter is how long what was purged stays in the log: what else is purged
@@ -66,8 +66,8 @@ func (k *checkpointer) run() {
 		if err := sqlitex.ExecuteTransient(k.conn, "PRAGMA wal_checkpoint(PASSIVE)", nil); err != nil {
 			k.store.opt.Log.Warn("checkpoint failed; the writer will try", "error", k.store.explain(err))
 		}
+		k.work.Unlock() // before the writer is told that it can go on with the rest
 		k.ran.Store(true)
-		k.work.Unlock()
 	}
 }
 
@@ -120,7 +120,7 @@ func (k *checkpointer) tend(c *sqlite.Conn, commits int, busy bool) error {
 func (k *checkpointer) insist(c *sqlite.Conn, pages int) error {
 	k.work.Lock()
 	defer k.work.Unlock()
-	done, err := moveAll(c, "RESTART", min(k.store.opt.insistFor<<min(k.refused, 16), max(k.store.opt.insistFor, insistMost)))
+	done, err := moveAll(c, "RESTART", k.store.opt.insistFor<<min(k.refused, insistMore))
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,36 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
+// logWatch looks at the log of a store beside it.
+type logWatch struct {
+	t           *testing.T
+	conn        *sqlite.Conn
+	pages       int // when it looked last
+	most, begun int // pages, and how often they were fewer
+}
+
+func watch(t *testing.T, path string) *logWatch {
+	t.Helper()
+	c, err := openConn(path, writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return &logWatch{t: t, conn: c}
+}
+
+func (w *logWatch) look() {
+	w.t.Helper()
+	pages, _, err := logPages(w.conn)
+	if err != nil {
+		w.t.Error(err)
+	}
+	if pages < w.pages {
+		w.begun++
+	}
+	w.pages, w.most = pages, max(w.most, pages)
+}
+
 // TestLogBeginsAnew: the log is moved into the file while writes go on, and however busy
 // the writer is, it does not grow without end.
 func TestLogBeginsAnew(t *testing.T) {
@@ -19,11 +49,7 @@ func TestLogBeginsAnew(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "roster.db")
 			s := open(t, path, Options{checkpointAt: at})
 			defer s.Close()
-			look, err := openConn(path, writer)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer look.Close()
+			log := watch(t, path)
 			next := make(chan int)
 			var g sync.WaitGroup
 			for range writers {
@@ -35,30 +61,22 @@ func TestLogBeginsAnew(t *testing.T) {
 					}
 				})
 			}
-			before, most, begun := 0, 0, 0
 			for n := range 4000 {
 				next <- n
 				if n%20 == 0 {
-					pages, _, err := logPages(look)
-					if err != nil {
-						t.Error(err)
-					}
-					if pages < before {
-						begun++
-					}
-					before, most = pages, max(most, pages)
+					log.look()
 				}
 			}
 			close(next)
 			g.Wait()
 			// It grows between two looks of the writer, too.
-			if limit := 2*anewAt*at + 64*commitsBetweenLooks; most > limit || begun < 2 {
-				t.Errorf("the log had up to %d pages, at most %d expected, and began anew %d times", most, limit, begun)
+			if limit := 2*anewAt*at + 64*commitsBetweenLooks; log.most > limit || log.begun < 2 {
+				t.Errorf("the log had up to %d pages, at most %d expected, and began anew %d times", log.most, limit, log.begun)
 			}
 			if info, err := os.Stat(path + "-wal"); err != nil || info.Size() < at*pageAndHeader {
 				t.Errorf("the log: %v, %v", info, err)
 			}
-			t.Logf("up to %d pages, begun anew %d times", most, begun)
+			t.Logf("up to %d pages, begun anew %d times", log.most, log.begun)
 		})
 	}
 }
@@ -70,11 +88,7 @@ func TestLogBehindReaders(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "roster.db")
 	s := open(t, path, Options{checkpointAt: at, insistFor: time.Minute}) // however slow the machine is
 	defer s.Close()
-	look, err := openConn(path, writer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer look.Close()
+	log := watch(t, path)
 
 	stop, handOver := make(chan struct{}), make(chan struct{})
 	var g sync.WaitGroup
@@ -108,24 +122,16 @@ func TestLogBehindReaders(t *testing.T) {
 			}
 		})
 	}
-	most, begun, before := 0, 0, 0
 	for n := range 1500 {
 		if err := write(s, creating(n)); err != nil {
 			t.Fatal(err)
 		}
-		pages, _, err := logPages(look)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if pages < before {
-			begun++
-		}
-		before, most = pages, max(most, pages)
+		log.look()
 	}
 	close(stop)
 	g.Wait()
-	if limit := insistAt*at + 10*commitsBetweenLooks; most > limit || begun == 0 {
-		t.Errorf("the log had up to %d pages, at most %d expected, and began anew %d times", most, limit, begun)
+	if limit := insistAt*at + 10*commitsBetweenLooks; log.most > limit || log.begun == 0 {
+		t.Errorf("the log had up to %d pages, at most %d expected, and began anew %d times", log.most, limit, log.begun)
 	}
-	t.Logf("up to %d pages, begun anew %d times", most, begun)
+	t.Logf("up to %d pages, begun anew %d times", log.most, log.begun)
 }

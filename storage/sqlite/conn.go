@@ -65,7 +65,10 @@ func openConn(path string, r role) (*sqlite.Conn, error) {
 		return nil, err
 	}
 	c.SetBusyTimeout(busyTimeout)
-	if err = ours(c, path); err == nil {
+	if r == writer { // who comes first
+		err = ours(c, path)
+	}
+	if err == nil {
 		err = configure(c, r)
 	}
 	if err == nil {
