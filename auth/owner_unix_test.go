@@ -3,8 +3,6 @@
 package auth
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -16,7 +14,7 @@ import (
 func TestAddKeyKeepsTheOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("NOT RUN: only root can give files away")
 	}
 	path := filepath.Join(t.TempDir(), "roster.keys")
 	if err := CreateKeyFile(path); err != nil {
@@ -35,26 +33,5 @@ func TestAddKeyKeepsTheOwner(t *testing.T) {
 	}
 	if s := info.Sys().(*syscall.Stat_t); s.Uid != uid || s.Gid != gid || info.Mode().Perm() != 0o600 {
 		t.Errorf("after AddKey the file is of %d:%d with mode %v; want %d:%d, 0600", s.Uid, s.Gid, info.Mode(), uid, gid)
-	}
-}
-
-// TestKeyFileInPart: where the file cannot be brought to the disk none is left, or it would
-// be in the way of the next attempt.
-func TestKeyFileInPart(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("root may do everything")
-	}
-	folder := t.TempDir()
-	if err := os.Chmod(folder, 0o300); err != nil { // it cannot be opened, to be synced
-		t.Fatal(err)
-	}
-	if err := CreateKeyFile(filepath.Join(folder, "roster.keys")); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("CreateKeyFile: %v; want fs.ErrPermission", err)
-	}
-	if err := os.Chmod(folder, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
