@@ -125,21 +125,22 @@ func TestFormulas(t *testing.T) {
 	w := begin(t, testserver.Options{})
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
 	boss := w.mfa(t, admin)
-	names := []string{"=1+1", "+1", "-1", "@x", " =1", "\u00a0=1", "＝1", "\t=1", "fine", "a=1", "O'Neil, \"Q\"\nx"}
+	names := [][2]string{
+		{"=1+1", "'=1+1"}, {"+1", "'+1"}, {"-1", "'-1"}, {"@x", "'@x"}, {" =1", "' =1"}, {"\u00a0=1", "'\u00a0=1"}, {"＝1", "'＝1"}, {"\t=1", "\t'=1"},
+		// Where a comma separates decimals, a semicolon separates cells.
+		{"a;=1", "a;'=1"}, {"a; =1;-b", "a;' =1;'-b"}, {"a\n=1", "a\n'=1"}, {"a\t@b", "a\t'@b"}, {`a;"=1;b`, `a;'"=1;b`},
+		{"fine", "fine"}, {"a=1", "a=1"}, {"a;b-c; d", "a;b-c; d"}, {"O'Neil, \"Q\"\nx", "O'Neil, \"Q\"\nx"},
+	}
 	for i, name := range names {
-		w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"f%d","displayName":%q}`, schemas.UserURI, i, name)
+		w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"f%d","displayName":%q}`, schemas.UserURI, i, name[0])
 	}
 	lines := w.lines(t, "/admin/v1/reports/mfa?format=csv", boss.Token)
 	if len(lines) != 2+len(names) { // what the columns are called, and the administrator
 		t.Fatalf("%d lines for %d people", len(lines), 1+len(names))
 	}
 	for i, line := range lines[2:] {
-		want := names[i]
-		if i < len(names)-3 {
-			want = "'" + want
-		}
-		if line[2] != want {
-			t.Errorf("%q became %q, want %q", names[i], line[2], want)
+		if in, want := names[i][0], names[i][1]; line[2] != want {
+			t.Errorf("%q became %q, want %q", in, line[2], want)
 		}
 	}
 }

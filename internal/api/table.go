@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -165,11 +166,9 @@ func cell(v any) string {
 	return fmt.Sprint(v) // a number, true or false
 }
 
+// formula is what begins as one, behind what a spreadsheet may pass over or take for a quote.
+// Where a comma separates decimals, a semicolon separates cells, and quotes do not hold them together.
+var formula = regexp.MustCompile("(^|[;\t\r\n])([ \u00a0\u3000\ufeff\x00\"]*[-=+@＝＋－＠])")
+
 // harmless keeps spreadsheets from taking a text for a formula: people choose their names.
-func harmless(s string) string {
-	trimmed := strings.TrimLeft(s, " \u00a0\u3000\ufeff\x00")
-	if trimmed != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(trimmed)[0]) {
-		return "'" + s
-	}
-	return s
-}
+func harmless(s string) string { return formula.ReplaceAllString(s, "$1'$2") }
