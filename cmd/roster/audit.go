@@ -19,9 +19,9 @@ func newAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Verify and export the audit trail",
-		Long: "Verify and export the audit trail, whether or not a server runs on the store.\n\n" +
-			"Every entry has the hash of the entry before it in its chain worked into its own, and the server signs\n" +
-			"from time to time how far the chains have come; docs/security.md says what that proves.",
+		Long: "Verify and export the audit trail, whether or not a server is running on the store.\n\n" +
+			"Each entry contains the hash of the previous entry in its chain, and the server regularly signs how far\n" +
+			"the chains have come; docs/security.md says what that proves.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("which of verify and export? See roster help audit")
@@ -54,18 +54,18 @@ func (a *auditCommand) verifyCommand() *cobra.Command {
 	var keys []string
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Find out whether the audit trail has been changed",
-		Long: "Read the whole audit trail and find out whether entries have been edited, removed, inserted or moved.\n" +
-			"Whether its end is missing only checkpoints can tell: the last one is in the store, all of them are in\n" +
-			"the file of the server's setting audit-checkpoints. Give --public-key, which the server logs at start;\n" +
-			"without it a checkpoint is as good as its place.\n\n" +
-			"The exit code is 0 when nothing is wrong, and 1 otherwise, with a line for each fault.",
+		Short: "Check whether the audit trail has been tampered with",
+		Long: "Read the whole audit trail and check whether entries have been edited, removed, inserted or moved.\n" +
+			"Only checkpoints can show that the end of the trail is missing: the store contains the latest one, and the\n" +
+			"file of the server's setting audit-checkpoints contains all. Give --public-key, which the server logs at\n" +
+			"start; without it, whoever can write to the checkpoints could have made them.\n\n" +
+			"The exit code is 0 if nothing is wrong, and 1 otherwise, with a line for each fault.",
 		Example: "  roster audit verify --store /var/lib/roster/roster.db --checkpoints /mnt/worm/checkpoints.jsonl --public-key 8m2Z…=",
 		Args:    cobra.NoArgs,
 	}
 	a.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&file, "checkpoints", "", "a `file` of checkpoints to hold the trail against")
+	f.StringVar(&file, "checkpoints", "", "`file` with checkpoints to compare the trail with")
 	f.StringArrayVar(&keys, "public-key", nil, "a `key` whose checkpoints count, in base64; may be repeated")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var trusted []ed25519.PublicKey
@@ -138,18 +138,18 @@ func (a *auditCommand) exportCommand() *cobra.Command {
 	var since, until string
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Write the audit trail as JSON Lines",
-		Long: "Write the entries of the audit trail to standard output, oldest first, each as a JSON object on a line\n" +
-			"of its own. Names of members are never changed, only added to. To go on later, give the seq of the\n" +
-			"last line to --after.",
+		Short: "Export the audit trail as JSON Lines",
+		Long: "Write the entries of the audit trail to standard output, oldest first, one JSON object per line. Names of\n" +
+			"members may be added in later versions, but do not change. To continue an earlier export, pass the seq of\n" +
+			"its last line to --after.",
 		Example: "  roster audit export --since 2026-03-01 | gzip > march.jsonl.gz",
 		Args:    cobra.NoArgs,
 	}
 	a.add(cmd)
 	f := cmd.Flags()
 	f.Int64Var(&q.After, "after", 0, "the `number` behind which to begin")
-	f.StringVar(&since, "since", "", "leave out what is older than this `time`, such as 2026-03-01 or 2026-03-01T12:00:00Z")
-	f.StringVar(&until, "until", "", "leave out what is not older than this `time`")
+	f.StringVar(&since, "since", "", "only entries from this `time` on, such as 2026-03-01 or 2026-03-01T12:00:00Z")
+	f.StringVar(&until, "until", "", "only entries before this `time`")
 	f.StringVar(&q.Actor, "actor", "", "only what this `actor` did, such as operator or client:ID")
 	f.StringVar(&q.ID, "id", "", "only what was done to the record with this `id`")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

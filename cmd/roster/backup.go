@@ -21,12 +21,12 @@ func newBackupCommand() *cobra.Command {
 	b := &backupCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "backup --to FILE",
-		Short: "Write all tenants to a file, while servers run",
-		Long: "Write all tenants of a store to a file, whether or not servers run on the store: as of the moment at which\n" +
-			"it begins. `roster restore` makes a store of it, of either kind.\n\n" +
-			"The file holds hashes of passwords and tokens, and secrets that are sealed with the key file. The key file\n" +
-			"is not in it: keep a copy of that elsewhere, or nobody who has a passcode app can sign in after a restore.\n" +
-			"The file appears under its name when it is complete and on disk; it is for its owner alone (mode 0600).",
+		Short: "Back up all tenants to a file, while servers run",
+		Long: "Write all tenants of a store to a file, as of the moment at which the backup begins, whether or not servers\n" +
+			"are running on the store. `roster restore` creates a store from it, of either kind.\n\n" +
+			"The file contains hashes of passwords and tokens, and secrets encrypted with the key file. The key file is\n" +
+			"not included: keep a copy elsewhere, or nobody with an authenticator app can sign in after a restore.\n" +
+			"The file appears under its name once it is complete and on disk. Only its owner can read it (mode 0600).",
 		Example: "  roster backup --store /var/lib/roster/roster.db --to /mnt/backup/roster-$(date +%F).jsonl\n" +
 			"  roster backup --to - | zstd > roster.jsonl.zst",
 		Args: cobra.NoArgs,
@@ -34,7 +34,7 @@ func newBackupCommand() *cobra.Command {
 	}
 	b.store.add(cmd)
 	cmd.Flags().StringVar(&b.to, "to", "", "the `file` to write, which must not exist; - for standard output")
-	cmd.Flags().StringVar(&b.keyFile, "key-file", "", "the key `file` of the store; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	cmd.Flags().StringVar(&b.keyFile, "key-file", "", "the key `file` of the store; if unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
 	if err := cmd.MarkFlagRequired("to"); err != nil {
 		panic(err) // there is no such flag
 	}

@@ -57,8 +57,10 @@ func (c *clientCommand) createCommand() *cobra.Command {
 		expires string
 	)
 	cmd := &cobra.Command{
-		Use:     "create --name NAME --scopes SCOPES",
-		Short:   "Create a client and print its token",
+		Use:   "create --name NAME --scopes SCOPES",
+		Short: "Create a client and print its token",
+		Long: "Create a client and print its token, as the only line on standard output. The token cannot be shown again;\n" +
+			"roster client rotate creates a new one. docs/configuration.md explains scopes, profiles and references.",
 		Example: "  roster client create --name okta --scopes users,groups --profile okta",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,12 +76,12 @@ func (c *clientCommand) createCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&client.Name, "name", "", "a name for the client, unique in the tenant")
 	f.StringSliceVar(&client.Scopes, "scopes", nil, "what the client may do: "+strings.Join(auth.ScopeNames(), ", "))
-	f.StringVar(&client.Profile, "profile", "", "how the client is known to write SCIM: entra, okta or strict")
-	f.StringVar(&client.References, "references", "", "late: managers and members that the client refers to may come later")
+	f.StringVar(&client.Profile, "profile", "", "adapt to how the client writes SCIM: entra, okta or strict")
+	f.StringVar(&client.References, "references", "", "late: accept managers and members that do not exist yet, and resolve them later")
 	f.StringVar(&expires, "expires", formatDays(auth.DefaultTokenLifetime), "how long the token is valid, such as 90d or 24h, up to "+formatDays(auth.MaxTokenLifetime))
 	f.StringSliceVar(&client.Networks, "network", nil, "accept the client's requests from this `CIDR` prefix only; may be repeated")
-	f.IntVar(&client.Rate, "rate", 0, "how many requests the client may send in a second; 0 means what holds for all clients")
-	f.IntVar(&client.Burst, "burst", 0, "how many of them at once; 0 means as many as --rate")
+	f.IntVar(&client.Rate, "rate", 0, "requests per second that the client may send; 0 means the server's client-rate")
+	f.IntVar(&client.Burst, "burst", 0, "requests that the client may send at once; 0 means as many as --rate")
 	for _, name := range []string{"name", "scopes"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // there is no such flag
@@ -98,7 +100,7 @@ func (c *clientCommand) listCommand() *cobra.Command {
 			return c.run(cmd, c.open, func(s *clientSession) error { return s.list(asJSON) })
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with all tokens there ever were")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, including expired and revoked tokens")
 	return cmd
 }
 
@@ -107,9 +109,9 @@ func (c *clientCommand) rotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Give a client a new token and print it",
-		Long: "Give a client a new token and print it. The token in use until now stays valid for the overlap, so\n" +
-			"that there is time to enter the new one. A client has two valid tokens at most: of several old ones,\n" +
-			"the one used last stays and the others end at once.",
+		Long: "Give a client a new token and print it, as the only line on standard output. The current token stays valid\n" +
+			"for the overlap, so that there is time to enter the new one. A client has at most two valid tokens: if there\n" +
+			"are several old ones, the most recently used one stays valid and the others end at once.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			stay, lifetime, err := checkRotate(overlap, expires)
@@ -127,8 +129,10 @@ func (c *clientCommand) rotateCommand() *cobra.Command {
 func (c *clientCommand) revokeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke NAME",
-		Short: "End a client and all its tokens",
-		Args:  cobra.ExactArgs(1),
+		Short: "Revoke a client and all its tokens",
+		Long: "Revoke a client and all its tokens. Running servers refuse the tokens within a second. This cannot be undone;\n" +
+			"the name can be used for a new client.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.run(cmd, c.open, func(s *clientSession) error { return s.revoke(args[0]) })
 		},

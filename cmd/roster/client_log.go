@@ -17,8 +17,8 @@ func (c *clientCommand) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log NAME",
 		Short: "Show the last requests of a client, and why they were refused",
-		Long: "Show the last requests of a client, the newest first, and why those that were refused were. No value\n" +
-			"that the client sent is kept. The request id is what the client got as X-Request-Id.",
+		Long: "Show the last requests of a client, newest first, with the reason for each refusal. Values that the client\n" +
+			"sent are not kept. The request id is the X-Request-Id of the response that the client got.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if q.Limit < 1 {
@@ -27,9 +27,9 @@ func (c *clientCommand) logCommand() *cobra.Command {
 			return c.run(cmd, c.open, func(s *clientSession) error { return s.log(args[0], q, asJSON) })
 		},
 	}
-	cmd.Flags().BoolVar(&q.Refused, "refused", false, "only what was refused")
+	cmd.Flags().BoolVar(&q.Refused, "refused", false, "only refused requests")
 	cmd.Flags().IntVar(&q.Limit, "limit", 50, "how many requests to show")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one request on a line, with how their bodies were built")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one request per line, with the structure of their bodies")
 	return cmd
 }
 

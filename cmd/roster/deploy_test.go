@@ -408,7 +408,8 @@ type kubeSelector struct {
 type kubePod struct {
 	Metadata kubeMetadata
 	Spec     struct {
-		Grace    int `yaml:"terminationGracePeriodSeconds"`
+		Grace    int   `yaml:"terminationGracePeriodSeconds"`
+		Links    *bool `yaml:"enableServiceLinks"`
 		Security struct {
 			NonRoot bool `yaml:"runAsNonRoot"`
 		} `yaml:"securityContext"`
@@ -556,6 +557,9 @@ func TestKubernetes(t *testing.T) {
 		}
 		if d.command != "serve" {
 			continue
+		}
+		if p.Spec.Links == nil || *p.Spec.Links {
+			t.Error("the server is started with variables for the service roster, and warns of them as settings that do not exist")
 		}
 
 		ports := map[string]string{}

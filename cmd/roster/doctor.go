@@ -32,18 +32,18 @@ func newDoctorCommand() *cobra.Command {
 	d := &doctor{now: time.Now, client: &http.Client{Timeout: 10 * time.Second}, space: diskSpace}
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what could give trouble, and say what to do",
-		Long: "Look at everything that `roster serve` with the same settings depends on, before or while it runs: the\n" +
-			"settings, the store, the key file, clocks, certificates, mail, disk space, the age of the last backup.\n" +
-			"Nothing is changed and no mail is sent. Settings come from flags, the environment (ROSTER_…) and a YAML\n" +
-			"file, as for roster serve.\n\n" +
+		Short: "Check settings and environment, and say how to fix problems",
+		Long: "Check everything that `roster serve` with the same settings depends on, before or while it runs: settings,\n" +
+			"store, key file, clocks, certificates, mail server, disk space, age of the last backup. Nothing is changed\n" +
+			"and no mail is sent. Settings come from flags, the environment (ROSTER_…) and a YAML file, as for roster\n" +
+			"serve.\n\n" +
 			"Each line is ok, warn or fail. The exit code is 1 if any is fail, and 0 otherwise.",
 		Example: "  roster doctor --config /etc/roster/roster.yaml --backups /mnt/backup --time-url https://www.example.com/",
 		Args:    cobra.NoArgs,
 	}
 	config.AddFlags(cmd.Flags())
-	cmd.Flags().StringVar(&d.backups, "backups", "", "the `folder` in which backups are kept, the newest of which should be less than a day old")
-	cmd.Flags().StringVar(&d.timeURL, "time-url", "", "a `URL` whose answer says what time it is (Date), to compare the clock with")
+	cmd.Flags().StringVar(&d.backups, "backups", "", "`folder` with backups, the newest of which should be less than a day old")
+	cmd.Flags().StringVar(&d.timeURL, "time-url", "", "`URL` of a web server whose Date header the clock is compared with")
 	cmd.Flags().BoolVar(&d.json, "json", false, "print a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := config.Load(cmd.Flags(), os.Getenv)

@@ -19,11 +19,11 @@ func newDumpCommand() *cobra.Command {
 	d := &dumpCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "dump",
-		Short: "Write a tenant whole to a file",
-		Long: "Write a tenant whole to a file, whether or not a server runs on the store: as of the moment at which\n" +
-			"it begins. `roster load` makes the same tenant of it in another store.\n\n" +
-			"The file holds the hashes of passwords and tokens. It is made for its owner alone (mode 0600); keep\n" +
-			"it as carefully as the store itself.",
+		Short: "Write a complete tenant to a file",
+		Long: "Write a complete tenant to a file, as of the moment at which the dump begins, whether or not a server is\n" +
+			"running on the store. `roster load` creates the same tenant from it in another store.\n\n" +
+			"The file contains hashes of passwords and tokens. Only its owner can read it (mode 0600); protect it like\n" +
+			"the store itself.",
 		Example: "  roster dump --store /var/lib/roster/roster.db --out default.jsonl\n" +
 			"  roster dump | gzip > default.jsonl.gz",
 		Args: cobra.NoArgs,

@@ -24,10 +24,10 @@ func newImportCommand() *cobra.Command {
 	i := &importCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "import FILE --map MAPPING --url URL",
-		Short: "Import people from a file of an HR system",
-		Long: "Import people from a CSV or JSON Lines file into a running server, over SCIM, as the mapping says.\n" +
-			"--dry-run shows what would change, with values, and changes nothing. Rows that cannot be imported are\n" +
-			"rejected with a reason, and the rest goes on. An import that was interrupted is run again: it does what is left.\n" +
+		Short: "Import people from a file exported by an HR system",
+		Long: "Import people from a CSV or JSON Lines file into a running server, over SCIM, as described by the mapping.\n" +
+			"--dry-run shows the changes, with values, and changes nothing. Rows that cannot be imported are rejected\n" +
+			"with a reason, and the others are imported. If an import was interrupted, run it again: it does the rest.\n" +
 			"The token is that of a client with the scope users, in ROSTER_TOKEN or in a file (--token-file).",
 		Example: "  roster import people.csv --map mapping.yaml --url https://roster.example --dry-run\n" +
 			"  roster import people.jsonl --map mapping.yaml --url https://roster.example --rejects rejects.csv",
@@ -41,7 +41,7 @@ func newImportCommand() *cobra.Command {
 	f.StringVar(&i.rejects, "rejects", "", "write rejected rows to this `file`, as CSV; without it they are printed to standard error")
 	f.BoolVar(&i.dryRun, "dry-run", false, "show what would change, and change nothing")
 	f.BoolVar(&i.json, "json", false, "print JSON Lines: the changes of a dry run, then the counts")
-	f.BoolVar(&i.disableAnyway, "disable-anyway", false, "disable who is absent, however many they are")
+	f.BoolVar(&i.disableAnyway, "disable-anyway", false, "disable the users who are absent from the file, however many there are")
 	for _, name := range []string{"map", "url"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // there is no such flag

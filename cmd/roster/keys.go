@@ -70,21 +70,22 @@ func newKeysCommand() *cobra.Command {
 	k := &keysCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Manage the keys that secrets in the store are sealed with",
-		Long: "Manage the key file. What has to be stored and read again, such as the secrets of passcode apps, is\n" +
-			"sealed with keys that are kept outside the database; without the file it is lost. The file has a line\n" +
-			"for each version, v1: and 32 random bytes in base64; the newest one seals, the others open.",
+		Short: "Manage the keys that encrypt secrets in the store",
+		Long: "Manage the key file. Secrets that Roster has to read back, such as those of authenticator apps, are encrypted\n" +
+			"(\"sealed\") with keys that are kept outside the database; if the key file is lost, the secrets are lost. The\n" +
+			"file has one line per key version: v1: and 32 random bytes in base64. The newest version seals, older ones\n" +
+			"still open what they sealed.",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("which of create and rotate? See roster help keys")
 		},
 	}
 	k.store.add(cmd)
-	cmd.PersistentFlags().StringVar(&k.file, "key-file", "", "the key `file`; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	cmd.PersistentFlags().StringVar(&k.file, "key-file", "", "the key `file`; if unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "create",
-			Short: "Make a key file with a new key",
+			Short: "Create a key file with a new key",
 			Args:  cobra.NoArgs,
 			RunE:  func(cmd *cobra.Command, _ []string) error { return k.create(cmd) },
 		},
@@ -103,15 +104,15 @@ func (k *keysCommand) rotateCommand() *cobra.Command {
 	var noNew, noSeal bool
 	cmd := &cobra.Command{
 		Use:   "rotate",
-		Short: "Add a new key and seal everything with it",
-		Long: "Add a new key to the key file and seal all secrets with it, while servers run. Where servers have\n" +
-			"copies of the file, add the key with --no-seal, copy the file to all of them, and seal with --no-new,\n" +
-			"which is also how a rotation goes on that was interrupted.",
+		Short: "Add a new key and seal all secrets with it",
+		Long: "Add a new key to the key file and seal all secrets with it, while servers run. If servers have copies of the\n" +
+			"file, add the key with --no-seal, copy the file to all of them, and then seal with --no-new. --no-new also\n" +
+			"continues a rotation that was interrupted.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return k.rotate(cmd, noNew, noSeal) },
 	}
-	cmd.Flags().BoolVar(&noNew, "no-new", false, "seal with the newest key that there is")
-	cmd.Flags().BoolVar(&noSeal, "no-seal", false, "add a key, and leave what is sealed as it is")
+	cmd.Flags().BoolVar(&noNew, "no-new", false, "add no key; seal everything with the newest one")
+	cmd.Flags().BoolVar(&noSeal, "no-seal", false, "add a key, but do not seal anything with it yet")
 	cmd.MarkFlagsMutuallyExclusive("no-new", "no-seal")
 	return cmd
 }
@@ -134,7 +135,9 @@ func (k *keysCommand) create(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := auth.CreateKeyFile(path); err != nil {
+	if err := auth.CreateKeyFile(path); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("the key file %s exists already; roster keys rotate adds a key to it", path)
+	} else if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "The key file %s is ready. Keep a copy, apart from those of the store.\n", path)

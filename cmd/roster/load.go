@@ -23,12 +23,12 @@ func newLoadCommand() *cobra.Command {
 	l := &loadCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "load --in FILE",
-		Short: "Load a tenant that was dumped",
-		Long: "Load what `roster dump` wrote into an empty tenant. A file is checked to its end before anything is\n" +
-			"loaded. A load that was interrupted goes on when the same dump is loaded again; until it is complete,\n" +
-			"nobody can use the tenant. No server may run on a store that is a file meanwhile.\n" +
-			"Secrets in the dump, such as those of passcode apps, are sealed with the key file of the server that it\n" +
-			"comes from, for the tenant that it is of: where these are other ones, nothing is loaded.",
+		Short: "Load a tenant from a dump",
+		Long: "Load what `roster dump` wrote into an empty tenant. A file is checked completely before anything is\n" +
+			"loaded. If a load was interrupted, load the same dump again to continue; until the load is complete,\n" +
+			"nobody can use the tenant. On an embedded store, no server may run meanwhile.\n\n" +
+			"Secrets in the dump, such as those of authenticator apps, are sealed for their tenant with the key file of\n" +
+			"the server that the dump is from. If the key file or the tenant is a different one, nothing is loaded.",
 		Example: "  roster load --store /var/lib/roster/roster.db --in default.jsonl\n" +
 			"  gunzip < default.jsonl.gz | roster load --in -",
 		Args: cobra.NoArgs,
@@ -36,9 +36,9 @@ func newLoadCommand() *cobra.Command {
 	}
 	l.store.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&l.tenant, "tenant", "", "the tenant to load into; that of the dump, unless said otherwise")
+	f.StringVar(&l.tenant, "tenant", "", "the tenant to load into; by default that of the dump")
 	f.StringVar(&l.in, "in", "", "the `file` to load; - for standard input")
-	f.StringVar(&l.keyFile, "key-file", "", "the key `file` of the store; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	f.StringVar(&l.keyFile, "key-file", "", "the key `file` of the store; if unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
 	f.BoolVar(&l.dryRun, "dry-run", false, "check the dump, and load nothing")
 	if err := cmd.MarkFlagRequired("in"); err != nil {
 		panic(err) // there is no such flag

@@ -70,7 +70,7 @@ func readPassword(path string) (auth.Secret, error) {
 func newMailCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mail",
-		Short: "Try out how mail is sent",
+		Short: "Test the mail settings",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("which command? There is test; see roster help mail")
@@ -84,9 +84,9 @@ func newMailTestCommand() *cobra.Command {
 	var to, language string
 	cmd := &cobra.Command{
 		Use:   "test --to ADDRESS",
-		Short: "Send a message now, and show what the mail server says",
-		Long: "Send a message with the settings of roster serve, past the queue, and show what the mail server says.\n" +
-			"Settings come from flags, the environment (ROSTER_…) and a YAML file, in that order.",
+		Short: "Send a test message and show the mail server's responses",
+		Long: "Send a test message with the settings of roster serve, bypassing the queue, and show the mail server's\n" +
+			"responses. Settings come from flags, the environment (ROSTER_…) and a YAML file, in that order.",
 		Args: cobra.NoArgs,
 	}
 	config.AddFlags(cmd.Flags())

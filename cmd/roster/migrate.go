@@ -19,12 +19,12 @@ func newMigrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Prepare a store for this version of roster",
-		Long: "Prepare a store for this version of roster: create it if there is none, and bring its tables or\n" +
-			"collections and indexes up to date. `roster serve` does the same when it starts; on a large store it\n" +
-			"can be done ahead of time. A file must not be in use. Servers of an older version have to be stopped\n" +
-			"first when the schema version grows; docs/operations.md says when it does.\n\n" +
-			"With --index-attributes the indexes that this setting of the server asks for are built, and those it does\n" +
-			"not name are dropped; without, they stay as they are.",
+		Long: "Prepare a store for this version of roster: create it if it does not exist, and bring its tables or\n" +
+			"collections and indexes up to date. `roster serve` does the same at start; on a large store it can be done\n" +
+			"ahead of time. An embedded store must not be in use. If the schema version changes, servers of an older\n" +
+			"version have to be stopped first; docs/operations.md says when that is the case.\n\n" +
+			"With --index-attributes, the indexes that this setting of the server names are built and all others of this\n" +
+			"kind are dropped; without it, indexes stay as they are.",
 		Args: cobra.NoArgs,
 	}
 	flags.add(cmd)

@@ -22,14 +22,15 @@ func newRestoreCommand() *cobra.Command {
 	r := &restoreCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "restore --from FILE",
-		Short: "Make a store of a backup",
-		Long: "Make a store of what `roster backup` wrote. The file is checked to its end before anything is written, and\n" +
-			"the store has to be a new one. A restore that was interrupted goes on when it is begun again. Stop all\n" +
-			"servers on the former store first, and start none on this one before it is complete.\n\n" +
-			"A backup does not know what was revoked or used after it was made. So nothing of before lets anybody in\n" +
-			"again: no session, step-up, cursor, recovery code, temporary password, link of an invitation, or passcode\n" +
-			"that could have been used. The tokens of clients end too; make new ones with roster client rotate. Where\n" +
-			"it is known which clients were changed since, name them with --revoked; where none were, use --keep-tokens.",
+		Short: "Create a store from a backup",
+		Long: "Create a store from what `roster backup` wrote. The file is checked completely before anything is written, and\n" +
+			"the store has to be a new one. If a restore was interrupted, start it again to continue. Stop all servers on\n" +
+			"the former store first, and start none on the new one before the restore is complete.\n\n" +
+			"A backup does not contain what was revoked or used after it was made. So the restore invalidates everything\n" +
+			"that gave access: sessions, step-ups, cursors, recovery codes, temporary passwords, links of invitations,\n" +
+			"and passcodes that could have been used. The tokens of clients end too; create new ones with roster client\n" +
+			"rotate. If it is known which clients were changed since, name them with --revoked; if none were, use\n" +
+			"--keep-tokens.",
 		Example: "  roster restore --from /mnt/backup/roster.jsonl --store /var/lib/roster/roster.db\n" +
 			"  roster restore --from roster.jsonl --revoked trail.jsonl --store mongodb://db1,db2/roster",
 		Args: cobra.NoArgs,
@@ -39,8 +40,8 @@ func newRestoreCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&r.from, "from", "", "the backup, a `file`")
 	f.StringVar(&r.keyFile, "key-file", "", "the key `file` of the store that was backed up; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
-	f.BoolVar(&r.keepTokens, "keep-tokens", false, "leave the tokens of clients as they are: none was revoked since the backup")
-	f.StringVar(&r.revoked, "revoked", "", "a `file` with the ids of the clients or tokens that end, one to a line, or what roster audit export says of the former store since; other tokens stay")
+	f.BoolVar(&r.keepTokens, "keep-tokens", false, "keep the tokens of clients, because none was revoked since the backup")
+	f.StringVar(&r.revoked, "revoked", "", "`file` that says which tokens end: ids of clients or tokens, one per line, or the output of roster audit export of the former store since the backup; other tokens stay valid")
 	f.BoolVar(&r.dryRun, "dry-run", false, "check the backup, and write nothing")
 	cmd.MarkFlagsMutuallyExclusive("keep-tokens", "revoked")
 	if err := cmd.MarkFlagRequired("from"); err != nil {

@@ -25,10 +25,10 @@ func newSetupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Print a one-time link for the first administrator",
-		Long: "Print a link with which somebody becomes the first Global Administrator of a tenant: it asks for a user\n" +
-			"name and a password, and for passcodes. It works once, within a day, and a new link ends the last one. The\n" +
-			"server may be running or be started afterwards. Where there is a Global Administrator who can sign in,\n" +
-			"there is no such link; see roster recover.",
+		Long: "Print a link with which somebody becomes the first Global Administrator of a tenant: its page asks for a user\n" +
+			"name, a password and an authenticator app. The link works once, within a day, and replaces any earlier link.\n" +
+			"The server may be running or be started afterwards. If there already is a Global Administrator who can sign\n" +
+			"in, no link is printed; see roster recover.",
 		Args: cobra.NoArgs,
 	}
 	l.add(cmd)
@@ -48,10 +48,10 @@ func newRecoverCommand() *cobra.Command {
 	l := &linkCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "recover NAME",
-		Short: "Print a one-time link for somebody who is locked out",
-		Long: "Print a link with which a user who lost the password, the passcodes or both chooses a password and\n" +
-			"enrols passcodes anew. NAME is the user name or an e-mail address. The link works once, within an hour. When\n" +
-			"it is used, former passcodes, recovery codes and sessions end, and the audit trail says so.",
+		Short: "Print a one-time link for a user who is locked out",
+		Long: "Print a link with which a user who lost the password, the authenticator app or both sets a new password and\n" +
+			"enrols an app again. NAME is the user name or an e-mail address. The link works once, within an hour. When it\n" +
+			"is used, former passcodes, recovery codes and sessions end, and the audit trail records it.",
 		Args: cobra.ExactArgs(1),
 	}
 	l.add(cmd)
@@ -80,7 +80,7 @@ type linkCommand struct {
 func (l *linkCommand) add(cmd *cobra.Command) {
 	l.store.add(cmd)
 	cmd.Flags().StringVar(&l.tenant, "tenant", string(storage.DefaultTenant), "the tenant of the account")
-	cmd.Flags().StringVar(&l.url, "public-url", "", "where people reach the server; $ROSTER_PUBLIC_URL, or else http://127.0.0.1:8080, if not set")
+	cmd.Flags().StringVar(&l.url, "public-url", "", "URL under which people reach the server; if unset, $ROSTER_PUBLIC_URL, or else http://127.0.0.1:8080")
 }
 
 func (l *linkCommand) run(cmd *cobra.Command, open openFunc, link func(context.Context, *auth.Authenticator, auth.Principal) (auth.Secret, error)) error {

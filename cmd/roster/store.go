@@ -128,7 +128,7 @@ type storeFlags struct {
 func (f *storeFlags) add(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&f.store, "store", config.DefaultStore, "`path` or URL of the store (ROSTER_STORE)")
 	cmd.PersistentFlags().BoolVar(&f.allowStandalone, "allow-standalone", false,
-		"accept a MongoDB server that belongs to no replica set; for trying things out (ROSTER_ALLOW_STANDALONE)")
+		"accept a MongoDB server outside a replica set; for evaluation only (ROSTER_ALLOW_STANDALONE)")
 }
 
 // fromEnv returns what the environment says of a setting that no flag gives, or "".

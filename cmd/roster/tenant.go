@@ -20,8 +20,8 @@ func newTenantCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tenant",
 		Short: "Manage tenants, the directories of a store",
-		Long: "Manage tenants. Each is a directory of its own: users, groups, roles, clients and audit trail of one are never\n" +
-			"visible in another. Other commands take --tenant.",
+		Long: "Manage tenants. Each tenant is a separate directory: its users, groups, roles, clients and audit trail are\n" +
+			"not visible in any other. Other commands take --tenant.",
 		Args: cobra.NoArgs, // a mistyped subcommand is an argument
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("which of create and list? See roster help tenant")
@@ -41,9 +41,9 @@ func (c *tenantCommand) createCommand() *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:   "create ID",
-		Short: "Make a tenant",
-		Long: "Make a tenant with nobody in it. The server may be running. Print a link for its first administrator with\n" +
-			"roster setup --tenant ID, and the token of a client with roster client create --tenant ID.",
+		Short: "Create a tenant",
+		Long: "Create a tenant without users. The server may be running. Then print a link for the first administrator with\n" +
+			"roster setup --tenant ID, and create a client with roster client create --tenant ID.",
 		Example: "  roster tenant create acme --name 'Acme Ltd'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,7 +67,7 @@ func (c *tenantCommand) createCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "what people call it; the id if not set")
+	cmd.Flags().StringVar(&name, "name", "", "display name of the tenant; the id if unset")
 	return cmd
 }
 

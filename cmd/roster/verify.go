@@ -23,18 +23,18 @@ func newVerifyCommand() *cobra.Command {
 	v := &verifyCommand{getenv: os.Getenv}
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Look for what is wrong with a store",
-		Long: "Hold everything that a store keeps twice against each other, whether or not a server runs on it: what\n" +
-			"resources are searched by, unique values, counts, memberships, tokens, what items are about, secrets and\n" +
-			"the key file, the audit trail. Nothing is changed. What is found is named by ids, never by values.\n\n" +
-			"The exit code is 0 when nothing is wrong, and 1 otherwise.",
+		Short: "Check the consistency of a store",
+		Long: "Check that a store is consistent, whether or not a server is running on it: search data of resources, unique\n" +
+			"values, counts, memberships, tokens, references, secrets and the key file, and the audit trail. Nothing is\n" +
+			"changed. Flaws are reported with ids, never with values.\n\n" +
+			"The exit code is 0 if nothing is wrong, and 1 otherwise.",
 		Example: "  roster verify --store /var/lib/roster/roster.db",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return v.run(cmd) },
 	}
 	v.store.add(cmd)
-	cmd.Flags().StringVar(&v.keyFile, "key-file", "", "the key `file` of the store; unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
-	cmd.Flags().BoolVar(&v.json, "json", false, "print each flaw as a JSON object on a line, and what was looked at as the last one")
+	cmd.Flags().StringVar(&v.keyFile, "key-file", "", "the key `file` of the store; if unset, roster.keys beside an embedded store (ROSTER_KEY_FILE)")
+	cmd.Flags().BoolVar(&v.json, "json", false, "print JSON, one flaw per line, and on the last line what was checked")
 	return cmd
 }
 
