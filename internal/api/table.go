@@ -8,10 +8,11 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/roster-id/roster/internal/sheet"
 )
 
 // The forms of a table.
@@ -154,9 +155,9 @@ func writeCSV[Row any](out *bufio.Writer, each func(func(Row) error) error) erro
 func cell(v any) string {
 	switch v := v.(type) {
 	case string:
-		return harmless(v)
+		return sheet.Harmless(v)
 	case []string:
-		return harmless(strings.Join(v, "; "))
+		return sheet.Harmless(strings.Join(v, "; "))
 	case time.Time:
 		if v.IsZero() {
 			return ""
@@ -165,10 +166,3 @@ func cell(v any) string {
 	}
 	return fmt.Sprint(v) // a number, true or false
 }
-
-// formula is what begins as one, behind what a spreadsheet may pass over or take for a quote.
-// Where a comma separates decimals, a semicolon separates cells, and quotes do not hold them together.
-var formula = regexp.MustCompile("(^|[;\t\r\n])([ \u00a0\u3000\ufeff\x00\"]*[-=+@＝＋－＠])")
-
-// harmless keeps spreadsheets from taking a text for a formula: people choose their names.
-func harmless(s string) string { return formula.ReplaceAllString(s, "$1'$2") }
