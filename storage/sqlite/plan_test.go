@@ -382,6 +382,7 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error { _, err := tx.Ancestors(g); return err },
 			func() error { _, err := tx.RemoveMembers(g, []string{a.ID}); return err },
 			func() error { return tx.EachMember(g, func(storage.Member) error { return nil }) },
+			func() error { _, err := tx.MembersAmong(g, []string{a.ID}); return err },
 			func() error { _, err := tx.MemberOf(b); return err },
 			func() error { return tx.Update(a, next) },
 			func() error { return tx.PutItem(nil, note) },
