@@ -316,11 +316,7 @@ func (a *accounts) page(ctx context.Context, page []*storage.Resource, fn func(A
 				return err
 			}
 		}
-		around := make([]string, len(groups[u.ID]))
-		for i, g := range groups[u.ID] {
-			around[i] = g.Group
-		}
-		if err := fn(a.state(u, c, around)); err != nil {
+		if err := fn(a.state(u, c, groupIDs(groups[u.ID]))); err != nil {
 			return err
 		}
 	}

@@ -403,6 +403,80 @@ func TestActivationReport(t *testing.T) {
 	})
 }
 
+// TestActivationsThatStand: what made somebody eligible goes, and with it what they have
+// made active, or wait to: from the report, from what waits to be approved, and from their
+// own list.
+func TestActivationsThatStand(t *testing.T) {
+	shows(t, "B10")
+	onStores(t, func(t *testing.T, w *world) {
+		admin := w.person(t, "admin", auth.GlobalAdministrator)
+		group := w.group(t, "Night shift")
+		boss := w.fresh(t, admin)
+		ofGroup := w.assign(t, boss, group, auth.GroupsAdministrator, `,"kind":"eligible"`)
+		waitsToo := w.assign(t, boss, group, auth.Auditor, `,"kind":"eligible","approvalRequired":true`)
+		sessions := map[string]string{}
+		ids := map[string][]string{}
+		people := map[string]*person{}
+		activate := func(name, assignment string) {
+			t.Helper()
+			made := must[struct{ ID string }](t, w.post(t, "/auth/v1/roles/activations", sessions[name], object{"assignment": assignment, "durationSeconds": 8 * 3600, "reason": "the night"}), 201)
+			ids[name] = append(ids[name], made.ID)
+		}
+		var own string
+		for _, name := range []string{"bo", "cy", "di", "eve"} {
+			p := w.person(t, name)
+			people[name] = p
+			if name == "di" {
+				own = w.assign(t, w.fresh(t, admin), p.id, auth.GroupsAdministrator, `,"kind":"eligible"`)
+			} else {
+				must[object](t, w.scim(t, w.fresh(t, admin), "PATCH", "/Groups/"+group, patching(`{"op":"add","path":"members","value":[{"value":"`+p.id+`"}]}`)), 200)
+			}
+			sessions[name] = w.fresh(t, p)
+			if name == "di" {
+				activate(name, own)
+				continue
+			}
+			activate(name, ofGroup)
+			activate(name, waitsToo)
+		}
+		check := func(what string, names ...string) {
+			t.Helper()
+			boss := w.fresh(t, admin)
+			var want, waiting, report []string
+			for _, name := range names {
+				want = append(want, ids[name]...)
+				waiting = append(waiting, ids[name][1:]...)
+			}
+			for _, row := range must[struct{ Rows []struct{ Activation string } }](t, w.get(t, "/admin/v1/reports/activations", boss), 200).Rows {
+				report = append(report, row.Activation)
+			}
+			sorted := cmpopts.SortSlices(strings.Compare)
+			if diff := cmp.Diff(want, report, sorted, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: the report (-want +got):\n%s", what, diff)
+			}
+			if diff := cmp.Diff(waiting, w.waiting(t, boss), sorted, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: what waits (-want +got):\n%s", what, diff)
+			}
+		}
+		check("at first", "bo", "cy", "di", "eve")
+		must[object](t, w.scim(t, w.fresh(t, admin), "PATCH", "/Groups/"+group, patching(`{"op":"remove","path":"members[value eq \"`+people["cy"].id+`\"]"}`)), 200)
+		check("out of the group", "bo", "di", "eve")
+		for _, name := range []string{"bo", "cy"} {
+			mine := must[struct{ Activations []struct{ ID string } }](t, w.get(t, "/auth/v1/roles/activations", w.fresh(t, people[name])), 200).Activations
+			if want := map[string]int{"bo": 2, "cy": 0}[name]; len(mine) != want {
+				t.Errorf("the own list of %s has %d, want %d", name, len(mine), want)
+			}
+		}
+		later := w.now().Add(24 * time.Hour).Format(time.RFC3339)
+		must[object](t, w.scim(t, w.fresh(t, admin), "PATCH", "/RoleAssignments/"+own, patching(`{"op":"add","path":"startDate","value":"`+later+`"}`)), 200)
+		check("to begin later", "bo", "eve")
+		must[any](t, w.scim(t, w.fresh(t, admin), "DELETE", "/Users/"+people["eve"].id, ""), 204)
+		check("deleted", "bo")
+		must[any](t, w.scim(t, w.fresh(t, admin), "DELETE", "/Groups/"+group, ""), 204)
+		check("the group deleted")
+	})
+}
+
 // TestReportsAsTables: each report has the same rows as JSON and as CSV, and the columns
 // are called what the members are.
 func TestReportsAsTables(t *testing.T) {
