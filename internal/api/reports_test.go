@@ -477,6 +477,42 @@ func TestActivationsThatStand(t *testing.T) {
 	})
 }
 
+// TestRolesCalledByValue: a role that has no name of its own is called by its value,
+// wherever people read of it.
+func TestRolesCalledByValue(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		role := must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)), 201).ID
+		asked := must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"cook"}`, schemas.RoleURI)), 201).ID
+		boss := w.fresh(t, admin)
+		assignment := w.assign(t, boss, bo.id, role, `,"kind":"eligible"`)
+		in := w.fresh(t, bo)
+		must[object](t, w.post(t, "/auth/v1/roles/activations", in, object{"assignment": assignment, "durationSeconds": 3600, "reason": "rain"}), 201)
+		got := map[string]string{"a request": w.ask(t, in, object{"role": asked, "reason": "summer"}).RoleName}
+		boss = w.fresh(t, admin)
+		for _, q := range must[struct{ Requests []request }](t, w.get(t, "/admin/v1/role-requests", boss), 200).Requests {
+			got["what waits"] = q.RoleName
+		}
+		type row struct{ Role, RoleName string }
+		for _, name := range []string{"role-holders", "activations"} {
+			for _, r := range table[row](t, w, name, boss) {
+				if r.Role == role {
+					got[name] = r.RoleName
+				}
+			}
+		}
+		review := must[struct{ ID string }](t, w.post(t, "/admin/v1/reviews", boss, object{"title": "Crew", "roles": []string{role}, "due": w.now().Add(time.Hour), "reviewers": []string{admin.id}}), 201).ID
+		for _, x := range must[struct{ Rows []row }](t, w.get(t, "/admin/v1/reviews/"+review+"/assignments", boss), 200).Rows {
+			got["a review"] = x.RoleName
+		}
+		got["an assignment"] = must[struct{ Role struct{ Display string } }](t, w.scim(t, boss, "GET", "/RoleAssignments/"+assignment, ""), 200).Role.Display
+		want := map[string]string{"a request": "cook", "what waits": "cook", "role-holders": "deckhand", "activations": "deckhand", "a review": "deckhand", "an assignment": "deckhand"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the role is called (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestReportsAsTables: each report has the same rows as JSON and as CSV, and the columns
 // are called what the members are.
 func TestReportsAsTables(t *testing.T) {
