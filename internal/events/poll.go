@@ -140,19 +140,25 @@ func (s *Feeds) waited(id string) {
 }
 
 // waiting returns up to limit events that a client may be given, each of another
-// resource, and whether there are more.
+// resource, and whether there are more. It takes out of st what the feed is not told of
+// any more.
 func (s *Feeds) waiting(ctx context.Context, tenant storage.TenantID, f *Feed, st *state, limit int) (list []storage.AuditEntry, more bool, err error) {
-	blocked := map[string]bool{}
+	blocked, untold := map[string]bool{}, map[int64]bool{}
+	defer func() { st.Held = slices.DeleteFunc(st.Held, func(h held) bool { return untold[h.Seq] }) }()
 	for _, h := range st.Held { // brought back from the dead letters
 		if blocked[h.Resource] {
 			continue
 		}
-		if blocked[h.Resource] = true; len(list) >= limit {
-			return list, true, nil
-		}
 		e, err := s.entry(ctx, tenant, h.Seq)
 		if err != nil {
 			return nil, false, err
+		}
+		if len(f.tells(e)) == 0 {
+			untold[h.Seq] = true
+			continue
+		}
+		if blocked[h.Resource] = true; len(list) >= limit {
+			return list, true, nil
 		}
 		list = append(list, *e)
 	}
