@@ -225,7 +225,7 @@ func (p *Provider) queryMemberships(ctx context.Context, by auth.Principal, t *s
 		if err != nil {
 			return nil, err
 		}
-		if alone {
+		if alone && q.After == nil {
 			if total, err = p.Store.CountMembers(ctx, by.Tenant, group, 1<<31-1); err != nil {
 				return nil, err
 			}
