@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -184,6 +185,12 @@ func (p *Provider) moveMember(ctx context.Context, by auth.Principal, group, mem
 	return int(r.Version - before), nil
 }
 
+// compareMembersFor is how long the members of a group are compared with a filter one by
+// one, as long as a query without an index takes.
+const compareMembersFor = 2 * time.Second
+
+var errManyToCompare = &Error{Status: 400, Type: TooMany, Detail: "the group has too many members to compare each of them: compare member.value with eq"}
+
 // queryMemberships selects memberships. One of group.value, member.value and id has to be
 // compared with eq: everything that a directory has of them is no list to be asked for.
 func (p *Provider) queryMemberships(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {
@@ -218,16 +225,28 @@ func (p *Provider) queryMemberships(ctx context.Context, by auth.Principal, t *s
 		if err != nil {
 			return nil, err
 		}
-		if alone {
+		if alone && q.After == nil {
 			if total, err = p.Store.CountMembers(ctx, by.Tenant, group, 1<<31-1); err != nil {
 				return nil, err
 			}
 		}
+		skip := 0
+		if alone && !q.Walk { // what comes before the page need not be made
+			skip, q.StartIndex = max(0, q.StartIndex-1), 1
+		}
+		begun := time.Now()
 		all = func(yield func(*storage.Resource, error) bool) {
 			for m, err := range p.Store.Members(ctx, by.Tenant, group, after) {
+				if err == nil && !alone && time.Since(begun) > compareMembersFor {
+					err = errManyToCompare
+				}
 				if err != nil {
 					yield(nil, err)
 					return
+				}
+				if skip > 0 {
+					skip--
+					continue
 				}
 				if !yield(membership(t, group, names[group], m), nil) {
 					return

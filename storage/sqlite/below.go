@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"zombiezen.com/go/sqlite"
@@ -76,24 +77,71 @@ func (s selection) below(groups []int64, q storage.Query) selection {
 	}
 	// The members of each group lie in order. What SQLite does with an ORDER BY outside
 	// is to gather them all and sort; a subquery with a LIMIT keeps its own.
-	beyond, dir := ">", ""
+	dir, behind, args := "", "", []any(nil)
 	if q.Descending {
-		beyond, dir = "<", " DESC"
+		dir = " DESC"
 	}
-	var from strings.Builder
-	var args []any
-	for i, n := range groups {
-		if i > 0 {
-			from.WriteString(" UNION ")
+	if q.After != nil {
+		behind = " AND m.id > ?"
+		if q.Descending {
+			behind = " AND m.id < ?"
 		}
-		fmt.Fprintf(&from, "SELECT m.id AS id, m.member AS n FROM membership m WHERE m.grp = %d", n)
-		if q.After != nil {
-			from.WriteString(" AND m.id " + beyond + " ?")
-			args = append(args, q.After.ID)
-		}
+		args = slices.Repeat([]any{q.After.ID}, len(groups))
 	}
-	s.from = "(" + from.String() + " ORDER BY 1" + dir + " LIMIT -1) u CROSS JOIN " + s.from + " AND r.n = u.n"
+	s.from = "(" + membersOf(groups, "m.id AS id, m.member AS n", behind) + " ORDER BY 1" + dir + " LIMIT -1) u CROSS JOIN " + s.from + " AND r.n = u.n"
 	s.args = append(args, s.args...)
 	s.inOrder = true
+	if s.all && q.Type == "User" {
+		s.groups = groups
+	}
 	return s
+}
+
+// membersOf selects columns of the memberships of groups, those that are alike once.
+func membersOf(groups []int64, columns, and string) string {
+	var sql strings.Builder
+	for i, n := range groups {
+		if i > 0 {
+			sql.WriteString(" UNION ")
+		}
+		fmt.Fprintf(&sql, "SELECT %s FROM membership m WHERE m.grp = %d%s", columns, n, and)
+	}
+	return sql.String()
+}
+
+// manyMembers is from how many memberships on those of deleted members are counted in
+// the place of the others: they are few, and each costs a look at a row.
+const manyMembers = 10_000
+
+// countMembers counts the live members of live groups, each once, or returns false where
+// it would not be faster than looking at each.
+func (s *Store) countMembers(c *sqlite.Conn, tenant string, groups []int64) (total int64, ok bool, err error) {
+	count := func(sql string, args ...any) (n int64, err error) {
+		err = transient(c, sql, func(st *sqlite.Stmt) error { n = st.ColumnInt64(0); return nil }, args)
+		return n, err
+	}
+	total, err = count("SELECT count(*) FROM (" + membersOf(groups, "m.id", "") + " ORDER BY 1 LIMIT -1)")
+	if err != nil || total < s.opt.manyMembers {
+		return 0, false, err
+	}
+	const deleted = ` FROM resource x INDEXED BY resource_hidden WHERE x.tenant = ? AND x.deleted IS NOT NULL`
+	switch n, err := count(`SELECT count(*) FROM (SELECT 1`+deleted+` LIMIT 0 + ?)`, tenant, total); {
+	case err != nil || n == total:
+		return 0, false, err
+	}
+	hidden, err := count(`SELECT count(*)`+deleted+` AND EXISTS (SELECT 1 FROM membership m WHERE m.grp IN (SELECT value FROM json_each(?)) AND m.id = x.id)`,
+		tenant, jsonInts(groups))
+	return total - hidden, err == nil, err
+}
+
+// countUsers counts the users among the members of live groups, all those below one, as
+// countMembers does.
+func (s *Store) countUsers(c *sqlite.Conn, tenant string, groups []int64) (total int64, ok bool, err error) {
+	total, ok, err = s.countMembers(c, tenant, groups)
+	if err != nil || !ok {
+		return 0, false, err
+	}
+	inside, err := highest(c, `SELECT count(*) FROM json_each(?1) g WHERE EXISTS (
+		SELECT 1 FROM membership m WHERE m.member = g.value AND m.grp IN (SELECT value FROM json_each(?1)))`, jsonInts(groups))
+	return total - inside, err == nil, err
 }

@@ -20,7 +20,7 @@ import (
 
 func TestContract(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storage.Store {
-		return &merging{Store: open(t, filepath.Join(t.TempDir(), "roster.db"), Options{QueryTimeout: time.Minute})}
+		return &merging{Store: open(t, filepath.Join(t.TempDir(), "roster.db"), Options{QueryTimeout: time.Minute, manyMembers: 3})}
 	})
 }
 

@@ -219,7 +219,17 @@ func (s *Store) Members(ctx context.Context, tenant storage.TenantID, group, aft
 // CountMembers implements storage.Memberships.
 func (s *Store) CountMembers(ctx context.Context, tenant storage.TenantID, group string, limit int) (int, error) {
 	count := 0
-	err := s.read(ctx, func(c *sqlite.Conn) error {
+	err := s.snapshot(ctx, func(c *sqlite.Conn) error {
+		if int64(limit) > s.opt.manyMembers {
+			n, err := highest(c, `SELECT n FROM resource WHERE tenant = ? AND type = 'Group' AND id = ? AND deleted IS NULL`, string(tenant), group)
+			if err != nil || n == 0 {
+				return err
+			}
+			n, ok, err := s.countMembers(c, string(tenant), []int64{n})
+			if count = int(min(n, int64(limit))); err != nil || ok {
+				return err
+			}
+		}
 		return query(c, `SELECT count(*) FROM (SELECT 1 FROM resource g
 			JOIN membership m ON m.grp = g.n
 			JOIN resource x ON x.n = m.member AND x.deleted IS NULL

@@ -123,7 +123,7 @@ func (p *page) query(ctx context.Context, tenant string, q storage.Query, certai
 			}
 			sel = sel.below(groups, q)
 		}
-		if total, err = p.search(ctx, c, sel, q); err != nil {
+		if total, err = p.search(ctx, c, tenant, sel, q); err != nil {
 			return err
 		}
 		return p.read.finish(c)
@@ -378,7 +378,7 @@ func (w *walker) mark(c *sqlite.Conn, sortBy *schemas.Attribute) (*storage.Mark,
 }
 
 // searchOn is search for a page of a walk.
-func (p *page) searchOn(c *sqlite.Conn, sel selection, q storage.Query, run func(sql string, args []any, row func(*sqlite.Stmt)) error) (int, error) {
+func (p *page) searchOn(ctx context.Context, c *sqlite.Conn, tenant string, sel selection, q storage.Query, run func(sql string, args []any, row func(*sqlite.Stmt)) error) (int, error) {
 	from, args := sel.from, sel.args
 	if q.After != nil && !sel.inOrder {
 		on, more := behind(q.SortBy, q.Descending, q.After)
@@ -400,19 +400,34 @@ func (p *page) searchOn(c *sqlite.Conn, sel selection, q storage.Query, run func
 	if !w.more {
 		return q.Count - w.left, nil
 	}
-	total := 0
+	return p.count(ctx, c, tenant, sel, run)
+}
+
+// count counts what a query selects.
+func (p *page) count(ctx context.Context, c *sqlite.Conn, tenant string, sel selection, run func(sql string, args []any, row func(*sqlite.Stmt)) error) (total int, err error) {
+	if len(sel.groups) > 0 {
+		var n int64
+		var ok bool
+		err := interruptibly(ctx, c, func() (err error) {
+			n, ok, err = p.store.countUsers(c, tenant, sel.groups)
+			return err
+		})
+		if err != nil || ok {
+			return int(n), err
+		}
+	}
 	err = run("SELECT count(*) FROM "+sel.from, sel.args, func(st *sqlite.Stmt) { total = st.ColumnInt(0) })
 	return total, err
 }
 
 // search reads a page of what a filter selects, or of everything in another
 // order.
-func (p *page) search(ctx context.Context, c *sqlite.Conn, sel selection, q storage.Query) (int, error) {
+func (p *page) search(ctx context.Context, c *sqlite.Conn, tenant string, sel selection, q storage.Query) (int, error) {
 	run := func(sql string, args []any, row func(*sqlite.Stmt)) error {
 		return p.store.bounded(ctx, c, sel, sql, args, row)
 	}
 	if q.Walk && q.Count > 0 {
-		return p.searchOn(c, sel, q, run)
+		return p.searchOn(ctx, c, tenant, sel, q, run)
 	}
 	got := 0
 	skip := max(0, q.StartIndex-1)
@@ -430,22 +445,22 @@ func (p *page) search(ctx context.Context, c *sqlite.Conn, sel selection, q stor
 			return skip + got, nil
 		}
 	}
-	total := 0
-	err := run("SELECT count(*) FROM "+sel.from, sel.args, func(st *sqlite.Stmt) { total = st.ColumnInt(0) })
-	return total, err
+	return p.count(ctx, c, tenant, sel, run)
 }
 
 // selection is a compiled filter: what follows FROM.
 type selection struct {
 	from    string
 	args    []any
-	under   string // the group to start from; from lacks what below adds
-	inOrder bool   // from yields the rows in the order of the query, behind its mark
-	single  bool   // at most one row
-	common  bool   // one of few texts, worth keeping prepared
-	seeks   bool   // starts from an index
-	wide    bool   // may look at any number of rows: what clients can make slow at will
-	asked   bool   // for keys in memory
+	under   string  // the group to start from; from lacks what below adds
+	all     bool    // everybody in it is selected
+	groups  []int64 // it and those inside it, if all their users are selected
+	inOrder bool    // from yields the rows in the order of the query, behind its mark
+	single  bool    // at most one row
+	common  bool    // one of few texts, worth keeping prepared
+	seeks   bool    // starts from an index
+	wide    bool    // may look at any number of rows: what clients can make slow at will
+	asked   bool    // for keys in memory
 }
 
 // order returns the ORDER BY of a page.
@@ -476,7 +491,7 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 	c.expr(q.Filter, row)
 	_, simple := q.Filter.(filter.Compare)
 	return selection{
-		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...), under: c.under,
+		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...), under: c.under, all: c.under != "" && c.sql.String() == "1",
 		single: rank >= oneRow, seeks: ok, wide: rank < fewRows, asked: c.asked, common: ok && c.under == "" && simple && q.SortBy == nil && !q.Descending,
 	}
 }

@@ -53,6 +53,7 @@ type Options struct {
 	eraseAfter    time.Duration
 	checkpointAt  int
 	insistFor     time.Duration
+	manyMembers   int64
 }
 
 // Store is a storage.Store in one SQLite file.
@@ -106,6 +107,9 @@ func migrations() (sqlitemigration.Schema, error) {
 func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if opt.QueryTimeout == 0 {
 		opt.QueryTimeout = 2 * time.Second
+	}
+	if opt.manyMembers == 0 {
+		opt.manyMembers = manyMembers
 	}
 	if opt.eraseAfter == 0 {
 		opt.eraseAfter = eraseAfter

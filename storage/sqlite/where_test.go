@@ -266,7 +266,7 @@ func TestOneBudgetForAPage(t *testing.T) {
 		q := storage.Query{Type: "User", Filter: parse(t, userType, slowFilter), StartIndex: 1, Count: count}
 		err := s.snapshot(t.Context(), func(c *sqlite.Conn) error {
 			p := &page{store: s, typ: q.Type, read: new(portion)}
-			_, err := p.search(over, c, s.compile("default", q), q)
+			_, err := p.search(over, c, "default", s.compile("default", q), q)
 			return err
 		})
 		if !errors.Is(err, storage.ErrTooExpensive) {

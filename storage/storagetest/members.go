@@ -370,7 +370,10 @@ func stopMembers(t *testing.T, d *directory) {
 }
 
 func countMembers(t *testing.T, d *directory) {
-	g := d.addGroup("Staff", d.crowd(7)...)
+	gone := d.addUser("gone")
+	g := d.addGroup("Staff", append(d.crowd(6), d.addGroup("Sub"), gone)...)
+	d.remove(gone)
+	d.remove(d.addUser("another"))
 	for limit, want := range map[int]int{0: 0, 1: 1, 6: 6, 7: 7, 8: 7, all: 7} {
 		if n, err := d.CountMembers(t.Context(), d.tenant, g.ID, limit); err != nil || n != want {
 			t.Errorf("CountMembers up to %d: got %d, %v, want %d", limit, n, err, want)
