@@ -1,8 +1,10 @@
 package scim
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -64,6 +66,74 @@ func (d *decision) remember(r *storage.Resource, grants []*auth.Grant) error {
 	return n.put(d.tx, r.ID)
 }
 
+// ForgoWith takes an assignment from what would come back with a deleted user or group, as
+// deleting it takes it from somebody who is there, with a part of its own in the same write.
+// That is told whether there was anything to take.
+func (p *Provider) ForgoWith(ctx context.Context, by auth.Principal, assignment string, also func(tx storage.Tx, taken bool) error) error {
+	t := p.Schemas.Type(assignmentType)
+	err := p.allow(by, auth.Delete, t)
+	if err == nil {
+		err = p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+			taken, err := p.decide(ctx, tx, by, nil, p.now()).forgo(t, assignment)
+			if err != nil {
+				return err
+			}
+			return also(tx, taken)
+		})
+	}
+	return p.observe(t, "purge", err)
+}
+
+func (d *decision) forgo(t *schemas.ResourceType, assignment string) (taken bool, err error) {
+	w, err := d.tx.GetDeleted(t.Name, assignment)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	g, err := grantIn(t, w)
+	if err != nil {
+		return false, err
+	}
+	n, err := deletionFrom(d.tx.Item(deletionKind, g.Principal))
+	if err != nil || g.Ended(d.now) || !slices.Contains(n.Assignments, assignment) {
+		return false, err
+	}
+	role, err := auth.ReadRole(d.tx, g.Role)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	d.loses([]*auth.Role{role})
+	if err := d.ask(); err != nil {
+		return false, err
+	}
+	n.Assignments = slices.DeleteFunc(n.Assignments, func(id string) bool { return id == assignment })
+	if err := n.put(d.tx, g.Principal); err != nil {
+		return false, err
+	}
+	if _, err := d.tx.Purge(w); err != nil {
+		return false, err
+	}
+	return true, d.purged(w)
+}
+
+// grantIn is what an assignment said that is deleted.
+func grantIn(t *schemas.ResourceType, w *storage.WholeResource) (*auth.Grant, error) {
+	attrs, err := parseStored(t, &w.Resource)
+	if err != nil {
+		return nil, err
+	}
+	g, err := assignmentOf(w.ID, attrs)
+	if err != nil {
+		return nil, fmt.Errorf("read the stored %s %s: %v", assignmentType, w.ID, err) //nolint:errorlint // see parseStored
+	}
+	return g, nil
+}
+
 // comeback is what a deleted user or group would have again.
 type comeback struct {
 	given  []givenBack // by assignments of its own
@@ -108,13 +178,9 @@ func (p *Provider) comeback(r reader, s *auth.Standing, n *deletion, groups []st
 		if err != nil {
 			return nil, err
 		}
-		attrs, err := parseStored(t, &w.Resource)
+		g, err := grantIn(t, w)
 		if err != nil {
 			return nil, err
-		}
-		g, err := assignmentOf(id, attrs)
-		if err != nil {
-			return nil, fmt.Errorf("read the stored %s %s: %v", assignmentType, id, err) //nolint:errorlint // see parseStored
 		}
 		if g.Ended(now) {
 			continue

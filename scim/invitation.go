@@ -178,7 +178,8 @@ func (p *Provider) nameInvited(ctx context.Context, tenant storage.TenantID, att
 }
 
 // hasNoAccount returns a *storage.UniqueError when an account exists already that an
-// invitation would make, with the attribute of the invitation by which it does.
+// invitation would make, with the attribute of the invitation by which it does. Either may
+// be empty.
 func (p *Provider) hasNoAccount(ctx context.Context, tenant storage.TenantID, email, userName string) error {
 	users := p.Schemas.Type(auth.PrincipalUser)
 	equal := func(path, value string) filter.Expr {
@@ -191,7 +192,7 @@ func (p *Provider) hasNoAccount(ctx context.Context, tenant storage.TenantID, em
 		{"email", filter.Or{equal("emails.value", email), equal("userName", email)}},
 		{"userName", equal("userName", strings.TrimSpace(userName))},
 	} {
-		if look.name == "userName" && userName == "" {
+		if look.name == "email" && email == "" || look.name == "userName" && userName == "" {
 			continue
 		}
 		page, err := p.Store.Query(ctx, tenant, storage.Query{Type: users.Name, Filter: look.at, StartIndex: 1})
@@ -448,6 +449,11 @@ func (p *Provider) reprepareInvitation(ctx context.Context, by auth.Principal, p
 		return nil, err
 	}
 	changed, _ := differences(p.Schemas.Type(invitationType), prev, next)
+	if userName, _ := next["userName"].(string); slices.Contains(changed, "userName") {
+		if err := p.hasNoAccount(ctx, by.Tenant, "", userName); err != nil {
+			return nil, err
+		}
+	}
 	touched := aspects(p.Schemas.Type(invitationType), changed)
 	if !slices.Equal(had.groups, has.groups) {
 		touched |= auth.AspectMembership

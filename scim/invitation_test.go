@@ -689,7 +689,21 @@ func TestInvitationNeverAttaches(t *testing.T) {
 		if _, err := w.accept(free, "free"); err != nil {
 			t.Errorf("with another name: %v", err)
 		}
-		_, named := w.invite(gus, "named@out.example", `,"userName":"named"`)
+		invitation, named := w.invite(gus, "named@out.example", `,"userName":"namd"`)
+		if s := status(w.patch(gus, "Invitation", invitation, `{"op":"replace","path":"userName","value":"BOB"}`)); s != 409 {
+			t.Errorf("changed to a user name of somebody: %d, want 409", s)
+		}
+		if err := w.patch(gus, "Invitation", invitation, `{"op":"replace","path":"userName","value":"named"}`); err != nil {
+			t.Errorf("changed to another user name: %v", err)
+		}
+		other, _ := w.invite(gus, "other@out.example", `,"userName":"other"`)
+		w.create("other", "User", `{"userName":"Other"}`)
+		if _, _, err := w.p.SendAgain(t.Context(), gus, other); status(err) != 409 {
+			t.Errorf("sent again when somebody has the user name: %v", err)
+		}
+		if err := w.patch(gus, "Invitation", other, `{"op":"add","path":"title","value":"Mate"}`); err != nil {
+			t.Errorf("changed otherwise when somebody has the user name: %v", err)
+		}
 		if err := second(w.accept(named, "mine")); status(err) != 400 {
 			t.Errorf("another user name than that of the invitation: %v", err)
 		}

@@ -47,7 +47,8 @@ func (p *Provider) sendAgain(ctx context.Context, by auth.Principal, id string, 
 	}
 	email, _ := attrs["email"].(string) // it cannot change
 	if attrs["status"] == statusPending {
-		if err := p.hasNoAccount(ctx, by.Tenant, email, ""); err != nil {
+		userName, _ := attrs["userName"].(string)
+		if err := p.hasNoAccount(ctx, by.Tenant, email, userName); err != nil {
 			return nil, err
 		}
 	}

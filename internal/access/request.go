@@ -196,17 +196,25 @@ func (d *Desk) Own(ctx context.Context, tenant storage.TenantID, user string) ([
 }
 
 // WaitingFor returns the requests that wait for a decision and that by may decide about:
-// those of others, for roles that by may give; the newest first.
+// those of others who are there, for roles that by may give; the newest first.
 func (d *Desk) WaitingFor(ctx context.Context, by auth.Principal) ([]*Request, error) {
 	items, err := d.Store.Items(ctx, by.Tenant, auth.RequestKind, waitingKey)
 	list, err := d.requests(items, err)
 	if err != nil {
 		return nil, err
 	}
+	users := make([]string, len(list))
+	for i, r := range list {
+		users[i] = r.User
+	}
+	there, err := d.Store.Names(ctx, by.Tenant, auth.PrincipalUser, users...)
+	if err != nil {
+		return nil, err
+	}
 	may := d.gives(ctx, by)
 	kept := list[:0]
 	for _, r := range list {
-		if r.State != Waiting || r.User == by.ID {
+		if _, ok := there[r.User]; !ok || r.State != Waiting || r.User == by.ID {
 			continue
 		}
 		ok, err := may(r.Role)
@@ -324,20 +332,41 @@ func (d *Desk) Decide(ctx context.Context, by auth.Principal, id string, approve
 		"schemas": []any{schemas.RoleAssignmentURI}, "role": map[string]any{"value": asked.Role},
 		"principal": map[string]any{"value": asked.User, "type": auth.PrincipalUser}, "reason": asked.Reason,
 	}
-	switch {
-	case asked.Hours > 0:
-		body["endDate"] = stamp(now.Add(time.Duration(asked.Hours) * time.Hour))
-	case !asked.Until.IsZero():
-		if !asked.Until.After(now) {
-			return nil, conflict("the time is over that the role was asked for")
-		}
-		body["endDate"] = stamp(asked.Until)
+	end := asked.Until
+	if asked.Hours > 0 {
+		end = now.Add(time.Duration(asked.Hours) * time.Hour)
 	}
 	// The request is looked at in the write that gives the role, so that of several
 	// decisions one counts. First outside too, or somebody who may not decide would learn
 	// from the Provider's answer instead.
-	if err := d.Store.Write(ctx, by.Tenant, read); err != nil {
+	start := now
+	err = d.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+		if err := read(tx); err != nil {
+			return err
+		}
+		if _, err := tx.Get(auth.PrincipalUser, asked.User); errors.Is(err, storage.ErrNotFound) {
+			return conflict("who has asked is deleted")
+		} else if err != nil {
+			return err
+		}
+		grants, err := auth.GrantsTo(tx, asked.User)
+		start = heldUntil(grants, asked.Role, now)
+		return err
+	})
+	if err != nil {
 		return nil, err
+	}
+	switch {
+	case end.IsZero():
+	case !end.After(now):
+		return nil, conflict("the time is over that the role was asked for")
+	case !end.After(start):
+		return nil, conflict("the role is given for this time already")
+	default:
+		body["endDate"] = stamp(end)
+	}
+	if start.After(now) {
+		body["startDate"] = start.UTC().Format(time.RFC3339Nano)
 	}
 	_, err = d.Provider.CreateWith(ctx, by, d.Schemas.Type("RoleAssignment"), body, func(tx storage.Tx, made *storage.Resource) error {
 		if err := read(tx); err != nil {
@@ -349,6 +378,20 @@ func (d *Desk) Decide(ctx context.Context, by auth.Principal, id string, approve
 		return nil, err
 	}
 	return r, nil
+}
+
+// heldUntil returns until when a role is given without a gap that ends by itself, or now.
+func heldUntil(grants []*auth.Grant, role string, now time.Time) time.Time {
+	until := now
+	for {
+		i := slices.IndexFunc(grants, func(g *auth.Grant) bool {
+			return g.Role == role && !g.Eligible && !g.Start.After(until) && g.End.After(until)
+		})
+		if i < 0 {
+			return until
+		}
+		until = grants[i].End
+	}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -470,9 +470,13 @@ func (j *judgement) revoke() error {
 	if !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	return j.d.Store.Write(j.ctx, j.by.Tenant, func(tx storage.Tx) error {
+	// It went, perhaps with its principal. Then it must not come back with it.
+	return j.d.Provider.ForgoWith(j.ctx, j.by, j.assignment, func(tx storage.Tx, taken bool) error {
 		if _, err := auth.ReadGrant(tx, j.assignment); !errors.Is(err, storage.ErrNotFound) {
 			return cmp.Or(err, storage.ErrConflict)
+		}
+		if taken {
+			return j.write(tx, OutcomeRevoked)
 		}
 		return j.write(tx, OutcomeGone)
 	})

@@ -162,6 +162,71 @@ func requestIDs(list []request) (ids []string) {
 	return ids
 }
 
+// TestRequestForLonger: who holds a role until a date may ask for more, and gets what goes
+// on where that ends.
+func TestRequestForLonger(t *testing.T) {
+	shows(t, "B10")
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		role := must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)), 201).ID
+		boss := w.fresh(t, admin)
+		first := w.now().Add(time.Hour).UTC()
+		second := first.Add(time.Hour + 1234*time.Microsecond)
+		w.assign(t, boss, bo.id, role, fmt.Sprintf(`,"endDate":%q`, first.Format(time.RFC3339Nano)))
+		w.assign(t, boss, bo.id, role, fmt.Sprintf(`,"startDate":%q,"endDate":%q`, first.Format(time.RFC3339Nano), second.Format(time.RFC3339Nano)))
+		given := func(more object) (start, end time.Time) {
+			t.Helper()
+			ask := object{"role": role, "reason": "longer"}
+			for k, v := range more {
+				ask[k] = v
+			}
+			id := w.ask(t, w.fresh(t, bo), ask).ID
+			made := must[request](t, w.decide(t, id, w.fresh(t, admin), "approve", ""), 200).Assignment
+			a := must[struct{ StartDate, EndDate time.Time }](t, w.scim(t, w.fresh(t, admin), "GET", "/RoleAssignments/"+made, ""), 200)
+			return a.StartDate, a.EndDate
+		}
+		until := second.Add(time.Hour).Truncate(time.Millisecond)
+		if start, end := given(object{"until": until}); !start.Equal(second) || !end.Equal(until) {
+			t.Errorf("given from %v to %v, want %v to %v", start, end, second, until)
+		}
+		// For no longer than it is given already: nothing would come of it.
+		id := w.ask(t, w.fresh(t, bo), object{"role": role, "reason": "an hour", "hours": 1}).ID
+		boss = w.fresh(t, admin)
+		p := must[struct{ Detail string }](t, w.decide(t, id, boss, "approve", ""), 409)
+		if !strings.Contains(p.Detail, "already") {
+			t.Errorf("refused with %q", p.Detail)
+		}
+		must[any](t, w.decide(t, id, boss, "deny", "you have it"), 200)
+		if start, end := given(nil); !start.Equal(until) || !end.IsZero() {
+			t.Errorf("for good: given from %v to %v", start, end)
+		}
+		must[any](t, w.post(t, "/auth/v1/roles/requests", w.fresh(t, bo), object{"role": role, "reason": "more"}), 409)
+	})
+}
+
+// TestRequestOfDeleted: a request of somebody who is deleted waits for nobody, and cannot be
+// approved, until they are back.
+func TestRequestOfDeleted(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		id := w.ask(t, w.fresh(t, bo), object{"role": auth.Auditor, "reason": "year end"}).ID
+		boss := w.fresh(t, admin)
+		must[any](t, w.scim(t, boss, "DELETE", "/Users/"+bo.id, ""), 204)
+		if got := w.waiting(t, boss); len(got) > 0 {
+			t.Errorf("what waits: %v", got)
+		}
+		p := must[struct{ Type, Detail string }](t, w.decide(t, id, boss, "approve", ""), 409)
+		if p.Type != "urn:roster:problem:conflict" || strings.Contains(p.Detail, "principal") {
+			t.Errorf("refused with %+v", p)
+		}
+		must[any](t, w.post(t, "/admin/v1/deleted-users/"+bo.id+"/restore", boss, object{}), 200)
+		if got := w.waiting(t, boss); !slices.Equal(got, []string{id}) {
+			t.Errorf("what waits when they are back: %v", got)
+		}
+		must[any](t, w.decide(t, id, boss, "approve", ""), 200)
+	})
+}
+
 // TestOwnRequest: nobody decides about their own request, however entitled; it is not even
 // in their queue, nor are their own activations.
 func TestOwnRequest(t *testing.T) {

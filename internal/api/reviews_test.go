@@ -166,6 +166,74 @@ func TestReview(t *testing.T) {
 	})
 }
 
+// TestReviewOfDeleted: what is revoked of somebody who is deleted does not come back with
+// them, be it revoked by a reviewer or at the end; that takes the right to take it. What
+// nobody revokes comes back.
+func TestReviewOfDeleted(t *testing.T) {
+	shows(t, "B5", "B7")
+	onStores(t, func(t *testing.T, w *world) {
+		admin, pra := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "pra")
+		boss := w.fresh(t, admin)
+		right := w.assign(t, boss, pra.id, auth.PrivilegedRoleAdministrator, "")
+		user := func(name string) string { return w.pushed(t, w.Token, name).id }
+		ana, bo, cy, crew, kept := user("ana"), user("bo"), user("cy"), w.group(t, "crew"), w.group(t, "kept")
+		assigned := map[string]string{}
+		for _, p := range []string{ana, bo, cy, crew, kept} {
+			assigned[p] = w.assign(t, boss, p, auth.Auditor, "")
+		}
+		begin := func(onNoDecision string) string {
+			return w.review(t, boss, object{"title": "Auditors", "roles": []string{auth.Auditor}, "due": w.now().Add(time.Hour), "reviewers": []string{pra.id}, "onNoDecision": onNoDecision}).ID
+		}
+		revoke, keep := begin("revoke"), begin("keep")
+		for path, ids := range map[string][]string{"/Users/": {ana, bo, cy}, "/Groups/": {crew, kept}} {
+			for _, id := range ids {
+				must[any](t, w.scim(t, boss, "DELETE", path+id, ""), 204)
+			}
+		}
+		in := w.fresh(t, pra)
+		for _, id := range []string{ana, crew} {
+			if got := must[reviewed](t, w.judge(t, in, revoke, assigned[id], "revoke", "left"), 200); got.Outcome != "revoked" {
+				t.Errorf("what was to come back: %+v", got)
+			}
+		}
+		if got := must[reviewed](t, w.judge(t, in, keep, assigned[ana], "revoke", "left"), 200); got.Outcome != "gone" {
+			t.Errorf("what does not come back any more: %+v", got)
+		}
+		// Who may not take the role, or gave no passcode just now, takes it from nobody.
+		w.advance(auth.StepUpAge + time.Second)
+		must[any](t, w.judge(t, in, keep, assigned[bo], "revoke", "left"), 401)
+		in = w.fresh(t, pra)
+		must[any](t, w.scim(t, w.fresh(t, admin), "DELETE", "/RoleAssignments/"+right, ""), 204)
+		must[any](t, w.judge(t, in, keep, assigned[bo], "revoke", "left"), 403)
+
+		restore := func(kind, id string) {
+			t.Helper()
+			must[any](t, w.post(t, "/admin/v1/deleted-"+kind+"/"+id+"/restore", w.fresh(t, admin), object{}), 200)
+		}
+		holds := func(what, id string, want bool) {
+			t.Helper()
+			status := w.scim(t, w.fresh(t, admin), "GET", "/RoleAssignments/"+assigned[id], "").Status
+			if (status == 200) != want {
+				t.Errorf("%s, restored: the assignment is %d, want it: %t", what, status, want)
+			}
+		}
+		restore("users", ana)
+		restore("groups", crew)
+		restore("groups", kept)
+		restore("users", bo)
+		holds("revoked of a user", ana, false)
+		holds("revoked of a group", crew, false)
+		holds("not decided about, a group", kept, true)
+		holds("refused", bo, true)
+		if result := must[review](t, w.post(t, "/admin/v1/reviews/"+revoke+"/close", w.fresh(t, admin), object{}), 200); result.Progress.Revoked != 5 {
+			t.Errorf("closed: %+v", result)
+		}
+		restore("users", cy)
+		holds("revoked at the end", cy, false)
+		holds("revoked at the end, and there", bo, false)
+	})
+}
+
 // TestReviewRights: a review gives nobody a right: who begins or closes it, and its
 // reviewers, have to be entitled to take what is reviewed, and nobody else decides.
 func TestReviewRights(t *testing.T) {
