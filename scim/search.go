@@ -39,14 +39,14 @@ type projectionRequest struct {
 	written              written
 }
 
-// parseQuery reads a query string as form data, where "+" is a space. Unknown
-// parameters are ignored; of one given twice the first counts, except for lists, which
-// are one, and the filter: whoever means less than everything must not get more.
+// parseQuery reads a query string as form data, where "+" is a space, except as [keepPlus]
+// says. Unknown parameters are ignored; of one given twice the first counts, except for
+// lists, which are one, and the filter: whoever means less than everything must not get more.
 func parseQuery(raw string) (url.Values, error) {
 	if raw == "" {
 		return nil, nil
 	}
-	v, err := url.ParseQuery(raw)
+	v, err := url.ParseQuery(keepPlus(raw))
 	if err != nil {
 		return nil, &Error{Status: 400, Type: InvalidSyntax, Detail: "the query string is not valid: check the percent-encoding, of semicolons too"}
 	}
@@ -59,6 +59,36 @@ func parseQuery(raw string) (url.Values, error) {
 		}
 	}
 	return v, nil
+}
+
+// keepPlus encodes the "+" of addresses in a filter that is no form data, as Rauthy writes
+// it: userName%20eq%20%22a+b@example.com%22. Form data has "+" for a space, and %40 for "@".
+func keepPlus(raw string) string {
+	if !strings.Contains(raw, "+") || !strings.Contains(raw, "@") {
+		return raw
+	}
+	params := strings.Split(raw, "&")
+	for i, param := range params {
+		if !strings.HasPrefix(param, "filter=") {
+			continue
+		}
+		// Every second part is a value, between quotes.
+		parts := strings.Split(strings.ReplaceAll(param, `"`, "%22"), "%22")
+		between := ""
+		for j := 0; j < len(parts); j += 2 {
+			between += parts[j]
+		}
+		if strings.Contains(between, "+") {
+			continue
+		}
+		for j := 1; j < len(parts); j += 2 {
+			if strings.Contains(parts[j], "@") {
+				parts[j] = strings.ReplaceAll(parts[j], "+", "%2B")
+			}
+		}
+		params[i] = strings.Join(parts, "%22")
+	}
+	return strings.Join(params, "&")
 }
 
 func parseSearch(q url.Values) (SearchRequest, error) {
