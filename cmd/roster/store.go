@@ -42,6 +42,8 @@ type place struct {
 func findPlace(location string, allowStandalone bool) (place, error) {
 	scheme, rest, isURL := strings.Cut(location, "://")
 	switch {
+	case strings.HasPrefix(location, "mongodb:") && !isURL, strings.HasPrefix(location, "mongodb+srv:") && !isURL:
+		return place{}, errors.New("store: an address of MongoDB begins with mongodb:// or mongodb+srv://") // it may hold a password
 	case !isURL:
 		return place{kind: embedded, location: location}, nil
 	case scheme == "sqlite" || scheme == "file":
