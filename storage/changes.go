@@ -3,7 +3,8 @@ package storage
 import "strconv"
 
 // How much of what changed an audit entry tells. What is longer is replaced by
-// how many bytes it has.
+// how many bytes it has, unless that would be longer still: whether somebody is active is
+// told in any case, for it is an event of its own.
 const (
 	maxChangeValue  = 4 << 10
 	maxChangeValues = 15 << 10 // of one entry; with what stands in the place of others it stays below 16 KiB
@@ -22,7 +23,9 @@ func (c *Changes) Add(path string, before, after []byte) {
 
 func (c *Changes) bound(v []byte) []byte {
 	if len(v) > maxChangeValue || c.size+len(v) > maxChangeValues {
-		return append(strconv.AppendInt([]byte(`{"$bytes":`), int64(len(v)), 10), '}')
+		if size := append(strconv.AppendInt([]byte(`{"$bytes":`), int64(len(v)), 10), '}'); len(size) < len(v) {
+			return size
+		}
 	}
 	c.size += len(v)
 	return v

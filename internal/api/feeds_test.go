@@ -660,6 +660,41 @@ func TestCompletions(t *testing.T) {
 	})
 }
 
+// TestFeedOfInvitations: a feed of invitations is told of each version of one, whatever
+// the server calls what it did to it.
+func TestFeedOfInvitations(t *testing.T) {
+	onStoresWith(t, testserver.Options{ByHand: true, NoMail: true}, func(t *testing.T, w *world) {
+		token, hook := w.feedAdmin(t), listenForEvents(t)
+		feed := w.feed(t, token, object{"name": "i", "delivery": "webhook", "url": hook.URL, "types": []string{"Invitation"}}).Feed.ID
+		sent, taken := w.invite(t, token, object{"email": "ada@out.example"}), w.invite(t, token, object{"email": "bo@out.example"})
+		must[object](t, w.post(t, "/admin/v1/invitations/"+sent.ID+"/resend", token, nil), 200)
+		if r := w.post(t, "/admin/v1/invitations/"+sent.ID+"/revoke", token, nil); r.Status != 204 {
+			t.Fatalf("%d %s", r.Status, r.Body)
+		}
+		must[accepted](t, w.post(t, "/auth/v1/invitations/accept", "", object{"link": linkSecret(t, taken), "password": goodPassword, "userName": "bo"}), 200)
+		got := map[string][]string{}
+		for range 3 {
+			w.Feeds.Step(t.Context(), storage.DefaultTenant, feed)
+		}
+		for _, d := range hook.take() {
+			var e told
+			if err := json.Unmarshal([]byte(d.body), &e); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range e.Events {
+				got[e.SubID.ID] = append(got[e.SubID.ID], e.kinds()+" "+p.Version)
+			}
+		}
+		want := map[string][]string{
+			sent.ID:  {`prov:create:notice W/"1"`, `prov:patch:notice W/"2"`, `prov:patch:notice W/"3"`},
+			taken.ID: {`prov:create:notice W/"1"`, `prov:patch:notice W/"2"`},
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("what was told (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestFeedsRefused(t *testing.T) {
 	onStoresWith(t, testserver.Options{ByHand: true}, testFeedsRefused)
 }

@@ -144,7 +144,7 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 		add(FeedAdd)
 	case "replace":
 		add(PutNotice)
-	case "patch":
+	case "patch", "send", "accept", "revoke": // an invitation
 		add(PatchNotice)
 	case "delete":
 		add(Delete)
