@@ -1,4 +1,4 @@
-// Package importer brings a file of people, as an HR system writes it, into a
+// Package importer imports a file of people, as exported by an HR system, into a
 // SCIM server: roster import.
 //
 // A [Mapping] says which column goes to which attribute (mapping.go). Records
@@ -10,8 +10,8 @@
 // attributes for each person.
 //
 // All changes go through SCIM's Bulk (client.go), so permissions, rules and the
-// audit trail are the server's. A run that is interrupted is repeated: who was
-// created is found by the key, and those that are as the file says are left alone.
+// audit trail are the server's. An interrupted run can be repeated: users created
+// before are found by their key, and users that already match the file are left alone.
 //
 // Errors and rejects never quote a value. A [Change] has values, for previews.
 package importer
