@@ -304,19 +304,60 @@ func auditActivation(ctx context.Context, tx storage.Tx, by Principal, now time.
 }
 
 // Activations returns the activations of a user that are in force or wait to be
-// approved; those of everybody if user is empty.
-func Activations(ctx context.Context, items storage.Items, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
+// approved; those of everybody if user is empty. What made their holders eligible is
+// asked, as whenever it is asked for roles.
+func Activations(ctx context.Context, store storage.Store, tenant storage.TenantID, user string, now time.Time) ([]*Activation, error) {
 	key := ""
 	if user != "" {
 		key = "principal/" + user
 	}
-	all, err := activationsFrom(items.Items(ctx, tenant, activationKind, key))
+	all, err := activationsFrom(store.Items(ctx, tenant, activationKind, key))
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(a *Activation) bool { return !a.InForce(now) && !a.Pending(now) })
+	var list []*Activation
+	for portion := range slices.Chunk(all, reportPage) {
+		stand, err := standing(ctx, store, tenant, portion, now)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, stand...)
+	}
+	return list, nil
+}
+
+// standing returns those of a portion of activations whose holders are eligible as yet.
+func standing(ctx context.Context, store storage.Store, tenant storage.TenantID, portion []*Activation, now time.Time) ([]*Activation, error) {
+	var users, grants []string
+	for _, a := range portion {
+		users, grants = append(users, a.Principal), append(grants, a.Grant)
+	}
+	slices.Sort(users)
+	users = slices.Compact(users)
+	there, err := store.Names(ctx, tenant, PrincipalUser, users...)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := store.Groups(ctx, tenant, users...)
+	if err != nil {
+		return nil, err
+	}
+	items, err := store.ItemsByID(ctx, tenant, grantKind, grants...)
 	if err != nil {
 		return nil, err
 	}
 	var list []*Activation
-	for _, a := range all {
-		if a.InForce(now) || a.Pending(now) {
+	for _, a := range portion {
+		item := items[a.Grant]
+		if _, ok := there[a.Principal]; !ok || item == nil {
+			continue
+		}
+		g, err := grantFrom(item)
+		if err != nil {
+			return nil, err
+		}
+		if g.makesEligible(a.Principal, groupIDs(groups[a.Principal]), now) {
 			list = append(list, a)
 		}
 	}

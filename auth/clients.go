@@ -28,6 +28,11 @@ type ClientManager struct {
 		Invalidate(token string)
 		InvalidateClient(client string)
 	}
+	// Feeds, if set, says who may read all that a client with the scope events fetches: the
+	// error is ErrNotPermitted for others. Where it is nil an operator asks.
+	Feeds interface {
+		MayFetch(ctx context.Context, by Principal, client string) error
+	}
 }
 
 // DefaultOverlap is how long the token in use stays valid beside a new one if
@@ -75,9 +80,6 @@ func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Cli
 	if err := CheckClient(c, lifetime); err != nil {
 		return nil, err
 	}
-	if err := noMoreThan(by, c.Scopes); err != nil {
-		return nil, err
-	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -88,7 +90,7 @@ func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Cli
 	if err != nil {
 		return nil, err
 	}
-	err = m.write(ctx, by, "client.create", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+	err = m.write(ctx, by, "client.create", c.ID, c.Scopes, func(tx storage.Tx, e *storage.AuditEntry) error {
 		if err := tx.CreateClient(c); err != nil {
 			return err
 		}
@@ -128,7 +130,7 @@ func (m *ClientManager) rotate(ctx context.Context, by Principal, id string, ove
 	case !c.Revoked.IsZero():
 		return nil, ErrRevoked
 	}
-	if err := noMoreThan(by, c.Scopes); err != nil {
+	if err := m.mayFetch(ctx, by, c); err != nil {
 		return nil, err
 	}
 	now := milli(m.Now())
@@ -137,7 +139,7 @@ func (m *ClientManager) rotate(ctx context.Context, by Principal, id string, ove
 		return nil, err
 	}
 	var ends []TokenEnd
-	err = m.write(ctx, by, "client.rotate", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+	err = m.write(ctx, by, "client.rotate", c.ID, c.Scopes, func(tx storage.Tx, e *storage.AuditEntry) error {
 		// As it was found, or it may do more by now than by, or nothing any more.
 		if err := tx.UpdateClient(c, c); err != nil {
 			return err
@@ -218,10 +220,10 @@ func (m *ClientManager) update(ctx context.Context, by Principal, id string, cha
 	if err := CheckClient(&next, lifetime); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(noMoreThan(by, c.Scopes), noMoreThan(by, next.Scopes)); err != nil {
+	if err := errors.Join(m.mayFetch(ctx, by, c), m.mayFetch(ctx, by, &next)); err != nil {
 		return nil, err
 	}
-	err = m.write(ctx, by, "client.update", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+	err = m.write(ctx, by, "client.update", c.ID, slices.Concat(c.Scopes, next.Scopes), func(tx storage.Tx, e *storage.AuditEntry) error {
 		if err := tx.UpdateClient(c, &next); err != nil {
 			return err
 		}
@@ -283,7 +285,7 @@ func (m *ClientManager) revoke(ctx context.Context, by Principal, id string) err
 		return err
 	}
 	now := m.Now()
-	err = m.write(ctx, by, "client.revoke", c.ID, func(tx storage.Tx, e *storage.AuditEntry) error {
+	err = m.write(ctx, by, "client.revoke", c.ID, nil, func(tx storage.Tx, e *storage.AuditEntry) error {
 		// As it was found, or what is told of it would not be so.
 		if err := tx.UpdateClient(c, c); err != nil {
 			return err
@@ -314,8 +316,8 @@ func (m *ClientManager) Find(ctx context.Context, by Principal, id string) (*sto
 }
 
 // write does something to a client together with its audit entry, in which fn says
-// what became of it.
-func (m *ClientManager) write(ctx context.Context, by Principal, action, id string, fn func(storage.Tx, *storage.AuditEntry) error) error {
+// what became of it. by has to be permitted what these scopes allow.
+func (m *ClientManager) write(ctx context.Context, by Principal, action, id string, scopes []string, fn func(storage.Tx, *storage.AuditEntry) error) error {
 	return m.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		// A token outlives the roles of whoever makes it.
 		as, err := by.AsOf(tx, m.Now())
@@ -324,6 +326,9 @@ func (m *ClientManager) write(ctx context.Context, by Principal, action, id stri
 			return err
 		case as.Kind == User && !as.Permissions.Has(PermissionClientsWrite):
 			return ErrNotPermitted
+		}
+		if err := noMoreThan(as, scopes); err != nil {
+			return err
 		}
 		e := by.Entry(ctx, m.Now(), action, "Client", id)
 		if err := fn(tx, &e); err != nil {
@@ -388,7 +393,7 @@ func noMoreThan(by Principal, scopes []string) error {
 		for _, c := range catalogue {
 			for _, t := range c.resourceTypes {
 				if t == EventResource {
-					continue // it allows nothing: which events there are for a client, its feeds say
+					continue // which events there are for a client, its feeds say: see mayFetch
 				}
 				if s.set&c.read != 0 && !by.May(Read, t) || s.set&c.write != 0 && !by.May(Write, t) {
 					return denied
@@ -400,6 +405,15 @@ func noMoreThan(by Principal, scopes []string) error {
 		}
 	}
 	return nil
+}
+
+// mayFetch returns nil if by may read all the events that a client fetches. A client that
+// is new has none.
+func (m *ClientManager) mayFetch(ctx context.Context, by Principal, c *storage.Client) error {
+	if m.Feeds == nil || !ClientPrincipal(c).May(Read, EventResource) {
+		return nil
+	}
+	return m.Feeds.MayFetch(ctx, by, c.ID)
 }
 
 // endings says what becomes of a client's tokens when it gets another. The one

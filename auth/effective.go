@@ -21,11 +21,15 @@ func EffectiveRoles(ctx context.Context, store storage.Store, tenant storage.Ten
 // groupsAround returns the groups that a user is in, directly or through others.
 func groupsAround(ctx context.Context, store storage.Memberships, tenant storage.TenantID, user string) ([]string, error) {
 	groups, err := store.Groups(ctx, tenant, user)
-	ids := make([]string, len(groups[user]))
-	for i, g := range groups[user] {
+	return groupIDs(groups[user]), err
+}
+
+func groupIDs(list []storage.Membership) []string {
+	ids := make([]string, len(list))
+	for i, g := range list {
 		ids[i] = g.Group
 	}
-	return ids, err
+	return ids
 }
 
 // EffectiveRolesTx is EffectiveRoles inside a write. What it returns is right as of

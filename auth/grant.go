@@ -204,7 +204,7 @@ func Containers(ctx context.Context, items storage.Items, tenant storage.TenantI
 	}
 	by := map[string][]string{}
 	for _, i := range list {
-		r, err := roleBy(i.ID, func() (*storage.Item, error) { return i, nil })
+		r, err := roleFrom(i)
 		if err != nil {
 			return nil, err
 		}
@@ -241,6 +241,28 @@ func FindRole(ctx context.Context, items storage.Items, tenant storage.TenantID,
 	return roleBy(id, func() (*storage.Item, error) { return items.Item(ctx, tenant, roleKind, id) })
 }
 
+// RoleNames returns what roles are called, by their ids. Those that do not exist are
+// absent.
+func RoleNames(ctx context.Context, items storage.Items, tenant storage.TenantID, ids ...string) (map[string]string, error) {
+	found, err := items.ItemsByID(ctx, tenant, roleKind, ids...)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, id := range ids {
+		r := BuiltInRole(id)
+		if item := found[id]; r == nil && item != nil {
+			if r, err = roleFrom(item); err != nil {
+				return nil, err
+			}
+		}
+		if r != nil {
+			names[id] = r.Name()
+		}
+	}
+	return names, nil
+}
+
 func roleBy(id string, read func() (*storage.Item, error)) (*Role, error) {
 	if r := BuiltInRole(id); r != nil {
 		return r, nil
@@ -249,11 +271,15 @@ func roleBy(id string, read func() (*storage.Item, error)) (*Role, error) {
 	if err != nil {
 		return nil, err
 	}
+	return roleFrom(i)
+}
+
+func roleFrom(i *storage.Item) (*Role, error) {
 	var s storedRole
 	if err := json.Unmarshal(i.Data, &s); err != nil || s.Value == "" {
 		return nil, errors.New("a stored role is damaged")
 	}
-	r := &Role{ID: id, Value: s.Value, Display: s.Display, Administrative: s.Administrative, Contains: s.Contains}
+	r := &Role{ID: i.ID, Value: s.Value, Display: s.Display, Administrative: s.Administrative, Contains: s.Contains}
 	for _, name := range s.Permissions {
 		// A permission that this version does not know permits nothing here.
 		p, _ := parsePermission(name)

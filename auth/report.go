@@ -115,7 +115,11 @@ func (p *holders) page(page []*storage.Resource, role string, fn func(Held) erro
 		}
 	}
 	p.names = map[string]map[string]string{PrincipalClient: p.clients}
-	for _, typ := range []string{"Role", PrincipalUser, PrincipalGroup} {
+	slices.Sort(want["Role"])
+	if p.names["Role"], err = RoleNames(p.ctx, p.Store, p.tenant, slices.Compact(want["Role"])...); err != nil {
+		return err
+	}
+	for _, typ := range []string{PrincipalUser, PrincipalGroup} {
 		slices.Sort(want[typ])
 		if p.names[typ], err = p.Store.Names(p.ctx, p.tenant, typ, slices.Compact(want[typ])...); err != nil {
 			return err
@@ -132,9 +136,6 @@ func (p *holders) page(page []*storage.Resource, role string, fn func(Held) erro
 // tell calls fn for a role assignment and, if it is to a group, for those in it.
 func (p *holders) tell(h Held, fn func(Held) error) error {
 	h.RoleName = p.names["Role"][h.Role]
-	if r := BuiltInRole(h.Role); r != nil {
-		h.RoleName = r.Display
-	}
 	h.Name = p.names[h.Type][h.Principal]
 	switch kind, id, _ := strings.Cut(h.By, ":"); kind {
 	case "user":
@@ -316,11 +317,7 @@ func (a *accounts) page(ctx context.Context, page []*storage.Resource, fn func(A
 				return err
 			}
 		}
-		around := make([]string, len(groups[u.ID]))
-		for i, g := range groups[u.ID] {
-			around[i] = g.Group
-		}
-		if err := fn(a.state(u, c, around)); err != nil {
+		if err := fn(a.state(u, c, groupIDs(groups[u.ID]))); err != nil {
 			return err
 		}
 	}

@@ -224,7 +224,7 @@ func (s *Standing) Inside(group string) bool { return s.inside[group] }
 // Watches reports whether a user or group is part of the Standing, even if only by
 // grants that have ended: what changes their memberships changes the Standing.
 func (s *Standing) Watches(id string) bool {
-	return s.privilegedGrants(id) || len(s.members[id]) > 0
+	return s.linked[id] || s.privilegedGrants(id) || len(s.members[id]) > 0
 }
 
 // Watched returns the ids of those that Watches is true of.
@@ -232,6 +232,11 @@ func (s *Standing) Watched() []string {
 	ids := slices.Collect(maps.Keys(s.members))
 	for id := range s.grants {
 		if len(s.members[id]) == 0 && s.privilegedGrants(id) {
+			ids = append(ids, id)
+		}
+	}
+	for id := range s.linked {
+		if len(s.members[id]) == 0 && !s.privilegedGrants(id) {
 			ids = append(ids, id)
 		}
 	}

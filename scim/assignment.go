@@ -37,12 +37,16 @@ func (h *Handler) assignments(ctx context.Context, by auth.Principal, t *schemas
 		ids[grants[i].PrincipalType] = append(ids[grants[i].PrincipalType], grants[i].Principal)
 	}
 	names := map[string]map[string]string{auth.PrincipalClient: {}}
-	for _, typ := range []string{roleType, auth.PrincipalUser, auth.PrincipalGroup} {
+	slices.Sort(ids[roleType])
+	var err error
+	if names[roleType], err = auth.RoleNames(ctx, h.provider.Store, by.Tenant, slices.Compact(ids[roleType])...); err != nil {
+		return nil, err
+	}
+	for _, typ := range []string{auth.PrincipalUser, auth.PrincipalGroup} {
 		if len(ids[typ]) == 0 {
 			continue
 		}
 		slices.Sort(ids[typ])
-		var err error
 		if names[typ], err = h.provider.Store.Names(ctx, by.Tenant, typ, slices.Compact(ids[typ])...); err != nil {
 			return nil, err
 		}
@@ -60,9 +64,6 @@ func (h *Handler) assignments(ctx context.Context, by auth.Principal, t *schemas
 	for i, g := range grants {
 		list[i].principal = names[g.PrincipalType][g.Principal]
 		list[i].role = names[roleType][g.Role]
-		if r := auth.BuiltInRole(g.Role); r != nil {
-			list[i].role = r.Display
-		}
 	}
 	return list, nil
 }

@@ -227,14 +227,18 @@ func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any)
 
 // withRaw is withBody for a body that do reads itself.
 func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(b *body, raw []byte) error) error {
-	if err := acceptable(r.Header); err != nil {
+	form, err := acceptable(r.Header, mode(by))
+	if err != nil {
 		return err
 	}
 	b := h.bodies.open(by.Actor())
 	defer b.close()
 	raw, err := b.read(r)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case form && !bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")):
+		return errMedia
 	}
 	err = do(b, raw)
 	if err != nil {
@@ -254,28 +258,30 @@ func tooLarge() error {
 	return &Error{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
 }
 
-var errCoding = &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected a body without Content-Encoding"}
+var (
+	errCoding = &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected a body without Content-Encoding"}
+	errMedia  = &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected Content-Type " + mediaSCIM + " or " + mediaJSON}
+)
 
 // acceptable checks what a body says of itself. A media type that is not named is
-// taken for JSON.
-func acceptable(h http.Header) error {
-	unsupported := func(expected string) error {
-		return &Error{Status: http.StatusUnsupportedMediaType, Detail: expected}
-	}
+// taken for JSON, and unless the client is strict so is a form, if it has an object in it: that
+// is what PowerShell calls a text of which nothing is said (HelloID's connector).
+func acceptable(h http.Header, mode schemas.Mode) (form bool, err error) {
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return errCoding
+		return false, errCoding
 	}
 	contentType := h.Get("Content-Type")
 	if contentType == "" || contentType == mediaSCIM || contentType == mediaJSON {
-		return nil
+		return false, nil
 	}
 	media, params, err := mime.ParseMediaType(contentType)
-	if err != nil || media != mediaSCIM && media != mediaJSON {
-		return unsupported("expected Content-Type " + mediaSCIM + " or " + mediaJSON)
+	form = media == mediaForm && mode == schemas.Lenient
+	if err != nil || media != mediaSCIM && media != mediaJSON && !form {
+		return false, errMedia
 	}
 	switch strings.ToLower(params["charset"]) {
 	case "", "utf-8", "utf8": // the latter is no name of it, and cannot mean anything else
-		return nil
+		return form, nil
 	}
-	return unsupported("expected the charset utf-8")
+	return false, &Error{Status: http.StatusUnsupportedMediaType, Detail: "expected the charset utf-8"}
 }

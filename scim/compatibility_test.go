@@ -31,7 +31,10 @@ type proof struct {
 	method, path, body string
 	byDefault, strict  answer
 	others             map[string]answer // by profile, or the setting for references
+	media              string            // "" for application/scim+json
 }
+
+const formType = "application/x-www-form-urlencoded"
 
 // okta adds the answer to a client with that profile.
 func (p proof) okta(want answer) proof {
@@ -66,16 +69,16 @@ func stored(body string) answer { return answer{201, body} }
 
 // patchUser is a PATCH of {user} with these operations.
 func patchUser(operations string, byDefault, strict answer) proof {
-	return proof{"PATCH", "/Users/{user}", patchStart + operations + `]}`, byDefault, strict, nil}
+	return proof{"PATCH", "/Users/{user}", patchStart + operations + `]}`, byDefault, strict, nil, ""}
 }
 
 func patchGroup(operations string, byDefault, strict answer) proof {
-	return proof{"PATCH", "/Groups/{group}", patchStart + operations + `]}`, byDefault, strict, nil}
+	return proof{"PATCH", "/Groups/{group}", patchStart + operations + `]}`, byDefault, strict, nil, ""}
 }
 
 // postUser is a POST of a user with these attributes.
 func postUser(attributes string, byDefault, strict answer) proof {
-	return proof{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"{n}",` + attributes + `}`, byDefault, strict, nil}
+	return proof{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"{n}",` + attributes + `}`, byDefault, strict, nil, ""}
 }
 
 // habits is what is tolerated, row by row.
@@ -117,6 +120,9 @@ var habits = []habit{
 		patchUser(`{"op":"add","value":{"`+schemas.EnterpriseUserURI+`:department":"x"}}`, ok(`"department":"x"`), refusedPath),
 		patchUser(`{"op":"add","value":{"`+schemas.EnterpriseUserURI+`":{"department":"x"}}}`, ok(`"department":"x"`), ok(`"department":"x"`)),
 	}},
+	{"a part of the name as a path of its own: `givenName`", "Grouper", "`name.givenName`", "400 `invalidPath`", []proof{
+		patchUser(`{"op":"replace","path":"givenName","value":"x"}`, ok(`"name":{"givenName":"x"}`), refusedPath),
+	}},
 	{"the URN of the core schema as a path", "clients that treat it as an extension", "its attributes", "400 `invalidPath`", []proof{
 		patchUser(`{"op":"add","path":"`+schemas.UserURI+`","value":{"title":"x"}}`, ok(`"title":"x"`), refusedPath),
 	}},
@@ -141,8 +147,12 @@ var habits = []habit{
 		patchUser(`{"op":"add","path":"emails","value":"{\"value\":\"a@x.example\"}"}`, ok(`"emails":[{"value":"a@x.example"}]`), refusedValue),
 		patchGroup(`{"op":"replace","value":"{\"displayName\":\"to {n}\"}"}`, ok(`"displayName":"to`), refusedValue),
 	}},
+	{"an object as `application/x-www-form-urlencoded`", "HelloID: PowerShell, of a POST of which nothing is said", "understood", "415", []proof{
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"{n}"}`, stored(`"userName":"{n}"`), answer{415, ""}, nil, formType},
+		{"POST", "/Users", `userName={n}`, answer{415, ""}, answer{415, ""}, nil, formType},
+	}},
 	{"integers in quotes in a POST `.search`", "SCIM-SDK", "understood", "400 `invalidValue`", []proof{
-		{"POST", "/Users/.search", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:SearchRequest"],"startIndex":"1","count":"0"}`, ok(`"Resources":[]`), refusedValue, nil},
+		{"POST", "/Users/.search", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:SearchRequest"],"startIndex":"1","count":"0"}`, ok(`"Resources":[]`), refusedValue, nil, ""},
 	}},
 	{"one operation for each member that joins a group or leaves it", "authentik, midPoint", "1,000 of them, beside 100 others", "100 in all, else 413", []proof{
 		patchGroup(strings.Repeat(`{"op":"remove","path":"members[value eq \"{bo}\"]"},`, 100)+`{"op":"remove","path":"members[value eq \"{bo}\"]"}`, ok(`{user} !{bo}`), answer{413, `100`}),
@@ -170,27 +180,27 @@ var habits = []habit{
 		patchUser(``, ok(`"version":"W/\"1`), refusedSyntax),
 	}},
 	{"`operations` in small letters; one operation that is no list; a list of operations without the message", "clients that serialise their own classes, HR loaders", "understood", "400 `invalidSyntax`", []proof{
-		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"operations":[{"Op":"add","Path":"title","Value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
-		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":{"op":"add","path":"title","value":"x"}}`, ok(`"title":"x"`), refusedSyntax, nil},
-		{"PATCH", "/Users/{user}", `[{"op":"add","path":"title","value":"x"}]`, ok(`"title":"x"`), refusedSyntax, nil},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"operations":[{"Op":"add","Path":"title","Value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":{"op":"add","path":"title","value":"x"}}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
+		{"PATCH", "/Users/{user}", `[{"op":"add","path":"title","value":"x"}]`, ok(`"title":"x"`), refusedSyntax, nil, ""},
 	}},
 	{"unknown schema URIs", "Entra", "ignored", "400 `invalidValue`", []proof{
-		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue, nil},
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `","http://schemas.example/User"],"userName":"{n}"}`, stored(`!schemas.example`), refusedValue, nil, ""},
 	}},
 	{"the URIs that schemas had before the RFC: `urn:scim:schemas:core:1.0`, `urn:scim:schemas:extension:enterprise:2.0`", "OneLogin, HelloID", "the schemas of today", "400 `invalidValue`; as the name of an extension `invalidSyntax`", []proof{
-		{"POST", "/Users", `{"schemas":["urn:scim:schemas:core:1.0","urn:scim:schemas:extension:enterprise:1.0"],"userName":"{n}"}`, stored(`!urn:scim`), refusedValue, nil},
+		{"POST", "/Users", `{"schemas":["urn:scim:schemas:core:1.0","urn:scim:schemas:extension:enterprise:1.0"],"userName":"{n}"}`, stored(`!urn:scim`), refusedValue, nil, ""},
 		postUser(`"urn:scim:schemas:extension:enterprise:2.0":{"department":"x"}`, stored(`"`+schemas.EnterpriseUserURI+`":{"department":"x"}`), refusedSyntax),
 		patchUser(`{"op":"add","value":{"urn:scim:schemas:extension:enterprise:2.0:User":{"department":"x"}}}`, ok(`"department":"x"`), refusedPath),
 	}},
 	{"`urn:scim:schemas:core:2.0:BulkRequest`, `…:core:2.0:PatchOp`: a message with the name of another family before its own", "Oracle HCM's loaders", "understood", "400 `invalidSyntax`", []proof{
-		{"POST", "/Bulk", `{"schemas":["urn:scim:schemas:core:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"x","data":{"schemas":["urn:scim:schemas:core:2.0:User"],"userName":"{n}"}}]}`, ok(`"status":"201"`), refusedSyntax, nil},
-		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
+		{"POST", "/Bulk", `{"schemas":["urn:scim:schemas:core:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"x","data":{"schemas":["urn:scim:schemas:core:2.0:User"],"userName":"{n}"}}]}`, ok(`"status":"201"`), refusedSyntax, nil, ""},
+		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
 	}},
 	{"no `schemas` in a body", "Oracle HCM's loaders", "understood, but in a search 400 `invalidSyntax`", "400 `invalidValue`; in PATCH and Bulk `invalidSyntax`", []proof{
-		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue, nil},
-		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil},
-		{"POST", "/Bulk", `{"Operations":[{"method":"DELETE","path":"/Users/{user}"}]}`, ok(`"status":"204"`), refusedSyntax, nil},
-		{"POST", "/Users/.search", `{"filter":"userName pr"}`, refusedSyntax, refusedSyntax, nil},
+		{"POST", "/Users", `{"userName":"{n}"}`, stored(`"schemas":["` + schemas.UserURI + `"]`), refusedValue, nil, ""},
+		{"PATCH", "/Users/{user}", `{"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
+		{"POST", "/Bulk", `{"Operations":[{"method":"DELETE","path":"/Users/{user}"}]}`, ok(`"status":"204"`), refusedSyntax, nil, ""},
+		{"POST", "/Users/.search", `{"filter":"userName pr"}`, refusedSyntax, refusedSyntax, nil, ""},
 	}},
 	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),
@@ -202,7 +212,7 @@ var habits = []habit{
 	}},
 	{"a POST in Bulk without `bulkId`", "HR loaders", "done", "400 of that operation", []proof{
 		{"POST", "/Bulk", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","data":{"schemas":["` + schemas.UserURI + `"],"userName":"{n}"}}]}`,
-			ok(`"status":"201"`), ok(`"status":"400"`), nil},
+			ok(`"status":"201"`), ok(`"status":"400"`), nil, ""},
 	}},
 }
 
@@ -210,32 +220,32 @@ var habits = []habit{
 // client with the strict profile gets. The answer to others is in the proofs, too.
 var interop = []habit{
 	{"`eq` and `and` in filters", "", "", "yes", []proof{
-		{"GET", `/Users?filter=userName%20eq%20%22{n}%22%20and%20active%20eq%20true`, "", ok(`"totalResults":0`), ok(`"totalResults":0`), nil},
+		{"GET", `/Users?filter=userName%20eq%20%22{n}%22%20and%20active%20eq%20true`, "", ok(`"totalResults":0`), ok(`"totalResults":0`), nil, ""},
 	}},
 	{"an unknown attribute in a body is 400 `invalidSyntax`", "", "", "yes", []proof{
 		postUser(`"shoeSize":44`, stored(``), refusedSyntax),
 	}},
 	{"an unknown attribute in a filter is 400 `invalidFilter`", "", "", "yes, for every client", []proof{
-		{"GET", `/Users?filter=shoeSize%20eq%2044`, "", refusedFilter, refusedFilter, nil},
+		{"GET", `/Users?filter=shoeSize%20eq%2044`, "", refusedFilter, refusedFilter, nil, ""},
 	}},
 	{"every operation of a PATCH has a path", "", "", "no: RFC 7644 §3.5.2.1 and §3.5.2.3 let add and replace be without one; remove is 400 `noTarget`", []proof{
 		patchUser(`{"op":"add","value":{"title":"x"}}`, ok(`"title":"x"`), ok(`"title":"x"`)),
 		patchUser(`{"op":"remove"}`, refusedTarget, refusedTarget),
 	}},
 	{"`id` and `externalId` are exact, `userName` is not", "", "", "yes, for every client", []proof{
-		{"GET", `/Users?filter=externalId%20eq%20%22ext-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`), nil},
-		{"GET", `/Users?filter=externalId%20eq%20%22EXT-{n}%22`, "", ok(`"totalResults":0`), ok(`"totalResults":0`), nil},
-		{"GET", `/Users?filter=userName%20eq%20%22FIX-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`), nil},
+		{"GET", `/Users?filter=externalId%20eq%20%22ext-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`), nil, ""},
+		{"GET", `/Users?filter=externalId%20eq%20%22EXT-{n}%22`, "", ok(`"totalResults":0`), ok(`"totalResults":0`), nil, ""},
+		{"GET", `/Users?filter=userName%20eq%20%22FIX-{n}%22`, "", ok(`"totalResults":1`), ok(`"totalResults":1`), nil, ""},
 	}},
 	{"a page may have 100 resources at least", "", "", "yes, up to 1,000", []proof{
-		{"GET", `/ServiceProviderConfig`, "", ok(`"maxPageSize":1000`), ok(`"maxPageSize":1000`), nil},
+		{"GET", `/ServiceProviderConfig`, "", ok(`"maxPageSize":1000`), ok(`"maxPageSize":1000`), nil, ""},
 	}},
 	{"DELETE is followed by 404; a duplicate is 409 `uniqueness`", "", "", "yes, for every client", []proof{
-		{"DELETE", "/Users/{user}", "", answer{204, ""}, answer{204, ""}, nil},
-		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"FIX-{n}"}`, answer{409, `"scimType":"uniqueness"`}, answer{409, `"scimType":"uniqueness"`}, nil},
+		{"DELETE", "/Users/{user}", "", answer{204, ""}, answer{204, ""}, nil, ""},
+		{"POST", "/Users", `{"schemas":["` + schemas.UserURI + `"],"userName":"FIX-{n}"}`, answer{409, `"scimType":"uniqueness"`}, answer{409, `"scimType":"uniqueness"`}, nil, ""},
 	}},
 	{"`interopProfileConformant` in the configuration", "", "", "no: the draft's rule on paths is not kept", []proof{
-		{"GET", `/ServiceProviderConfig`, "", ok(`!interopProfile`), ok(`!interopProfile`), nil},
+		{"GET", `/ServiceProviderConfig`, "", ok(`!interopProfile`), ok(`!interopProfile`), nil, ""},
 	}},
 }
 
@@ -252,12 +262,16 @@ func TestCompatibility(t *testing.T) {
 			t.Errorf("%s: nothing shows that", h.sent)
 		}
 		for _, p := range h.proofs {
+			media := p.media
+			if media == "" {
+				media = "application/scim+json"
+			}
 			wanted := map[string]answer{"default": p.byDefault, "strict": p.strict}
 			maps.Copy(wanted, p.others)
 			for profile, want := range wanted {
 				n++
 				fill := fixtures(t, s, n)
-				r := s.Do(t, p.method, fill(p.path), fill(p.body), "Authorization", "Bearer "+tokens[profile], "Content-Type", "application/scim+json")
+				r := s.Do(t, p.method, fill(p.path), fill(p.body), "Authorization", "Bearer "+tokens[profile], "Content-Type", media)
 				if r.Status != want.status {
 					t.Errorf("%s, %s: %s %s %s\n%d %s, want %d", h.sent, profile, p.method, p.path, p.body, r.Status, r.Body, want.status)
 				}

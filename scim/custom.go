@@ -2,6 +2,7 @@ package scim
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/auth"
@@ -16,6 +17,19 @@ const DefaultSettle = 2 * time.Second
 
 // errNoEndpoint: what a path names is no resource type of the tenant.
 var errNoEndpoint = &Error{Status: 404, Detail: "no such endpoint"}
+
+// noEndpoint is what a request for an endpoint gets that there is none of. Whoever wrote one that
+// there is in another case, as HelloID's connector does, is told its name.
+func noEndpoint(set *schemas.Set, by auth.Principal, name string) error {
+	for _, t := range set.Types() {
+		for _, endpoint := range endpointsOf(t) {
+			if tells(by, t) && strings.EqualFold(endpoint[1:], name) {
+				return &Error{Status: 404, Detail: "no such endpoint: names of endpoints are case-sensitive, and this one is " + endpoint}
+			}
+		}
+	}
+	return errNoEndpoint
+}
 
 // errChanging: the schema is being changed, or has changed since the request began.
 var errChanging = &Error{Status: 503, Detail: "the schema of the resource is being changed, nothing was changed: try again", RetryAfter: 2}

@@ -38,6 +38,7 @@ const maxDeltaLooked = 20_000
 
 var (
 	errInvalidDelta = &Error{Status: 400, Type: InvalidCursor, Detail: "deltaToken: it is not one of this client for these resources: get a new one, and read all resources"}
+	errDeltaFilter  = &Error{Status: 400, Type: InvalidFilter, Detail: "filter: a delta query has none"}
 	errExpiredDelta = &Error{Status: 400, Type: ExpiredCursor, Detail: fmt.Sprintf("deltaToken: it is older than %d days: get a new one, and read all resources", int(DeltaLifetime.Hours())/24)}
 )
 
@@ -75,7 +76,7 @@ func (h *Handler) deltaToken(w http.ResponseWriter, r *http.Request, by auth.Pri
 		return err
 	}
 	if q.Has("filter") {
-		return &Error{Status: http.StatusBadRequest, Type: InvalidFilter, Detail: "filter: a delta query has none"}
+		return errDeltaFilter
 	}
 	ctx := r.Context()
 	end, err := storage.LastEntry(ctx, h.provider.Store, by.Tenant, func(*storage.AuditEntry) bool { return true })
@@ -110,6 +111,9 @@ func parseDelta(body any) (d deltaRequest, err error) {
 	q, err := parametersIn(body, DeltaRequestURI, deltaParameters, schemas.Strict)
 	if err != nil {
 		return d, err
+	}
+	if v, _ := schemas.Field(body, "filter"); v != nil {
+		return d, errDeltaFilter
 	}
 	if d.projection, err = parseProjection(q); err != nil {
 		return d, err
@@ -157,8 +161,15 @@ func (h *Handler) changedSince(ctx context.Context, tenant storage.TenantID, t *
 // delta answers with what changed behind a token, each resource as it is now.
 func (h *Handler) delta(w http.ResponseWriter, r *http.Request, by auth.Principal, t *schemas.ResourceType) error {
 	ctx := r.Context()
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	if q.Has("filter") {
+		return errDeltaFilter
+	}
 	var d deltaRequest
-	err := h.withBody(r, by, func(body any) (err error) {
+	err = h.withBody(r, by, func(body any) (err error) {
 		d, err = parseDelta(body)
 		return err
 	})

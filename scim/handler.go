@@ -112,7 +112,7 @@ func (h *Handler) routesOf(name, endpoint string) []Route {
 			t = customAt(set, mux.Vars(r)["type"])
 		}
 		if t == nil {
-			return nil, errNoEndpoint
+			return nil, noEndpoint(set, by, mux.Vars(r)["type"])
 		}
 		return t, nil
 	}

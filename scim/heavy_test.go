@@ -3,6 +3,7 @@ package scim_test
 import (
 	"context"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -90,5 +91,80 @@ func TestHeavyChangesAreComputedOutside(t *testing.T) {
 				t.Errorf("afterwards: %.200s", r.Body)
 			}
 		})
+	}
+}
+
+// crowded is a store in which writes see groups of more members than there are.
+type crowded struct {
+	storage.Store
+	walks atomic.Int32 // through the members of a group
+}
+
+type crowdedTx struct {
+	storage.Tx
+	store *crowded
+}
+
+func (s *crowded) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	return s.Store.Write(ctx, tenant, func(tx storage.Tx) error { return fn(crowdedTx{tx, s}) })
+}
+
+func (tx crowdedTx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {
+	tx.store.walks.Add(1)
+	for range 30_000 {
+		if err := fn(storage.Member{Value: "x", Type: "User", Display: "X"}); err != nil {
+			return err
+		}
+	}
+	return tx.Tx.EachMember(group, fn)
+}
+
+// TestFilteredMembersOfLargeGroups: a filter that names a member looks at no other, and
+// one that does not is compared, while all writers wait, with so many and no more.
+func TestFilteredMembersOfLargeGroups(t *testing.T) {
+	t.Parallel()
+	var store *crowded
+	s := testserver.Start(t, testserver.Options{Store: func(inner storage.Store) storage.Store {
+		store = &crowded{Store: inner}
+		return store
+	}})
+	ana := path.Base(s.Do(t, "POST", "/Users", `{"userName":"ana"}`).Header.Get("Location"))
+	bob := path.Base(s.Do(t, "POST", "/Users", `{"userName":"bob"}`).Header.Get("Location"))
+	group := s.Do(t, "POST", "/Groups", `{"displayName":"Staff","members":[{"value":"`+ana+`"},{"value":"`+bob+`"}]}`)
+	where := "/Groups/" + path.Base(group.Header.Get("Location"))
+	remove := func(filters ...string) string {
+		var ops []string
+		for _, f := range filters {
+			ops = append(ops, `{"op":"remove","path":"members[`+strings.ReplaceAll(f, `"`, `\"`)+`]"}`)
+		}
+		return patchOp("%s", strings.Join(ops, ","))
+	}
+	byType := `type eq "Group"`
+	for _, test := range []struct {
+		name, body string
+		status     int
+		walks      int32
+		left       []string // of the two
+	}{
+		{"named, and something else of it", remove(`value eq "` + ana + `" and type eq "Group"`), 200, 0, []string{ana, bob}},
+		{"named", remove(`type eq "User" and value eq "` + ana + `"`), 200, 0, []string{bob}},
+		{"named, and no member", remove(`value eq "` + ana + `" and display eq "ana"`), 200, 0, []string{bob}},
+		{"by its type", remove(byType), 200, 1, []string{bob}},
+		{"twice", remove(byType, `value eq "`+bob+`" and type eq "Group"`, byType), 400, 2, []string{bob}},
+	} {
+		store.walks.Store(0)
+		r := s.Do(t, "PATCH", where, test.body)
+		if r.Status != test.status || store.walks.Load() != test.walks {
+			t.Errorf("%s: got %d after %d walks, want %d after %d: %s", test.name, r.Status, store.walks.Load(), test.status, test.walks, r.Body)
+		}
+		if test.status == 400 && (!strings.Contains(r.Body, `"tooMany"`) || !strings.Contains(r.Body, "Operations[2]: members: ")) {
+			t.Errorf("%s: %s", test.name, r.Body)
+		}
+		shown := s.Do(t, "GET", where, "").Body
+		for _, id := range []string{ana, bob} {
+			if strings.Contains(shown, id) != slices.Contains(test.left, id) {
+				t.Errorf("%s: left are %s", test.name, shown)
+			}
+		}
 	}
 }

@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// Media types (RFC 7644 §3.1).
+// Media types (RFC 7644 §3.1), and the one that JSON is called by mistake.
 const (
 	mediaSCIM = "application/scim+json"
 	mediaJSON = "application/json"
+	mediaForm = "application/x-www-form-urlencoded"
 )
 
 // mediaType picks the response's media type: application/json for clients that

@@ -8,6 +8,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/filter"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/storage"
 )
@@ -65,21 +66,41 @@ func (u *update) changeMembers(tx storage.Tx, c patch.MemberChange) (int, error)
 		}
 		return n, memberError(u.late.overtaken(err))
 	}
-	ids = nil
-	err = tx.EachMember(u.prev, func(m storage.Member) error {
-		if c.Where.Match(map[string]any{"value": m.Value, "type": m.Type, "display": m.Display}) {
-			ids = append(ids, m.Value)
-		}
-		return nil
-	})
+	gone, err := u.selected(tx, c)
 	if err != nil {
 		return 0, err
 	}
-	gone := make([]storage.Member, len(ids))
-	for i, id := range ids {
-		gone[i].Value = id
-	}
 	return u.remove(tx, gone, carried)
+}
+
+// maxLookedAt is how many members the filters of one request are compared with in
+// the write, where everybody else waits for it.
+const maxLookedAt = 50_000
+
+// selected returns the members of the group that a filter matches. Only the one that
+// it names, if it does, is looked at.
+func (u *update) selected(tx storage.Tx, c patch.MemberChange) (list []storage.Member, err error) {
+	match := func(m storage.Member) error {
+		if u.looked++; u.looked > maxLookedAt {
+			return &Error{Status: 400, Type: TooMany, Detail: fmt.Sprintf(
+				"Operations[%d]: members: the filters of a request are compared with at most %d members: name those to remove by value", c.Operation, maxLookedAt)}
+		}
+		if c.Where.Match(map[string]any{"value": m.Value, "type": m.Type, "display": m.Display}) {
+			list = append(list, storage.Member{Value: m.Value})
+		}
+		return nil
+	}
+	for _, term := range filter.Conjuncts(c.Where) {
+		if eq, ok := term.(filter.Compare); ok && eq.Op == filter.Equal && eq.Attr.Name == "value" {
+			named, err := tx.MembersAmong(u.prev, []string{fmt.Sprint(eq.Value)})
+			for _, m := range named {
+				err = errors.Join(err, match(m))
+			}
+			return list, err
+		}
+	}
+	err = tx.EachMember(u.prev, match)
+	return list, err
 }
 
 // moved notes the members that came or went, if there are any.

@@ -309,24 +309,12 @@ func (d *decision) reunite(group *storage.Resource) error {
 		return errCircle
 	}
 	d.effect = auth.Effect{}
-	for _, id := range d.standing.Watched() {
-		r, err := d.tx.Get(auth.PrincipalUser, id)
-		if errors.Is(err, storage.ErrNotFound) {
-			r, err = d.tx.Get(auth.PrincipalGroup, id)
-		}
-		if errors.Is(err, storage.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		in, err := d.tx.MemberOf(r)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(in, func(g *storage.Resource) bool { return g.ID == group.ID }) {
-			d.subject(id, auth.AspectMembership)
-		}
+	members, err := d.tx.MembersAmong(group, d.standing.Watched())
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		d.subject(m.Value, auth.AspectMembership)
 	}
 	return d.ask()
 }

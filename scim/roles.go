@@ -472,12 +472,11 @@ func (d *decision) disband(group *storage.Resource) error {
 	if !d.standing.Inside(group.ID) {
 		return nil
 	}
-	return d.tx.EachMember(group, func(m storage.Member) error {
-		if d.privileged(m.Value) {
-			d.subject(m.Value, auth.AspectMembership)
-		}
-		return nil
-	})
+	members, err := d.tx.MembersAmong(group, d.standing.Watched())
+	for _, m := range members {
+		d.subject(m.Value, auth.AspectMembership)
+	}
+	return err
 }
 
 // costs reports whether deleting a resource could cost the tenant its last usable

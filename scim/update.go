@@ -212,6 +212,7 @@ type update struct {
 	change     change
 	changed    []string        // attribute paths
 	values     changes         // of these
+	looked     int             // at members, to find those that a filter selects
 	above      map[string]bool // the groups that this one belongs to; nil until somebody asks
 	standing   *auth.Standing
 	then       func(*decision) error // what else follows from the change; may be nil

@@ -50,20 +50,16 @@ func (p *Provider) wellWorded(ctx context.Context, tenant storage.TenantID, prev
 	if next["roles"] == nil && next["entitlements"] == nil {
 		return nil
 	}
-	fresh := map[string][]string{} // by attribute; "" for what was there before
-	some := false
+	fresh := map[string][]placed{} // by attribute
 	for _, name := range []string{"roles", "entitlements"} {
 		had := wordsOf(prev, name)
-		list := wordsOf(next, name)
-		for i, w := range list {
-			if slices.Contains(had, w) {
-				list[i] = ""
+		for i, w := range wordsOf(next, name) {
+			if !slices.Contains(had, w) {
+				fresh[name] = append(fresh[name], placed{w, i})
 			}
-			some = some || list[i] != ""
 		}
-		fresh[name] = list
 	}
-	if !some {
+	if len(fresh) == 0 {
 		return nil
 	}
 	v, err := auth.FindVocabulary(ctx, p.Store, tenant)
@@ -161,15 +157,21 @@ func wordsOf(attrs map[string]any, name string) []string {
 	return words
 }
 
+// placed is a word and its place in the list.
+type placed struct {
+	word string // "" for an element that has no value
+	at   int
+}
+
 // known refuses the first of the words that is none of the tenant's.
-func (p *Provider) known(ctx context.Context, tenant storage.TenantID, name, typ string, words []string) error {
-	seen := map[string]bool{"": true}
-	for i, w := range words {
-		if seen[w] {
+func (p *Provider) known(ctx context.Context, tenant storage.TenantID, name, typ string, words []placed) error {
+	seen := map[string]bool{}
+	for _, w := range words {
+		if seen[w.word] {
 			continue
 		}
-		seen[w] = true
-		r, err := p.word(ctx, tenant, typ, w)
+		seen[w.word] = true
+		r, err := p.word(ctx, tenant, typ, w.word)
 		if err == nil && typ == roleType {
 			err = p.business(r)
 		}
@@ -178,7 +180,7 @@ func (p *Provider) known(ctx context.Context, tenant storage.TenantID, name, typ
 			if typ == roleType {
 				what = "business role"
 			}
-			return &schemas.ValueError{Path: fmt.Sprintf("%s[%d].value", name, i), Msg: "no " + what + " of this directory has this value or id"}
+			return &schemas.ValueError{Path: fmt.Sprintf("%s[%d].value", name, w.at), Msg: "no " + what + " of this directory has this value or id"}
 		}
 		if err != nil {
 			return err

@@ -155,6 +155,9 @@ type Tx interface {
 	SetMembers(group *Resource, members []Member) (int, error)
 	// EachMember calls fn for every direct member, in the order of ids.
 	EachMember(group *Resource, fn func(Member) error) error
+	// MembersAmong returns those of the given ids that are direct members of a group,
+	// each once, in no order.
+	MembersAmong(group *Resource, ids []string) ([]Member, error)
 	// Ancestors returns the ids of the groups that a group belongs to, directly
 	// or through other groups, in no order; its own id is among them if it is in
 	// a cycle. A group that does not exist has none. What it costs depends on how many these are, not on how many

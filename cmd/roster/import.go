@@ -7,21 +7,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
-	"strings"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
-	"github.com/roster-id/roster/internal/importer"
-	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/internal/hrfile"
 )
 
 func newImportCommand() *cobra.Command {
-	i := &importCommand{getenv: os.Getenv}
+	i := &importCommand{hrFlags: hrFlags{getenv: os.Getenv}}
 	cmd := &cobra.Command{
 		Use:   "import FILE --map MAPPING --url URL",
 		Short: "Import people from a file exported by an HR system",
@@ -34,31 +29,28 @@ func newImportCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return i.run(cmd, args[0]) },
 	}
+	i.add(cmd, "import into")
 	f := cmd.Flags()
-	f.StringVar(&i.mapping, "map", "", "the `file` with the mapping, in YAML")
-	f.StringVar(&i.url, "url", "", "import into the server that runs at this `URL`")
-	f.StringVar(&i.tokenFile, "token-file", "", "a `file` with the token, instead of ROSTER_TOKEN")
 	f.StringVar(&i.rejects, "rejects", "", "write rejected rows to this `file`, as CSV; without it they are printed to standard error")
 	f.BoolVar(&i.dryRun, "dry-run", false, "show what would change, and change nothing")
 	f.BoolVar(&i.json, "json", false, "print JSON Lines: the changes of a dry run, then the counts")
 	f.BoolVar(&i.disableAnyway, "disable-anyway", false, "disable the users who are absent from the file, however many there are")
-	for _, name := range []string{"map", "url"} {
-		if err := cmd.MarkFlagRequired(name); err != nil {
-			panic(err) // there is no such flag
-		}
-	}
 	return cmd
 }
 
 // importCommand is one call of `roster import`.
 type importCommand struct {
-	mapping, url, tokenFile, rejects string
-	dryRun, json, disableAnyway      bool
-	getenv                           func(string) string
+	hrFlags
+	rejects                     string
+	dryRun, json, disableAnyway bool
 }
 
 func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 	out, say := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	jsonLines, err := isJSONLines(file)
+	if err != nil {
+		return err
+	}
 	mapping, err := i.readMapping()
 	if err != nil {
 		return err
@@ -75,14 +67,7 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
 		return errors.Join(fmt.Errorf("%s is read more than once, and has to be a file", file), err)
 	}
-	run := &importer.Importer{Client: client, Mapping: mapping, File: f, DryRun: i.dryRun, DisableAnyway: i.disableAnyway}
-	switch strings.ToLower(filepath.Ext(file)) {
-	case ".csv":
-	case ".jsonl", ".ndjson":
-		run.JSONLines = true
-	default:
-		return fmt.Errorf("%s: expected a name that ends in .csv or .jsonl", file)
-	}
+	run := &hrfile.Importer{Client: client, Mapping: mapping, File: f, JSONLines: jsonLines, DryRun: i.dryRun, DisableAnyway: i.disableAnyway}
 	reject, end, err := i.openRejects(file, say)
 	if err != nil {
 		return err
@@ -90,19 +75,16 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 	defer func() { err = errors.Join(err, end()) }()
 	run.Reject = reject
 	if i.dryRun {
-		run.Preview = func(c importer.Change) error { return i.show(out, c) }
+		run.Preview = func(c hrfile.Change) error { return i.show(out, c) }
 	}
-	if isTerminal(say) {
-		bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(say), progressbar.OptionSetDescription("importing"), progressbar.OptionShowCount(),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
-		defer func() { _ = bar.Clear() }() // nothing depends on what it shows
-		run.Progress = func(done, rows int) { bar.ChangeMax(rows); _ = bar.Set(done) }
-	}
+	progress, hide := progressOn(say, "importing")
+	defer hide()
+	run.Progress = progress
 	if i.getenv("GOGC") == "" {
 		debug.SetGCPercent(100) // main's is for servers; here most is waiting
 	}
 	result, err := run.Run(cmd.Context())
-	if stop, ok := errors.AsType[*importer.StopError](err); ok {
+	if stop, ok := errors.AsType[*hrfile.StopError](err); ok {
 		return fmt.Errorf("%w; if that is right, say --disable-anyway", stop)
 	}
 	if err != nil {
@@ -113,9 +95,9 @@ func (i *importCommand) run(cmd *cobra.Command, file string) (err error) {
 
 // openRejects returns what tells of rejected rows: in the file for them, or else to standard
 // error. end has to be called.
-func (i *importCommand) openRejects(file string, say io.Writer) (reject func(importer.Reject) error, end func() error, err error) {
+func (i *importCommand) openRejects(file string, say io.Writer) (reject func(hrfile.Reject) error, end func() error, err error) {
 	if i.rejects == "" {
-		reject = func(r importer.Reject) error {
+		reject = func(r hrfile.Reject) error {
 			_, err := fmt.Fprintf(say, "rejected: %s\n", rejectText(r))
 			return err
 		}
@@ -127,7 +109,7 @@ func (i *importCommand) openRejects(file string, say io.Writer) (reject func(imp
 	}
 	w := csv.NewWriter(f)
 	_ = w.Write([]string{"line", "column", "reason"}) // Flush tells of errors
-	reject = func(r importer.Reject) error {
+	reject = func(r hrfile.Reject) error {
 		line := ""
 		if r.Line > 0 {
 			line = strconv.Itoa(r.Line)
@@ -149,36 +131,8 @@ func (i *importCommand) createRejects(file string) (*os.File, error) {
 	return os.OpenFile(i.rejects, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // who is rejected is the operator's alone to know
 }
 
-func (i *importCommand) readMapping() (*importer.Mapping, error) {
-	set, err := schemas.Load()
-	if err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(i.mapping)
-	if err != nil {
-		return nil, err
-	}
-	m, err := importer.ParseMapping(b, set.Type("User"))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", i.mapping, err)
-	}
-	return m, nil
-}
-
-func (i *importCommand) client() (*importer.Client, error) {
-	token := i.getenv("ROSTER_TOKEN")
-	if i.tokenFile != "" {
-		b, err := os.ReadFile(i.tokenFile)
-		if err != nil {
-			return nil, err
-		}
-		token = strings.TrimSpace(string(b))
-	}
-	return importer.NewClient(i.url, token)
-}
-
 // conclude says what an import came to. It is an error if a row was rejected.
-func (i *importCommand) conclude(out, say io.Writer, result importer.Result) (err error) {
+func (i *importCommand) conclude(out, say io.Writer, result hrfile.Result) (err error) {
 	if i.json {
 		err = json.NewEncoder(out).Encode(map[string]any{"result": result})
 	} else {
@@ -198,7 +152,7 @@ func (i *importCommand) conclude(out, say io.Writer, result importer.Result) (er
 	return err
 }
 
-func rejectText(r importer.Reject) string {
+func rejectText(r hrfile.Reject) string {
 	s := r.Reason
 	if r.Column != "" {
 		s = fmt.Sprintf("column %q: %s", r.Column, s)
@@ -210,7 +164,7 @@ func rejectText(r importer.Reject) string {
 }
 
 // show prints a change of a dry run.
-func (i *importCommand) show(out io.Writer, c importer.Change) error {
+func (i *importCommand) show(out io.Writer, c hrfile.Change) error {
 	if i.json {
 		return json.NewEncoder(out).Encode(c)
 	}

@@ -66,7 +66,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newServeCommand(), newSetupCommand(), newRecoverCommand(), newClientCommand(openBeside, openExisting), newTenantCommand(),
 		newDumpCommand(), newLoadCommand(), newBackupCommand(), newRestoreCommand(), newVerifyCommand(), newDoctorCommand(),
-		newImportCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newMailCommand(), newBenchCommand(),
+		newImportCommand(), newExportCommand(), newAuditCommand(), newMigrateCommand(), newKeysCommand(), newMailCommand(), newBenchCommand(),
 		newVersionCommand(),
 	)
 	sayUsage(root)

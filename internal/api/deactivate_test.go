@@ -51,6 +51,28 @@ func TestClientAfterwards(t *testing.T) {
 	})
 }
 
+// TestClientOfLess: so does who has lost a part of what they might do.
+func TestClientOfLess(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo", auth.ApplicationAdministrator)
+		boss := w.mfa(t, admin)
+		more := w.assign(t, boss.Token, bo.id, auth.UserAdministrator, "")
+		in := w.mfa(t, bo)
+		kept := must[struct{ Client struct{ ID string } }](t, w.post(t, "/admin/v1/clients", in.Token, object{"name": "hr", "scopes": []string{"users"}}), 201).Client.ID
+		must[any](t, w.scim(t, boss.Token, "DELETE", "/RoleAssignments/"+more, ""), 204)
+		for _, r := range []testserver.Response{
+			w.post(t, "/admin/v1/clients", in.Token, object{"name": "backdoor", "scopes": []string{"users"}}),
+			w.post(t, "/admin/v1/clients/"+kept+"/rotate", in.Token, object{}),
+			w.send(t, "PATCH", "/admin/v1/clients/"+kept, `{"networks":[]}`, "Content-Type", "application/json", "Authorization", "Bearer "+in.Token),
+		} {
+			if r.Status != 403 {
+				t.Errorf("%d %s, want a refusal", r.Status, r.Body)
+			}
+		}
+		must[any](t, w.post(t, "/admin/v1/clients", in.Token, object{"name": "reader", "scopes": []string{"users:read"}}), 201)
+	})
+}
+
 // TestLastSignIn: a session says when its user had signed in before, so that who did
 // not can tell.
 func TestLastSignIn(t *testing.T) {

@@ -60,6 +60,15 @@ func testDelta(t *testing.T, w *world) {
 	if r := w.Do(t, "GET", "/Users/.deltaToken?filter=active+eq+true", ""); r.Status != 400 || !strings.Contains(r.Body, "delta query") {
 		t.Errorf("a token with a filter: %d %s", r.Status, r.Body)
 	}
+	// Whoever means less than everything must not get more.
+	for name, r := range map[string]testserver.Response{
+		"in the body": ask(begun.Value, `,"filter":"active eq true"`), "no string": ask(begun.Value, `,"Filter":{}`),
+		"in the address": w.Do(t, "POST", "/Users/.delta?filter=active+eq+true", fmt.Sprintf(`{"schemas":[%q],"deltaToken":%q}`, uri, begun.Value)),
+	} {
+		if r.Status != 400 || !strings.Contains(r.Body, "invalidFilter") || !strings.Contains(r.Body, "delta query") {
+			t.Errorf("a filter %s: %d %s", name, r.Status, r.Body)
+		}
+	}
 	none := must[deltaAnswer](t, ask(begun.Value, ""), 200)
 	if none.TotalResults != 0 || none.MoreAvailable || none.NextDeltaToken.Value == "" {
 		t.Errorf("nothing has changed: %+v", none)

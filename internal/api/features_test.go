@@ -20,7 +20,7 @@ var features = []struct {
 	{"A7", "Roles and entitlements to choose from, which Okta sees in its own form; what users are said to have is held against them when the tenant says so.", ""},
 	{"A8", "Schemas and resource types of a tenant's own, defined while running: in discovery, validation, filters, PATCH and Bulk at once.", "a page"},
 	{"A9", "Have others told of what changes: webhooks with signatures, security event tokens that are pushed or polled; again and again until acknowledged, then as dead letters.", "a page"},
-	{"A10", "Bring in a CSV or JSON Lines file of an HR system: a preview, managers in any order, each rejected row with its reason, a stop before many are disabled.", "a page"},
+	{"A10", "Bring in a CSV or JSON Lines file of an HR system: a preview, managers in any order, each rejected row with its reason, a stop before many are disabled. Export such a file.", "a page"},
 	{"A11", "See what a client sent, without what it says, and why it was refused, by the id that the client saw.", "a page"},
 	{"B1", "Create an administrator in one call: user name, names, groups, roles, sign-in blocked or not, usage location, job information.", "a page"},
 	{"B2", "A generated password is shown once and has to be changed at the first sign-in; a new one is given by who is entitled to.", "a page"},

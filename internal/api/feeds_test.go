@@ -752,3 +752,42 @@ func testFeedsRefused(t *testing.T, w *world) {
 		t.Errorf("the audit trail: %s", audit)
 	}
 }
+
+// TestFetcher: what the feeds tell that a client fetches is for who may read it, whoever may
+// give tokens to clients.
+func TestFetcher(t *testing.T) {
+	onStoresWith(t, testserver.Options{ByHand: true}, func(t *testing.T, w *world) {
+		boss := w.feedAdmin(t)
+		role := must[struct{ ID string }](t, w.scim(t, boss, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q,%q],"value":"keeper",%q:{"kind":"administrative","permissions":["clients.read","clients.write","groups.read"]}}`,
+			schemas.RoleURI, schemas.RosterRoleURI, schemas.RosterRoleURI)), 201).ID
+		keeper := w.person(t, "keeper")
+		w.assign(t, boss, keeper.id, role, "")
+		theirs := w.fresh(t, keeper)
+		fetcher := func(name string, types ...string) string {
+			c := &storage.Client{Tenant: storage.DefaultTenant, Name: name, Scopes: []string{"events"}}
+			w.Issue(t, c)
+			if types != nil {
+				w.feed(t, boss, object{"name": name, "delivery": "poll", "client": c.ID, "types": types})
+			}
+			return c.ID
+		}
+		for id, want := range map[string]int{fetcher("idle"): 2, fetcher("groups", "Group"): 2, fetcher("users", "Group", "User"): 4} {
+			if r := w.post(t, "/admin/v1/clients/"+id+"/rotate", theirs, object{}); r.Status/100 != want {
+				t.Errorf("a token: %d %s, want %d00", r.Status, r.Body, want)
+			}
+			r := w.send(t, "PATCH", "/admin/v1/clients/"+id, `{"networks":[]}`, "Content-Type", "application/json", "Authorization", "Bearer "+theirs)
+			if r.Status/100 != want {
+				t.Errorf("a change: %d %s, want %d00", r.Status, r.Body, want)
+			}
+			must[any](t, w.post(t, "/admin/v1/clients/"+id+"/rotate", boss, object{}), 201)
+		}
+		// Nor does a client get the scope from them.
+		c := &storage.Client{Tenant: storage.DefaultTenant, Name: "none", Scopes: []string{"groups:read"}}
+		w.Issue(t, c)
+		w.feed(t, boss, object{"name": "none", "delivery": "poll", "client": c.ID, "types": []string{"User"}})
+		r := w.send(t, "PATCH", "/admin/v1/clients/"+c.ID, `{"scopes":["events"]}`, "Content-Type", "application/json", "Authorization", "Bearer "+theirs)
+		if r.Status != 403 {
+			t.Errorf("the scope: %d %s, want 403", r.Status, r.Body)
+		}
+	})
+}

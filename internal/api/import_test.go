@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/internal/importer"
+	"github.com/roster-id/roster/internal/hrfile"
 	"github.com/roster-id/roster/schemas"
 )
 
@@ -28,10 +28,10 @@ func TestImportedFile(t *testing.T) {
 		w.person(t, "root", auth.GlobalAdministrator)
 		w.pushed(t, w.Token, "gone")
 		mapping, client := importing(t, w, hrMapping)
-		run := func(file string, dry, anyway bool) (importer.Result, []importer.Reject, error) {
-			var rejects []importer.Reject
-			i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, DisableAnyway: anyway}
-			i.Reject = func(r importer.Reject) error { rejects = append(rejects, r); return nil }
+		run := func(file string, dry, anyway bool) (hrfile.Result, []hrfile.Reject, error) {
+			var rejects []hrfile.Reject
+			i := &hrfile.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, DisableAnyway: anyway}
+			i.Reject = func(r hrfile.Reject) error { rejects = append(rejects, r); return nil }
 			result, err := i.Run(t.Context())
 			return result, rejects, err
 		}
@@ -49,17 +49,17 @@ func TestImportedFile(t *testing.T) {
 			return names
 		}
 		result, _, err := run(file, true, false)
-		if want := (importer.Result{Rows: 4, Created: 2, Updated: 1, Disabled: 1, Rejected: 1, DryRun: true}); err != nil || result != want {
+		if want := (hrfile.Result{Rows: 4, Created: 2, Updated: 1, Disabled: 1, Rejected: 1, DryRun: true}); err != nil || result != want {
 			t.Errorf("a dry run: %+v, %v; want %+v", result, err, want)
 		}
 		if d := cmp.Diff([]string{"gone", "root"}, active()); d != "" {
 			t.Errorf("active after a dry run (-want +got):\n%s", d)
 		}
 		result, rejects, err := run(file, false, false)
-		if want := (importer.Result{Rows: 4, Created: 2, Disabled: 1, Rejected: 2}); err != nil || result != want {
+		if want := (hrfile.Result{Rows: 4, Created: 2, Disabled: 1, Rejected: 2}); err != nil || result != want {
 			t.Errorf("the import: %+v, %v; want %+v\n%+v", result, err, want, rejects)
 		}
-		if len(rejects) == 2 && (rejects[0] != importer.Reject{Line: 5, Column: "boss", Reason: "neither the file nor the server has the manager"} ||
+		if len(rejects) == 2 && (rejects[0] != hrfile.Reject{Line: 5, Column: "boss", Reason: "neither the file nor the server has the manager"} ||
 			rejects[1].Line != 4 || !strings.HasPrefix(rejects[1].Reason, "403")) {
 			t.Errorf("rejects: %+v", rejects)
 		}
@@ -81,17 +81,17 @@ func TestImportedFile(t *testing.T) {
 }
 
 // importing reads a mapping for an import into the server.
-func importing(t *testing.T, w *world, text string) (*importer.Mapping, *importer.Client) {
+func importing(t *testing.T, w *world, text string) (*hrfile.Mapping, *hrfile.Client) {
 	t.Helper()
 	set, err := schemas.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	mapping, err := importer.ParseMapping([]byte(text), set.Type("User"))
+	mapping, err := hrfile.ParseMapping([]byte(text), set.Type("User"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := importer.NewClient(w.URL, w.Token)
+	client, err := hrfile.NewClient(w.URL, w.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +114,10 @@ attributes:
 			"login,boss,works\nana,eve,\ncy,ana,\neve,ana,true\ndi,,\n",
 			"login,boss,works\nana,fay,true\ncy,fay,\nfay,gus,true\ngus,nobody,\ndi,,false\n",
 		} {
-			run := func(dry bool) (importer.Result, []importer.Reject) {
-				var rejects []importer.Reject
-				i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, Preview: func(importer.Change) error { return nil }}
-				i.Reject = func(r importer.Reject) error { rejects = append(rejects, r); return nil }
+			run := func(dry bool) (hrfile.Result, []hrfile.Reject) {
+				var rejects []hrfile.Reject
+				i := &hrfile.Importer{Client: client, Mapping: mapping, File: strings.NewReader(file), DryRun: dry, Preview: func(hrfile.Change) error { return nil }}
+				i.Reject = func(r hrfile.Reject) error { rejects = append(rejects, r); return nil }
 				result, err := i.Run(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -155,10 +155,10 @@ attributes:
 			{"ana,b@x.example,,", `[{"primary":true,"type":"work","value":"b@x.example"}] null`},
 			{"ana,,y,", `null null`},
 		} {
-			var last importer.Result
+			var last hrfile.Result
 			for range 2 {
-				i := &importer.Importer{Client: client, Mapping: mapping, File: strings.NewReader("login,mail,text,street\n" + test.row + "\n")}
-				i.Reject = func(r importer.Reject) error { t.Errorf("%s: %+v", test.row, r); return nil }
+				i := &hrfile.Importer{Client: client, Mapping: mapping, File: strings.NewReader("login,mail,text,street\n" + test.row + "\n")}
+				i.Reject = func(r hrfile.Reject) error { t.Errorf("%s: %+v", test.row, r); return nil }
 				var err error
 				if last, err = i.Run(t.Context()); err != nil {
 					t.Fatal(err)

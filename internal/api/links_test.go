@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -483,9 +484,11 @@ func TestLinkedAccountIsProtected(t *testing.T) {
 		}
 		ana, bo := w.person(t, "ana"), w.personOf(t, acme, w.clientOf(t, acme), "bo", auth.GlobalAdministrator)
 		help := w.person(t, "helper", auth.UserAdministrator)
-		helper, boss := w.mfa(t, help), w.mfa(t, w.person(t, "boss", auth.GlobalAdministrator))
+		chief := w.person(t, "boss", auth.GlobalAdministrator)
+		helper, boss := w.mfa(t, help), w.mfa(t, chief)
 		theirs := w.mfa(t, bo)
 		w.mfa(t, ana)
+		crew := path.Base(w.scim(t, w.Token, "POST", "/Groups", `{"displayName":"Crew"}`).Header.Get("Location"))
 		changes := 0
 		patch := func(in string) int {
 			changes++
@@ -514,6 +517,23 @@ func TestLinkedAccountIsProtected(t *testing.T) {
 		}
 		if got := patch(w.Token); got != 403 {
 			t.Errorf("a client on a linked account: %d", got)
+		}
+		// Who is in which group is a matter of the account as well.
+		boss = w.stepUp(t, chief, boss)
+		if r := w.scim(t, boss.Token, "PATCH", "/Groups/"+crew, fmt.Sprintf(`{"schemas":[%q],"Operations":[{"op":"add","path":"members","value":[{"value":%q}]}]}`, patchURI, ana.id)); r.Status != 200 {
+			t.Fatalf("a Global Administrator puts it into a group: %d %s", r.Status, r.Body)
+		}
+		if r := w.scim(t, w.Token, "PUT", "/Groups/"+crew, `{"displayName":"Crew","members":[]}`); r.Status != 403 {
+			t.Errorf("a client empties the group that a linked account is in: %d %s", r.Status, r.Body)
+		}
+		if r := w.scim(t, w.Token, "DELETE", "/Groups/"+crew, ""); r.Status != 403 {
+			t.Errorf("a client deletes that group: %d %s", r.Status, r.Body)
+		}
+		if r := w.scim(t, boss.Token, "DELETE", "/Groups/"+crew, ""); r.Status != 204 {
+			t.Fatalf("a Global Administrator deletes that group: %d %s", r.Status, r.Body)
+		}
+		if r := w.post(t, "/admin/v1/deleted-groups/"+crew+"/restore", helper.Token, object{}); r.Status != 403 {
+			t.Errorf("a User Administrator brings that group back: %d %s", r.Status, r.Body)
 		}
 		if r := w.send(t, "DELETE", "/admin/v1/users/"+ana.id+"/account-links", "", "Authorization", "Bearer "+helper.Token); r.Status != 403 {
 			t.Errorf("a User Administrator cuts its links: %d %s", r.Status, r.Body)

@@ -348,18 +348,18 @@ func (a *API) names(r *http.Request, by auth.Principal, ids map[string][]string)
 			continue
 		}
 		slices.Sort(list)
-		found, err := a.Store.Names(r.Context(), by.Tenant, typ, slices.Compact(list)...)
+		list = slices.Compact(list)
+		find := func() (map[string]string, error) { return a.Store.Names(r.Context(), by.Tenant, typ, list...) }
+		if typ == "Role" {
+			find = func() (map[string]string, error) { return auth.RoleNames(r.Context(), a.Store, by.Tenant, list...) }
+		}
+		found, err := find()
 		if err != nil {
 			return nil, err
 		}
 		maps.Copy(all, found)
 	}
-	return func(id string) string {
-		if role := auth.BuiltInRole(id); role != nil {
-			return role.Display
-		}
-		return all[id]
-	}, nil
+	return func(id string) string { return all[id] }, nil
 }
 
 // roleNames is what roles are called.

@@ -125,21 +125,22 @@ func TestFormulas(t *testing.T) {
 	w := begin(t, testserver.Options{})
 	admin := w.person(t, "admin", auth.GlobalAdministrator)
 	boss := w.mfa(t, admin)
-	names := []string{"=1+1", "+1", "-1", "@x", " =1", "\u00a0=1", "＝1", "\t=1", "fine", "a=1", "O'Neil, \"Q\"\nx"}
+	names := [][2]string{
+		{"=1+1", "'=1+1"}, {"+1", "'+1"}, {"-1", "'-1"}, {"@x", "'@x"}, {" =1", "' =1"}, {"\u00a0=1", "'\u00a0=1"}, {"＝1", "'＝1"}, {"\t=1", "\t'=1"},
+		// Where a comma separates decimals, a semicolon separates cells.
+		{"a;=1", "a;'=1"}, {"a; =1;-b", "a;' =1;'-b"}, {"a\n=1", "a\n'=1"}, {"a\t@b", "a\t'@b"}, {`a;"=1;b`, `a;'"=1;b`},
+		{"fine", "fine"}, {"a=1", "a=1"}, {"a;b-c; d", "a;b-c; d"}, {"O'Neil, \"Q\"\nx", "O'Neil, \"Q\"\nx"},
+	}
 	for i, name := range names {
-		w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"f%d","displayName":%q}`, schemas.UserURI, i, name)
+		w.create(t, w.Token, "/Users", `{"schemas":[%q],"userName":"f%d","displayName":%q}`, schemas.UserURI, i, name[0])
 	}
 	lines := w.lines(t, "/admin/v1/reports/mfa?format=csv", boss.Token)
 	if len(lines) != 2+len(names) { // what the columns are called, and the administrator
 		t.Fatalf("%d lines for %d people", len(lines), 1+len(names))
 	}
 	for i, line := range lines[2:] {
-		want := names[i]
-		if i < len(names)-3 {
-			want = "'" + want
-		}
-		if line[2] != want {
-			t.Errorf("%q became %q, want %q", names[i], line[2], want)
+		if in, want := names[i][0], names[i][1]; line[2] != want {
+			t.Errorf("%q became %q, want %q", in, line[2], want)
 		}
 	}
 }
@@ -399,6 +400,116 @@ func TestActivationReport(t *testing.T) {
 		w.advance(25 * time.Minute)
 		if diff := cmp.Diff(want[2:], table[activation](t, w, "activations", boss.Token), sorted); diff != "" {
 			t.Errorf("when the hour is over (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestActivationsThatStand: what made somebody eligible goes, and with it what they have
+// made active, or wait to: from the report, from what waits to be approved, and from their
+// own list.
+func TestActivationsThatStand(t *testing.T) {
+	shows(t, "B10")
+	onStores(t, func(t *testing.T, w *world) {
+		admin := w.person(t, "admin", auth.GlobalAdministrator)
+		group := w.group(t, "Night shift")
+		boss := w.fresh(t, admin)
+		ofGroup := w.assign(t, boss, group, auth.GroupsAdministrator, `,"kind":"eligible"`)
+		waitsToo := w.assign(t, boss, group, auth.Auditor, `,"kind":"eligible","approvalRequired":true`)
+		sessions := map[string]string{}
+		ids := map[string][]string{}
+		people := map[string]*person{}
+		activate := func(name, assignment string) {
+			t.Helper()
+			made := must[struct{ ID string }](t, w.post(t, "/auth/v1/roles/activations", sessions[name], object{"assignment": assignment, "durationSeconds": 8 * 3600, "reason": "the night"}), 201)
+			ids[name] = append(ids[name], made.ID)
+		}
+		var own string
+		for _, name := range []string{"bo", "cy", "di", "eve"} {
+			p := w.person(t, name)
+			people[name] = p
+			if name == "di" {
+				own = w.assign(t, w.fresh(t, admin), p.id, auth.GroupsAdministrator, `,"kind":"eligible"`)
+			} else {
+				must[object](t, w.scim(t, w.fresh(t, admin), "PATCH", "/Groups/"+group, patching(`{"op":"add","path":"members","value":[{"value":"`+p.id+`"}]}`)), 200)
+			}
+			sessions[name] = w.fresh(t, p)
+			if name == "di" {
+				activate(name, own)
+				continue
+			}
+			activate(name, ofGroup)
+			activate(name, waitsToo)
+		}
+		check := func(what string, names ...string) {
+			t.Helper()
+			boss := w.fresh(t, admin)
+			var want, waiting, report []string
+			for _, name := range names {
+				want = append(want, ids[name]...)
+				waiting = append(waiting, ids[name][1:]...)
+			}
+			for _, row := range must[struct{ Rows []struct{ Activation string } }](t, w.get(t, "/admin/v1/reports/activations", boss), 200).Rows {
+				report = append(report, row.Activation)
+			}
+			sorted := cmpopts.SortSlices(strings.Compare)
+			if diff := cmp.Diff(want, report, sorted, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: the report (-want +got):\n%s", what, diff)
+			}
+			if diff := cmp.Diff(waiting, w.waiting(t, boss), sorted, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: what waits (-want +got):\n%s", what, diff)
+			}
+		}
+		check("at first", "bo", "cy", "di", "eve")
+		must[object](t, w.scim(t, w.fresh(t, admin), "PATCH", "/Groups/"+group, patching(`{"op":"remove","path":"members[value eq \"`+people["cy"].id+`\"]"}`)), 200)
+		check("out of the group", "bo", "di", "eve")
+		for _, name := range []string{"bo", "cy"} {
+			mine := must[struct{ Activations []struct{ ID string } }](t, w.get(t, "/auth/v1/roles/activations", w.fresh(t, people[name])), 200).Activations
+			if want := map[string]int{"bo": 2, "cy": 0}[name]; len(mine) != want {
+				t.Errorf("the own list of %s has %d, want %d", name, len(mine), want)
+			}
+		}
+		later := w.now().Add(24 * time.Hour).Format(time.RFC3339)
+		must[object](t, w.scim(t, w.fresh(t, admin), "PATCH", "/RoleAssignments/"+own, patching(`{"op":"add","path":"startDate","value":"`+later+`"}`)), 200)
+		check("to begin later", "bo", "eve")
+		must[any](t, w.scim(t, w.fresh(t, admin), "DELETE", "/Users/"+people["eve"].id, ""), 204)
+		check("deleted", "bo")
+		must[any](t, w.scim(t, w.fresh(t, admin), "DELETE", "/Groups/"+group, ""), 204)
+		check("the group deleted")
+	})
+}
+
+// TestRolesCalledByValue: a role that has no name of its own is called by its value,
+// wherever people read of it.
+func TestRolesCalledByValue(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo")
+		role := must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"deckhand"}`, schemas.RoleURI)), 201).ID
+		asked := must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"cook"}`, schemas.RoleURI)), 201).ID
+		boss := w.fresh(t, admin)
+		assignment := w.assign(t, boss, bo.id, role, `,"kind":"eligible"`)
+		in := w.fresh(t, bo)
+		must[object](t, w.post(t, "/auth/v1/roles/activations", in, object{"assignment": assignment, "durationSeconds": 3600, "reason": "rain"}), 201)
+		got := map[string]string{"a request": w.ask(t, in, object{"role": asked, "reason": "summer"}).RoleName}
+		boss = w.fresh(t, admin)
+		for _, q := range must[struct{ Requests []request }](t, w.get(t, "/admin/v1/role-requests", boss), 200).Requests {
+			got["what waits"] = q.RoleName
+		}
+		type row struct{ Role, RoleName string }
+		for _, name := range []string{"role-holders", "activations"} {
+			for _, r := range table[row](t, w, name, boss) {
+				if r.Role == role {
+					got[name] = r.RoleName
+				}
+			}
+		}
+		review := must[struct{ ID string }](t, w.post(t, "/admin/v1/reviews", boss, object{"title": "Crew", "roles": []string{role}, "due": w.now().Add(time.Hour), "reviewers": []string{admin.id}}), 201).ID
+		for _, x := range must[struct{ Rows []row }](t, w.get(t, "/admin/v1/reviews/"+review+"/assignments", boss), 200).Rows {
+			got["a review"] = x.RoleName
+		}
+		got["an assignment"] = must[struct{ Role struct{ Display string } }](t, w.scim(t, boss, "GET", "/RoleAssignments/"+assignment, ""), 200).Role.Display
+		want := map[string]string{"a request": "cook", "what waits": "cook", "role-holders": "deckhand", "activations": "deckhand", "a review": "deckhand", "an assignment": "deckhand"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the role is called (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/roster-id/roster/internal/sheet"
 )
 
 // The forms of a table.
@@ -153,9 +155,9 @@ func writeCSV[Row any](out *bufio.Writer, each func(func(Row) error) error) erro
 func cell(v any) string {
 	switch v := v.(type) {
 	case string:
-		return harmless(v)
+		return sheet.Harmless(v)
 	case []string:
-		return harmless(strings.Join(v, "; "))
+		return sheet.Harmless(strings.Join(v, "; "))
 	case time.Time:
 		if v.IsZero() {
 			return ""
@@ -163,13 +165,4 @@ func cell(v any) string {
 		return v.UTC().Format(time.RFC3339)
 	}
 	return fmt.Sprint(v) // a number, true or false
-}
-
-// harmless keeps spreadsheets from taking a text for a formula: people choose their names.
-func harmless(s string) string {
-	trimmed := strings.TrimLeft(s, " \u00a0\u3000\ufeff\x00")
-	if trimmed != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(trimmed)[0]) {
-		return "'" + s
-	}
-	return s
 }

@@ -42,6 +42,7 @@ func TestVocabulary(t *testing.T) {
 			t.Errorf("by itself: %+v", got)
 		}
 		old := create("User", `"userName":"old","roles":[{"value":"stoker"}],"entitlements":[{"value":"coal"}]`)
+		unsaid := create("User", `"userName":"unsaid","roles":[{"display":"Stoker"}]`)
 		for _, body := range []string{`{"roles":"yes","entitlements":true}`, `{"roles":true,"entitlements":true,"groups":true}`} {
 			must[any](t, put(body), 400)
 		}
@@ -76,12 +77,17 @@ func TestVocabulary(t *testing.T) {
 		refused(user(`"roles":[{"value":"`+auth.GlobalAdministrator+`"}]`), "roles[0].value")
 		refused(user(`"roles":[{"value":"global-administrator"}]`), "roles[0].value")
 		refused(user(`"entitlements":[{"value":"buyer"}]`), "entitlements[0].value")
+		// What has no value is no word of the tenant either, whatever it says of itself.
+		refused(user(`"roles":[{"value":"buyer"},{"display":"stoker"}]`), "roles[1].value")
+		refused(user(`"entitlements":[{"display":"coal","type":"app"}]`), "entitlements[0].value")
 		patch := func(id, operation string) testserver.Response {
 			return w.Do(t, "PATCH", "/Users/"+id, patching(operation))
 		}
 		must[any](t, patch(old, `{"op":"add","path":"title","value":"Still"}`), 200)
 		must[any](t, patch(old, `{"op":"add","path":"roles","value":[{"value":"buyer"}]}`), 200)
 		refused(patch(old, `{"op":"add","path":"roles","value":[{"value":"captain"}]}`), "roles[2].value")
+		refused(patch(old, `{"op":"add","path":"roles","value":[{"display":"Captain"}]}`), "roles[2].value")
+		must[any](t, patch(unsaid, `{"op":"add","path":"roles","value":[{"value":"buyer"}]}`), 200)
 		refused(w.Do(t, "PUT", "/Users/"+old, `{"schemas":["`+schemas.UserURI+`"],"userName":"old","entitlements":[{"value":"coal"},{"value":"coke"}]}`), "entitlements[1].value")
 		account := w.send(t, "POST", "/admin/v1/users", `{"user":{"userName":"made","roles":[{"value":"stoker"}]}}`, "Authorization", "Bearer "+boss, "Content-Type", "application/json")
 		if account.Status != 400 || !strings.Contains(account.Body, "roles[0].value") {

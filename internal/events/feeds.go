@@ -368,11 +368,38 @@ func (s *Feeds) mayTell(ctx context.Context, by auth.Principal, f *Feed) error {
 		if t == nil {
 			return invalid("types", "the names of resource types")
 		}
-		if t.Custom {
-			name = auth.CustomResource
-		}
-		if !by.May(auth.Read, name) {
+		if !mayRead(by, t, name) {
 			return &auth.DeniedError{Msg: "who has a feed told of resources has to be permitted to read them"}
+		}
+	}
+	return nil
+}
+
+// mayRead reports whether somebody may read resources of a type; t is nil for one that the
+// tenant defined once.
+func mayRead(by auth.Principal, t *schemas.ResourceType, name string) bool {
+	if t == nil || t.Custom {
+		name = auth.CustomResource
+	}
+	return by.May(auth.Read, name)
+}
+
+// MayFetch returns nil if somebody may read all that the feeds tell which a client fetches,
+// and auth.ErrNotPermitted if not: whoever has its token does.
+func (s *Feeds) MayFetch(ctx context.Context, by auth.Principal, client string) error {
+	list, err := s.List(ctx, by.Tenant)
+	if err != nil {
+		return err
+	}
+	types, err := s.directory.Types(ctx, by.Tenant)
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		for _, name := range f.Types {
+			if f.Client == client && !mayRead(by, types.Type(name), name) {
+				return auth.ErrNotPermitted
+			}
 		}
 	}
 	return nil

@@ -49,12 +49,9 @@ type PollResponse struct {
 // each resource one event, as tokens in an object have no order. Whoever acknowledges it
 // is given the next one.
 func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRequest) (*PollResponse, error) {
-	f, _, err := s.Find(ctx, by.Tenant, id)
+	f, err := s.polled(ctx, by, id)
 	if err != nil {
 		return nil, err
-	}
-	if f.Delivery != Poll || !f.Enabled || by.Kind != auth.Client || f.Client != by.ID {
-		return nil, storage.ErrNotFound
 	}
 	if q.MaxEvents != nil && *q.MaxEvents < 0 {
 		return nil, invalid("maxEvents", "0 or more")
@@ -86,14 +83,40 @@ func (s *Feeds) Poll(ctx context.Context, by auth.Principal, id string, q PollRe
 			return out, nil
 		case <-look.C:
 		}
-		next, err := s.pending(ctx, by, f, limit)
-		if err != nil && ctx.Err() != nil {
-			return out, nil
+		next, err := s.look(ctx, by, id, limit)
+		if err != nil && (ctx.Err() != nil || errors.Is(err, storage.ErrNotFound)) {
+			return out, nil // the next request is told why
 		}
 		if out = next; err != nil || len(out.Sets) > 0 {
 			return out, err
 		}
 	}
+}
+
+// polled returns a feed if the client may poll it.
+func (s *Feeds) polled(ctx context.Context, by auth.Principal, id string) (*Feed, error) {
+	f, err := s.read(ctx, place{by.Tenant, id})
+	if err == nil && (f.Delivery != Poll || !f.Enabled || by.Kind != auth.Client || f.Client != by.ID) {
+		err = storage.ErrNotFound
+	}
+	return f, err
+}
+
+// look returns what there is for a client that has waited. The feed may have been changed
+// meanwhile, and the token may be no good any more: then the error is storage.ErrNotFound.
+func (s *Feeds) look(ctx context.Context, by auth.Principal, id string, limit int) (*PollResponse, error) {
+	f, err := s.polled(ctx, by, id)
+	if err != nil {
+		return nil, err
+	}
+	t, c, err := s.store.Token(ctx, by.Token)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Revoked.IsZero() || !s.now().Before(t.Expires) || !auth.ClientPrincipal(c).May(auth.Read, auth.EventResource) {
+		return nil, storage.ErrNotFound
+	}
+	return s.pending(ctx, by, f, limit)
 }
 
 func (s *Feeds) mayWait(id string) bool {
@@ -117,19 +140,25 @@ func (s *Feeds) waited(id string) {
 }
 
 // waiting returns up to limit events that a client may be given, each of another
-// resource, and whether there are more.
+// resource, and whether there are more. It takes out of st what the feed is not told of
+// any more.
 func (s *Feeds) waiting(ctx context.Context, tenant storage.TenantID, f *Feed, st *state, limit int) (list []storage.AuditEntry, more bool, err error) {
-	blocked := map[string]bool{}
+	blocked, untold := map[string]bool{}, map[int64]bool{}
+	defer func() { st.Held = slices.DeleteFunc(st.Held, func(h held) bool { return untold[h.Seq] }) }()
 	for _, h := range st.Held { // brought back from the dead letters
 		if blocked[h.Resource] {
 			continue
 		}
-		if blocked[h.Resource] = true; len(list) >= limit {
-			return list, true, nil
-		}
 		e, err := s.entry(ctx, tenant, h.Seq)
 		if err != nil {
 			return nil, false, err
+		}
+		if len(f.tells(e)) == 0 {
+			untold[h.Seq] = true
+			continue
+		}
+		if blocked[h.Resource] = true; len(list) >= limit {
+			return list, true, nil
 		}
 		list = append(list, *e)
 	}

@@ -59,7 +59,7 @@ var tolerated = map[scim.ErrorType][]string{
 		"the URIs that schemas had before the RFC: `urn:scim:schemas:core:1.0`, `urn:scim:schemas:extension:enterprise:2.0`",
 	},
 	scim.InvalidPath: {
-		"keys of a path-less value that are paths: `name.givenName`, `urn:…:User:department`", "the URN of the core schema as a path",
+		"keys of a path-less value that are paths: `name.givenName`, `urn:…:User:department`", "the URN of the core schema as a path", "a part of the name as a path of its own: `givenName`",
 		"unknown attributes in a body or a path-less value", "a filter for an attribute with one value: `manager[value eq \"…\"]`",
 	},
 	scim.Mutability: {"`id`, `meta`, `groups` in a body or a path-less value; `groups` as a path"},

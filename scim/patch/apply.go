@@ -62,6 +62,7 @@ func (e *edit) strict() bool { return e.mode == schemas.Strict }
 
 func (e *edit) apply(o Operation) error {
 	e.pathless = o.Path == ""
+	o.Path = e.partOfName(o.Path)
 	switch {
 	case o.Op > Remove:
 		return e.fail(InvalidSyntax, "", "expected add, replace or remove")

@@ -120,6 +120,16 @@ func (e *edit) isCore(path string) bool {
 	return !e.strict() && strings.EqualFold(path, e.rt.Schema.ID)
 }
 
+// partOfName completes a path that is a part of the name, and is called so nowhere else.
+// Grouper writes "givenName" for "name.givenName" unless it is set up otherwise.
+func (e *edit) partOfName(path string) string {
+	name := e.rt.Top("name")
+	if e.strict() || name == nil || name.Sub(path) == nil || e.rt.Lookup(path) != nil {
+		return path
+	}
+	return name.Name + "." + path
+}
+
 // ignored reports whether a write to a read-only attribute passes without
 // effect. SailPoint writes groups on users (S07); Okta and authentik repeat the
 // id (O11, K02), here with a path of its own.

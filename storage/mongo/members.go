@@ -41,22 +41,38 @@ var usersAndGroups = d("$in", memberTypes)
 // portionOf reads up to n memberships of a group after a row, and who of the
 // members is there. Without the group there are none.
 func (s *Store) portionOf(ctx context.Context, tenant, group, after string, n int) (list []storage.Member, last string, err error) {
-	var ids []string
 	err = s.each(ctx, rows, within(tenant, rowsOf(tenant, group), after), func(raw bson.Raw) error {
-		list = append(list, storage.Member{Value: text(raw, fKind), Display: text(raw, fDisplay)})
-		ids = append(ids, list[len(list)-1].Value)
+		list = append(list, memberOf(raw))
 		last = text(raw, fID)
 		return nil
 	}, look().sort(d(fID, 1)).limit(int64(n)).batch(int32(n)+1).fields(only(fKind, fDisplay)))
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return nil, "", err
 	}
 	if len(list) < n {
 		last = "" // there are no more
 	}
-	info, err := s.infos(ctx, tenant, usersAndGroups, append(ids, group))
+	list, ok, err := s.shown(ctx, tenant, group, list)
+	if err != nil || !ok {
+		last = ""
+	}
+	return list, last, err
+}
+
+// memberOf reads a membership.
+func memberOf(raw bson.Raw) storage.Member {
+	return storage.Member{Value: text(raw, fKind), Display: text(raw, fDisplay)}
+}
+
+// shown completes memberships of a group with what is to be known of the members, and
+// leaves out who is not there; all of them, and ok is false, without the group.
+func (s *Store) shown(ctx context.Context, tenant, group string, list []storage.Member) (_ []storage.Member, ok bool, err error) {
+	if len(list) == 0 {
+		return nil, true, nil
+	}
+	info, err := s.infos(ctx, tenant, usersAndGroups, append(storage.MemberIDs(list), group))
 	if err != nil || info[group].typ != groupType {
-		return nil, "", err
+		return nil, false, err
 	}
 	list = slices.DeleteFunc(list, func(m storage.Member) bool { return info[m.Value].typ == "" })
 	for i := range list {
@@ -64,7 +80,19 @@ func (s *Store) portionOf(ctx context.Context, tenant, group, after string, n in
 		m.Type = info[m.Value].typ
 		m.Display = cmp.Or(m.Display, info[m.Value].name)
 	}
-	return list, last, nil
+	return list, true, nil
+}
+
+// among returns those of the ids that are direct members of a group.
+func (s *Store) among(ctx context.Context, tenant, group string, ids []string) (list []storage.Member, err error) {
+	err = s.each(ctx, rows, byIDs(tenant, prefixed(rowsOf(tenant, group), ids)), func(raw bson.Raw) error {
+		list = append(list, memberOf(raw))
+		return nil
+	}, look().fields(only(fKind, fDisplay)).batch(inPortion+1))
+	if err == nil {
+		list, _, err = s.shown(ctx, tenant, group, list)
+	}
+	return list, err
 }
 
 // eachMember calls fn for the members of a group, reading ahead little at first.
@@ -470,6 +498,24 @@ func (t *tx) infos(ids []string) (info map[string]resourceInfo, err error) {
 		return err
 	})
 	return info, err
+}
+
+func (t *tx) MembersAmong(group *storage.Resource, ids []string) (list []storage.Member, err error) {
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	err = t.do(func(ctx context.Context) error {
+		list = nil
+		for portion := range slices.Chunk(distinct(ids), inPortion) {
+			found, err := t.store.among(ctx, t.tenant, group.ID, portion)
+			if err != nil {
+				return err
+			}
+			list = append(list, found...)
+		}
+		return nil
+	})
+	return list, err
 }
 
 // rowsAmong returns those of the ids that have a membership in the group, whether

@@ -115,6 +115,25 @@ func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) 
 	}, group.Ref, t.tenant)
 }
 
+func (t *tx) MembersAmong(group *storage.Resource, ids []string) (list []storage.Member, err error) {
+	seen := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		err := query(t.conn(), `SELECT x.id, x.type, `+display+` FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL
+			WHERE m.grp = (SELECT n FROM resource WHERE n = ? AND tenant = ? AND deleted IS NULL) AND m.id = ?`, func(st *sqlite.Stmt) error {
+			list = append(list, storage.Member{Value: st.ColumnText(0), Type: st.ColumnText(1), Display: st.ColumnText(2)})
+			return nil
+		}, group.Ref, t.tenant, id)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 // Ancestors implements storage.Tx. There is one writer, so nothing that it
 // returns changes before the write is over.
 func (t *tx) Ancestors(group *storage.Resource) (ids []string, err error) {

@@ -83,11 +83,10 @@ func keptByReaders(s *Store) []string {
 // pageSQL is what search runs for a page and for the total.
 func pageSQL(s *Store, q storage.Query) []string {
 	sel := s.compile(string(storage.DefaultTenant), q)
-	page := "SELECT " + resourceColumns + " FROM " + sel.from
-	if !sel.single {
-		page += " ORDER BY " + order(q.SortBy, q.Descending)
+	if sel.under != "" {
+		sel = sel.below([]int64{1, 2}, q)
 	}
-	return []string{page + " LIMIT 0 + ? OFFSET 0 + ?", "SELECT count(*) FROM " + sel.from}
+	return []string{"SELECT " + resourceColumns + " FROM " + sel.from + sel.order(q) + " LIMIT 0 + ? OFFSET 0 + ?", "SELECT count(*) FROM " + sel.from}
 }
 
 // seekTests are filters with the steps their plans must have.
@@ -158,6 +157,24 @@ func TestEqualityIsASeek(t *testing.T) {
 					if !slices.Contains(lines, want) && !slices.Contains(lines, covering) {
 						t.Errorf("%s, merged %v: no %q in\n\t%s", c.filter, merged, want, text)
 					}
+				}
+			}
+		}
+	}
+}
+
+// TestGroupsAreMerged: those in groups are not gathered for a page, nor sorted, and a page
+// of a walk begins where the last one ended.
+func TestGroupsAreMerged(t *testing.T) {
+	s := openNew(t, Options{})
+	plan := planner(t, s)
+	for _, descending := range []bool{false, true} {
+		for _, f := range []string{`groups.value eq "x"`, `groups[value eq "x"] and title co "y"`} {
+			q := storage.Query{Type: "User", Filter: parse(t, userType, f), Descending: descending}
+			for _, q.After = range []*storage.Mark{nil, {ID: "y"}} {
+				text := strings.Join(plan(pageSQL(s, q)[0]), "\n\t")
+				if strings.Contains(text, "TEMP B-TREE") || q.After != nil && strings.Count(text, "(grp=? AND id") != 2 {
+					t.Errorf("%s, descending %v, behind %v:\n\t%s", f, descending, q.After != nil, text)
 				}
 			}
 		}
@@ -382,6 +399,7 @@ func TestWritesAreSeeks(t *testing.T) {
 			func() error { _, err := tx.Ancestors(g); return err },
 			func() error { _, err := tx.RemoveMembers(g, []string{a.ID}); return err },
 			func() error { return tx.EachMember(g, func(storage.Member) error { return nil }) },
+			func() error { _, err := tx.MembersAmong(g, []string{a.ID}); return err },
 			func() error { _, err := tx.MemberOf(b); return err },
 			func() error { return tx.Update(a, next) },
 			func() error { return tx.PutItem(nil, note) },

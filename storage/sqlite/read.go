@@ -116,6 +116,13 @@ func (p *page) query(ctx context.Context, tenant string, q storage.Query, certai
 				return err
 			}
 		}
+		if sel.under != "" {
+			groups, err := p.store.groupsBelow(ctx, c, tenant, sel.under)
+			if err != nil {
+				return err
+			}
+			sel = sel.below(groups, q)
+		}
 		if total, err = p.search(ctx, c, sel, q); err != nil {
 			return err
 		}
@@ -373,12 +380,12 @@ func (w *walker) mark(c *sqlite.Conn, sortBy *schemas.Attribute) (*storage.Mark,
 // searchOn is search for a page of a walk.
 func (p *page) searchOn(c *sqlite.Conn, sel selection, q storage.Query, run func(sql string, args []any, row func(*sqlite.Stmt)) error) (int, error) {
 	from, args := sel.from, sel.args
-	if q.After != nil {
+	if q.After != nil && !sel.inOrder {
 		on, more := behind(q.SortBy, q.Descending, q.After)
 		from, args = from+" AND "+on, append(slices.Clone(args), more...)
 	}
 	w := walker{page: p, left: q.Count}
-	err := run("SELECT "+resourceColumns+" FROM "+from+" ORDER BY "+order(q.SortBy, q.Descending)+" LIMIT 0 + ?", append(slices.Clone(args), q.Count+1), w.take)
+	err := run("SELECT "+resourceColumns+" FROM "+from+sel.order(q)+" LIMIT 0 + ?", append(slices.Clone(args), q.Count+1), w.take)
 	switch {
 	case err != nil:
 		return 0, err
@@ -410,11 +417,8 @@ func (p *page) search(ctx context.Context, c *sqlite.Conn, sel selection, q stor
 	got := 0
 	skip := max(0, q.StartIndex-1)
 	if q.Count > 0 {
-		sql := "SELECT " + resourceColumns + " FROM " + sel.from
-		if !sel.single {
-			sql += " ORDER BY " + order(q.SortBy, q.Descending)
-		}
-		err := run(sql+" LIMIT 0 + ? OFFSET 0 + ?", append(sel.args, q.Count, skip), func(st *sqlite.Stmt) {
+		sql := "SELECT " + resourceColumns + " FROM " + sel.from + sel.order(q)
+		err := run(sql+" LIMIT 0 + ? OFFSET 0 + ?", append(slices.Clone(sel.args), q.Count, skip), func(st *sqlite.Stmt) {
 			got++
 			p.take(st)
 		})
@@ -433,13 +437,23 @@ func (p *page) search(ctx context.Context, c *sqlite.Conn, sel selection, q stor
 
 // selection is a compiled filter: what follows FROM.
 type selection struct {
-	from   string
-	args   []any
-	single bool // at most one row
-	common bool // one of few texts, worth keeping prepared
-	seeks  bool // starts from an index
-	wide   bool // may look at any number of rows: what clients can make slow at will
-	asked  bool // for keys in memory
+	from    string
+	args    []any
+	under   string // the group to start from; from lacks what below adds
+	inOrder bool   // from yields the rows in the order of the query, behind its mark
+	single  bool   // at most one row
+	common  bool   // one of few texts, worth keeping prepared
+	seeks   bool   // starts from an index
+	wide    bool   // may look at any number of rows: what clients can make slow at will
+	asked   bool   // for keys in memory
+}
+
+// order returns the ORDER BY of a page.
+func (s selection) order(q storage.Query) string {
+	if s.single || s.inOrder {
+		return ""
+	}
+	return " ORDER BY " + order(q.SortBy, q.Descending)
 }
 
 // slow reports whether the query may take long, if only because it is as
@@ -456,14 +470,14 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 		return selection{from: "resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", args: []any{tenant, q.Type}, wide: true}
 	}
 	from, rank, ok := c.seek(q.Filter)
-	if !ok {
+	if !ok || c.under != "" {
 		from.add("resource r WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL", tenant, q.Type)
 	}
 	c.expr(q.Filter, row)
 	_, simple := q.Filter.(filter.Compare)
 	return selection{
-		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...),
-		single: rank >= oneRow, seeks: ok, wide: rank < fewRows, asked: c.asked, common: ok && simple && q.SortBy == nil && !q.Descending,
+		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...), under: c.under,
+		single: rank >= oneRow, seeks: ok, wide: rank < fewRows, asked: c.asked, common: ok && c.under == "" && simple && q.SortBy == nil && !q.Descending,
 	}
 }
 
@@ -484,15 +498,20 @@ func (s *Store) bounded(ctx context.Context, c *sqlite.Conn, sel selection, sql 
 	if !sel.slow() {
 		return query(c, sql, each, args...)
 	}
+	return interruptibly(ctx, c, func() error {
+		if sel.common {
+			return query(c, sql, each, args...)
+		}
+		return transient(c, sql, each, args)
+	})
+}
+
+// interruptibly runs queries that may take long, until ctx ends.
+func interruptibly(ctx context.Context, c *sqlite.Conn, fn func() error) error {
 	start := time.Now()
 	c.SetInterrupt(ctx.Done())
 	defer c.SetInterrupt(nil)
-	var err error
-	if sel.common {
-		err = query(c, sql, each, args...)
-	} else {
-		err = transient(c, sql, each, args)
-	}
+	err := fn()
 	if sqlite.ErrCode(err) == sqlite.ResultInterrupt {
 		return fmt.Errorf("%w: stopped after %s", storage.ErrTooExpensive, time.Since(start).Round(time.Millisecond))
 	}

@@ -32,6 +32,9 @@ type compiler struct {
 	recent *recent         // nil when the keys in memory are not known
 	chosen map[string]bool // see Store.chosen
 	asked  bool            // the condition depends on those
+	// under is the group that all rows looked at are in, directly or through others; ""
+	// for none.
+	under string
 }
 
 // scope is where the attributes of a comparison are found: in the row as a
@@ -82,7 +85,7 @@ func (c *compiler) valuePath(e filter.ValuePath, s scope) {
 		return
 	}
 	if e.Attr.Detached {
-		c.relation(e.Attr, func() { c.expr(e.Filter, scope{element: e.Attr, source: "", depth: s.depth}) })
+		c.relation(e.Attr, e.Filter, func() { c.expr(e.Filter, scope{element: e.Attr, source: "", depth: s.depth}) })
 		return
 	}
 	if !e.Attr.MultiValued {
@@ -107,11 +110,19 @@ func (c *compiler) elements(a *schemas.Attribute, s scope, inner func(scope)) {
 }
 
 // relation says that one membership row of the group, or one group of the
-// member, satisfies what inner adds; its columns are v.id, v.type and v.display.
-func (c *compiler) relation(a *schemas.Attribute, inner func()) {
+// member, satisfies what inner adds; its columns are v.id, v.type and v.display. Of a
+// group the row of the member that the filter names, if it does, is the only one looked at.
+func (c *compiler) relation(a *schemas.Attribute, e filter.Expr, inner func()) {
 	if a.Name == "members" {
 		c.add(`EXISTS (SELECT 1 FROM (SELECT x.id AS id, x.type AS type, ` + display + ` AS display
-			FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL WHERE m.grp = r.n) v WHERE `)
+			FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL WHERE m.grp = r.n`)
+		for _, t := range filter.Conjuncts(e) {
+			if eq, ok := t.(filter.Compare); ok && eq.Op == filter.Equal && eq.Attr.Path == "members.value" {
+				c.add(` AND m.id = ?`, eq.Value)
+				break
+			}
+		}
+		c.add(`) v WHERE `)
 	} else {
 		c.add(`EXISTS (SELECT 1 FROM (WITH RECURSIVE up (n, direct) AS (
 				SELECT m.grp, 1 FROM membership m JOIN resource g ON g.n = m.grp AND g.deleted IS NULL WHERE m.member = r.n
@@ -142,7 +153,7 @@ func (c *compiler) present(a *schemas.Attribute, s scope) {
 		return
 	}
 	if top := a.Top(); s.element == nil && top.Detached {
-		c.relation(top, func() {
+		c.relation(top, nil, func() {
 			if a == top {
 				c.add("1")
 			} else {
@@ -198,7 +209,11 @@ func (c *compiler) compare(e filter.Compare, s scope) {
 			c.isMember(e.Value)
 			return
 		}
-		c.relation(top, func() { c.compare(e, scope{element: top}) })
+		if c.under != "" && e.Attr.Path == "groups.value" && e.Op == filter.Equal && e.Value == c.under {
+			c.add("1")
+			return
+		}
+		c.relation(top, nil, func() { c.compare(e, scope{element: top}) })
 		return
 	}
 	if m := storage.OuterElement(e.Attr, s.element); m != nil && !inRelation {
@@ -274,12 +289,13 @@ const (
 
 // seek finds the index that narrows a filter down most. It returns a FROM
 // clause that yields r for a superset of what the filter selects, and how well it
-// narrows. Without a seek, ok is false.
+// narrows. Without a seek, ok is false. When it is a group that narrows down, c.under
+// says which, and the clause is for selection.below to make.
 func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 	consider := func(r int, build func(*condition)) {
 		if r > rank {
 			rank = r
-			from = condition{}
+			from, c.under = condition{}, ""
 			build(&from)
 		}
 	}
@@ -334,14 +350,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 					AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL`, append(inner.args, c.tenant, c.typ)...)
 			})
 		case cmp.Op == filter.Equal && path == "groups.value":
-			consider(60, func(f *condition) {
-				f.add(`(WITH RECURSIVE down (n) AS (
-						SELECT n FROM resource WHERE tenant = ? AND type = 'Group' AND id = ? AND deleted IS NULL
-						UNION
-						SELECT m.member FROM down JOIN membership m ON m.grp = down.n JOIN resource g ON g.n = m.member AND g.deleted IS NULL)
-					SELECT n FROM down) k CROSS JOIN resource r ON r.n = k.n WHERE r.tenant = ? AND r.type = ? AND r.deleted IS NULL`,
-					c.tenant, text, c.tenant, c.typ)
-			})
+			consider(60, func(*condition) { c.under = text })
 		case path == "meta.lastModified" && cmp.Op >= filter.Greater || path == "meta.lastModified" && cmp.Op == filter.Equal:
 			at, _ := cmp.Value.(time.Time)
 			r := 20

@@ -22,6 +22,7 @@ var memberPromises = []promise{
 	{"SetMembers makes the given members the members and counts rows", setMembers},
 	{"SetMembers works again after it failed", setMembersFails},
 	{"EachMember sees the direct members", eachMember},
+	{"MembersAmong sees those direct members that it is asked for, and no others", membersAmong},
 	{"Members of a large group come once each and in the same order again", manyMembers},
 	{"Members that stay are there once while others come and go", movingMembers},
 	{"Members behind one are those that come after it, whether it is a member or not", membersBehind},
@@ -219,6 +220,41 @@ func eachMember(t *testing.T, d *directory) {
 	want := []storage.Member{{Value: ana.ID, Type: "User", Display: "ana"}, {Value: sub.ID, Type: "Group", Display: "Sub"}}
 	if diff := cmp.Diff(byValue(want), got); diff != "" {
 		t.Errorf("EachMember (-want +got):\n%s", diff)
+	}
+}
+
+func membersAmong(t *testing.T, d *directory) {
+	ana, bob, carl, gone := d.addUser("ana"), d.addUser("bob"), d.addUser("carl"), d.addUser("gone")
+	inner := d.addUser("inner")
+	sub := d.addGroup("Sub", inner)
+	g := d.addGroup("Staff", bob, gone, sub)
+	d.addGroup("Others", carl)
+	d.remove(gone)
+	want := []storage.Member{
+		{Value: ana.ID, Type: "User", Display: "A."}, {Value: bob.ID, Type: "User", Display: "bob"}, {Value: sub.ID, Type: "Group", Display: "Sub"},
+	}
+	ask := append(idsOf(bob, ana, carl, gone, inner, sub, g, bob), "", newID())
+	var got, none, left []storage.Member
+	d.do(func(tx storage.Tx) (err error) {
+		if _, err = tx.AddMembers(g, []storage.Member{{Value: ana.ID, Display: "A."}}); err != nil {
+			return err
+		}
+		if got, err = tx.MembersAmong(g, ask); err != nil {
+			return err
+		}
+		none, err = tx.MembersAmong(g, nil)
+		return err
+	})
+	if diff := cmp.Diff(byValue(want), byValue(got)); diff != "" || len(none) > 0 {
+		t.Errorf("MembersAmong (-want +got):\n%s%d of none", diff, len(none))
+	}
+	d.remove(g)
+	d.do(func(tx storage.Tx) (err error) {
+		left, err = tx.MembersAmong(g, ask)
+		return err
+	})
+	if len(left) > 0 {
+		t.Errorf("a deleted group has %d members", len(left))
 	}
 }
 
@@ -747,9 +783,10 @@ func foreignMemberships(t *testing.T, d *directory) {
 		above, err2 := tx.Ancestors(inner)
 		members := 0
 		err3 := tx.EachMember(outer, func(storage.Member) error { members++; return nil })
-		if len(groups)+len(above)+members > 0 {
-			t.Errorf("groups of the user: %d, above the group: %d, members: %d; want none", len(groups), len(above), members)
+		among, err4 := tx.MembersAmong(outer, idsOf(ana, inner))
+		if len(groups)+len(above)+members+len(among) > 0 {
+			t.Errorf("groups of the user: %d, above the group: %d, members: %d and %d; want none", len(groups), len(above), members, len(among))
 		}
-		return errors.Join(err, err2, err3)
+		return errors.Join(err, err2, err3, err4)
 	})
 }

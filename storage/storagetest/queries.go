@@ -21,6 +21,7 @@ var queryPromises = []promise{
 	{"pages hold every resource once, in order, whatever their size", walkPages},
 	{"a walk meets every resource once, in order, whatever the size of its pages", walkOn},
 	{"a walk meets what is there all the time once, whatever comes and goes", walkAmongChanges},
+	{"those in a group, directly or through others, come once and in order, whatever the size of pages", walkGroup},
 	{"Count 0 asks for the total only", countZero},
 	{"a page past the end is empty and has the total", pastTheEnd},
 	{"a large page comes whole", largePage},
@@ -164,6 +165,65 @@ func walkOn(t *testing.T, d *directory) {
 			}
 		}
 	}
+}
+
+func walkGroup(t *testing.T, d *directory) {
+	users := sampleUsers(d, 24)
+	slices.SortFunc(users, func(a, b *storage.Resource) int { return strings.Compare(a.ID, b.ID) })
+	flat := d.addGroup("Flat", users[2:20]...)
+	deep := d.addGroup("Deep", users[5:8]...)
+	inner := d.addGroup("Inner", append(users[6:15:15], deep)...)
+	lost := d.addGroup("Lost", users[21:]...)
+	nested := d.addGroup("Nested", append(users[1:5:5], inner, deep, lost)...)
+	d.addMembers(deep, nested) // a circle, which nobody makes any more
+	d.remove(users[6])
+	d.remove(lost)
+	in := func(g *storage.Resource, members []*storage.Resource) {
+		t.Helper()
+		all := slices.DeleteFunc(idsOf(members...), func(id string) bool { return id == users[6].ID })
+		for text, title := range map[string]string{``: "", ` and title eq "t1"`: "t1", ` and not (title eq "t1")`: "!t1", ` and groups.value eq "` + nested.ID + `"`: "nested"} {
+			want := slices.DeleteFunc(slices.Clone(all), func(id string) bool {
+				i := slices.IndexFunc(users, func(r *storage.Resource) bool { return r.ID == id })
+				is := strings.Contains(string(users[i].Doc), `"t1"`)
+				return title == "t1" && !is || title == "!t1" && is || title == "nested" && (i < 1 || i > 14)
+			})
+			filter := d.parse(d.user, `groups.value eq "`+g.ID+`"`+text)
+			reversed := slices.Clone(want)
+			slices.Reverse(reversed)
+			for _, q := range []storage.Query{{}, {Descending: true}, {SortBy: d.user.Lookup("id")}, {SortBy: d.user.Lookup("meta.resourceType"), Descending: true}} {
+				want := want
+				if q.Descending {
+					want = reversed
+				}
+				q.Type, q.Filter = "User", filter
+				for _, size := range []int{3, 17} {
+					var paged []string
+					for q.StartIndex, q.Count = 1, size; q.StartIndex <= len(want)+1; q.StartIndex += size {
+						ids, total := d.page(q)
+						if total != len(want) {
+							t.Errorf("%s%s from %d: TotalResults is %d, want %d", g.Name, text, q.StartIndex, total, len(want))
+						}
+						paged = append(paged, ids...)
+					}
+					if diff := cmp.Diff(want, paged, cmpopts.EquateEmpty()); diff != "" {
+						t.Errorf("%s%s, %+v, pages of %d (-want +pages):\n%s", g.Name, text, q, size, diff)
+					}
+					if diff := cmp.Diff(want, d.walk(q, size, func([]string) {}), cmpopts.EquateEmpty()); diff != "" {
+						t.Errorf("%s%s, %+v, pages of %d (-want +walked):\n%s", g.Name, text, q, size, diff)
+					}
+				}
+			}
+		}
+	} // There are fewer groups than members, and then more.
+	in(flat, users[2:20])
+	in(nested, users[1:15])
+	many := d.addGroup("Many", users[0])
+	for i := range 60 {
+		d.addMembers(many, d.addGroup(fmt.Sprintf("Part %d", i), users[7+i%12], users[i%6]))
+	}
+	in(many, users[:19])
+	in(deep, users[1:15])
+	in(d.addGroup("Nobody"), nil)
 }
 
 func walkAmongChanges(t *testing.T, d *directory) {

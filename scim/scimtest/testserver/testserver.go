@@ -216,7 +216,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		Store: served, Keys: keys, Directory: handler, Issuer: func() string { return s.Root }, Base: Base,
 		Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Now: opt.Now, Log: opt.Log, Registry: s.Registry,
 	})
-	surface.Feeds, s.Async.Tells = s.Feeds, s.Feeds.TellsOfAsync
+	surface.Feeds, surface.Clients.Feeds, s.Async.Tells = s.Feeds, s.Feeds, s.Feeds.TellsOfAsync
 	o := server.Options{
 		Mounts: []server.Mount{
 			{Prefix: Base, Routes: handler.Routes(), Tell: s.Requests.Tell},

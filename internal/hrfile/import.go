@@ -1,4 +1,4 @@
-package importer
+package hrfile
 
 import (
 	"context"
@@ -276,17 +276,7 @@ func (i *Importer) managerKey(values []any) string {
 
 // meet learns which users the server has.
 func (i *Importer) meet(ctx context.Context) error {
-	names := []string{"active"}
-	for _, f := range i.Mapping.fields {
-		path := f.attr.Path
-		if f.element != "" {
-			path = f.attr.Parent.Path
-		}
-		if !slices.Contains(names, path) {
-			names = append(names, path)
-		}
-	}
-	return i.Client.walk(ctx, strings.Join(names, ","), func(raw jsontext.Value) error {
+	return i.Client.walk(ctx, strings.Join(i.Mapping.attributes("active"), ","), "", func(raw jsontext.Value) error {
 		u, err := decode(raw)
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package importer
+package hrfile
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Client speaks SCIM with the server that is imported into.
+// Client speaks SCIM with the server that people are imported into, or exported from.
 type Client struct {
 	base, token string
 	http        *http.Client
@@ -58,7 +58,7 @@ const (
 	// maxTries is how often a request is sent to a server that has no room for it.
 	maxTries = 6
 	// patience is for how long a request is sent to a server that lets few through; others
-	// of the import may be let through before it.
+	// of the client may be let through before it.
 	patience = 10 * time.Minute
 )
 
@@ -120,8 +120,9 @@ func (c *Client) limits(ctx context.Context) (operations, size int, err error) {
 	return 0, 0, errors.New("the server does not offer Bulk")
 }
 
-// walk calls do for each user of the server, with these attributes.
-func (c *Client) walk(ctx context.Context, attributes string, do func(jsontext.Value) error) error {
+// walk calls do for each user of the server that a filter selects ("" selects all), with these
+// attributes.
+func (c *Client) walk(ctx context.Context, attributes, filter string, do func(jsontext.Value) error) error {
 	cursor := ""
 	for {
 		var page struct {
@@ -129,6 +130,9 @@ func (c *Client) walk(ctx context.Context, attributes string, do func(jsontext.V
 			Next      string           `json:"nextCursor"`
 		}
 		q := url.Values{"cursor": {cursor}, "count": {"500"}, "attributes": {attributes}}
+		if filter != "" {
+			q.Set("filter", filter)
+		}
 		if err := c.do(ctx, http.MethodGet, "/Users?"+q.Encode(), nil, &page); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package importer
+package hrfile
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/roster-id/roster/internal/sheet"
 )
 
 // maxRecord bounds a record, so that one that never ends is a reject and not
@@ -189,7 +191,7 @@ func (s *records) next() (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	return row{line: line, cell: func(c string) (string, error) { return fields[s.columns[c]], nil }}, nil
+	return row{line: line, cell: func(c string) (string, error) { return sheet.Meant(fields[s.columns[c]]), nil }}, nil
 }
 
 // object reads a record of JSON Lines.

@@ -1,4 +1,4 @@
-package importer
+package hrfile
 
 import (
 	"bytes"
@@ -224,6 +224,9 @@ func ParseMapping(b []byte, user *schemas.ResourceType) (*Mapping, error) {
 	return m, nil
 }
 
+// Match returns the attribute by which a record is found to be a user.
+func (m *Mapping) Match() string { return m.key.attr.Name }
+
 // field returns the one of a name at the top of a user or of an extension.
 func (m *Mapping) field(name string) *field {
 	for _, f := range m.fields {
@@ -232,6 +235,21 @@ func (m *Mapping) field(name string) *field {
 		}
 	}
 	return nil
+}
+
+// attributes returns the paths of what the mapping is about, and of more, as SCIM's parameter
+// attributes takes them.
+func (m *Mapping) attributes(more ...string) []string {
+	for _, f := range m.fields {
+		path := f.attr.Path
+		if f.element != "" {
+			path = f.attr.Parent.Path
+		}
+		if !slices.Contains(more, path) {
+			more = append(more, path)
+		}
+	}
+	return more
 }
 
 func (f *field) isManager() bool {

@@ -1,7 +1,7 @@
-// Package importer imports a file of people, as exported by an HR system, into a
-// SCIM server: roster import.
+// Package hrfile imports a file of people, as exported by an HR system, into a SCIM
+// server, and writes such a file: roster import and roster export.
 //
-// A [Mapping] says which column goes to which attribute (mapping.go). Records
+// A [Mapping] says which column belongs to which attribute (mapping.go). Records
 // are read one at a time, and one that cannot be read does not spoil the next
 // (read.go). An [Importer] reads the file several times instead of keeping it
 // (import.go): to check every row, to create those who manage somebody, then the
@@ -13,5 +13,8 @@
 // audit trail are the server's. An interrupted run can be repeated: users created
 // before are found by their key, and users that already match the file are left alone.
 //
+// An [Exporter] goes the other way (export.go): by the same mapping, so that what it
+// wrote changes nothing when it is imported.
+//
 // Errors and rejects never quote a value. A [Change] has values, for previews.
-package importer
+package hrfile
