@@ -97,7 +97,7 @@ var habits = []habit{
 		patchUser(`{"op":"replace","path":"title","value":""}`, ok(`!"title"`), refusedValue),
 		patchUser(`{"op":"replace","path":"title","value":null}`, ok(`!"title"`), ok(`!"title"`)),
 	}},
-	{"an element of a list with `\"\"` as its `value`", "Okta, HR files", "is none, unless it has more than `type`, `primary` and `display`", "400 `invalidValue`", []proof{
+	{"an element of a list with `\"\"` as its `value`", "Okta, HR files", "is dropped, unless it has more than `type`, `primary` and `display`", "400 `invalidValue`", []proof{
 		postUser(`"phoneNumbers":[{"value":"","type":"work"}]`, stored(`!"phoneNumbers"`), refusedValue),
 		patchUser(`{"op":"add","path":"phoneNumbers","value":[{"value":null,"type":"work"}]}`, ok(`"phoneNumbers":[{"type":"work"}]`), ok(`"phoneNumbers":[{"type":"work"}]`)),
 		patchUser(`{"op":"replace","path":"phoneNumbers","value":[{"value":"","type":"work"}]}`, ok(`!"phoneNumbers"`), refusedValue),
@@ -123,7 +123,7 @@ var habits = []habit{
 	{"a part of the name as a path of its own: `givenName`", "Grouper", "`name.givenName`", "400 `invalidPath`", []proof{
 		patchUser(`{"op":"replace","path":"givenName","value":"x"}`, ok(`"name":{"givenName":"x"}`), refusedPath),
 	}},
-	{"the URN of the core schema as a path", "who treats it as an extension", "its attributes", "400 `invalidPath`", []proof{
+	{"the URN of the core schema as a path", "clients that treat it as an extension", "its attributes", "400 `invalidPath`", []proof{
 		patchUser(`{"op":"add","path":"`+schemas.UserURI+`","value":{"title":"x"}}`, ok(`"title":"x"`), refusedPath),
 	}},
 	{"unknown attributes in a body or a path-less value", "many", "ignored; a `replace` by elements of which nothing is known is 400 `invalidValue`", "400 `invalidSyntax`; in a path-less value `invalidPath`", []proof{
@@ -179,7 +179,7 @@ var habits = []habit{
 	{"an empty list of operations", "Entra's validator", "200, nothing changes", "400 `invalidSyntax`", []proof{
 		patchUser(``, ok(`"version":"W/\"1`), refusedSyntax),
 	}},
-	{"`operations` in small letters; one operation that is no list; a list of operations without the message", "who serialises its own classes, HR loaders", "understood", "400 `invalidSyntax`", []proof{
+	{"`operations` in small letters; one operation that is no list; a list of operations without the message", "clients that serialise their own classes, HR loaders", "understood", "400 `invalidSyntax`", []proof{
 		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"operations":[{"Op":"add","Path":"title","Value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
 		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:api:messages:2.0:PatchOp"],"Operations":{"op":"add","path":"title","value":"x"}}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
 		{"PATCH", "/Users/{user}", `[{"op":"add","path":"title","value":"x"}]`, ok(`"title":"x"`), refusedSyntax, nil, ""},
@@ -192,7 +192,7 @@ var habits = []habit{
 		postUser(`"urn:scim:schemas:extension:enterprise:2.0":{"department":"x"}`, stored(`"`+schemas.EnterpriseUserURI+`":{"department":"x"}`), refusedSyntax),
 		patchUser(`{"op":"add","value":{"urn:scim:schemas:extension:enterprise:2.0:User":{"department":"x"}}}`, ok(`"department":"x"`), refusedPath),
 	}},
-	{"`urn:scim:schemas:core:2.0:BulkRequest`, `…:core:2.0:PatchOp`: a message with the name of another family before its own", "Oracle HCM's loaders, who wrote it from memory", "understood", "400 `invalidSyntax`", []proof{
+	{"`urn:scim:schemas:core:2.0:BulkRequest`, `…:core:2.0:PatchOp`: a message with the name of another family before its own", "Oracle HCM's loaders", "understood", "400 `invalidSyntax`", []proof{
 		{"POST", "/Bulk", `{"schemas":["urn:scim:schemas:core:2.0:BulkRequest"],"Operations":[{"method":"POST","path":"/Users","bulkId":"x","data":{"schemas":["urn:scim:schemas:core:2.0:User"],"userName":"{n}"}}]}`, ok(`"status":"201"`), refusedSyntax, nil, ""},
 		{"PATCH", "/Users/{user}", `{"schemas":["urn:ietf:params:scim:schemas:core:2.0:PatchOp"],"Operations":[{"op":"add","path":"title","value":"x"}]}`, ok(`"title":"x"`), refusedSyntax, nil, ""},
 	}},
@@ -205,7 +205,7 @@ var habits = []habit{
 	{"a `manager` that is no user of the directory", "Okta, with values of its own making", "400 `invalidValue`; with `--profile okta` stored, and shown as it was sent", "400 `invalidValue`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"{group}"}}`, refusedValue, refusedValue).okta(ok(`"manager":{"value":"{group}"}`)),
 	}},
-	{"a `manager` or member that is to come, by its `externalId` or `userName`", "HR loaders, whoever sends in parallel", "400 `invalidValue`; with `--references late` accepted, and resolved when it comes", "400 `invalidValue`, unless with `--references late`", []proof{
+	{"a `manager` or member that is to come, by its `externalId` or `userName`", "HR loaders, clients that send in parallel", "400 `invalidValue`; with `--references late` accepted, and resolved when it comes", "400 `invalidValue`, unless with `--references late`", []proof{
 		patchUser(`{"op":"add","path":"manager","value":{"value":"to-come-{n}"}}`, refusedValue, refusedValue).late(ok(`"manager":{"value":"to-come-{n}"}`)),
 		patchUser(`{"op":"add","path":"manager","value":{"value":"bo-{n}"}}`, refusedValue, refusedValue).late(ok(`"manager":{"value":"{bo}"`)),
 		patchGroup(`{"op":"add","path":"members","value":[{"value":"to-come-{n}"}]}`, refusedValue, refusedValue).late(ok(`{bo} !to-come`)),

@@ -1,3 +1,3 @@
-// Command roster is a SCIM 2.0 server and the tools around it. Run "roster help"
-// for what there is; serve.go is where the parts of the server meet.
+// Command roster is a SCIM 2.0 server with its tools. "roster help" lists the commands;
+// serve.go is where the parts of the server are put together.
 package main

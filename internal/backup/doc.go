@@ -1,2 +1,2 @@
-// Package backup decides what of a backup may live again in the store that is made of it.
+// Package backup decides which parts of a backup a restore keeps, and which it invalidates.
 package backup

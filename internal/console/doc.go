@@ -1,9 +1,9 @@
-// Package console is what people see in a browser. So far that is one page: the
-// one behind a one-time link (see auth.NewSetup) or that of an invitation, on which the
-// first administrator, somebody who lost everything, or an invitee chooses a password
-// and enrols passcodes.
+// Package console serves the pages for browsers. So far these are the pages behind
+// one-time links: setup and recovery (see auth.NewSetup) and invitations. There the
+// first administrator, a user who lost password and app, or an invitee chooses a
+// password and enrols an authenticator app.
 //
-// A page has no privileges of its own: it talks to the same API as every program.
-// Scripts and styles are files of their own, so that the policy that goes with each
-// page lets nothing else run.
+// A page has no privileges of its own: it uses the same API as any program. Scripts and
+// styles are separate files, so that each page's Content-Security-Policy can forbid
+// everything else.
 package console

@@ -1,17 +1,17 @@
-// Package domains keeps the domains of each tenant: added, proven by a DNS TXT record,
-// made primary (domain.go), and the user names moved from one to another (move.go).
+// Package domains manages the domains of each tenant: they are added, verified by a DNS TXT
+// record and made primary (domain.go), and user names are moved from one to another
+// (move.go).
 //
-// A domain that a tenant has proven is no other tenant's. Which tenant that is stands in
-// an item of the default tenant, for there is no other place where tenants meet; it is
-// written with compare-and-set, so of two who prove a domain at once the first has it.
-// DNS is asked before that, so who has not shown to control a domain learns nothing of
-// others.
+// A verified domain belongs to one tenant. Which one is recorded in an item of the default
+// tenant, because there is no other place that all tenants share. It is written with
+// compare-and-set, so if two tenants verify a domain at once, the first one gets it. DNS is
+// asked before that, so a tenant that does not control a domain learns nothing about others.
 //
-// What was proven once is looked at again every day. Where the record is gone that is
-// reported, and nothing is taken from anybody.
+// Verified domains are looked up again every day. If the record is gone, that is reported,
+// and has no other effect.
 //
-// A move is an item with a place in the order of users. Any process takes the next step
-// of it, whoever holds its lease; so it goes on when a process ends. Each user is one
-// change through scim.Provider, in the name of whoever began the move and with what they
-// may do at the time.
+// A move is an item with a position in the order of users. Any process that holds its lease
+// takes the next step, so a move continues when a process ends. Each user is one change
+// through scim.Provider, in the name of whoever began the move and with the permissions
+// that they have at that time.
 package domains

@@ -1,12 +1,12 @@
-// Package events tells others of what changes in a directory: [Feed] says who is told
-// of what and how, by webhooks, by security event tokens that are pushed (RFC 8935), or
-// by such tokens that are fetched (RFC 8936). What there is to tell is the part of the
-// audit trail that has a version (storage.Outbox); a feed has a place in it.
+// Package events notifies other systems of changes in a directory. A [Feed] says who is
+// notified of what and how: by webhooks, by security event tokens that are pushed
+// (RFC 8935), or by such tokens that are polled (RFC 8936). The source of events is the
+// part of the audit trail that has versions (storage.Outbox); a feed has a position in it.
 //
-// Each event is told at least once, and those of one resource in the order of its
-// versions: none is sent before the former one was acknowledged or given up. The same
-// event always has the same id, by which a receiver knows it again.
+// Each event is delivered at least once, and the events of one resource in the order of its
+// versions: none is sent before the previous one was acknowledged or given up. An event has
+// the same id each time, so that a receiver recognises duplicates.
 //
-// Begin with feed.go for what a feed is, with set.go for what an event says, and with
-// worker.go for how it is sent; dial.go says to whom a connection is made at all.
+// Begin with feed.go for what a feed is, with set.go for what an event contains, and with
+// worker.go for how it is sent; dial.go decides which addresses may be connected to.
 package events

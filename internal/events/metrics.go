@@ -20,16 +20,16 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "roster_events_total", Help: "Events by delivery and outcome: delivered, failed (they are tried again), dead or expired (they are not).",
+			Name: "roster_events_total", Help: "Events by delivery and outcome: delivered, failed (retried), dead or expired (not retried).",
 		}, []string{"delivery", "outcome"}),
 		behind: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "roster_events_behind", Help: "Feeds that have events which were not tried yet, when this process last looked.",
+			Name: "roster_events_behind", Help: "Feeds with events that have not been tried yet, when this process last looked.",
 		}),
 		lag: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "roster_events_lag_seconds", Help: "Age of the oldest event that was not delivered to a feed that is sent to, when this process last looked.",
+			Name: "roster_events_lag_seconds", Help: "Age of the oldest undelivered event of webhook and push feeds, when this process last looked.",
 		}),
 		held: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "roster_events_waiting", Help: "Events that are tried again, or wait behind such, when this process last looked.",
+			Name: "roster_events_waiting", Help: "Events that are being retried, or wait behind such events, when this process last looked.",
 		}),
 	}
 	for _, d := range []Delivery{Webhook, Push, Poll} { // there from the start, so that alerts see the first one

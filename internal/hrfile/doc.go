@@ -1,4 +1,4 @@
-// Package hrfile brings a file of people, as an HR system writes it, into a SCIM
+// Package hrfile imports a file of people, as exported by an HR system, into a SCIM
 // server, and writes such a file: roster import and roster export.
 //
 // A [Mapping] says which column belongs to which attribute (mapping.go). Records
@@ -10,8 +10,8 @@
 // attributes for each person.
 //
 // All changes go through SCIM's Bulk (client.go), so permissions, rules and the
-// audit trail are the server's. A run that is interrupted is repeated: who was
-// created is found by the key, and those that are as the file says are left alone.
+// audit trail are the server's. An interrupted run can be repeated: users created
+// before are found by their key, and users that already match the file are left alone.
 //
 // An [Exporter] goes the other way (export.go): by the same mapping, so that what it
 // wrote changes nothing when it is imported.

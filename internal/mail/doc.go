@@ -1,15 +1,14 @@
-// Package mail is the mail that Roster sends: what there is to say ([Kind],
-// [Message]), how it reads in each language, and the [Queue] that it waits in.
+// Package mail is the mail that Roster sends: the kinds of messages ([Kind],
+// [Message]), their texts in each language, and the [Queue] that they wait in.
 //
-// A message is put into the queue by the write that makes it necessary, so that
-// there is never one without the other. From there [Queue.Run] takes it, in
-// whichever process comes first, and hands it to a [Sender]. A message may arrive
+// A message is put into the queue by the same write that causes it, so that there
+// is never one without the other. [Queue.Run] takes it from there, in whichever
+// process is first, and hands it to a [Sender]. A message may arrive
 // twice if a process dies between sending and noting that it did; both have the
-// same Message-ID. It is not lost.
+// same Message-ID. No message is lost.
 //
-// What a message says, the links in it above all, is sealed where it waits. Neither
-// the log nor the metrics nor the audit trail tell of more than its id, its kind and
-// what became of it.
+// The content of a message, above all its links, is sealed while it waits. Log,
+// metrics and audit trail contain only its id, its kind and its outcome.
 //
-// Begin with kind.go for what can be said, and with worker.go for what becomes of it.
+// Begin with kind.go for the kinds of messages, and with worker.go for sending.
 package mail

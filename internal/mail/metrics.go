@@ -17,7 +17,7 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "roster_mail_total", Help: "Mail by kind and outcome: sent, failed (it is tried again) or dead (it is not).",
+			Name: "roster_mail_total", Help: "Mail by kind and outcome: sent, failed (retried) or dead (given up).",
 		}, []string{"kind", "outcome"}),
 		length: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "roster_mail_queue_length", Help: "Messages that wait to be sent, when this process last looked.",

@@ -1,6 +1,6 @@
 // Package provlog is the provisioning log: the last requests of each client, and why
-// those that were refused were. It holds no value that a client sent; scim.Exchange
-// says what it is told. A [Log] is told of requests as they end and writes later, in
-// batches: what waits when the process dies is lost, and so is what there is no room
-// for. The audit trail, which loses nothing, is another thing.
+// they were refused. It contains no value that a client sent; scim.Exchange defines what
+// it is told. A [Log] is told about requests as they end and writes later, in batches:
+// what is waiting when the process dies is lost, and so is what the queue has no room
+// for. It does not replace the audit trail, which loses nothing.
 package provlog

@@ -74,7 +74,7 @@ func New(o Options) *Log {
 	l := &Log{
 		opt: o, queue: make(chan entryOf, queueLength), full: make(chan struct{}, 1), clients: map[clientOf]*traffic{}, grown: map[clientOf]int{},
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "roster_provisioning_log_dropped_total", Help: "Entries of the provisioning log that were lost, by why: queue (there was no room) or store (it could not be written).",
+			Name: "roster_provisioning_log_dropped_total", Help: "Entries of the provisioning log that were lost, by cause: queue (it was full) or store (they could not be written).",
 		}, []string{"cause"}),
 	}
 	for _, cause := range []string{droppedQueue, droppedStore} { // there from the start, so that alerts see the first one

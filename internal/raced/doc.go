@@ -1,5 +1,5 @@
-// Package raced tells tests how much to do. The race detector finds races and makes all
-// else many times slower; wrong answers are found by volume and by trying every way, which
-// needs no detector. So a test that does one thing after the other at length is left out with
-// it, or small, and `make test` runs those without it, whole.
+// Package raced tells tests how much to do. With the race detector everything else is many
+// times slower, while long sequential tests gain nothing from it: they find wrong results
+// by volume, not races. So such tests are skipped or shortened with the detector, and
+// `make test` runs them a second time without it, at full length.
 package raced

@@ -5,8 +5,8 @@
 // wrapper that gives it an id, a log line, metrics and a deadline
 // (middleware.go), the route table, admission to one of a bounded number of places
 // (admission.go), and the gate: each route declares what it
-// needs, and a table with an undeclared route is refused by [New]. What a route
-// serves comes from other packages as scim.Route.
+// needs, and [New] refuses a table with an undeclared route. The routes come from
+// other packages as scim.Route.
 //
 // Begin with server.go.
 package server

@@ -32,19 +32,19 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "roster_tokens_refused_total", Help: "Requests refused for their credentials, by reason.",
 		}, []string{"reason"}),
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "roster_http_responses_cut_total", Help: "Responses that ended in their middle, by who ended them: client, error or panic.",
+			Name: "roster_http_responses_cut_total", Help: "Responses that were cut off, by cause: client, error or panic.",
 		}, []string{"cause"}),
 		inWork: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "roster_requests_in_work", Help: "Requests that have a place, by lane: common, deprovisioning or people.",
+			Name: "roster_requests_in_work", Help: "Requests being processed, by lane: common, deprovisioning or people.",
 		}, []string{"lane"}),
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "roster_requests_waiting", Help: "Requests that wait for a place, by lane.",
+			Name: "roster_requests_waiting", Help: "Requests in the queue, by lane.",
 		}, []string{"lane"}),
 		overload: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "roster_requests_overload_total", Help: "Requests refused because of overload, by lane and reason: the queue was full, or they waited too long (late).",
 		}, []string{"lane", "reason"}),
 		limited: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "roster_requests_limited_total", Help: "Requests refused because their client sends more than it may.",
+			Name: "roster_requests_limited_total", Help: "Requests refused because their client exceeded its rate.",
 		}),
 	}
 	for _, cause := range []string{cutByClient, cutByError, cutByPanic} { // there from the start, so that alerts see the first one
@@ -73,7 +73,7 @@ func NewStoreMetrics(r prometheus.Registerer, kind string) *StoreMetrics {
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
 		}),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "roster_store_commit_duration_seconds", Help: "Time from the first write of a commit to its end on disk.",
+			Name: "roster_store_commit_duration_seconds", Help: "Time from the first write of a commit until it is durable.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
 	}
@@ -104,10 +104,10 @@ func Operations(r prometheus.Registerer) func(resourceType, operation, outcome s
 // were answered and returns the functions that set them; see scim.Async.
 func AsyncRequests(r prometheus.Registerer) (pending func(n int), done func()) {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "roster_bulk_pending", Help: "Asynchronous bulk requests that wait or are under way, when this process last looked.",
+		Name: "roster_bulk_pending", Help: "Asynchronous bulk requests that wait or are in progress, when this process last looked.",
 	})
 	c := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "roster_bulk_done_total", Help: "Asynchronous bulk requests that this process has brought to their end.",
+		Name: "roster_bulk_done_total", Help: "Asynchronous bulk requests that this process completed.",
 	})
 	r.MustRegister(g, c)
 	return func(n int) { g.Set(float64(n)) }, c.Inc
@@ -127,7 +127,7 @@ func OverdueReviews(r prometheus.Registerer) func(reviews int) {
 // function that counts how it ended.
 func Chores(r prometheus.Registerer, names ...string) func(name string, err error) {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "roster_chores_total", Help: "What a process does again and again, by chore and outcome.",
+		Name: "roster_chores_total", Help: "Background tasks of this process, by chore and outcome.",
 	}, []string{"chore", "outcome"})
 	r.MustRegister(c)
 	for _, name := range names {
@@ -151,8 +151,8 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 	}
 	signIns := counter("roster_signin_total", "Attempts to sign in, by outcome.")
 	passcodes := counter("roster_passcode_total", "Passcodes and recovery codes given in a session, by outcome.")
-	stepUps := counter("roster_stepup_total", "Passcodes given again in a session, by outcome.")
-	lockouts := counter("roster_lockouts_total", "How often an account was locked for a while, or its passcodes disabled, after too many failures.")
+	stepUps := counter("roster_stepup_total", "Fresh passcodes given in a session, by outcome.")
+	lockouts := counter("roster_lockouts_total", "Accounts locked for a while, or whose passcodes were disabled, after too many failures.")
 	counters := map[string]*prometheus.CounterVec{
 		"signin": signIns, "passcode": passcodes, "recovery": passcodes, "check": passcodes, "stepup": stepUps, "lockout": lockouts,
 	}
@@ -164,7 +164,7 @@ func SignIns(r prometheus.Registerer) func(event, outcome string) {
 		c.WithLabelValues("ok")
 	}
 	emergencies := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "roster_emergency_signin_total", Help: "Sign-ins to accounts for emergencies.",
+		Name: "roster_emergency_signin_total", Help: "Sign-ins to emergency accounts.",
 	})
 	r.MustRegister(emergencies)
 	return func(event, outcome string) {

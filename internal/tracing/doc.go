@@ -1,8 +1,7 @@
 // Package tracing makes the spans of requests: of the request itself, of what the
 // provider does for it, and of what it asks of the store. It costs nothing where
-// nobody collects them: [Start] then returns what it was given. What spans say is from
-// small vocabularies of our own: no path, no id of a resource, no value that a client
-// sent.
+// nobody collects them: [Start] then returns its argument. Names and attributes of spans
+// come from fixed sets: no path, no id of a resource, no value that a client sent.
 //
-// The package export sends spans to where the standard variables of OpenTelemetry say.
+// Package export sends spans to the endpoint in OpenTelemetry's standard variables.
 package tracing

@@ -1,4 +1,4 @@
-// Package verify looks for what is wrong with a store: what the store keeps twice against
-// each other (storage.Checker), and what only those know who wrote it: secrets, references,
-// and the audit trail.
+// Package verify checks the consistency of a store: redundant data within the store
+// (storage.Checker), and what only the packages that wrote it can check: secrets,
+// references, and the audit trail.
 package verify

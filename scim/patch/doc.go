@@ -4,10 +4,10 @@
 // [Decode] reads the PatchOp message into a list of [Operation]; [Apply] walks
 // that list over a copy of the stored tree. A path goes through
 // [filter.ParsePath] and becomes a target: an attribute, or the elements of one
-// that a filter selects. Every write ends in one function, assign, which keeps
-// mutability and required; [schemas.ResourceType.Finish] has the last word on
-// the whole. The first operation that does not fit is the [Error], and nothing
-// has happened.
+// that a filter selects. Every write ends in one function, assign, which enforces
+// mutability and required; [schemas.ResourceType.Finish] checks the result as a
+// whole. The first operation that fails is returned as an [Error], and nothing is
+// changed.
 //
 // Members of a group are not in the tree. Operations on them come out as a list
 // of [MemberChange], whose cost does not depend on the size of the group.
@@ -21,20 +21,19 @@
 //     An element without a value is a duplicate when all of it is equal.
 //   - emails.value, without a filter, means the value of every element; an add
 //     to it appends an element for each new value.
-//   - In Lenient mode an element that loses the sub-attribute it was about disappears when no
-//     more than type, primary and display are left.
+//   - In Lenient mode an element whose sub-attribute is removed disappears if nothing
+//     but type, primary and display is left of it.
 //   - Setting primary on one element sets it to false on the others.
-//   - null, [] and, in Lenient mode, "" unset what they are written to. A value
-//     that is missing altogether is an error: nothing is cleared by accident.
+//   - null, [] and, in Lenient mode, "" unset the attribute they are written to. A
+//     missing value is an error, so nothing is cleared by accident.
 //   - Removing a required attribute is a mutability error (§3.5.2.2); unsetting
 //     it with add or replace is invalidValue.
 //   - A new value of a reference takes the old $ref with it, unless the request
 //     writes $ref too.
 //   - A remove that finds nothing succeeds, except that in Strict mode a filter
-//     must match (noTarget). Whether one on members matches is known only to
-//     storage.
+//     must match (noTarget). For a filter on members, only storage knows.
 //
-// Lenient mode understands what clients really send. Those habits are in
-// quirks.go, each with its client; Strict mode has none of them. Begin with
+// Lenient mode accepts deviations that clients really send. They are in quirks.go,
+// each with its client; Strict mode accepts none of them. Begin with
 // apply.go.
 package patch

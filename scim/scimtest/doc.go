@@ -1,7 +1,6 @@
-// Package scimtest plays protocol scripts against a SCIM server: text files that
-// show requests with what must come back. They are the server's tests and at the
-// same time documentation, and they can be played against any server that is
-// running, ours or another:
+// Package scimtest plays protocol scripts against a SCIM server: text files with
+// requests and the expected responses. They are tests and documentation at the
+// same time, and can be played against any running server, Roster or another:
 //
 //	# A stale If-Match leaves the resource alone (RFC 7644 §3.14).
 //	> PATCH /Users/{ana}

@@ -12,13 +12,13 @@
 //
 // # Documents
 //
-// Every _id, every index and every query begins with the tenant; the exceptions are
-// tokens, for a token says whose it is, items that expired, which are removed
-// whosever they are, and meta, which is nobody's. So one tenant's request touches
-// one shard when the collections are sharded by {t: 1, _id: 1}. An _id is the parts
-// it is made of with a slash between them (see key), so it can be built without
-// asking, and nothing else needs to be unique: that holds on a sharded cluster too,
-// where equal _ids are on one shard. fields.go lists the fields.
+// Every _id, every index and every query begins with the tenant. The exceptions are
+// tokens, because a token identifies its tenant, expired items, which are removed for
+// all tenants at once, and meta, which belongs to none. So a request of one tenant
+// touches one shard if the collections are sharded by {t: 1, _id: 1}. An _id consists
+// of its parts joined by slashes (see key), so it can be built without a query, and
+// nothing else needs to be unique. This also works on a sharded cluster, where equal
+// _ids are on one shard. fields.go lists the fields.
 //
 //	resources  tenant/id                          a SCIM resource with its search shadow
 //	keys       tenant/type/attribute=value        a unique value and whose it is
@@ -42,9 +42,9 @@
 //
 // # Deletion
 //
-// A deleted resource stays, under a type no request asks for ("User deleted"),
-// so that the indexes need not be partial to leave it out; the one that lists deleted
-// resources is. Its unique keys go at once. Its memberships stay and are not shown:
-// whoever reads a membership reads the resources at both of its ends too. deleted.go
-// brings it back, or removes it for good.
+// A deleted resource stays, under a type that no request asks for ("User deleted"), so
+// that indexes need not be partial to leave it out; only the index that lists deleted
+// resources is partial. Its unique keys are removed at once. Its memberships stay but
+// are not shown, because reading a membership reads the resources at both ends, too.
+// deleted.go restores it, or removes it for good.
 package mongo

@@ -1,10 +1,9 @@
 // Package sqlite keeps a Roster directory in one SQLite file.
 //
-// One goroutine writes (writer.go): it takes whatever writes are waiting,
-// runs one after the other, with savepoints once one has failed, inserts what they
-// add together (insert.go) and commits them together, so that many
-// concurrent requests share one fsync while each still waits for its own
-// durability. A pool of read-only connections answers everything else and
+// One goroutine writes (writer.go). It takes all waiting writes, runs them one
+// after the other, with savepoints once one has failed, inserts the rows of all of
+// them together (insert.go), and commits once. So concurrent requests share one
+// fsync, and each still waits until its own change is durable. A pool of read-only connections answers everything else and
 // never waits for the writer. The database runs in WAL mode with
 // synchronous=FULL; every pragma is read back after opening (conn.go).
 //
@@ -13,11 +12,11 @@
 // own locks order the two writers.
 //
 // Filters become SQL over the search shadow, a JSONB column (where.go).
-// Equality on the attributes that clients match by starts from an index. Totals
-// and far pages of unfiltered lists come from counted runs of ids (tally.go).
+// Equality on the attributes that clients search by uses an index. Totals and far
+// pages of unfiltered lists come from counted runs of ids (tally.go).
 //
 // A deleted resource keeps its row and its memberships, out of sight, until it is
-// restored or purged (deleted.go); what is purged is overwritten.
+// restored or purged (deleted.go); purged data is overwritten in the file.
 //
 // In SQL, LIMIT takes "0 + ?" where "?" would do: SQLite plans with the value of a
 // bare parameter there and compiles the statement again whenever it is bound.
