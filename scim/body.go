@@ -227,7 +227,7 @@ func (h *Handler) withBody(r *http.Request, by auth.Principal, do func(body any)
 
 // withRaw is withBody for a body that do reads itself.
 func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(b *body, raw []byte) error) error {
-	form, err := acceptable(r.Header, mode(by))
+	form, err := acceptable(r.Header, by)
 	if err != nil {
 		return err
 	}
@@ -265,8 +265,9 @@ var (
 
 // acceptable checks what a body says of itself. A media type that is not named is
 // taken for JSON, and unless the client is strict so is a form, if it has an object in it: that
-// is what PowerShell calls a text of which nothing is said (HelloID's connector).
-func acceptable(h http.Header, mode schemas.Mode) (form bool, err error) {
+// is what PowerShell calls a text of which nothing is said (HelloID's connector). Of a browser, which
+// sends forms from anywhere, it is not.
+func acceptable(h http.Header, by auth.Principal) (form bool, err error) {
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return false, errCoding
 	}
@@ -275,7 +276,7 @@ func acceptable(h http.Header, mode schemas.Mode) (form bool, err error) {
 		return false, nil
 	}
 	media, params, err := mime.ParseMediaType(contentType)
-	form = media == mediaForm && mode == schemas.Lenient
+	form = media == mediaForm && by.Kind == auth.Client && mode(by) == schemas.Lenient
 	if err != nil || media != mediaSCIM && media != mediaJSON && !form {
 		return false, errMedia
 	}

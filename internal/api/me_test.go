@@ -7,6 +7,7 @@ import (
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
 )
 
 // TestMe: people read their own resource at /Me, and change what says how they are called
@@ -88,4 +89,17 @@ func TestMe(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFormsAreForClients: JSON that is called a form, as browsers send it from anywhere, is read from
+// clients alone.
+func TestFormsAreForClients(t *testing.T) {
+	w := begin(t, testserver.Options{})
+	boss := w.mfa(t, w.person(t, "boss", auth.GlobalAdministrator))
+	for token, want := range map[string]int{w.Token: 201, boss.Token: 415} {
+		r := w.send(t, "POST", "/scim/v2/Users", `{"userName":"form"}`, "Content-Type", "application/x-www-form-urlencoded", "Authorization", "Bearer "+token)
+		if r.Status != want {
+			t.Errorf("%d %s, want %d", r.Status, r.Body, want)
+		}
+	}
 }
