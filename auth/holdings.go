@@ -74,31 +74,63 @@ func (h Holdings) OfRole(ctx context.Context, tenant storage.TenantID, role stri
 	return nil
 }
 
-// within calls fn for the users in a group, directly or through others, each once.
+// within calls fn for the users in a group, directly or through others, each once. Who is
+// in one of those groups that came before is found out by asking: what is remembered
+// of a group is not its members.
 func (h Holdings) within(ctx context.Context, tenant storage.TenantID, group string, fn func(storage.Member) error) error {
 	seen := map[string]bool{group: true}
-	for level := []string{group}; len(level) > 0; {
-		group := level[0]
-		level = level[1:]
-		for m, err := range h.Store.Members(ctx, tenant, group, "") {
+	groups := []string{group}
+	for i := 0; i < len(groups); i++ {
+		before := groups[:i]
+		var portion []storage.Member
+		flush := func() error {
+			if len(portion) == 0 {
+				return nil
+			}
+			in, err := h.Store.Groups(ctx, tenant, storage.MemberIDs(portion)...)
 			if err != nil {
 				return err
 			}
-			if seen[m.Value] {
-				continue
+			for _, m := range portion {
+				told := slices.ContainsFunc(in[m.Value], func(g storage.Membership) bool { return g.Direct && slices.Contains(before, g.Group) })
+				if told {
+					continue
+				}
+				if err := fn(m); err != nil {
+					return err
+				}
 			}
-			seen[m.Value] = true
-			if m.Type == PrincipalGroup {
-				level = append(level, m.Value)
-				continue
+			portion = portion[:0]
+			return nil
+		}
+		for m, err := range h.Store.Members(ctx, tenant, groups[i], "") {
+			switch {
+			case err != nil:
+			case m.Type == PrincipalGroup:
+				if !seen[m.Value] {
+					seen[m.Value] = true
+					groups = append(groups, m.Value)
+				}
+			case i == 0:
+				err = fn(m)
+			default:
+				if portion = append(portion, m); len(portion) == withinAtOnce {
+					err = flush()
+				}
 			}
-			if err := fn(m); err != nil {
+			if err != nil {
 				return err
 			}
+		}
+		if err := flush(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// withinAtOnce is of how many members at a time the groups are asked for.
+const withinAtOnce = 500
 
 // OfUser returns the ways in which a user holds roles, those that were given to them
 // first.

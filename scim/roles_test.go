@@ -853,3 +853,30 @@ func lastAdministrator(t *testing.T, open func(testing.TB) storage.Store, round 
 		t.Errorf("round %d: nobody was told 409: %v", round, counts)
 	}
 }
+
+// TestHoldersOnce: whoever comes to a role by several of the groups within one is told of once.
+func TestHoldersOnce(t *testing.T) {
+	t.Parallel()
+	for _, store := range []func(testing.TB) storage.Store{sqliteStore, mongoStore} {
+		w := newWorld(t, store(t))
+		w.create("bottom", "Group", `{"displayName":"bottom","members":[`+w.members("bob", "eve", "adam")+`]}`)
+		w.create("left", "Group", `{"displayName":"left","members":[`+w.members("uma", "bob", "bottom")+`]}`)
+		w.create("right", "Group", `{"displayName":"right","members":[`+w.members("bob", "gus", "bottom", "nia")+`]}`)
+		w.create("fleet", "Group", `{"displayName":"fleet","members":[`+w.members("nia", "left", "eli", "right")+`]}`)
+		w.create("other", "Group", `{"displayName":"other","members":[`+w.members("eve")+`]}`) // that is no way to it
+		w.assign("fleet is cook", w.ids["cook"], "fleet", "")
+		var got, want []string
+		for _, name := range []string{"nia", "eli", "uma", "bob", "gus", "eve", "adam", "fleet"} {
+			want = append(want, w.ids[name])
+		}
+		err := auth.Holdings{Store: w.store, Now: w.now}.OfRole(t.Context(), storage.DefaultTenant, w.ids["cook"], func(h auth.Holding) error {
+			got = append(got, h.Principal)
+			return nil
+		})
+		slices.Sort(got)
+		slices.Sort(want)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+}

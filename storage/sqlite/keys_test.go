@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"zombiezen.com/go/sqlite"
 
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -706,5 +708,52 @@ func TestKeysWithinACommit(t *testing.T) {
 			mergeNow(t, s)
 			check()
 		})
+	}
+}
+
+// TestGuestLooksUp: a command beside a server finds somebody by name without looking at
+// everybody, whether or not the keys are in the tables, and in its own tenant.
+func TestGuestLooksUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	s := open(t, path, Options{})
+	defer s.Close()
+	create(t, s, newUser(1), newUser(2))
+	mergeNow(t, s)
+	create(t, s, newUser(3), newGroup(4))
+	other := newResource(userType, 5, map[string]any{"userName": "user5", "externalId": "user5", "emails": []any{map[string]any{"value": "user5@x.example"}}})
+	other.Index = s.NewIndex("acme", userType, map[string]any{"userName": "user5", "externalId": "user5", "emails": []any{map[string]any{"value": "user5@x.example"}}})
+	if err := s.Write(t.Context(), "acme", func(tx storage.Tx) error {
+		return errors.Join(tx.Create(other), tx.Audit(storage.AuditEntry{At: someday, Actor: "test", Action: "user.create", Type: "User", ID: other.ID}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	guest := open(t, path, Options{Guest: true})
+	defer guest.Close()
+	for _, c := range []struct {
+		rt     *schemas.ResourceType
+		filter string
+		want   int
+	}{
+		{userType, `userName eq "user%d"`, 3}, {userType, `externalId eq "user%d"`, 3}, {userType, `emails.value eq "user%d@x.example"`, 3}, {groupType, `displayName eq "group%d"`, 1},
+	} {
+		found := 0
+		for n := 1; n <= 5; n++ {
+			q := storage.Query{Type: c.rt.Name, Filter: parse(t, c.rt, fmt.Sprintf(c.filter, n)), StartIndex: 1, Count: 10}
+			if sel := guest.compile("default", q); sel.wide || !sel.seeks {
+				t.Errorf("%s is a scan", c.filter)
+			}
+			p, err := guest.Query(t.Context(), storage.DefaultTenant, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found += p.TotalResults
+			plan := strings.Join(planner(t, guest)(pageSQL(guest, q)[0]), "\n\t")
+			if at := scans.FindString(plan); at != "" || !strings.Contains(plan, "SEARCH resource USING INTEGER PRIMARY KEY (rowid>?)") {
+				t.Errorf("%s:\n\t%s", c.filter, plan)
+			}
+		}
+		if found != c.want {
+			t.Errorf("%s: found %d, want %d", c.filter, found, c.want)
+		}
 	}
 }

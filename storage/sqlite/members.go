@@ -73,10 +73,7 @@ func (t *tx) RemoveMembers(group *storage.Resource, ids []string) (int, error) {
 // SetMembers works in a temporary table, so that its memory does not grow with
 // the size of the group.
 func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int, error) {
-	// Rows of deleted members go too, or restoring one would bring the row back;
-	// nobody sees them, so they count for nothing.
-	if err := t.exec(`DELETE FROM membership WHERE grp = ?
-		AND EXISTS (SELECT 1 FROM resource x WHERE x.n = membership.member AND x.deleted IS NOT NULL)`, group.Ref); err != nil {
+	if err := t.removeHidden(group); err != nil {
 		return 0, err
 	}
 	if len(members) == 0 {
@@ -106,6 +103,30 @@ func (t *tx) SetMembers(group *storage.Resource, members []storage.Member) (int,
 		return changed, err
 	}
 	return changed + t.conn().Changes(), nil
+}
+
+// removeHidden removes the rows of deleted members of a group whose members are set, or
+// restoring one would bring the row back; nobody sees them, so they count for nothing. They
+// are found from the deleted where those are few and the members are many.
+func (t *tx) removeHidden(group *storage.Resource) error {
+	many := t.batch.store.opt.manyMembers
+	members, err := highest(t.conn(), `SELECT count(*) FROM (SELECT 1 FROM membership WHERE grp = ? LIMIT 0 + ?)`, group.Ref, many)
+	if err != nil {
+		return err
+	}
+	if members == many {
+		deleted, err := highest(t.conn(), `SELECT count(*) FROM (SELECT 1 FROM resource x INDEXED BY resource_hidden
+			WHERE x.tenant = ? AND x.deleted IS NOT NULL LIMIT 0 + ?)`, t.tenant, many)
+		if err != nil {
+			return err
+		}
+		if deleted < many {
+			return t.exec(`DELETE FROM membership WHERE grp = ? AND id IN (SELECT x.id FROM resource x INDEXED BY resource_hidden
+				WHERE x.tenant = ? AND x.deleted IS NOT NULL)`, group.Ref, t.tenant)
+		}
+	}
+	return t.exec(`DELETE FROM membership WHERE grp = ?
+		AND EXISTS (SELECT 1 FROM resource x WHERE x.n = membership.member AND x.deleted IS NOT NULL)`, group.Ref)
 }
 
 func (t *tx) EachMember(group *storage.Resource, fn func(storage.Member) error) error {

@@ -29,7 +29,7 @@ type compiler struct {
 	condition
 	tenant string
 	typ    string
-	recent *recent         // nil when the keys in memory are not known
+	recent *recent         // nil when the keys in memory are not known: those of the rows not merged yet are looked at
 	chosen map[string]bool // see Store.chosen
 	asked  bool            // the condition depends on those
 	// under is the group that all rows looked at are in, directly or through others; ""
@@ -313,21 +313,25 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 			consider(100, func(f *condition) {
 				f.add("resource r WHERE r.tenant = ? AND r.type = ? AND r.id = ? AND r.deleted IS NULL", c.tenant, c.typ, text)
 			})
-		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr) && c.recent != nil:
+		case cmp.Op == filter.Equal && storage.Unique(cmp.Attr):
 			consider(oneRow, func(f *condition) {
 				k := hashUnique(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(strings.TrimSpace(text))})
-				c.asked = true
 				f.add(byRow+"SELECT n FROM unique_key WHERE h = ?", k[:])
+				if c.unmerged(f, k.part()) {
+					return
+				}
 				for _, n := range c.recent.findUnique(k) {
 					f.add(" UNION ALL SELECT ?", n)
 				}
 				f.add(") AND r.deleted IS NULL")
 			})
-		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr) && c.recent != nil:
+		case cmp.Op == filter.Equal && storage.Indexed(cmp.Attr):
 			consider(80, func(f *condition) {
 				k := hashLookup(c.tenant, c.typ, storage.Key{Path: path, Value: storage.IndexValue(text)})
-				c.asked = true
 				f.add(byRow+"SELECT n FROM lookup WHERE h = ?", int64(k))
+				if c.unmerged(f, k.part()) {
+					return
+				}
 				if rows := c.recent.findLookup(k); len(rows) > 0 {
 					f.add(" UNION ALL SELECT value FROM json_each(?)", jsonInts(rows))
 				}
@@ -364,6 +368,17 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 		}
 	}
 	return from, rank, rank > 0
+}
+
+// unmerged ends the look-up of a key with the rows whose keys of this part are not in the
+// tables yet, where those in memory are not known.
+func (c *compiler) unmerged(f *condition, part int) bool {
+	if c.recent != nil {
+		c.asked = true
+		return false
+	}
+	f.add(" UNION ALL SELECT n FROM resource WHERE n > (SELECT n FROM key_part WHERE part = ?)) AND r.deleted IS NULL AND r.tenant = ? AND r.type = ?", part, c.tenant, c.typ)
+	return true
 }
 
 // byRow looks rows up by their numbers. Left to itself, SQLite may rather walk an

@@ -775,6 +775,25 @@ func setMembersDeleted(_ *testing.T, d *directory) {
 	d.wantMembers(g, bob)
 	d.wantMembers(h)
 	d.wantCount("nobody", 1, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, nil) })
+	// In a larger group, among few and among many who are deleted; what was there comes back
+	// in other groups only.
+	crowd := d.crowd(9)
+	g = d.addGroup("Large", crowd...)
+	for _, n := range []int{1, 5} {
+		other := d.addGroup(fmt.Sprintf("Other %d", n), crowd...)
+		gone := crowd[:n]
+		crowd = crowd[n:]
+		var hidden []*storage.WholeResource
+		for _, r := range gone {
+			hidden = append(hidden, d.removed(r))
+		}
+		d.wantCount("those who are left", 0, func(tx storage.Tx) (int, error) { return tx.SetMembers(g, asMembers(crowd...)) })
+		for _, w := range hidden {
+			d.restored(w)
+		}
+		d.wantMembers(g, crowd...)
+		d.wantMembers(other, append(slices.Clone(gone), crowd...)...)
+	}
 }
 
 func foreignMemberships(t *testing.T, d *directory) {
