@@ -407,6 +407,21 @@ func (d *decision) withdraw(grants []*auth.Grant, at time.Time) error {
 	return nil
 }
 
+// TakeFromClient deletes the assignments of a client, as a part of the write that revokes
+// it. They are of business roles, and go as those of a user go who is deleted.
+func (p *Provider) TakeFromClient(ctx context.Context, tx storage.Tx, by auth.Principal, client string) error {
+	// A role that is given at the same time is seen here, or comes after this.
+	if err := tx.Guard("grant/" + client); err != nil {
+		return err
+	}
+	grants, err := auth.GrantsTo(tx, client)
+	if err != nil {
+		return err
+	}
+	d := &decision{p: p, ctx: ctx, tx: tx, by: by, standing: new(auth.Standing), now: p.now()} // no Standing knows clients
+	return d.withdraw(grants, d.now)
+}
+
 // remove does what goes with deleting a resource, before it is deleted.
 func (d *decision) remove(r *storage.Resource) error {
 	switch r.Type {
