@@ -296,7 +296,8 @@ func (d *decision) putRole(was, r *auth.Role) error {
 	if err := d.ask(); err != nil {
 		return err
 	}
-	return auth.PutRole(d.tx, r)
+	shuts := slices.ContainsFunc(gives, func(r *auth.Role) bool { return d.standing.ShutsRole(r.ID) })
+	return d.keep(shuts, func() error { return auth.PutRole(d.tx, r) })
 }
 
 // putGrant gives a role, or gives it otherwise than before.
@@ -347,7 +348,9 @@ func (d *decision) putGrant(was, g *auth.Grant) error {
 	if err := d.another(g); err != nil {
 		return err
 	}
-	return d.keep(was != nil && role.ID == auth.GlobalAdministrator, func() error { return auth.PutGrant(d.tx, was, g, role) })
+	takes := was != nil && role.ID == auth.GlobalAdministrator
+	shuts := d.standing.ShutsRole(role.ID) && (g.PrincipalType == auth.PrincipalGroup || d.global(g.Principal))
+	return d.keep(takes || shuts, func() error { return auth.PutGrant(d.tx, was, g, role) })
 }
 
 // another refuses an assignment that says again what another one says.
