@@ -33,6 +33,11 @@ type ClientManager struct {
 	Feeds interface {
 		MayFetch(ctx context.Context, by Principal, client string) error
 	}
+	// Roles, if set, takes from a client the roles that it was given, in the write that
+	// revokes it; see scim.Provider.
+	Roles interface {
+		TakeFromClient(ctx context.Context, tx storage.Tx, by Principal, client string) error
+	}
 }
 
 // DefaultOverlap is how long the token in use stays valid beside a new one if
@@ -292,6 +297,11 @@ func (m *ClientManager) revoke(ctx context.Context, by Principal, id string) err
 		}
 		if err := tx.RevokeClient(c.ID, now); err != nil {
 			return err
+		}
+		if m.Roles != nil {
+			if err := m.Roles.TakeFromClient(ctx, tx, by, c.ID); err != nil {
+				return err
+			}
 		}
 		return told(e, recordOf(c, c.Tokens, now), nil)
 	})

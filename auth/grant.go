@@ -218,6 +218,24 @@ func Containers(ctx context.Context, items storage.Items, tenant storage.TenantI
 	return by, nil
 }
 
+// containing returns a role and those that contain it, directly or through others, by their
+// ids.
+func containing(ctx context.Context, items storage.Items, tenant storage.TenantID, role string) ([]string, error) {
+	ids := []string{role}
+	for i := 0; i < len(ids); i++ {
+		list, err := items.Items(ctx, tenant, roleKind, "contains/"+ids[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range list {
+			if !slices.Contains(ids, item.ID) {
+				ids = append(ids, item.ID)
+			}
+		}
+	}
+	return ids, nil
+}
+
 // DropRole removes a custom role from decisions. Nobody must hold it any more.
 func DropRole(tx storage.Tx, id string) error {
 	prev, err := tx.Item(roleKind, id)

@@ -82,7 +82,7 @@ func bestAdministrator(tx storage.Tx, now time.Time) (usability, error) {
 	if err != nil {
 		return unusable, err
 	}
-	rules = slices.DeleteFunc(rules, func(r Rule) bool { return r.State != RuleOn || r.Then != Block })
+	rules = slices.DeleteFunc(rules, func(r Rule) bool { return !r.blocks() })
 	return (&administrators{tx, now, rules, map[string]usability{}}).best()
 }
 

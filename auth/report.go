@@ -255,7 +255,8 @@ type accounts struct {
 	standing *Standing
 	rules    []Rule // those that are on and ask for a passcode
 	groups   bool   // the groups of somebody matter to them
-	// given is who is given the roles that rules name, by role and principal.
+	// given is who is given the roles that rules name, or others that contain them, by
+	// role and principal.
 	given map[string]map[string]bool
 	now   time.Time
 }
@@ -280,14 +281,20 @@ func (r Reports) newAccounts(ctx context.Context, tenant storage.TenantID) (*acc
 			if a.given[role] != nil {
 				continue
 			}
-			grants, err := grantsFrom(r.Store.Items(ctx, tenant, grantKind, "role/"+role))
+			a.given[role] = map[string]bool{}
+			ids, err := containing(ctx, r.Store, tenant, role)
 			if err != nil {
 				return nil, err
 			}
-			a.given[role] = map[string]bool{}
-			for _, g := range grants {
-				if !g.Ended(a.now) {
-					a.given[role][g.Principal] = true
+			for _, id := range ids {
+				grants, err := FindGrantsOf(ctx, r.Store, tenant, id)
+				if err != nil {
+					return nil, err
+				}
+				for _, g := range grants {
+					if !g.Ended(a.now) {
+						a.given[role][g.Principal] = true
+					}
 				}
 			}
 		}

@@ -248,6 +248,9 @@ func (a *Authenticator) DeleteRule(ctx context.Context, by Principal, id string)
 	return a.changeRule(ctx, by, id, false, nil)
 }
 
+// blocks reports whether sign-ins that it applies to are refused.
+func (r *Rule) blocks() bool { return r.State == RuleOn && r.Then == Block }
+
 // changeRule puts next, or nothing, in the place of a rule.
 func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string, isNew bool, next *Rule) error {
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
@@ -273,6 +276,10 @@ func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string,
 			})
 		}
 		if err != nil {
+			return err
+		}
+		// The Standing has the rules that block.
+		if err := tx.Advance(); err != nil {
 			return err
 		}
 		action := "rule.replace"

@@ -13,8 +13,8 @@ import (
 )
 
 // Standing is who must not be changed by just anybody, as of one epoch of a tenant:
-// who holds an administrative role, which groups carry roles, and from whom links lead
-// to other tenants. Every write that
+// who holds an administrative role, which groups carry roles, from whom links lead
+// to other tenants, and which groups and roles conditional rules block. Every write that
 // changes it calls Tx.Advance, so that a write which reads the same epoch again,
 // with the resource it changes, knows that the Standing holds.
 //
@@ -31,6 +31,9 @@ type Standing struct {
 	linked map[string]bool
 	// inside are the groups that somebody who is privileged is a direct member of.
 	inside map[string]bool
+	// shutGroups and shutRoles are what conditional rules that block are for, and the roles
+	// that contain those.
+	shutGroups, shutRoles map[string]bool
 }
 
 // Standings keeps the Standing of each tenant. The zero Standings is ready for use,
@@ -93,7 +96,11 @@ func (s *Standings) Refresh(ctx context.Context, store storage.Store, tenant sto
 }
 
 func loadStanding(ctx context.Context, store storage.Store, tenant storage.TenantID, epoch int64) (*Standing, error) {
-	s := &Standing{Epoch: epoch, roles: map[string]*Role{}, grants: map[string][]*Grant{}, members: map[string][]string{}, inside: map[string]bool{}, linked: map[string]bool{}}
+	s := &Standing{Epoch: epoch, roles: map[string]*Role{}, grants: map[string][]*Grant{}, members: map[string][]string{}, inside: map[string]bool{}, linked: map[string]bool{},
+		shutGroups: map[string]bool{}, shutRoles: map[string]bool{}}
+	if err := s.shut(ctx, store, tenant); err != nil {
+		return nil, err
+	}
 	list, err := grantsFrom(store.Items(ctx, tenant, grantKind, watchedKey))
 	if err != nil {
 		return nil, err
@@ -150,6 +157,47 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 	}
 	return s, nil
 }
+
+// shut notes whom rules are for that block.
+func (s *Standing) shut(ctx context.Context, store storage.Store, tenant storage.TenantID) error {
+	rules, err := Rules(ctx, store, tenant)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if !r.blocks() {
+			continue
+		}
+		for _, id := range r.When.Groups {
+			s.shutGroups[id] = true
+		}
+		for _, id := range r.When.Roles {
+			ids, err := containing(ctx, store, tenant, id)
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				s.shutRoles[id] = true
+			}
+		}
+	}
+	return nil
+}
+
+// Blocks reports whether there are conditional rules that block and are for some groups or
+// roles: they may come to hold for somebody who comes to one.
+func (s *Standing) Blocks() bool { return len(s.shutGroups)+len(s.shutRoles) > 0 }
+
+// Shuts reports whether such a rule is for one of these groups, or for a role that it
+// hands on.
+func (s *Standing) Shuts(groups ...string) bool {
+	return slices.ContainsFunc(groups, func(id string) bool {
+		return s.shutGroups[id] || slices.ContainsFunc(s.grants[id], func(g *Grant) bool { return s.shutRoles[g.Role] })
+	})
+}
+
+// ShutsRole reports whether such a rule is for a role, or for one that it contains.
+func (s *Standing) ShutsRole(id string) bool { return s.shutRoles[id] }
 
 // descend notes all who are in a group that is given administrative roles.
 func (s *Standing) descend(ctx context.Context, store storage.Store, tenant storage.TenantID, group string) error {

@@ -112,7 +112,9 @@ func (p *Provider) restore(ctx context.Context, by auth.Principal, t *schemas.Re
 				return err
 			}
 			d := p.decide(ctx, tx, by, s, now)
-			if err := d.restore(t, prev, next, how); err != nil {
+			// Those in a group come with it under whatever rules it is for.
+			shuts := t.Name == auth.PrincipalGroup && s.Blocks()
+			if err := d.keep(shuts, func() error { return d.restore(t, prev, next, how) }); err != nil {
 				return err
 			}
 			if awaited != "" {

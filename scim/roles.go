@@ -296,7 +296,8 @@ func (d *decision) putRole(was, r *auth.Role) error {
 	if err := d.ask(); err != nil {
 		return err
 	}
-	return auth.PutRole(d.tx, r)
+	shuts := slices.ContainsFunc(gives, func(r *auth.Role) bool { return d.standing.ShutsRole(r.ID) })
+	return d.keep(shuts, func() error { return auth.PutRole(d.tx, r) })
 }
 
 // putGrant gives a role, or gives it otherwise than before.
@@ -347,7 +348,9 @@ func (d *decision) putGrant(was, g *auth.Grant) error {
 	if err := d.another(g); err != nil {
 		return err
 	}
-	return d.keep(was != nil && role.ID == auth.GlobalAdministrator, func() error { return auth.PutGrant(d.tx, was, g, role) })
+	takes := was != nil && role.ID == auth.GlobalAdministrator
+	shuts := d.standing.ShutsRole(role.ID) && (g.PrincipalType == auth.PrincipalGroup || d.global(g.Principal))
+	return d.keep(takes || shuts, func() error { return auth.PutGrant(d.tx, was, g, role) })
 }
 
 // another refuses an assignment that says again what another one says.
@@ -405,6 +408,21 @@ func (d *decision) withdraw(grants []*auth.Grant, at time.Time) error {
 		}
 	}
 	return nil
+}
+
+// TakeFromClient deletes the assignments of a client, as a part of the write that revokes
+// it. They are of business roles, and go as those of a user go who is deleted.
+func (p *Provider) TakeFromClient(ctx context.Context, tx storage.Tx, by auth.Principal, client string) error {
+	// A role that is given at the same time is seen here, or comes after this.
+	if err := tx.Guard("grant/" + client); err != nil {
+		return err
+	}
+	grants, err := auth.GrantsTo(tx, client)
+	if err != nil {
+		return err
+	}
+	d := &decision{p: p, ctx: ctx, tx: tx, by: by, standing: new(auth.Standing), now: p.now()} // no Standing knows clients
+	return d.withdraw(grants, d.now)
 }
 
 // remove does what goes with deleting a resource, before it is deleted.

@@ -310,7 +310,19 @@ func (u *update) write(ctx context.Context, tx storage.Tx) error {
 		u.d.subject(u.prev.ID, touched)
 	}
 	costs := (touched&(auth.AspectActive|auth.AspectCredentials) != 0 || len(u.change.members) > 0) && u.d.global(u.prev.ID)
+	if !costs && u.standing.Blocks() && slices.ContainsFunc(u.change.members, comes) {
+		above, err := u.ancestors(tx)
+		if err != nil {
+			return err
+		}
+		costs = u.standing.Shuts(append(above, u.prev.ID)...)
+	}
 	return u.d.keep(costs, func() error { return u.apply(ctx, tx) })
+}
+
+// comes reports whether somebody may become a member by a change.
+func comes(c patch.MemberChange) bool {
+	return c.Kind == patch.AddMembers || c.Kind == patch.ReplaceMembers
 }
 
 // apply writes the change.

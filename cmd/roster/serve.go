@@ -175,7 +175,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 			InvitationLink: func(r *http.Request, secret auth.Secret) string {
 				return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 			},
-			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier, Feeds: feeds}, Mail: queue, Feeds: feeds,
+			Clients: &auth.ClientManager{Store: store, Now: time.Now, Ended: verifier, Feeds: feeds, Roles: provider}, Mail: queue, Feeds: feeds,
 			Access: desk,
 		}
 		provider.SendInvitation = api.SendInvitations(queue, address)

@@ -93,6 +93,18 @@ func assignments(t *testing.T, w *world) {
 		t.Errorf("an administrative role for a client: %d %s", r.Status, r.Body)
 	}
 	must[any](t, w.scim(t, fresh(), "DELETE", "/RoleAssignments/"+id, ""), 204)
+
+	// What a client has ends with it, as with a user.
+	id = assign(role, made.Client.ID, "")
+	must[any](t, w.post(t, "/admin/v1/clients/"+made.Client.ID+"/revoke", fresh(), nil), 204)
+	must[any](t, w.scim(t, boss.Token, "GET", "/RoleAssignments/"+id, ""), 404)
+	if holders := must[struct{ Holdings []holding }](t, w.get(t, "/admin/v1/roles/"+role+"/holders", boss.Token), 200).Holdings; len(holders) > 0 {
+		t.Errorf("who holds a role of a client that was revoked: %+v", holders)
+	}
+	list := w.entries(t, id)
+	if e := list[len(list)-1]; e.Action != "roleassignment.delete" || e.Actor != "user:"+admin.id || e.Level != "mfa" {
+		t.Errorf("recorded as %+v", e)
+	}
 }
 
 // TestAuditTrail: who did what to whom, when, from where and with what it changed, is

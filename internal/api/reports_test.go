@@ -211,7 +211,7 @@ func TestMFAStatus(t *testing.T) {
 			Blocked                          bool
 			RequiredByRoles, RequiredByRules []string
 		}
-		admin, bo, cy := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo"), w.person(t, "cy")
+		admin, bo, cy, di := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo"), w.person(t, "cy"), w.person(t, "di")
 		w.Users(t, 600) // more than are read at a time
 		boss := w.stepUp(t, admin, w.mfa(t, admin))
 		w.enrol(t, cy)
@@ -221,6 +221,9 @@ func TestMFAStatus(t *testing.T) {
 		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
 		group := w.create(t, w.Token, "/Groups", `{"schemas":[%q],"displayName":"night","members":[{"value":%q}]}`, schemas.GroupURI, cy.id)
 		w.assign(t, boss.Token, bo.id, role, "")
+		inner := w.create(t, boss.Token, "/Roles", `{"value":"mate","contains":["crew"]}`)
+		outer := w.create(t, boss.Token, "/Roles", `{"value":"captain","contains":[%q]}`, inner)
+		w.assign(t, boss.Token, di.id, outer, "")
 		for _, rule := range []object{
 			{"name": "crew", "state": "on", "when": object{"roles": []string{role}, "newDevice": true}, "then": "passcode"},
 			{"name": "night", "state": "on", "when": object{"groups": []string{group}}, "then": "passcode"},
@@ -231,27 +234,31 @@ func TestMFAStatus(t *testing.T) {
 			must[any](t, w.post(t, "/admin/v1/rules", boss.Token, rule), 201)
 		}
 		all := table[status](t, w, "mfa", boss.Token)
-		if len(all) != 603 {
-			t.Fatalf("%d rows, want 603", len(all))
+		if len(all) != 604 {
+			t.Fatalf("%d rows, want 604", len(all))
 		}
 		got := map[string]status{}
 		for _, s := range all {
 			got[s.UserName] = s
 		}
-		if len(got) != 603 || got["u599"].RequiredByRules != nil {
+		if len(got) != 604 || got["u599"].RequiredByRules != nil {
 			t.Errorf("%d people; u599 is %+v", len(got), got["u599"])
 		}
 		for _, want := range []status{
 			{UserName: "admin", Enrolled: got["admin"].Enrolled, LastPasscode: got["admin"].LastPasscode, RecoveryCodes: 10, RequiredByRoles: []string{"Global Administrator"}, RequiredByRules: []string{"admins"}},
 			{UserName: "bo", RequiredByRules: []string{"crew"}},
+			{UserName: "di", RequiredByRules: []string{"crew"}}, // by what the role contains
 			{UserName: "cy", Enrolled: enrolled, LastPasscode: enrolled.Truncate(30 * time.Second), RecoveryCodes: 9, RequiredByRules: []string{"night"}},
 		} {
 			if diff := cmp.Diff(want, got[want.UserName]); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", want.UserName, diff)
 			}
 		}
-		if lines := w.lines(t, "/admin/v1/reports/mfa?format=csv", boss.Token); len(lines) != 604 {
+		if lines := w.lines(t, "/admin/v1/reports/mfa?format=csv", boss.Token); len(lines) != 605 {
 			t.Errorf("%d lines", len(lines))
+		}
+		if in := w.signIn(t, di); !slices.Equal(in.Missing, []string{"enrolment"}) {
+			t.Errorf("a sign-in with a role that contains the rule's: %+v", in)
 		}
 	})
 }

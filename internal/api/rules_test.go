@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 )
@@ -259,6 +260,84 @@ func TestFirstAdministratorOnce(t *testing.T) {
 		}
 		if r := w.Do(t, "GET", `/Users?filter=userName+eq+"second"&count=0`, ""); !strings.Contains(r.Body, `"totalResults":0`) {
 			t.Errorf("an account was made: %s", r.Body)
+		}
+	})
+}
+
+// TestRuleComesToHold: nothing makes a rule that is there hold for the last Global
+// Administrator, by whatever way they come into a group that it is for, or to a role. It
+// may where another one is left, and for people who are none.
+func TestRuleComesToHold(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		admin, spare, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "spare", auth.GlobalAdministrator), w.person(t, "bo")
+		boss := func() string { return w.fresh(t, admin) }
+		group := func(name, member string) string {
+			return must[struct{ ID string }](t, w.scim(t, boss(), "POST", "/Groups", fmt.Sprintf(`{"schemas":[%q],"displayName":%q,"members":[{"value":%q}]}`, schemas.GroupURI, name, member)), 201).ID
+		}
+		role := func(value string) string {
+			return must[struct{ ID string }](t, w.Do(t, "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":%q}`, schemas.RoleURI, value)), 201).ID
+		}
+		left, outer, crew, gone, decks := group("left", bo.id), group("outer", bo.id), group("crew", admin.id), group("gone", admin.id), group("decks", bo.id)
+		deck, captain := role("deckhand"), role("captain")
+		w.assign(t, boss(), admin.id, captain, "")
+		w.assign(t, boss(), decks, deck, "")
+		must[object](t, w.scim(t, boss(), "PATCH", "/Groups/"+left, patching(`{"op":"add","path":"members","value":[{"value":"`+outer+`"}]}`)), 200)
+		must[any](t, w.scim(t, boss(), "DELETE", "/Groups/"+gone, ""), 204)
+		for _, when := range []object{{"groups": []string{left, gone}}, {"roles": []string{deck}}} {
+			must[any](t, w.post(t, "/admin/v1/rules", boss(), object{"name": "Left", "state": "on", "when": when, "then": "block"}), 201)
+		}
+		member := func(id string) string {
+			return patching(`{"op":"add","path":"members","value":[{"value":"` + id + `"}]}`)
+		}
+		assignment := func(role, principal string) string {
+			return fmt.Sprintf(`{"schemas":[%q],"role":{"value":%q},"principal":{"value":%q}}`, schemas.RoleAssignmentURI, role, principal)
+		}
+		ways := map[string]func(token string) testserver.Response{
+			"joins": func(token string) testserver.Response {
+				return w.scim(t, token, "PATCH", "/Groups/"+left, member(admin.id))
+			},
+			"joins one inside": func(token string) testserver.Response {
+				return w.scim(t, token, "PATCH", "/Groups/"+outer, member(admin.id))
+			},
+			"by a group": func(token string) testserver.Response {
+				return w.scim(t, token, "PATCH", "/Groups/"+left, member(crew))
+			},
+			"by a client": func(string) testserver.Response { return w.Do(t, "PATCH", "/Groups/"+left, member(crew)) },
+			"joins for a role": func(token string) testserver.Response {
+				return w.scim(t, token, "PATCH", "/Groups/"+decks, member(admin.id))
+			},
+			"is given the role": func(token string) testserver.Response {
+				return w.scim(t, token, "POST", "/RoleAssignments", assignment(deck, admin.id))
+			},
+			"the group is given": func(token string) testserver.Response {
+				return w.scim(t, token, "POST", "/RoleAssignments", assignment(deck, crew))
+			},
+			"a role contains it": func(token string) testserver.Response {
+				return w.scim(t, token, "PATCH", "/Roles/"+captain, patching(`{"op":"add","path":"contains","value":["deckhand"]}`))
+			},
+			"the group comes back": func(token string) testserver.Response {
+				return w.post(t, "/admin/v1/deleted-groups/"+gone+"/restore", token, object{})
+			},
+			"all are replaced": func(token string) testserver.Response {
+				return w.scim(t, token, "PUT", "/Groups/"+left, fmt.Sprintf(`{"schemas":[%q],"displayName":"left","members":[{"value":%q}]}`, schemas.GroupURI, admin.id))
+			},
+		}
+		for what, way := range ways {
+			r := way(boss())
+			if r.Status != 409 || !strings.Contains(r.Body, "Global Administrator") {
+				t.Errorf("%s: %d %s, want 409", what, r.Status, r.Body)
+			}
+		}
+		must[object](t, w.scim(t, boss(), "PATCH", "/Groups/"+outer, patching(`{"op":"add","path":"members","value":[{"value":"`+w.pushed(t, w.Token, "cy").id+`"}]}`)), 200)
+		must[object](t, w.scim(t, boss(), "POST", "/RoleAssignments", assignment(deck, bo.id)), 201)
+
+		// With somebody else whom the rules let in each is done.
+		w.mfa(t, spare)
+		token := w.mfa(t, spare).Token
+		for what, way := range ways {
+			if r := way(token); r.Status >= 300 && r.Status != 409 || r.Status == 409 && !strings.Contains(r.Body, "already") {
+				t.Errorf("%s, when there is another one: %d %s", what, r.Status, r.Body)
+			}
 		}
 	})
 }

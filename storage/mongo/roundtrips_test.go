@@ -372,7 +372,7 @@ func TestRoundTrips(t *testing.T) {
 			[]string{"find resources", "insert resources", "find resources", "find rows", "find resources", "update resources", "find items", "update items", "update resources",
 				"insert rows", "commitTransaction"}},
 		{"the first change after a role was given", func() error { return change(user, ana.ID, `{"op":"replace","path":"title","value":"a"}`) },
-			[]string{"find resources", "find resources", "find items", "find items", "find rows", "find resources", "find rows", "find resources", "find resources", "update resources",
+			[]string{"find resources", "find resources", "find items", "find items", "find items", "find rows", "find resources", "find rows", "find resources", "find resources", "update resources",
 				"insert rows", "commitTransaction"}},
 		{"a change beside administrators", func() error { return change(user, ana.ID, `{"op":"replace","path":"title","value":"b"}`) },
 			[]string{"find resources", "update resources", "insert rows", "commitTransaction"}},

@@ -200,7 +200,7 @@ func (s *Server) run(t testing.TB, opt Options) {
 		InvitationLink: func(r *http.Request, secret auth.Secret) string {
 			return srv.BaseURL(r) + console.InvitationPath + "#" + secret.Reveal()
 		},
-		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier}, Mail: s.Mail,
+		Clients: &auth.ClientManager{Store: served, Now: opt.Now, Ended: verifier, Roles: s.Provider}, Mail: s.Mail,
 		Access: s.Access,
 	}
 	if s.Provider.SendInvitation == nil {
