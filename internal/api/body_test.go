@@ -124,4 +124,12 @@ func TestReadMediaType(t *testing.T) {
 			t.Errorf("%q: %v", media, err)
 		}
 	}
+	for coding, ok := range map[string]bool{"identity": true, "gzip": false, "identity, gzip": false} {
+		r := httptest.NewRequest("POST", "/", strings.NewReader("{}"))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Content-Encoding", coding)
+		if err := read(r, &sample{}); (err == nil) != ok || err != nil && problemFor(err).Status != 415 {
+			t.Errorf("encoded as %q: %v", coding, err)
+		}
+	}
 }

@@ -154,6 +154,21 @@ func testActivation(t *testing.T, w *world) {
 	}
 }
 
+// TestOwnActivation: who may give a role approves nobody's activation but others'.
+func TestOwnActivation(t *testing.T) {
+	onStores(t, func(t *testing.T, w *world) {
+		bo, friend := w.person(t, "bo", auth.PrivilegedRoleAdministrator), w.person(t, "friend", auth.PrivilegedRoleAdministrator)
+		in, other := w.mfa(t, bo), w.mfa(t, friend)
+		assignment := w.assign(t, other.Token, bo.id, auth.GroupsAdministrator, `,"kind":"eligible","approvalRequired":true`)
+		asked := must[struct{ ID string }](t, w.post(t, "/auth/v1/roles/activations", in.Token, object{"assignment": assignment, "durationSeconds": 3600, "reason": "clean-up"}), 201)
+		path := "/auth/v1/roles/activations/" + asked.ID + "/approval"
+		if r := w.post(t, path, in.Token, nil); r.Status != 403 || !strings.Contains(r.Body, "somebody else") {
+			t.Errorf("approved by who asked: %d %s", r.Status, r.Body)
+		}
+		must[any](t, w.post(t, path, other.Token, nil), 200)
+	})
+}
+
 // TestPasswordsOverSCIM: nobody chooses somebody else's password. An administrator's
 // session writes users, and no passwords.
 func TestPasswordsOverSCIM(t *testing.T) {

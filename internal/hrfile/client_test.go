@@ -48,3 +48,23 @@ func TestPatience(t *testing.T) {
 		})
 	}
 }
+
+// TestTokenStays: the token goes to the server that it is for, wherever that points to.
+func TestTokenStays(t *testing.T) {
+	c, err := NewClient("https://roster.example", "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	c.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		asked = append(asked, r.URL.Host)
+		h := http.Header{"Location": {"https://files.roster.example/scim/v2/Users"}} // to which net/http would send it, too
+		return &http.Response{StatusCode: http.StatusTemporaryRedirect, Status: "307 Temporary Redirect", Header: h, Body: http.NoBody, Request: r}, nil
+	})
+	if err := c.do(t.Context(), http.MethodGet, "/Users", nil, nil); err == nil || !strings.Contains(err.Error(), "307") {
+		t.Errorf("a redirect: %v", err)
+	}
+	if len(asked) != 1 {
+		t.Errorf("asked %q", asked)
+	}
+}
