@@ -51,6 +51,7 @@ func (d *Desk) Look(ctx context.Context) error {
 		return err
 	}
 	overdue := 0
+	var failed error
 	for _, t := range tenants {
 		items, err := d.Store.Items(ctx, t.ID, reviewKind, openKey)
 		list, err := all(items, err, reviewFrom)
@@ -61,33 +62,30 @@ func (d *Desk) Look(ctx context.Context) error {
 			if r.Overdue(d.now()) {
 				overdue++
 			}
-			if err := d.remind(ctx, t.ID, r); err != nil {
-				return err
-			}
+			// One that fails keeps none of the others.
+			failed = errors.Join(failed, d.remind(ctx, t.ID, r))
 		}
 	}
 	if d.Overdue != nil {
 		d.Overdue(overdue)
 	}
-	return nil
+	return failed
 }
 
-// remindAt is when there is a reminder next, or zero.
-func (r *Review) remindAt() time.Time {
-	switch {
-	case r.RemindDays == 0 || !r.Closed.IsZero():
-		return time.Time{}
-	case r.Reminded.IsZero():
-		return r.Due.AddDate(0, 0, -r.RemindDays)
+// reminds reports whether it is time for a reminder.
+func (r *Review) reminds(now time.Time) bool {
+	days := time.Duration(r.RemindDays) * 24 * time.Hour
+	if r.RemindDays == 0 || !r.Closed.IsZero() || now.Before(r.Due.Add(-days)) {
+		return false
 	}
-	return r.Reminded.AddDate(0, 0, r.RemindDays)
+	return r.Reminded.IsZero() || storage.Due(r.Reminded.Add(days), now, days)
 }
 
 // remind sends the reminder that is due, if no other process has. Reviewers are told who
 // have something left to decide, and when the review is overdue, who began it.
 func (d *Desk) remind(ctx context.Context, tenant storage.TenantID, r *Review) error {
 	now := d.now()
-	if at := r.remindAt(); d.Tell == nil || at.IsZero() || now.Before(at) {
+	if d.Tell == nil || !r.reminds(now) {
 		return nil
 	}
 	list, err := d.Assignments(ctx, tenant, r.ID)

@@ -208,10 +208,43 @@ func TestReminders(t *testing.T) {
 			must[any](t, w.judge(t, in.Token, made.ID, x.Assignment, "confirm", ""), 200)
 		}
 		expect("all are decided about", 3, 1, text("admin"))
+		expect("by a clock that is ahead", 40, 1, text("admin"))
+		expect("which is right again", -37, 1, text("admin"))
+		expect("a day later", 1, 1)
+		expect("three days later", 2, 1, text("admin"))
 		boss = w.mfa(t, admin)
 		boss = w.stepUp(t, admin, boss)
 		must[any](t, w.post(t, "/admin/v1/reviews/"+made.ID+"/close", boss.Token, object{}), 200)
 		expect("closed", 9, 0)
+	})
+}
+
+// TestReminderFails: a reminder that fails keeps no other from being sent.
+func TestReminderFails(t *testing.T) {
+	onStoresTold(t, func(t *testing.T, w *world, post *letters) {
+		admin, ana := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "ana")
+		w.reach(t, ana, "ana", "")
+		w.grant(t, storage.DefaultTenant, ana.id, auth.GlobalAdministrator)
+		boss := w.stepUp(t, admin, w.mfa(t, admin))
+		role := w.create(t, boss.Token, "/Roles", `{"value":"crew"}`)
+		w.assign(t, boss.Token, w.Users(t, 1)[0], role, "")
+		for _, title := range []string{"Deck", "Crew"} {
+			w.review(t, boss.Token, object{"title": title, "roles": []string{role}, "reviewers": []string{ana.id}, "due": w.now().Add(24 * time.Hour), "remindDays": 3})
+		}
+		post.sent(t, w)
+		failing := *w.Access
+		failing.Tell = func(tx storage.ItemWriter, tenant storage.TenantID, m mail.Message, now time.Time) error {
+			if m.Fields["title"] == "Deck" {
+				return errors.New("it cannot be told")
+			}
+			return post.tell(tx, tenant, m, now)
+		}
+		if err := failing.Look(t.Context()); err == nil {
+			t.Error("nothing failed")
+		}
+		if list := post.sent(t, w); len(list) != 1 || !strings.Contains(list[0], "title:Crew") {
+			t.Errorf("sent: %v", list)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"net/http"
 	"path/filepath"
 	"testing"
@@ -52,5 +53,47 @@ func TestFeedClockBack(t *testing.T) {
 	s.Step(t.Context(), p.tenant, p.id)
 	if tries != 3 {
 		t.Errorf("%d tries after the clock went back behind a lease, want 3", tries)
+	}
+}
+
+// TestFeedClockBackAnHour: nor does it wait for as long as the longest that there is to
+// wait for, unless that is what the receiver asked for.
+func TestFeedClockBackAnHour(t *testing.T) {
+	for name, c := range map[string]struct {
+		status     int
+		retryAfter string
+		back       time.Duration // of the clock, after the first try
+		want       int           // tries
+	}{
+		"at once":                   {http.StatusInternalServerError, "", time.Hour, 2},
+		"asked to wait":             {http.StatusServiceUnavailable, "3600", -time.Minute, 1},
+		"asked to wait for less":    {http.StatusServiceUnavailable, "60", time.Hour, 2},
+		"asked for the event alone": {http.StatusInternalServerError, "3600", -2 * time.Minute, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
+			tries := 0
+			s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				tries++
+				return &http.Response{StatusCode: c.status, Header: http.Header{"Retry-After": {cmp.Or(c.retryAfter, "0")}}, Body: http.NoBody, Request: r}, nil
+			})}
+			p := place{storage.DefaultTenant, "sp"}
+			if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
+				if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
+					return err
+				}
+				return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.create", Type: "User", ID: "ana", Version: 1})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			right := time.Now()
+			s.now = func() time.Time { return right }
+			s.Step(t.Context(), p.tenant, p.id)
+			s.now = func() time.Time { return right.Add(-c.back) }
+			s.Step(t.Context(), p.tenant, p.id)
+			if tries != c.want {
+				t.Errorf("%d tries, want %d", tries, c.want)
+			}
+		})
 	}
 }

@@ -183,6 +183,7 @@ type state struct {
 	// Lease is who delivers, until Due. Without one, Due is when to try again.
 	Lease    string    `json:"lease,omitzero"`
 	Due      time.Time `json:"due,omitzero"`
+	Wait     wait      `json:"wait,omitzero"`
 	Failures int       `json:"failures,omitzero"`
 	Reason   Reason    `json:"reason,omitzero"`
 	Code     int       `json:"code,omitzero"`
@@ -194,9 +195,26 @@ type held struct {
 	Resource string    `json:"resource"` // its type and id
 	Attempts int       `json:"attempts,omitzero"`
 	Due      time.Time `json:"due,omitzero"`
+	Wait     wait      `json:"wait,omitzero"`
 	First    time.Time `json:"first,omitzero"` // attempt
 	Reason   Reason    `json:"reason,omitzero"`
 	Code     int       `json:"code,omitzero"`
+}
+
+// wait is how far ahead, in seconds, the time is at which something is tried again, when
+// that is set: what is further ahead later was set by a clock that was wrong.
+type wait int
+
+// until returns the time after d, and how far ahead that is.
+func until(now time.Time, d time.Duration) (time.Time, wait) {
+	return milli(now.Add(d)), wait(d/time.Second) + 1
+}
+
+func (w wait) over(at, now time.Time) bool {
+	if w == 0 { // as an older version wrote it
+		return storage.Due(at, now, longestWait)
+	}
+	return storage.Due(at, now, time.Duration(w)*time.Second)
 }
 
 // due reports whether it is time to deliver, and nobody does.
@@ -204,11 +222,11 @@ func (s *state) due(now time.Time) bool {
 	if s.Lease != "" {
 		return storage.Due(s.Due, now, lease)
 	}
-	return storage.Due(s.Due, now, longestWait)
+	return s.Wait.over(s.Due, now)
 }
 
 // due reports whether it is time to try again.
-func (h *held) due(now time.Time) bool { return storage.Due(h.Due, now, longestWait) }
+func (h *held) due(now time.Time) bool { return h.Wait.over(h.Due, now) }
 
 func (s *state) item(id string) (*storage.Item, error) {
 	data, err := json.Marshal(s)

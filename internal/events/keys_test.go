@@ -76,3 +76,32 @@ func TestRotation(t *testing.T) {
 		}
 	}
 }
+
+// TestTellsOfAsync: whether a feed is told of the end of requests is known without its
+// secrets: requests come to an end where the key file lacks the key that they need.
+func TestTellsOfAsync(t *testing.T) {
+	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
+	tells := func() bool {
+		t.Helper()
+		ok, err := s.TellsOfAsync(t.Context(), storage.DefaultTenant)
+		if err != nil {
+			t.Error(err)
+		}
+		return ok
+	}
+	if tells() {
+		t.Error("no feed is told")
+	}
+	if err := s.store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		return s.begin(tx, &Feed{ID: "sp", Delivery: Push, URL: "https://sp.example.com/"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !tells() {
+		t.Error("a feed is told")
+	}
+	s.keys = ringOf(t, filepath.Join(t.TempDir(), "other.keys"))
+	if !tells() {
+		t.Error("a feed is told, and its secrets cannot be read")
+	}
+}

@@ -104,10 +104,15 @@ func (s *Feeds) polled(ctx context.Context, by auth.Principal, id string) (*Feed
 
 // look returns what there is for a client that has waited. The feed may have been changed
 // meanwhile, and the token may be no good any more: then the error is storage.ErrNotFound.
+// That is read behind the events, so that none of them happened later.
 func (s *Feeds) look(ctx context.Context, by auth.Principal, id string, limit int) (*PollResponse, error) {
 	f, err := s.polled(ctx, by, id)
 	if err != nil {
 		return nil, err
+	}
+	out, err := s.pending(ctx, by, f, limit)
+	if err != nil || len(out.Sets) == 0 {
+		return out, err
 	}
 	t, c, err := s.store.Token(ctx, by.Token)
 	if err != nil {
@@ -116,7 +121,11 @@ func (s *Feeds) look(ctx context.Context, by auth.Principal, id string, limit in
 	if !c.Revoked.IsZero() || !s.now().Before(t.Expires) || !auth.ClientPrincipal(c).May(auth.Read, auth.EventResource) {
 		return nil, storage.ErrNotFound
 	}
-	return s.pending(ctx, by, f, limit)
+	now, err := s.polled(ctx, by, id)
+	if err == nil && !(scan{types: f.Types, events: f.Events}).tells(now) {
+		out = &PollResponse{Sets: map[string]string{}} // the next look is by what it is told of now
+	}
+	return out, err
 }
 
 func (s *Feeds) mayWait(id string) bool {

@@ -260,8 +260,12 @@ func completion(e *storage.AuditEntry) (p payload, path string) {
 // TellsOfAsync reports whether a feed of a tenant is told when an operation of an
 // asynchronous request is done.
 func (s *Feeds) TellsOfAsync(ctx context.Context, tenant storage.TenantID) (bool, error) {
-	list, err := s.List(ctx, tenant)
-	return slices.ContainsFunc(list, func(f *Feed) bool { return slices.Contains(f.Events, AsyncResp) }), err
+	items, err := s.store.Items(ctx, tenant, feedKind, "")
+	return slices.ContainsFunc(items, func(i *storage.Item) bool {
+		// Whether its secrets can be opened is nothing to a request that is to come to its end.
+		var r record
+		return json.Unmarshal(i.Data, &r) == nil && slices.Contains(r.Events, AsyncResp)
+	}), err
 }
 
 // pathsOf returns the attributes that the entry of a new resource tells of.

@@ -385,7 +385,7 @@ func (s *Feeds) try(ctx context.Context, tenant storage.TenantID, f *Feed, t *ta
 	}
 	if t.failure != nil {
 		t.Reason, t.Code = t.failure.reason, t.failure.code
-		t.Due = milli(s.now().Add(max(backOff(t.Attempts), t.failure.after)))
+		t.Due, t.Wait = until(s.now(), max(backOff(t.Attempts), t.failure.after))
 	}
 }
 
@@ -447,15 +447,15 @@ func (s *Feeds) note(ctx context.Context, p place, f *Feed, name string, r *roun
 			case r.failed > 0:
 				st.Failures++
 			}
-			st.Lease, st.Due = "", time.Time{}
+			st.Lease, st.Due, st.Wait = "", time.Time{}, 0
 			switch {
 			case r.more:
 				st.Lease, st.Due = name, now.Add(lease)
 			case st.Failures > 0 && r.failed > 0:
 				// Nobody is there, it seems: one try is enough for all events.
-				st.Due = milli(now.Add(max(min(backOff(st.Failures), time.Minute), r.after)))
+				st.Due, st.Wait = until(now, max(min(backOff(st.Failures), time.Minute), r.after))
 			case r.after > 0:
-				st.Due = now.Add(r.after)
+				st.Due, st.Wait = until(now, r.after)
 			}
 			if gone {
 				if err := s.disable(tx, p); err != nil {
@@ -523,7 +523,8 @@ func (s *Feeds) release(ctx context.Context, p place, name string) error {
 		if err != nil || st.Lease != name {
 			return err
 		}
-		st.Lease, st.Due = "", milli(s.now().Add(lookEvery))
+		st.Lease = ""
+		st.Due, st.Wait = until(s.now(), lookEvery)
 		return s.save(ctx, tx, p, i, st, "feed.release")
 	})
 }

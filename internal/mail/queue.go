@@ -149,10 +149,13 @@ func (q *Queue) save(tx storage.ItemWriter, prev *storage.Item, id string, r rec
 
 // due reports whether it is time to send, and nobody does.
 func (r record) due(now time.Time) bool {
-	if r.Lease != "" {
+	switch {
+	case r.Lease != "":
 		return storage.Due(r.Due, now, lease)
+	case r.Attempts == 0:
+		return storage.Due(r.Due, now, 0)
 	}
-	return storage.Due(r.Due, now, delays[len(delays)-1])
+	return storage.Due(r.Due, now, delays[min(r.Attempts, len(delays))-1])
 }
 
 func (r record) item(keys Keys, id string) (*storage.Item, error) {

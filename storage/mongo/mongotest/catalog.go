@@ -28,6 +28,9 @@ func createCollection(r *request) (bson.D, error) {
 			return t.create(ns)
 		})
 	}
+	if r.engine.current()[ns] != nil {
+		return nil, exists // without waiting for anybody
+	}
 	return bson.D{}, r.engine.define(r.ctx, ns.is, func(s state) (map[namespace]*collection, error) {
 		if s[ns] != nil {
 			return nil, exists

@@ -231,6 +231,25 @@ func testTransactions(t *testing.T, s *mongotest.Server) {
 				t.Errorf("something is left of it: %s", got)
 			}
 		}},
+		{"what is there already beside an open one", func(t *testing.T, c *mongo.Collection) {
+			name, err := c.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: doc(t, `{"n": 1}`)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, session := begin(t, c)
+			if err := set(ctx, c, "a", 1); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Database().CreateCollection(t.Context(), c.Name()); errorCode(nil, err) != 48 {
+				t.Errorf("a collection that is there: %v", err)
+			}
+			if again, err := c.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: doc(t, `{"n": 1}`)}); err != nil || again != name {
+				t.Errorf("an index that is there: %s, %v", again, err)
+			}
+			if err := session.CommitTransaction(ctx); err != nil {
+				t.Error(err)
+			}
+		}},
 		{"a key taken by an open transaction", func(t *testing.T, c *mongo.Collection) {
 			ctx1, session1 := begin(t, c)
 			ctx2, _ := begin(t, c)
