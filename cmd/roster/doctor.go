@@ -375,7 +375,7 @@ func (d *doctor) keys(ctx context.Context, p place, setting string, store storag
 	ring, err := auth.LoadKeyRing(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && sealed:
-		d.say(check, failed, "put the file back from its copy, or nobody with a passcode app can sign in", "%s is not there, and the store has secrets", path)
+		d.say(check, failed, "put the file back from its copy, or nobody with an authenticator app can sign in", "%s is not there, and the store has secrets", path)
 		return
 	case errors.Is(err, fs.ErrNotExist) && setting == "":
 		d.say(check, healthy, "", "there is none yet; roster serve makes %s", path)
