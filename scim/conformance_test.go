@@ -221,19 +221,19 @@ func (p *played) check(t *testing.T) {
 
 const conformanceHead = `# Conformance
 
-What RFC 7643, RFC 7644 (errata included) and RFC 9865 ask of a service provider, and RFC 7240 and RFC 9967 where requests are
-asynchronous, statement by statement, and what shows that Roster does it. This page is made by ` + "`go test ./scim -run 'TestScripts$' -update`" + ` from
-[the list](../scim/testdata/requirements.yaml) and the scripts that passed; the tests compare it with what ran. Scripts are played
+This page lists the requirements of RFC 7643, RFC 7644 (errata included) and RFC 9865 for a service provider, and those of RFC 7240 and RFC 9967 for
+asynchronous requests, statement by statement, with the scripts and tests that show that Roster meets them. ` + "`go test ./scim -run 'TestScripts$' -update`" + ` generates it from
+[the list](../scim/testdata/requirements.yaml) and the scripts that passed, and the tests check it against what ran. Scripts run
 on both stores; tests written in Go are named with their package.
 
-What a script in clients/strict or TestBulkStrict shows holds for a client with the strict profile; what other clients are
-forgiven is in [compatibility.md](compatibility.md).
+Scripts in clients/strict and TestBulkStrict show what holds for clients with the strict profile. [compatibility.md](compatibility.md) lists what is
+tolerated from other clients.
 
-Other implementations are asked as well: ` + "`make conformance`" + ` runs the suite scim2-tester against the server on both stores, and compares it with
+Other implementations serve as a second opinion: ` + "`make conformance`" + ` runs the suite scim2-tester against the server on both stores, and compares the server with
 scimmy, another server, and PATCH with scim-patch. Each difference is in a table with the section of the RFC that it is about:
-[scim/scimmy_test.go](../scim/scimmy_test.go), [scim/patch/opinion_test.go](../scim/patch/opinion_test.go). scim2-tester plays users and groups
-with a client of these scopes: of roles, memberships, invitations and entitlements it makes values up that a server has to refuse, and it
-refuses a ServiceProviderConfig with attributes that it does not know, which only clients with the scopes for them are shown.
+[scim/scimmy_test.go](../scim/scimmy_test.go), [scim/patch/opinion_test.go](../scim/patch/opinion_test.go). scim2-tester runs as a client with the scopes for users and groups only: for
+roles, memberships, invitations and entitlements it invents values that a server has to refuse, and it
+refuses a ServiceProviderConfig with attributes that it does not know, which are shown only to clients with the scopes for them.
 
 `
 

@@ -117,7 +117,7 @@ func ErrorFor(err error) *Error {
 	case errors.Is(err, auth.ErrLimited):
 		return &Error{Status: 403, Detail: "the password has to be changed, or a passcode enrolled, before anything else"}
 	case errors.Is(err, ErrForbidden), errors.Is(err, auth.ErrNotPermitted):
-		return &Error{Status: 403, Detail: "neither the scopes of a client nor the roles of a person allow this"}
+		return &Error{Status: 403, Detail: "the scopes of the client, or the roles of the person, do not permit this"}
 	case errors.Is(err, storage.ErrTooExpensive):
 		return &Error{Status: 400, Type: TooMany, Detail: "the query takes too long: compare an indexed attribute such as userName, externalId or emails.value with eq"}
 	case errors.Is(err, auth.ErrPasswordEmpty):

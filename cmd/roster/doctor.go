@@ -126,7 +126,7 @@ func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
 	}
 	d.say("configuration", healthy, "", "the settings are valid")
 	if names := config.UnknownVariables(d.environ); len(names) > 0 {
-		d.say("environment", doubtful, "see whether one is a setting mistyped", "these variables are no settings: %s", strings.Join(names, ", "))
+		d.say("environment", doubtful, "check them for typing errors", "these variables are not settings: %s", strings.Join(names, ", "))
 	}
 	d.listeners(c)
 	d.certificate(c)
@@ -138,12 +138,12 @@ func (d *doctor) examine(ctx context.Context, c config.Config, err error) {
 
 func (d *doctor) listeners(c config.Config) {
 	if config.Loopback(c.OpsListen) {
-		d.say("ops-listen", healthy, "", "metrics and health are served on this machine only")
+		d.say("ops-listen", healthy, "", "metrics and health checks can be reached from this machine only")
 	} else {
-		d.say("ops-listen", doubtful, "keep it in a private network, or on 127.0.0.1", "%s can be reached from other machines, and asks nobody who calls", c.OpsListen)
+		d.say("ops-listen", doubtful, "keep it in a private network, or on 127.0.0.1", "%s can be reached from other machines, and has no authentication", c.OpsListen)
 	}
 	if c.AllowPlaintext && c.TLSCert == "" && !config.Loopback(c.Listen) {
-		d.say("listen", doubtful, "see that only the proxy which terminates TLS reaches it", "%s serves HTTP without TLS to other machines", c.Listen)
+		d.say("listen", doubtful, "make sure that only the proxy that terminates TLS can reach it", "%s serves HTTP without TLS to other machines", c.Listen)
 	}
 }
 
@@ -157,7 +157,7 @@ func (d *doctor) certificate(c config.Config) {
 	}
 	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 	if err != nil {
-		d.say(check, failed, "put a certificate chain and its private key there, PEM, and let the server's user read them", "%v", err)
+		d.say(check, failed, "put the certificate chain and its private key there, in PEM, readable by the server's user", "%v", err)
 		return
 	}
 	if err := server.Private(c.TLSKey); err != nil {
@@ -172,7 +172,7 @@ func (d *doctor) certificate(c config.Config) {
 			return
 		}
 		if now.Before(cert.NotBefore) {
-			d.say(check, failed, "look at the clock, or wait", "it is good from %s on", formatTime(cert.NotBefore))
+			d.say(check, failed, "check the clock, or wait", "it is valid from %s on", formatTime(cert.NotBefore))
 			return
 		}
 		if worst.IsZero() || cert.NotAfter.Before(worst) {
@@ -181,11 +181,11 @@ func (d *doctor) certificate(c config.Config) {
 	}
 	switch left := worst.Sub(now); {
 	case left <= 0:
-		d.say(check, failed, "renew it, and start the server again", "it expired on %s", formatTime(worst))
+		d.say(check, failed, "renew it, and restart the server", "it expired on %s", formatTime(worst))
 	case left < renewAhead:
-		d.say(check, doubtful, "renew it, and start the server again", "it expires on %s", formatTime(worst))
+		d.say(check, doubtful, "renew it, and restart the server", "it expires on %s", formatTime(worst))
 	default:
-		d.say(check, healthy, "", "it is good until %s", formatTime(worst))
+		d.say(check, healthy, "", "it is valid until %s", formatTime(worst))
 	}
 }
 
@@ -196,20 +196,20 @@ func (d *doctor) mail(ctx context.Context, c config.Mail) {
 	case err != nil:
 		d.say(check, failed, "correct the settings of mail", "%v", err)
 	case sender == nil:
-		d.say(check, doubtful, "set mail-from and mail-smtp, if people are to be invited and told by mail", "no mail is sent")
+		d.say(check, doubtful, "set mail-from and mail-smtp to send invitations and notifications", "no mail is sent")
 	case !smtp:
 		if fi, err := os.Stat(c.Dir); c.Dir != "" && (err != nil || !fi.IsDir()) {
-			d.say(check, failed, "make the folder", "mail-dir is no folder")
+			d.say(check, failed, "create the folder", "mail-dir is not a folder")
 			return
 		}
-		d.say(check, doubtful, "set mail-smtp in production", "mail is written down and not sent")
+		d.say(check, doubtful, "set mail-smtp in production", "mail is written to a folder or to standard output, and not sent")
 	default:
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		if err := relay.Greet(ctx); err != nil {
-			d.say(check, failed, "look at mail-smtp, mail-username and mail-password, and try roster mail test", "%s:%d: %v", relay.Host, relay.Port, err)
+			d.say(check, failed, "check mail-smtp, mail-username and mail-password, and try roster mail test", "%s:%d: %v", relay.Host, relay.Port, err)
 		} else {
-			d.say(check, healthy, "", "%s:%d answers", relay.Host, relay.Port)
+			d.say(check, healthy, "", "%s:%d responds", relay.Host, relay.Port)
 		}
 	}
 }
@@ -223,12 +223,12 @@ func (d *doctor) checkpoints(file string) {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
 	if err == nil {
 		_ = f.Close() // nothing was written
-		d.say(check, healthy, "", "can be appended to %s", file)
+		d.say(check, healthy, "", "%s can be appended to", file)
 		return
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err = os.Stat(filepath.Dir(file)); err == nil {
-			d.say(check, healthy, "", "the first checkpoint makes %s", file)
+			d.say(check, healthy, "", "the first checkpoint creates %s", file)
 			return
 		}
 	}
@@ -253,7 +253,7 @@ func (d *doctor) compareClock(check, whose string, theirs, before, after time.Ti
 		if off.Abs() >= 30*time.Second {
 			status = failed
 		}
-		d.say(check, status, "synchronise the clocks with NTP: passcodes are refused where they differ by more than half a minute", "this clock is %s off that of %s", off.Round(time.Second), whose)
+		d.say(check, status, "synchronise the clocks with NTP: passcodes are refused if they differ by more than 30 s", "this clock differs by %s from that of %s", off.Round(time.Second), whose)
 		return
 	}
 	d.say(check, healthy, "", "this clock agrees with that of %s", whose)
@@ -267,20 +267,20 @@ func (d *doctor) httpClock(ctx context.Context) {
 	const do = "give a URL that answers, such as that of the proxy in front"
 	r, err := http.NewRequestWithContext(ctx, http.MethodHead, d.timeURL, nil)
 	if err != nil {
-		d.say(check, doubtful, do, "time-url is no URL")
+		d.say(check, doubtful, do, "time-url is not a URL")
 		return
 	}
 	before := d.now()
 	res, err := d.client.Do(r)
 	after := d.now()
 	if err != nil {
-		d.say(check, doubtful, do, "%s does not answer", r.URL.Host)
+		d.say(check, doubtful, do, "%s does not respond", r.URL.Host)
 		return
 	}
 	_ = res.Body.Close() // there is none
 	at, err := http.ParseTime(res.Header.Get("Date"))
 	if err != nil {
-		d.say(check, doubtful, do, "%s does not say what time it is", r.URL.Host)
+		d.say(check, doubtful, do, "%s sends no Date header", r.URL.Host)
 		return
 	}
 	d.compareClock(check, r.URL.Host, at, before, after, time.Second)
@@ -299,7 +299,7 @@ func (d *doctor) store(ctx context.Context, c config.Config) {
 		file := sqlite.File(p.location)
 		d.disk(filepath.Dir(file), file)
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-			d.say(check, doubtful, "check the path; roster serve makes a new store there", "there is none at %s yet", file)
+			d.say(check, doubtful, "check the path; roster serve creates a new store there", "there is no store at %s yet", file)
 			return
 		}
 	}
@@ -308,7 +308,7 @@ func (d *doctor) store(ctx context.Context, c config.Config) {
 	store, err := openAsIs(ctx, p, log)
 	switch {
 	case errors.Is(err, storage.ErrNoStore):
-		d.say(check, doubtful, "check the URL; roster serve makes a new store there", "there is none yet")
+		d.say(check, doubtful, "check the URL; roster serve creates a new store there", "there is no store yet")
 		return
 	case errors.Is(err, storage.ErrOtherVersion):
 		d.say(check, doubtful, "make a backup with the former version; docs/operations.md says how to upgrade", "%v", err)
@@ -335,16 +335,16 @@ func (d *doctor) store(ctx context.Context, c config.Config) {
 		err = store.Ping(ctx)
 	}
 	if err != nil {
-		d.say(check, failed, "see whether the database has a majority, and space to write", "%v", err)
+		d.say(check, failed, "check that the database has a majority of its members, and disk space", "%v", err)
 		return
 	}
-	d.say(check, healthy, "", "%s, schema version %d, answers", is.Product, is.Schema)
+	d.say(check, healthy, "", "%s, schema version %d, responds", is.Product, is.Schema)
 	if p.kind == mongodb {
 		switch {
 		case is.Standalone:
 			d.say("write concern", failed, "use a replica set; one member is enough to begin with", "the server is standalone: writes are neither atomic nor replicated")
 		case strings.Contains(warnings.String(), "write concern could not be read"):
-			d.say("write concern", doubtful, "allow the store's user to run getDefaultRWConcern", "the cluster's defaults could not be read back; Roster itself asks for w: majority, j: true")
+			d.say("write concern", doubtful, "allow the store's user to run getDefaultRWConcern", "the cluster's defaults could not be checked; Roster itself asks for w: majority, j: true")
 		default:
 			d.say("write concern", healthy, "", "w: majority, j: true")
 		}
@@ -369,22 +369,22 @@ func (d *doctor) keys(ctx context.Context, p place, setting string, store storag
 		if sealed {
 			status = failed
 		}
-		d.say(check, status, "make one with roster keys create, and name it with key-file", "key-file is not set: nobody can sign in")
+		d.say(check, status, "create one with roster keys create, and name it with key-file", "key-file is not set: nobody can sign in")
 		return
 	}
 	ring, err := auth.LoadKeyRing(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && sealed:
-		d.say(check, failed, "put the file back from its copy, or nobody with a passcode app can sign in", "%s is not there, and the store has secrets", path)
+		d.say(check, failed, "put the file back from its copy, or nobody with an authenticator app can sign in", "%s does not exist, and the store has secrets", path)
 		return
 	case errors.Is(err, fs.ErrNotExist) && setting == "":
-		d.say(check, healthy, "", "there is none yet; roster serve makes %s", path)
+		d.say(check, healthy, "", "there is none yet; roster serve creates %s", path)
 		return
 	case errors.Is(err, fs.ErrNotExist):
-		d.say(check, failed, "make one with roster keys create --key-file "+path, "%s is not there", path)
+		d.say(check, failed, "create it with roster keys create --key-file "+path, "%s does not exist", path)
 		return
 	case err != nil:
-		d.say(check, failed, "chmod 600 it, and see that the server's user owns it", "%v", err)
+		d.say(check, failed, "chmod 600 it, and make the server's user its owner", "%v", err)
 		return
 	}
 	if err := ring.Check(ctx, store); err != nil {
@@ -399,7 +399,7 @@ func (d *doctor) keys(ctx context.Context, p place, setting string, store storag
 	if !sealed {
 		opens = "the store has no secrets yet"
 	}
-	d.say(check, healthy, "", "%s is for its owner alone; %s", path, opens)
+	d.say(check, healthy, "", "only its owner can access %s; %s", path, opens)
 }
 
 // tenants looks for loads that are not complete.
@@ -413,11 +413,11 @@ func (d *doctor) tenants(ctx context.Context, store storage.Store) {
 	for _, t := range list {
 		if mark, err := store.LoadMark(ctx, t.ID); err != nil || mark != nil {
 			ready = false
-			d.say("tenants", failed, "complete the load or restore: run it again with the same file", "tenant %q has been loaded in part, and nobody can use it", t.ID)
+			d.say("tenants", failed, "complete the load or restore: run it again with the same file", "tenant %q was loaded only in part, and nobody can use it", t.ID)
 		}
 	}
 	if ready {
-		d.say("tenants", healthy, "", "all of %d can be used", len(list))
+		d.say("tenants", healthy, "", "%d, all usable", len(list))
 	}
 }
 
@@ -440,11 +440,11 @@ func (d *doctor) disk(folder, file string) {
 	mib := free >> 20
 	switch {
 	case free < leastFree:
-		d.say(check, failed, "make room: without it nothing is written", "%d MiB are free where the store lies", mib)
+		d.say(check, failed, "free disk space: without it nothing can be written", "%d MiB are free on the disk of the store", mib)
 	case free < max(someFree, size):
-		d.say(check, doubtful, "make room: backups that take long, and new versions, need as much as the store has", "%d MiB are free where the store lies, which has %d MiB", mib, size>>20)
+		d.say(check, doubtful, "free disk space: long backups and upgrades need as much as the store has", "%d MiB are free on the disk of the store, which has %d MiB", mib, size>>20)
 	default:
-		d.say(check, healthy, "", "%d MiB are free where the store lies", mib)
+		d.say(check, healthy, "", "%d MiB are free on the disk of the store", mib)
 	}
 }
 
@@ -455,12 +455,12 @@ const backupAge = 26 * time.Hour
 func (d *doctor) lastBackup(p place, c config.Config) {
 	const check = "backup"
 	if d.backups == "" {
-		d.say(check, doubtful, "name the folder with --backups; docs/operations.md says how to make them", "it is not known where backups are kept")
+		d.say(check, doubtful, "name their folder with --backups; docs/operations.md says how to make backups", "it is not known where backups are kept")
 		return
 	}
 	entries, err := os.ReadDir(d.backups)
 	if err != nil {
-		d.say(check, failed, "name the folder in which backups are kept", "%v", err)
+		d.say(check, failed, "name the folder of the backups", "%v", err)
 		return
 	}
 	var newest, otherNewest time.Time
@@ -479,19 +479,19 @@ func (d *doctor) lastBackup(p place, c config.Config) {
 	}
 	if keys := keyFile(p, c.KeyFile); keys != "" && sameFolder(keys, filepath.Join(d.backups, "x")) {
 		if _, err := os.Stat(keys); err == nil {
-			d.say(check, doubtful, "keep the key file elsewhere: whoever takes both can open the secrets", "the key file lies where backups are kept")
+			d.say(check, doubtful, "keep the key file elsewhere: whoever gets both can decrypt the secrets", "the key file is in the folder of the backups")
 		}
 	}
 	age := d.now().Sub(newest)
 	switch {
 	case name == "" && other != "":
-		d.say(check, doubtful, "see whether they are backups that were compressed, and how old", "no file can be read as a backup; the newest, %s, was written on %s", other, formatTime(otherNewest))
+		d.say(check, doubtful, "check whether they are compressed backups, and how old they are", "no file is a readable backup; the newest file, %s, was written on %s", other, formatTime(otherNewest))
 	case name == "":
 		d.say(check, failed, "make one: roster backup --to FILE", "there is none in %s", d.backups)
 	case age > backupAge:
-		d.say(check, doubtful, "see why there is no newer one", "the last one, %s, is %d hours old", name, int(math.Round(age.Hours())))
+		d.say(check, doubtful, "find out why there is no newer one", "the latest one, %s, is %d hours old", name, int(math.Round(age.Hours())))
 	default:
-		d.say(check, healthy, "", "the last one, %s, is of %s", name, formatTime(newest))
+		d.say(check, healthy, "", "the latest one, %s, is of %s", name, formatTime(newest))
 	}
 }
 

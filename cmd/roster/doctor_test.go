@@ -142,15 +142,15 @@ func TestDoctor(t *testing.T) {
 		"the settings": {nil, "configuration", "ok", "valid"},
 		"a variable that is no setting": {func(_ *testing.T, _ *config.Config, d *doctor) {
 			d.environ = []string{"ROSTER_STROE=secret", "ROSTER_STORE=here", "HOME=/root"}
-		}, "environment", "warn", "no settings: ROSTER_STROE"},
+		}, "environment", "warn", "not settings: ROSTER_STROE"},
 		"metrics here": {nil, "ops-listen", "ok", "this machine"},
 		"metrics for all": {func(_ *testing.T, c *config.Config, _ *doctor) { c.OpsListen = "0.0.0.0:9090" },
-			"ops-listen", "warn", "asks nobody"},
+			"ops-listen", "warn", "no authentication"},
 		"plain HTTP for all": {func(_ *testing.T, c *config.Config, _ *doctor) { c.Listen, c.AllowPlaintext = "0.0.0.0:8080", true },
 			"listen", "warn", "without TLS"},
 		"a certificate": {func(t *testing.T, c *config.Config, _ *doctor) {
 			c.TLSCert, c.TLSKey = certificateFor(t, now.Add(-day), now.Add(90*day))
-		}, "certificate", "ok", "good until"},
+		}, "certificate", "ok", "valid until"},
 		"a certificate that expires soon": {func(t *testing.T, c *config.Config, _ *doctor) {
 			c.TLSCert, c.TLSKey = certificateFor(t, now.Add(-day), now.Add(10*day))
 		}, "certificate", "warn", "expires on"},
@@ -159,7 +159,7 @@ func TestDoctor(t *testing.T) {
 		}, "certificate", "fail", "expired"},
 		"a certificate of the future": {func(t *testing.T, c *config.Config, _ *doctor) {
 			c.TLSCert, c.TLSKey = certificateFor(t, now.Add(day), now.Add(90*day))
-		}, "certificate", "fail", "good from"},
+		}, "certificate", "fail", "valid from"},
 		"a key that everybody may read": {func(t *testing.T, c *config.Config, _ *doctor) {
 			c.TLSCert, c.TLSKey = certificateFor(t, now.Add(-day), now.Add(90*day))
 			must(t, os.Chmod(c.TLSKey, 0o644))
@@ -179,14 +179,14 @@ func TestDoctor(t *testing.T) {
 		"checkpoints that are a folder": {func(t *testing.T, c *config.Config, _ *doctor) { c.AuditCheckpoints = t.TempDir() },
 			"checkpoints", "fail", "is a directory"},
 		"no mail":                         {nil, "mail", "warn", "no mail is sent"},
-		"mail":                            {func(_ *testing.T, c *config.Config, _ *doctor) { mailing(c, smtp) }, "mail", "ok", "answers"},
+		"mail":                            {func(_ *testing.T, c *config.Config, _ *doctor) { mailing(c, smtp) }, "mail", "ok", "responds"},
 		"a mail server that is not there": {func(_ *testing.T, c *config.Config, _ *doctor) { mailing(c, "smtp+plain://127.0.0.1:1") }, "mail", "fail", "127.0.0.1:1"},
 		"a clock":                         {func(_ *testing.T, _ *config.Config, d *doctor) { d.timeURL = clock(0) }, "clock", "ok", "agrees"},
-		"a clock that is off":             {func(_ *testing.T, _ *config.Config, d *doctor) { d.timeURL = clock(15 * time.Second) }, "clock", "warn", "off"},
+		"a clock that is off":             {func(_ *testing.T, _ *config.Config, d *doctor) { d.timeURL = clock(15 * time.Second) }, "clock", "warn", "differs by"},
 		"a clock that is far off":         {func(_ *testing.T, _ *config.Config, d *doctor) { d.timeURL = clock(-time.Hour) }, "clock", "fail", "1h0m"},
-		"a clock that does not answer":    {func(_ *testing.T, _ *config.Config, d *doctor) { d.timeURL = "http://127.0.0.1:1" }, "clock", "warn", "does not answer"},
+		"a clock that does not answer":    {func(_ *testing.T, _ *config.Config, d *doctor) { d.timeURL = "http://127.0.0.1:1" }, "clock", "warn", "does not respond"},
 		"a store":                         {nil, "store", "ok", "schema version"},
-		"no store yet":                    {func(t *testing.T, c *config.Config, _ *doctor) { c.Store = config.StoreURL(t.TempDir()) }, "store", "warn", "there is none"},
+		"no store yet":                    {func(t *testing.T, c *config.Config, _ *doctor) { c.Store = config.StoreURL(t.TempDir()) }, "store", "warn", "there is no store"},
 		"a store that others can read": {func(t *testing.T, c *config.Config, _ *doctor) {
 			must(t, os.Chmod(filepath.Join(c.Store.Reveal(), "roster.db"), 0o644))
 		}, "store", "fail", "may be read by others"},
@@ -196,7 +196,7 @@ func TestDoctor(t *testing.T) {
 		"no store yet on MongoDB": {func(t *testing.T, c *config.Config, _ *doctor) {
 			s := mongotest.Start(t)
 			c.Store = config.StoreURL(s.URI(s.NewDatabase(t)))
-		}, "store", "warn", "there is none"},
+		}, "store", "warn", "there is no store"},
 		"an older store": {func(t *testing.T, c *config.Config, _ *doctor) {
 			conn, err := zombiezen.OpenConn(filepath.Join(c.Store.Reveal(), "roster.db"), zombiezen.OpenReadWrite)
 			must(t, err)
@@ -213,7 +213,7 @@ func TestDoctor(t *testing.T) {
 		"a store's clock that is off": {func(t *testing.T, c *config.Config, d *doctor) {
 			database(t, c)
 			d.now = func() time.Time { return time.Now().Add(time.Hour) }
-		}, "store's clock", "fail", "off"},
+		}, "store's clock", "fail", "differs by"},
 		"a standalone MongoDB": {func(t *testing.T, c *config.Config, _ *doctor) {
 			s := mongotest.StartDouble(t, mongotest.Config{Standalone: true})
 			c.Store, c.AllowStandalone = config.StoreURL(s.URI("roster")), true
@@ -222,7 +222,7 @@ func TestDoctor(t *testing.T) {
 		"MongoDB without a key file": {func(t *testing.T, c *config.Config, _ *doctor) { database(t, c) },
 			"key file", "warn", "nobody can sign in"},
 		"the key file":     {nil, "key file", "ok", "opens the secrets"},
-		"no key file":      {func(t *testing.T, c *config.Config, _ *doctor) { must(t, os.Remove(keyOf(c))) }, "key file", "fail", "is not there"},
+		"no key file":      {func(t *testing.T, c *config.Config, _ *doctor) { must(t, os.Remove(keyOf(c))) }, "key file", "fail", "does not exist"},
 		"an open key file": {func(t *testing.T, c *config.Config, _ *doctor) { must(t, os.Chmod(keyOf(c), 0o644)) }, "key file", "fail", "mode"},
 		"a key file for a group": {func(t *testing.T, c *config.Config, _ *doctor) { must(t, os.Chmod(keyOf(c), 0o640)) },
 			"key file", "warn", "group"},
@@ -230,7 +230,7 @@ func TestDoctor(t *testing.T) {
 			must(t, os.Remove(keyOf(c)))
 			must(t, auth.CreateKeyFile(keyOf(c)))
 		}, "key file", "fail", "another store"},
-		"tenants": {nil, "tenants", "ok", "can be used"},
+		"tenants": {nil, "tenants", "ok", "1, all usable"},
 		"disk": {func(_ *testing.T, _ *config.Config, d *doctor) {
 			d.space = func(string) (uint64, bool) { return 9 << 30, true }
 		}, "disk", "ok", "9216 MiB"},
@@ -249,7 +249,7 @@ func TestDoctor(t *testing.T) {
 				must(t, os.WriteFile(path, []byte("zst"), 0o600))
 				must(t, os.Chtimes(path, now.Add(-age), now.Add(-age)))
 			}
-		}, "backup", "warn", "the newest, a.zst, was written on " + formatTime(now)},
+		}, "backup", "warn", "the newest file, a.zst, was written on " + formatTime(now)},
 		"no folder of backups": {func(t *testing.T, _ *config.Config, d *doctor) { d.backups = filepath.Join(t.TempDir(), "x") },
 			"backup", "fail", "no such file"},
 		"backups nobody knows of": {func(_ *testing.T, _ *config.Config, d *doctor) { d.backups = "" }, "backup", "warn", "not known"},
@@ -258,7 +258,7 @@ func TestDoctor(t *testing.T) {
 		},
 			"backup", "warn", "50 hours old"},
 		"the key file among backups": {func(_ *testing.T, c *config.Config, d *doctor) { d.backups = c.Store.Reveal() },
-			"backup", "warn", "the key file lies where"},
+			"backup", "warn", "the key file is in the folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -56,7 +56,7 @@ func openKeys(ctx context.Context, p place, setting string, store storage.Store,
 		if err := auth.CreateKeyFile(path); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make a key file: %w", err)
 		}
-		log.Info("made a key file; keep a copy, apart from those of the store", "key-file", path)
+		log.Info("created a key file; keep a copy, apart from backups of the store", "key-file", path)
 		keys, err = auth.LoadKeyRing(path)
 	}
 	if err != nil {
@@ -140,7 +140,7 @@ func (k *keysCommand) create(cmd *cobra.Command) error {
 	} else if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "The key file %s is ready. Keep a copy, apart from those of the store.\n", path)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "The key file %s is ready. Keep a copy, apart from backups of the store.\n", path)
 	return err
 }
 

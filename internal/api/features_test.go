@@ -17,34 +17,34 @@ var features = []struct {
 	id, what string
 	lacks    string // what nobody can do yet
 }{
-	{"A7", "Roles and entitlements to choose from, which Okta sees in its own form; what users are said to have is held against them when the tenant says so.", ""},
-	{"A8", "Schemas and resource types of a tenant's own, defined while running: in discovery, validation, filters, PATCH and Bulk at once.", "a page"},
-	{"A9", "Have others told of what changes: webhooks with signatures, security event tokens that are pushed or polled; again and again until acknowledged, then as dead letters.", "a page"},
-	{"A10", "Bring in a CSV or JSON Lines file of an HR system: a preview, managers in any order, each rejected row with its reason, a stop before many are disabled. Export such a file.", "a page"},
-	{"A11", "See what a client sent, without what it says, and why it was refused, by the id that the client saw.", "a page"},
-	{"B1", "Create an administrator in one call: user name, names, groups, roles, sign-in blocked or not, usage location, job information.", "a page"},
-	{"B2", "A generated password is shown once and has to be changed at the first sign-in; a new one is given by who is entitled to.", "a page"},
-	{"B3", "Invite somebody from outside, by mail or with a link to hand over, with groups and roles; send again, revoke, let expire; accept, and sign in.", "a page to invite on"},
-	{"B4", "Give, change and take roles, of users, groups and clients, for good or between two dates.", "a page"},
-	{"B5", "See who holds what and how; reports on privileged accounts; review who holds roles, confirm or revoke, with reminders when a review is due.", "a page; reviews that recur"},
-	{"B6", "Delete: a Global Administrator anyone but the last of its kind, a User Administrator those without administrative roles.", "a page"},
-	{"B7", "Deleted users are listed with the days left, restored with groups and roles, perhaps under another name, or removed for good.", "a page"},
-	{"B8", "Administrators need a passcode app, which they enrol by QR code, with recovery codes; it is reset by who is entitled to.", "a page but for the first administrator and the invited"},
-	{"B9", "Accounts for emergencies: marked, exempt from conditional rules, reported when used; more than two Global Administrators are warned of.", "a page"},
-	{"B10", "Make an eligible role active for some hours, with reason, passcode and perhaps approval; ask for a role, and find out whom to ask.", "a page"},
-	{"C1", "Create a customer who signs in by e-mail or by user name.", "a page"},
-	{"C2", "Unless blocked, the customer signs in by the method that was chosen.", "a page to sign in on"},
-	{"C3", "Reset a password: a temporary one that works at the next sign-in, however late if the policy says so, and then has to be changed.", "a page"},
-	{"C4", "Search, delete, restore and remove customers for good.", "a page; several at once, other than by Bulk"},
-	{"C5", "Who is new holds no role.", ""},
-	{"C6", "Creating somebody answers with what they sign in with, once.", "a page"},
-	{"D1", "Tenants, and moving between those that one may administer.", "a page"},
-	{"D2", "Domains: add, prove by DNS, make primary; move user names over with a preview, in steps that go on after an interruption.", "a page"},
-	{"D3", "Built-in roles with what each permits, roles of one's own, categories.", "a page"},
-	{"D4", "Conditional rules that ask for a passcode or block, and are tried out first; who has enrolled a passcode app and when it was last used; a check that it works.", "a page"},
-	{"D5", "An audit trail that says who did what to whom and when, to be searched, exported, and verified.", "a page; verifying other than on the host"},
-	{"D6", "A warning where one account is used from many places.", "a page"},
-	{"E4", "A backup while servers run, a store made of it on a new machine in which nothing that was used or revoked since lets anybody in, a check of a store.", ""},
+	{"A7", "Define roles and entitlements, which clients list and choose from, Okta in its own schemas; a tenant can restrict the values of users to them.", ""},
+	{"A8", "Define custom schemas and resource types at run time; they take effect at once in discovery, validation, filters, PATCH and Bulk.", "web page"},
+	{"A9", "Notify other systems of changes by signed webhooks, or security event tokens that are pushed or polled; with retries until acknowledged, then dead letters.", "web page"},
+	{"A10", "Import a CSV or JSON Lines file from an HR system: preview, managers in any order, each rejected row with its reason, a stop before many users are disabled. Export such a file.", "web page"},
+	{"A11", "See the structure of what a client sent, without values, and why it was refused, by the request id that the client saw.", "web page"},
+	{"B1", "Create an administrator in one call: user name, names, groups, roles, sign-in blocked or not, usage location, job information.", "web page"},
+	{"B2", "Generate a password that is shown once and has to be changed at the first sign-in; entitled administrators can generate a new one.", "web page"},
+	{"B3", "Invite a person by mail, or with a link to hand over, with groups and roles; resend, revoke, expire; accept and sign in.", "web page for inviting"},
+	{"B4", "Assign, change and remove roles of users, groups and clients, permanently or between two dates.", "web page"},
+	{"B5", "See who holds which roles and how; reports on privileged accounts; access reviews that confirm or revoke, with reminders when due.", "web page; recurring reviews"},
+	{"B6", "Delete users: a Global Administrator anybody but the last of its kind, a User Administrator those without administrative roles.", "web page"},
+	{"B7", "List deleted users with the days left; restore them with groups and roles, also under another name; or remove them for good.", "web page"},
+	{"B8", "Administrators need an authenticator app, enrolled by QR code, with recovery codes; entitled administrators can reset it.", "web page except for the first administrator and invitees"},
+	{"B9", "Emergency accounts: marked, exempt from conditional rules, reported when used; a warning about more than two Global Administrators.", "web page"},
+	{"B10", "Activate an eligible role for some hours, with a reason, a passcode and optionally approval; request a role, and find out whom to ask.", "web page"},
+	{"C1", "Create a customer who signs in by e-mail or by user name.", "web page"},
+	{"C2", "The customer, unless blocked, signs in by the chosen method.", "web page for sign-in"},
+	{"C3", "Reset a password to a temporary one that works at the next sign-in, however late if the policy says so, and then has to be changed.", "web page"},
+	{"C4", "Search, delete, restore and permanently remove customers.", "web page; several at once, other than by Bulk"},
+	{"C5", "A new user holds no role.", ""},
+	{"C6", "Creating a user returns what the user signs in with, once.", "web page"},
+	{"D1", "Tenants, and moving between those that one may administer.", "web page"},
+	{"D2", "Domains: add, verify by DNS, make primary; move user names to another domain, with a preview, in steps that continue after an interruption.", "web page"},
+	{"D3", "Built-in roles with their permissions, custom roles, categories.", "web page"},
+	{"D4", "Conditional rules that require a passcode or block, and can be tried first; who has enrolled an authenticator app and when it was last used; a check that it works.", "web page"},
+	{"D5", "Search, export and verify an audit trail that says who did what to whom and when.", "web page; verifying other than on the host"},
+	{"D6", "A warning if one account is used from many places.", "web page"},
+	{"E4", "Back up while servers run; restore on a new machine, without anything that was used or revoked since giving access; check the consistency of a store.", ""},
 }
 
 // evidence is which tests ran for which row, and on which stores.
@@ -96,9 +96,9 @@ func checkFeatures() error {
 	var b bytes.Buffer
 	b.WriteString(`# What people can do
 
-Each row is something that people can do with this server, and names the tests in ` + "`internal/api`" + ` that do it, through HTTP, on a
-server with each of the stores. This page is made by ` + "`go test ./internal/api -update`" + ` of what ran, and checked by every run of the suite. What
-provisioning clients can do is shown by the scripts in ` + "`scim/testdata`" + `; what attackers cannot, by [security.md](security.md).
+Each row is something that people can do with this server, by the REST API or the command line, and the tests in ` + "`internal/api`" + ` that do it through HTTP, on
+both stores. "Lacks" says what is not possible yet; most rows have no web page. ` + "`go test ./internal/api -update`" + ` generates this page from the tests that ran, and every run of the suite checks it. The
+scripts in ` + "`scim/testdata`" + ` show what provisioning clients can do, and [security.md](security.md) what attackers cannot do.
 
 | | what | shown by | stores | lacks |
 |---|---|---|---|---|

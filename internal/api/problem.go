@@ -94,7 +94,7 @@ func problemFor(err error) *Problem {
 		return &Problem{Type: blank, Title: http.StatusText(http.StatusUnauthorized), Status: http.StatusUnauthorized, Detail: "sign in first"}
 	}
 	if e, ok := errors.AsType[*auth.LevelError](asLevel(err)); ok {
-		p := &Problem{Type: TypeLevel, Title: "A passcode is required", Status: 401, Detail: "give a passcode in this session; who has no passcode app enrols one first"}
+		p := &Problem{Type: TypeLevel, Title: "A passcode is required", Status: 401, Detail: "give a passcode in this session; if no authenticator app is enrolled, enrol one first"}
 		if e.MaxAge > 0 {
 			p.Detail = "give a passcode again: the last one was too long ago"
 		}
@@ -177,8 +177,8 @@ func problemFor(err error) *Problem {
 }
 
 // lastAdministrator says who counts as usable.
-const lastAdministrator = "one has to be left who is active and has a password and a passcode app, and whom the conditional rules let in " +
-	"from where they have signed in before, or whose account is one for emergencies"
+const lastAdministrator = "one Global Administrator must remain who is active, has a password and an authenticator app, and is admitted by the conditional rules " +
+	"from where they have signed in before, or has an emergency account"
 
 func notPermitted(detail string) *Problem {
 	return &Problem{Type: TypeNotPermitted, Title: "You may not do this", Status: 403, Detail: detail}

@@ -77,7 +77,7 @@ func testProvisioningLog(t *testing.T, w *world) {
 		{"a filter", hr, "GET", "/Users?filter=" + url.QueryEscape(`userName eq "ada" and shoeSize gt 42`) + "&count=5&who=ada", "", 400,
 			why{Status: 400, ScimType: "invalidFilter", Operation: none, Offset: 22, BulkIndex: none, ResourceType: "User", Query: `count=(string)&filter=userName eq "(string)" and unknown gt (number)&unknown=(string)`}},
 		{"the scope", hr, "POST", "/Groups", `{"displayName":"Crew"}`, 403,
-			why{Status: 403, Detail: "neither the scopes of a client nor the roles of a person allow this", Operation: none, Offset: none, BulkIndex: none}},
+			why{Status: 403, Detail: "the scopes of the client, or the roles of the person, do not permit this", Operation: none, Offset: none, BulkIndex: none}},
 		{"an endpoint that is none", hr, "GET", "/Boats", "", 404,
 			why{Status: 404, Detail: "no such endpoint", Operation: none, Offset: none, BulkIndex: none}},
 		{"an id that is none", hr, "GET", "/Users/ada@example.org", "", 404,

@@ -354,6 +354,19 @@ func TestNoSuchEndpoint(t *testing.T) {
 	}
 }
 
+// TestWrongAddress: who looks for an endpoint outside all base paths, as a client does whose
+// address lacks /scim/v2, is told of these; below one, the answer is as before.
+func TestWrongAddress(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	for path, told := range map[string]bool{"/Users": true, "/": true, "/scim/Users": true, "/scim/v20/Users": true, testserver.Base + "/Gadgets/1/2": false} {
+		r, err := s.Page(t.Context(), "GET", path, "", "Authorization", "Bearer "+s.Token)
+		if err != nil || r.Status != 404 || strings.Contains(r.Body, `"no such endpoint: endpoints are below `+testserver.Base) != told {
+			t.Errorf("GET %s: %d %s %v; want 404, and the base paths: %v", path, r.Status, r.Body, err, told)
+		}
+	}
+}
+
 // TestDiscoveryOfRolesAndEntitlements: who can read neither roles nor entitlements is not told
 // of them, for there are clients that refuse a configuration with attributes unknown to them.
 func TestDiscoveryOfRolesAndEntitlements(t *testing.T) {

@@ -367,10 +367,20 @@ func (s *Server) routes() (http.Handler, error) {
 		router.Path(pattern).Handler(h)
 		router.Path(pattern + "/").Handler(h)
 	}
+	var prefixes []string
+	for _, m := range s.opt.Mounts {
+		if m.Prefix != "" {
+			prefixes = append(prefixes, m.Prefix)
+		}
+	}
+	elsewhere := "no such endpoint: endpoints are below " + strings.Join(prefixes, ", ")
 	router.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.wrap("none", s.mountOf(r), func(*call) error {
-			return &scim.Error{Status: http.StatusNotFound, Detail: "no such endpoint"}
-		}).ServeHTTP(w, r)
+		m := s.mountOf(r)
+		detail := "no such endpoint"
+		if m == nil || m.Prefix == "" { // a client's address often lacks /scim/v2
+			detail = elsewhere
+		}
+		s.wrap("none", m, func(*call) error { return &scim.Error{Status: http.StatusNotFound, Detail: detail} }).ServeHTTP(w, r)
 	})
 	return router, nil
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -315,5 +317,17 @@ func TestUpgradeAfterTheFact(t *testing.T) {
 	}
 	if i, err := s.Item(t.Context(), storage.DefaultTenant, "credential", userID(0)); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("a password that was taken away: %+v, %v", i, err)
+	}
+}
+
+// TestUpgradesAreTold: the table of upgrades ends at the schema version of this program.
+func TestUpgradesAreTold(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row := fmt.Sprintf("\n| MongoDB | 1 | %d |", schemaVersion); !strings.Contains(string(page), row) {
+		t.Errorf("docs/operations.md has no row %q", row)
 	}
 }

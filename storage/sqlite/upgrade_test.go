@@ -516,3 +516,16 @@ func TestUpgradeOfMergedKeys(t *testing.T) {
 	mergeNow(t, s)
 	checkPublished(t, s, before)
 }
+
+// TestUpgradesAreTold: the table of upgrades ends at the schema version of this program.
+func TestUpgradesAreTold(t *testing.T) {
+	t.Parallel()
+	schema, err := migrations()
+	page, readErr := os.ReadFile("../../docs/operations.md")
+	if err := errors.Join(err, readErr); err != nil {
+		t.Fatal(err)
+	}
+	if row := fmt.Sprintf("\n| file | 1 | %d |", len(schema.Migrations)); !strings.Contains(string(page), row) {
+		t.Errorf("docs/operations.md has no row %q", row)
+	}
+}
