@@ -76,6 +76,10 @@ func (p *Provider) createAccount(ctx context.Context, by auth.Principal, a Accou
 	err = p.withStanding(ctx, by, func(s *auth.Standing) error {
 		return p.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 			d := p.decide(ctx, tx, by, s, user.Created)
+			// An account, and who knows its password, outlive the roles of whoever makes it.
+			if err := p.allowAccount(d.by, a); err != nil {
+				return err
+			}
 			if err := checkManager(tx, manager); err != nil {
 				return err
 			}

@@ -51,7 +51,8 @@ func TestClientAfterwards(t *testing.T) {
 	})
 }
 
-// TestClientOfLess: so does who has lost a part of what they might do.
+// TestClientOfLess: so does who has lost a part of what they might do; nor do they leave an
+// account with a password that they know.
 func TestClientOfLess(t *testing.T) {
 	onStores(t, func(t *testing.T, w *world) {
 		admin, bo := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "bo", auth.ApplicationAdministrator)
@@ -64,6 +65,7 @@ func TestClientOfLess(t *testing.T) {
 			w.post(t, "/admin/v1/clients", in.Token, object{"name": "backdoor", "scopes": []string{"users"}}),
 			w.post(t, "/admin/v1/clients/"+kept+"/rotate", in.Token, object{}),
 			w.send(t, "PATCH", "/admin/v1/clients/"+kept, `{"networks":[]}`, "Content-Type", "application/json", "Authorization", "Bearer "+in.Token),
+			w.post(t, "/admin/v1/users", in.Token, object{"user": object{"userName": "back"}}),
 		} {
 			if r.Status != 403 {
 				t.Errorf("%d %s, want a refusal", r.Status, r.Body)
