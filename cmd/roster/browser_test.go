@@ -147,7 +147,7 @@ func TestSetup(t *testing.T) {
 	const password = "nine small otters in a boat"
 	// Another link in the same tab is looked at; one that was cut off says so.
 	see(t, ctx, "setup-cut", chromedp.Navigate(base+"/setup"), chromedp.WaitVisible(`#error`))
-	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not whole") {
+	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "incomplete") {
 		t.Errorf("without the fragment: the page says %q", bad)
 	}
 	see(t, ctx, "setup-account", chromedp.Navigate(link),
@@ -199,7 +199,7 @@ func TestSetup(t *testing.T) {
 
 	see(t, ctx, "setup-again", chromedp.Navigate("about:blank"), chromedp.Navigate(link),
 		chromedp.WaitVisible(`#error`))
-	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not good") {
+	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not valid") {
 		t.Errorf("the link used again: the page says %q", bad)
 	}
 
@@ -247,7 +247,7 @@ func TestInvitationPage(t *testing.T) {
 	see(t, ctx, "invitation-done",
 		chromedp.SendKeys(`[name=code]`, passcode(t, app, "")), chromedp.Click(`#enrol button`), chromedp.WaitVisible(`#done`))
 	see(t, ctx, "invitation-again", chromedp.Navigate("about:blank"), chromedp.Navigate(invited.Link), chromedp.WaitVisible(`#error`))
-	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not good") {
+	if bad := read(t, ctx, chromedp.Text(`#error`)); !strings.Contains(bad, "not valid") {
 		t.Errorf("the link used again: the page says %q", bad)
 	}
 }

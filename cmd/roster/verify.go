@@ -108,7 +108,11 @@ func (v *verifyCommand) run(cmd *cobra.Command) (err error) {
 	if v.json {
 		err = lines.Encode(report)
 	} else {
-		_, err = fmt.Fprintf(out, "looked at: %d tenants, %d resources, %d items, %d audit entries\n", report.Tenants, report.Resources, report.Items, report.Entries)
+		checked := "checked"
+		if len(found) == 0 {
+			checked = "The store is consistent: checked"
+		}
+		_, err = fmt.Fprintf(out, "%s %d tenants, %d resources, %d items, %d audit entries\n", checked, report.Tenants, report.Resources, report.Items, report.Entries)
 	}
 	if err != nil || len(found) == 0 {
 		return err
