@@ -116,6 +116,11 @@ func GrantsOf(tx storage.ItemWriter, role string) ([]*Grant, error) {
 	return grantsFrom(tx.Items(grantKind, "role/"+role))
 }
 
+// FindGrantsTo is GrantsTo outside of a write.
+func FindGrantsTo(ctx context.Context, items storage.Items, tenant storage.TenantID, principal string) ([]*Grant, error) {
+	return grantsFrom(items.Items(ctx, tenant, grantKind, "principal/"+principal))
+}
+
 // FindGrantsOf is GrantsOf outside of a write.
 func FindGrantsOf(ctx context.Context, items storage.Items, tenant storage.TenantID, role string) ([]*Grant, error) {
 	return grantsFrom(items.Items(ctx, tenant, grantKind, "role/"+role))

@@ -168,7 +168,8 @@ func (d *decision) purged(w *storage.WholeResource) error {
 }
 
 // Sweep purges what was deleted in a tenant longer ago than its Retention says, and
-// returns how many resources that were. Any number of processes may do it at once.
+// returns how many resources that were. It takes roles from clients that were revoked
+// from the host, too. Any number of processes may do it at once.
 // One that cannot be purged keeps none of the others.
 func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, err error) {
 	// What is being loaded is not the tenant's yet.
@@ -179,7 +180,7 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 	if err != nil {
 		return 0, err
 	}
-	var failed error
+	failed := p.takeFromRevoked(ctx, tenant)
 	// Users and groups come before the assignments that went with them.
 	set, err := p.types(ctx, tenant)
 	if err != nil {
@@ -225,4 +226,29 @@ func (p *Provider) Sweep(ctx context.Context, tenant storage.TenantID) (n int, e
 		}
 	}
 	return n, failed
+}
+
+// takeFromRevoked takes roles from clients that were revoked by a process which could not,
+// for another one has the directory.
+func (p *Provider) takeFromRevoked(ctx context.Context, tenant storage.TenantID) error {
+	clients, err := p.Store.ListClients(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for _, c := range clients {
+		if c.Revoked.IsZero() {
+			continue
+		}
+		switch grants, err := auth.FindGrantsTo(ctx, p.Store, tenant, c.ID); {
+		case err != nil:
+			return err
+		case len(grants) == 0:
+			continue
+		}
+		err := p.Store.Write(ctx, tenant, func(tx storage.Tx) error { return p.TakeFromClient(ctx, tx, auth.System(tenant), c.ID) })
+		if err != nil {
+			return fmt.Errorf("take the roles of client %s: %w", c.ID, err)
+		}
+	}
+	return nil
 }

@@ -12,8 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roster-id/roster/auth"
-	"github.com/roster-id/roster/schemas"
-	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -205,13 +203,7 @@ func (s *clientSession) revoke(name string) error {
 		s.sayf("Client %q was revoked on %s already.\n", name, formatTime(client.Revoked))
 		return nil
 	}
-	set, err := schemas.Load()
-	if err != nil {
-		return err
-	}
-	m := s.manager()
-	m.Roles = &scim.Provider{Store: s.store, Schemas: set, Now: m.Now}
-	if err := m.Revoke(s.ctx, s.by, client.ID); err != nil {
+	if err := s.manager().Revoke(s.ctx, s.by, client.ID); err != nil {
 		return fmt.Errorf("revoke client %q: %w", name, err)
 	}
 	s.sayf("Revoked client %q and all its tokens.\n", name)

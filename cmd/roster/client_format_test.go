@@ -26,8 +26,7 @@ type clientStore struct {
 	audit   []storage.AuditEntry
 	opened  []string // what it was opened by
 	closed  int
-	err     error    // of the next write
-	asked   []string // for items, by key
+	err     error // of the next write
 }
 
 func (s *clientStore) open(_ context.Context, p place) (storage.Store, error) {
@@ -119,14 +118,6 @@ func (t clientTx) RevokeClient(id string, at time.Time) error {
 	return nil
 }
 
-func (t clientTx) Guard(string) error { return nil }
-
-// Items are the roles of a client, which has none.
-func (t clientTx) Items(_, key string) ([]*storage.Item, error) {
-	t.s.asked = append(t.s.asked, key)
-	return nil, nil
-}
-
 func (t clientTx) Audit(e storage.AuditEntry) error {
 	t.s.audit = append(t.s.audit, e)
 	return nil
@@ -204,9 +195,6 @@ func TestClientLifecycle(t *testing.T) {
 	}
 	if c.Revoked.IsZero() {
 		t.Error("the client is not revoked")
-	}
-	if !slices.Contains(s.asked, "principal/"+c.ID) {
-		t.Error("nobody looks for roles of the client that is revoked")
 	}
 	if _, say, err = s.roster(t, "client", "revoke", "okta"); err != nil || !strings.Contains(say, "already") {
 		t.Errorf("revoking again said %q, %v", say, err)

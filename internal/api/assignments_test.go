@@ -105,6 +105,20 @@ func assignments(t *testing.T, w *world) {
 	if e := list[len(list)-1]; e.Action != "roleassignment.delete" || e.Actor != "user:"+admin.id || e.Level != "mfa" {
 		t.Errorf("recorded as %+v", e)
 	}
+	// From the host, where a server has the directory, it takes that server to do so.
+	made = must[struct{ Client struct{ ID string } }](t, w.post(t, "/admin/v1/clients", fresh(), object{"name": "hr", "scopes": []string{"users"}}), 201)
+	id = assign(role, made.Client.ID, "")
+	host := &auth.ClientManager{Store: w.Store, Now: w.now}
+	if err := host.Revoke(t.Context(), auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}, made.Client.ID); err != nil {
+		t.Fatal(err)
+	}
+	must[any](t, w.scim(t, boss.Token, "GET", "/RoleAssignments/"+id, ""), 200)
+	for range 2 { // the second finds nothing to do
+		if _, err := w.Provider.Sweep(t.Context(), storage.DefaultTenant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must[any](t, w.scim(t, boss.Token, "GET", "/RoleAssignments/"+id, ""), 404)
 }
 
 // TestAuditTrail: who did what to whom, when, from where and with what it changed, is

@@ -279,10 +279,14 @@ func TestRuleComesToHold(t *testing.T) {
 		}
 		left, outer, crew, gone, decks := group("left", bo.id), group("outer", bo.id), group("crew", admin.id), group("gone", admin.id), group("decks", bo.id)
 		deck, captain := role("deckhand"), role("captain")
+		bosun := must[struct{ ID string }](t, w.scim(t, boss(), "POST", "/Roles", fmt.Sprintf(`{"schemas":[%q],"value":"bosun","contains":["deckhand"]}`, schemas.RoleURI)), 201).ID
 		w.assign(t, boss(), admin.id, captain, "")
 		w.assign(t, boss(), decks, deck, "")
 		must[object](t, w.scim(t, boss(), "PATCH", "/Groups/"+left, patching(`{"op":"add","path":"members","value":[{"value":"`+outer+`"}]}`)), 200)
 		must[any](t, w.scim(t, boss(), "DELETE", "/Groups/"+gone, ""), 204)
+		// What is known of who has which role is from before there is a rule.
+		must[object](t, w.scim(t, boss(), "PATCH", "/Users/"+bo.id, patching(`{"op":"add","path":"title","value":"Mate"}`)), 200)
+		must[object](t, w.scim(t, boss(), "PATCH", "/Users/"+admin.id, patching(`{"op":"add","path":"title","value":"Master"}`)), 200)
 		for _, when := range []object{{"groups": []string{left, gone}}, {"roles": []string{deck}}} {
 			must[any](t, w.post(t, "/admin/v1/rules", boss(), object{"name": "Left", "state": "on", "when": when, "then": "block"}), 201)
 		}
@@ -308,6 +312,9 @@ func TestRuleComesToHold(t *testing.T) {
 			},
 			"is given the role": func(token string) testserver.Response {
 				return w.scim(t, token, "POST", "/RoleAssignments", assignment(deck, admin.id))
+			},
+			"is given what contains it": func(token string) testserver.Response {
+				return w.scim(t, token, "POST", "/RoleAssignments", assignment(bosun, admin.id))
 			},
 			"the group is given": func(token string) testserver.Response {
 				return w.scim(t, token, "POST", "/RoleAssignments", assignment(deck, crew))
