@@ -2,10 +2,15 @@ package events
 
 import (
 	"cmp"
+	"encoding/base64"
+	"io"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -95,5 +100,49 @@ func TestFeedClockBackAnHour(t *testing.T) {
 				t.Errorf("%d tries, want %d", tries, c.want)
 			}
 		})
+	}
+}
+
+// TestIssuedAhead: a token is not issued later than now, which receivers refuse, though
+// what it tells of has the time of a clock that was ahead, as all changes of a resource
+// have until it is there again.
+func TestIssuedAhead(t *testing.T) {
+	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
+	now := time.Now()
+	var got []int64
+	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		token, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(strings.Split(string(token), ".")[1])
+		if err != nil {
+			t.Error(err)
+		}
+		var c claims
+		if err := json.Unmarshal(raw, &c); err != nil {
+			t.Error(err)
+		}
+		got = append(got, c.IssuedAt-now.Unix())
+		return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r}, nil
+	})}
+	p := place{storage.DefaultTenant, "sp"}
+	if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
+		if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
+			return err
+		}
+		for i, at := range []time.Duration{-time.Minute, 24 * time.Hour} {
+			if err := tx.Audit(storage.AuditEntry{At: now.Add(at), Actor: "operator", Action: "user.patch", Type: "User", ID: "ana", Version: int64(i + 1)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.now = func() time.Time { return now }
+	s.Step(t.Context(), p.tenant, p.id)
+	if len(got) != 2 || got[0] != -60 || got[1] != 0 {
+		t.Errorf("issued %v seconds after now", got)
 	}
 }

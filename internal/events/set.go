@@ -168,7 +168,8 @@ func (f *Feed) tells(e *storage.AuditEntry) (list []string) {
 // claimsOf says what an entry means to a feed, which is told of it by these URIs.
 func (s *Feeds) claimsOf(ctx context.Context, tenant storage.TenantID, f *Feed, e *storage.AuditEntry, uris []string) (*claims, error) {
 	c := &claims{
-		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: e.At.Unix(), ID: f.eventID(e.Seq), Txn: txnOf(e), Events: map[string]jsontext.Value{},
+		// What a clock that was ahead has written is not from the future: that is refused.
+		Issuer: s.issuer(), Audience: f.Audience, IssuedAt: min(e.At.Unix(), s.now().Unix()), ID: f.eventID(e.Seq), Txn: txnOf(e), Events: map[string]jsontext.Value{},
 	}
 	say := func(uri string, p payload) error {
 		raw, err := json.Marshal(p)
