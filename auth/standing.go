@@ -41,6 +41,9 @@ type Standings struct {
 	loads map[storage.TenantID]*sync.Mutex
 }
 
+// standingAtOnce is of how many members at a time the groups are asked for.
+const standingAtOnce = 1000
+
 // errMoved: the epoch went on while a Standing was being read.
 var errMoved = fmt.Errorf("%w: the roles of the tenant keep changing", storage.ErrUnavailable)
 
@@ -137,14 +140,16 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 	if len(top) == 0 {
 		return s, nil
 	}
-	groups, err := store.Groups(ctx, tenant, slices.Collect(maps.Keys(top))...)
-	if err != nil {
-		return nil, err
-	}
-	for _, list := range groups {
-		for _, m := range list {
-			if m.Direct {
-				s.inside[m.Group] = true
+	for portion := range slices.Chunk(slices.Collect(maps.Keys(top)), standingAtOnce) {
+		groups, err := store.Groups(ctx, tenant, portion...)
+		if err != nil {
+			return nil, err
+		}
+		for _, list := range groups {
+			for _, m := range list {
+				if m.Direct {
+					s.inside[m.Group] = true
+				}
 			}
 		}
 	}
