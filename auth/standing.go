@@ -31,6 +31,8 @@ type Standing struct {
 	linked map[string]bool
 	// inside are the groups that somebody who is privileged is a direct member of.
 	inside map[string]bool
+	// anywhere: they are so many that any group may have one of them.
+	anywhere bool
 }
 
 // Standings keeps the Standing of each tenant. The zero Standings is ready for use,
@@ -41,8 +43,9 @@ type Standings struct {
 	loads map[storage.TenantID]*sync.Mutex
 }
 
-// standingAtOnce is of how many members at a time the groups are asked for.
-const standingAtOnce = 1000
+// manyPrivileged is from how many on those who are privileged are not asked for their groups.
+// For 900,000 that takes longer than a request has, and every write waits for it.
+const manyPrivileged = 1000
 
 // errMoved: the epoch went on while a Standing was being read.
 var errMoved = fmt.Errorf("%w: the roles of the tenant keep changing", storage.ErrUnavailable)
@@ -140,16 +143,18 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 	if len(top) == 0 {
 		return s, nil
 	}
-	for portion := range slices.Chunk(slices.Collect(maps.Keys(top)), standingAtOnce) {
-		groups, err := store.Groups(ctx, tenant, portion...)
-		if err != nil {
-			return nil, err
-		}
-		for _, list := range groups {
-			for _, m := range list {
-				if m.Direct {
-					s.inside[m.Group] = true
-				}
+	if len(top) > manyPrivileged {
+		s.anywhere = true
+		return s, nil
+	}
+	groups, err := store.Groups(ctx, tenant, slices.Collect(maps.Keys(top))...)
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range groups {
+		for _, m := range list {
+			if m.Direct {
+				s.inside[m.Group] = true
 			}
 		}
 	}
@@ -223,8 +228,8 @@ func (s *Standing) Groups() bool {
 }
 
 // Inside reports whether somebody with an administrative role is a direct member
-// of a group.
-func (s *Standing) Inside(group string) bool { return s.inside[group] }
+// of a group, or may be, where very many have one.
+func (s *Standing) Inside(group string) bool { return s.anywhere || s.inside[group] }
 
 // Watches reports whether a user or group is part of the Standing, even if only by
 // grants that have ended: what changes their memberships changes the Standing.
