@@ -34,6 +34,8 @@ type Standing struct {
 	// shutGroups and shutRoles are what conditional rules that block are for, and the roles
 	// that contain those.
 	shutGroups, shutRoles map[string]bool
+	// anywhere: they are so many that any group may have one of them.
+	anywhere bool
 }
 
 // Standings keeps the Standing of each tenant. The zero Standings is ready for use,
@@ -43,6 +45,10 @@ type Standings struct {
 	known map[storage.TenantID]*Standing
 	loads map[storage.TenantID]*sync.Mutex
 }
+
+// manyPrivileged is from how many on those who are privileged are not asked for their groups.
+// For 900,000 that takes longer than a request has, and every write waits for it.
+const manyPrivileged = 1000
 
 // errMoved: the epoch went on while a Standing was being read.
 var errMoved = fmt.Errorf("%w: the roles of the tenant keep changing", storage.ErrUnavailable)
@@ -142,6 +148,10 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 		top[id] = true
 	}
 	if len(top) == 0 {
+		return s, nil
+	}
+	if len(top) > manyPrivileged {
+		s.anywhere = true
 		return s, nil
 	}
 	groups, err := store.Groups(ctx, tenant, slices.Collect(maps.Keys(top))...)
@@ -266,8 +276,8 @@ func (s *Standing) Groups() bool {
 }
 
 // Inside reports whether somebody with an administrative role is a direct member
-// of a group.
-func (s *Standing) Inside(group string) bool { return s.inside[group] }
+// of a group, or may be, where very many have one.
+func (s *Standing) Inside(group string) bool { return s.anywhere || s.inside[group] }
 
 // Watches reports whether a user or group is part of the Standing, even if only by
 // grants that have ended: what changes their memberships changes the Standing.

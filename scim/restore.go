@@ -300,8 +300,7 @@ func (d *decision) restore(t *schemas.ResourceType, prev *storage.WholeResource,
 var errCircle = &Error{Status: 409, Detail: "the group would contain a group that contains it: take it out there first, or restore it without its groups"}
 
 // reunite decides about what the return of a group means for its members, once it is
-// there. Those with an administrative role are few: they are asked whether they are in
-// it, and not the group for its members.
+// there.
 func (d *decision) reunite(group *storage.Resource) error {
 	above, err := d.tx.Ancestors(group)
 	if err != nil {
@@ -311,12 +310,8 @@ func (d *decision) reunite(group *storage.Resource) error {
 		return errCircle
 	}
 	d.effect = auth.Effect{}
-	members, err := d.tx.MembersAmong(group, d.standing.Watched())
-	if err != nil {
+	if err := d.moves(group); err != nil {
 		return err
-	}
-	for _, m := range members {
-		d.subject(m.Value, auth.AspectMembership)
 	}
 	return d.ask()
 }

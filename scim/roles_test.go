@@ -880,3 +880,35 @@ func TestHoldersOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestManyPrivileged: a group that one of very many with an administrative role is in is protected
+// as one with one of few.
+func TestManyPrivileged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqliteStore(t))
+	var list []string
+	for i := range 1001 {
+		name := fmt.Sprintf("many%d", i)
+		w.create(name, "User", `{"userName":"`+name+`"}`)
+		list = append(list, name)
+	}
+	w.create("inspectors", "Group", `{"displayName":"inspectors","members":[`+w.members(list...)+`]}`)
+	w.create("boat", "Group", `{"displayName":"boat","members":[`+w.members("bob", "many500")+`]}`)
+	w.assign("inspectors are harbour", w.ids["harbour"], "inspectors", "")
+	uma := w.session("uma")
+	denied := func(what string, err error) {
+		t.Helper()
+		if _, ok := errors.AsType[*auth.DeniedError](err); !ok {
+			t.Errorf("%s: %v, want a DeniedError", what, err)
+		}
+	}
+	denied("deleted", w.remove(uma, "Group", w.ids["boat"]))
+	if err := w.remove(operator(), "Group", w.ids["boat"]); err != nil {
+		t.Fatal(err)
+	}
+	denied("restored", w.restore(uma, "Group", "boat", scim.Restoration{}))
+	if err := w.restore(operator(), "Group", "boat", scim.Restoration{}); err != nil {
+		t.Error(err)
+	}
+	denied("deleted again", w.remove(uma, "Group", w.ids["boat"]))
+}
