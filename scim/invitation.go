@@ -97,6 +97,7 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 		}
 		p.Eligible = kind == "eligible"
 		m["kind"] = kind
+		p.Approval, _ = m["approvalRequired"].(bool)
 		for name, to := range map[string]*time.Time{"startDate": &p.Start, "endDate": &p.End} {
 			if s, ok := m[name].(string); ok {
 				*to, _ = schemas.ParseTime(s)
@@ -107,6 +108,8 @@ func invitedIn(attrs map[string]any) (in invited, err error) {
 			return in, noRole(i)
 		case m["endDate"] != nil && !p.End.After(p.Start):
 			return in, &schemas.ValueError{Path: path("endDate"), Msg: "is before the role begins to be held"}
+		case p.Approval && !p.Eligible:
+			return in, &schemas.ValueError{Path: path("approvalRequired"), Msg: "only an eligible role is made active"}
 		}
 		in.roles = append(in.roles, p)
 	}

@@ -99,10 +99,13 @@ func TestInvitation(t *testing.T) {
 		if r := w.post(t, "/admin/v1/invitations", admin, object{"invitation": object{"email": "adm@out.example", "roles": []object{{"value": auth.Auditor, "endDate": time.Time{}}}}}); r.Status != 400 || !strings.Contains(r.Body, "roles[0].endDate") {
 			t.Errorf("a role until the zero time, which is not for good: %d %s", r.Status, r.Body)
 		}
+		if r := w.post(t, "/admin/v1/invitations", admin, object{"invitation": object{"email": "adm@out.example", "roles": []object{{"value": auth.Auditor, "approvalRequired": true}}}}); r.Status != 400 || !strings.Contains(r.Body, "roles[0].approvalRequired") {
+			t.Errorf("approval of what is not made active: %d %s", r.Status, r.Body)
+		}
 		i = w.invite(t, admin, object{"email": "adm@out.example", "userName": "adm", "title": "Head of IT",
 			schemas.EnterpriseUserURI: object{"department": "IT"}, schemas.RosterUserURI: object{"usageLocation": "se"},
 			"groups": []object{{"value": staff}},
-			"roles":  []object{{"value": auth.UserAdministrator, "endDate": w.now().Add(240 * time.Hour)}, {"value": auth.Auditor, "kind": "eligible"}}})
+			"roles":  []object{{"value": auth.UserAdministrator, "endDate": w.now().Add(240 * time.Hour)}, {"value": auth.Auditor, "kind": "eligible", "approvalRequired": true}}})
 		if r := try(linkSecret(t, i), object{"password": "elevenchars"}); r.Status != 400 {
 			t.Errorf("a password that is enough for others: %d %s", r.Status, r.Body)
 		}
@@ -127,6 +130,10 @@ func TestInvitation(t *testing.T) {
 		}
 		if diff := cmp.Diff(map[string]bool{auth.UserAdministrator: false, auth.Auditor: true}, kinds); diff != "" {
 			t.Errorf("the roles, and whether they are eligible (-want +got):\n%s", diff)
+		}
+		query := url.QueryEscape(fmt.Sprintf(`principal.value eq %q and approvalRequired eq true`, a.User))
+		if r := w.scim(t, admin, "GET", "/RoleAssignments?filter="+query, ""); !strings.Contains(r.Body, `"totalResults":1`) || !strings.Contains(r.Body, auth.Auditor) {
+			t.Errorf("roles that are made active with approval: %d %s", r.Status, r.Body)
 		}
 
 		// Blocked until somebody unblocks it.
