@@ -2,15 +2,10 @@ package events
 
 import (
 	"cmp"
-	"encoding/base64"
-	"io"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -25,14 +20,7 @@ func TestFeedClockBack(t *testing.T) {
 		return &http.Response{StatusCode: status, Body: http.NoBody, Request: r}, nil
 	})}
 	p := place{storage.DefaultTenant, "sp"}
-	if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
-		if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
-			return err
-		}
-		return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.create", Type: "User", ID: "ana", Version: 1})
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.tell(t, p)
 	right := time.Now()
 	s.now = func() time.Time { return right.Add(48 * time.Hour) }
 	s.Step(t.Context(), p.tenant, p.id)
@@ -83,14 +71,7 @@ func TestFeedClockBackAnHour(t *testing.T) {
 				return &http.Response{StatusCode: c.status, Header: http.Header{"Retry-After": {cmp.Or(c.retryAfter, "0")}}, Body: http.NoBody, Request: r}, nil
 			})}
 			p := place{storage.DefaultTenant, "sp"}
-			if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
-				if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
-					return err
-				}
-				return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.create", Type: "User", ID: "ana", Version: 1})
-			}); err != nil {
-				t.Fatal(err)
-			}
+			s.tell(t, p)
 			right := time.Now()
 			s.now = func() time.Time { return right }
 			s.Step(t.Context(), p.tenant, p.id)
@@ -111,19 +92,7 @@ func TestIssuedAhead(t *testing.T) {
 	now := time.Now()
 	var got []int64
 	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		token, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		raw, err := base64.RawURLEncoding.DecodeString(strings.Split(string(token), ".")[1])
-		if err != nil {
-			t.Error(err)
-		}
-		var c claims
-		if err := json.Unmarshal(raw, &c); err != nil {
-			t.Error(err)
-		}
-		got = append(got, c.IssuedAt-now.Unix())
+		got = append(got, claimsIn(t, r).IssuedAt-now.Unix())
 		return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r}, nil
 	})}
 	p := place{storage.DefaultTenant, "sp"}

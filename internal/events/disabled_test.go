@@ -46,14 +46,7 @@ func TestDisabledMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
-		if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
-			return err
-		}
-		return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.create", Type: "User", ID: "ana", Version: 1})
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.tell(t, p)
 	s.Step(t.Context(), p.tenant, p.id)
 	later, asked := time.Now().Add(time.Minute), false
 	s.now = func() time.Time {

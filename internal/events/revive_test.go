@@ -1,8 +1,6 @@
 package events
 
 import (
-	"encoding/base64"
-	"io"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -11,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/roster-id/roster/auth"
@@ -24,19 +21,7 @@ func TestReviveReplayed(t *testing.T) {
 	s := open(t, ringOf(t, filepath.Join(t.TempDir(), "roster.keys")), filepath.Join(t.TempDir(), "roster.db"))
 	var got []string
 	s.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		token, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		raw, err := base64.RawURLEncoding.DecodeString(strings.Split(string(token), ".")[1])
-		if err != nil {
-			t.Error(err)
-		}
-		var c claims
-		if err := json.Unmarshal(raw, &c); err != nil {
-			t.Error(err)
-		}
-		got = append(got, strings.TrimPrefix(c.ID, "sp."))
+		got = append(got, strings.TrimPrefix(claimsIn(t, r).ID, "sp."))
 		return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody, Request: r}, nil
 	})}
 	p := place{storage.DefaultTenant, "sp"}

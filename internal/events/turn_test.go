@@ -2,8 +2,10 @@ package events
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -124,4 +127,34 @@ func TestTurns(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// tell stores a feed that is pushed, and a change behind it.
+func (s *Feeds) tell(t *testing.T, p place) {
+	t.Helper()
+	if err := s.store.Write(t.Context(), p.tenant, func(tx storage.Tx) error {
+		if err := s.begin(tx, &Feed{ID: p.id, Delivery: Push, URL: "https://sp.example.com/"}); err != nil {
+			return err
+		}
+		return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "user.create", Type: "User", ID: "ana", Version: 1})
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// claimsIn are those of the token that a request pushes.
+func claimsIn(t *testing.T, r *http.Request) (c claims) {
+	t.Helper()
+	token, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(string(token), ".")[1])
+	if err != nil {
+		t.Error(err)
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		t.Error(err)
+	}
+	return c
 }

@@ -20,7 +20,7 @@ const mostMerged = 50
 
 // groupsBelow returns the row number of a group, and of those inside it.
 func (s *Store) groupsBelow(ctx context.Context, c *sqlite.Conn, tenant, id string) (groups []int64, err error) {
-	note := func(st *sqlite.Stmt) error { groups = append(groups, st.ColumnInt64(0)); return nil }
+	note := noting(func(st *sqlite.Stmt) { groups = append(groups, st.ColumnInt64(0)) })
 	if err := query(c, `SELECT n FROM resource WHERE tenant = ? AND type = 'Group' AND id = ? AND deleted IS NULL`, note, tenant, id); err != nil {
 		return nil, err
 	}
@@ -125,8 +125,7 @@ func (s *Store) countMembers(c *sqlite.Conn, tenant string, groups []int64) (tot
 		return 0, false, err
 	}
 	const deleted = ` FROM resource x INDEXED BY resource_hidden WHERE x.tenant = ? AND x.deleted IS NOT NULL`
-	switch n, err := count(`SELECT count(*) FROM (SELECT 1`+deleted+` LIMIT 0 + ?)`, tenant, total); {
-	case err != nil || n == total:
+	if n, err := count(`SELECT count(*) FROM (SELECT 1`+deleted+` LIMIT 0 + ?)`, tenant, total); err != nil || n == total {
 		return 0, false, err
 	}
 	hidden, err := count(`SELECT count(*)`+deleted+` AND EXISTS (SELECT 1 FROM membership m WHERE m.grp IN (SELECT value FROM json_each(?)) AND m.id = x.id)`,

@@ -509,7 +509,7 @@ func (s *Store) compileNow(c *sqlite.Conn, tenant string, q storage.Query) (sele
 // only the few common texts stay prepared, since clients can make up any number of
 // others.
 func (s *Store) bounded(ctx context.Context, c *sqlite.Conn, sel selection, sql string, args []any, row func(*sqlite.Stmt)) error {
-	each := func(st *sqlite.Stmt) error { row(st); return nil }
+	each := noting(row)
 	if !sel.slow() {
 		return query(c, sql, each, args...)
 	}
@@ -519,6 +519,11 @@ func (s *Store) bounded(ctx context.Context, c *sqlite.Conn, sel selection, sql 
 		}
 		return transient(c, sql, each, args)
 	})
+}
+
+// noting is row where one that may fail is expected.
+func noting(row func(*sqlite.Stmt)) func(*sqlite.Stmt) error {
+	return func(st *sqlite.Stmt) error { row(st); return nil }
 }
 
 // interruptibly runs queries that may take long, until ctx ends.
