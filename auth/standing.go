@@ -34,8 +34,8 @@ type Standing struct {
 	// shutGroups and shutRoles are what conditional rules that block are for, and the roles
 	// that contain those.
 	shutGroups, shutRoles map[string]bool
-	// anywhere: they are so many that any group may have one of them.
-	anywhere bool
+	// watched are those of grants that are administrative, of members and of linked.
+	watched map[string]bool
 }
 
 // Standings keeps the Standing of each tenant. The zero Standings is ready for use,
@@ -46,9 +46,9 @@ type Standings struct {
 	loads map[storage.TenantID]*sync.Mutex
 }
 
-// manyPrivileged is from how many on those who are privileged are not asked for their groups.
+// fewWatched is up to how many are asked for their groups, or looked for in one.
 // For 900,000 that takes longer than a request has, and every write waits for it.
-const manyPrivileged = 1000
+const fewWatched = 1000
 
 // errMoved: the epoch went on while a Standing was being read.
 var errMoved = fmt.Errorf("%w: the roles of the tenant keep changing", storage.ErrUnavailable)
@@ -103,7 +103,7 @@ func (s *Standings) Refresh(ctx context.Context, store storage.Store, tenant sto
 
 func loadStanding(ctx context.Context, store storage.Store, tenant storage.TenantID, epoch int64) (*Standing, error) {
 	s := &Standing{Epoch: epoch, roles: map[string]*Role{}, grants: map[string][]*Grant{}, members: map[string][]string{}, inside: map[string]bool{}, linked: map[string]bool{},
-		shutGroups: map[string]bool{}, shutRoles: map[string]bool{}}
+		shutGroups: map[string]bool{}, shutRoles: map[string]bool{}, watched: map[string]bool{}}
 	if err := s.shut(ctx, store, tenant); err != nil {
 		return nil, err
 	}
@@ -124,12 +124,11 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 		}
 		s.grants[g.Principal] = append(s.grants[g.Principal], g)
 	}
-	top := map[string]bool{}
 	for id := range s.grants {
 		if !s.privilegedGrants(id) {
 			continue
 		}
-		top[id] = true
+		s.watched[id] = true
 		if s.grants[id][0].PrincipalType == PrincipalGroup {
 			if err := s.descend(ctx, store, tenant, id); err != nil {
 				return nil, err
@@ -142,19 +141,15 @@ func loadStanding(ctx context.Context, store storage.Store, tenant storage.Tenan
 		return nil, err
 	}
 	for _, l := range links {
-		s.linked[l.User], top[l.User] = true, true
+		s.linked[l.User], s.watched[l.User] = true, true
 	}
 	for id := range s.members {
-		top[id] = true
+		s.watched[id] = true
 	}
-	if len(top) == 0 {
+	if len(s.watched) == 0 || s.Many() {
 		return s, nil
 	}
-	if len(top) > manyPrivileged {
-		s.anywhere = true
-		return s, nil
-	}
-	groups, err := store.Groups(ctx, tenant, slices.Collect(maps.Keys(top))...)
+	groups, err := store.Groups(ctx, tenant, s.Watched()...)
 	if err != nil {
 		return nil, err
 	}
@@ -277,29 +272,18 @@ func (s *Standing) Groups() bool {
 
 // Inside reports whether somebody with an administrative role is a direct member
 // of a group, or may be, where very many have one.
-func (s *Standing) Inside(group string) bool { return s.anywhere || s.inside[group] }
+func (s *Standing) Inside(group string) bool { return s.Many() || s.inside[group] }
 
 // Watches reports whether a user or group is part of the Standing, even if only by
 // grants that have ended: what changes their memberships changes the Standing.
-func (s *Standing) Watches(id string) bool {
-	return s.linked[id] || s.privilegedGrants(id) || len(s.members[id]) > 0
-}
+func (s *Standing) Watches(id string) bool { return s.watched[id] }
 
 // Watched returns the ids of those that Watches is true of.
-func (s *Standing) Watched() []string {
-	ids := slices.Collect(maps.Keys(s.members))
-	for id := range s.grants {
-		if len(s.members[id]) == 0 && s.privilegedGrants(id) {
-			ids = append(ids, id)
-		}
-	}
-	for id := range s.linked {
-		if len(s.members[id]) == 0 && !s.privilegedGrants(id) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
+func (s *Standing) Watched() []string { return slices.Collect(maps.Keys(s.watched)) }
+
+// Many reports whether those are so many that any group is taken for one that has some of
+// them in it, and that looking through a group is better than looking for each in it.
+func (s *Standing) Many() bool { return len(s.watched) > fewWatched }
 
 func (s *Standing) add(roles []*Role, principal string, now time.Time, which func(*Role) bool) []*Role {
 	for _, g := range s.grants[principal] {

@@ -177,12 +177,6 @@ func (d *decision) loses(roles []*auth.Role) {
 	}
 }
 
-// privileged reports whether somebody holds an administrative role, or would change
-// the Standing by coming or going.
-func (d *decision) privileged(id string) bool {
-	return d.standing.Watches(id)
-}
-
 // endSessions signs a user out everywhere.
 func (d *decision) endSessions(user string, at time.Time) error {
 	n, err := auth.DropSessions(d.tx, user)

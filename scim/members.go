@@ -125,10 +125,10 @@ func (u *update) remove(tx storage.Tx, members []storage.Member, carried []*auth
 func (u *update) each(members []storage.Member, do func([]storage.Member) (int, error), noted func(string), carried []*auth.Role) (int, error) {
 	rest := members
 	total := 0
-	if slices.ContainsFunc(members, func(m storage.Member) bool { return u.d.privileged(m.Value) }) {
+	if slices.ContainsFunc(members, func(m storage.Member) bool { return u.d.standing.Watches(m.Value) }) {
 		rest = nil
 		for i, m := range members {
-			if !u.d.privileged(m.Value) {
+			if !u.d.standing.Watches(m.Value) {
 				rest = append(rest, m)
 				continue
 			}
@@ -168,7 +168,7 @@ func (u *update) replaced(tx storage.Tx, members []storage.Member, carried []*au
 	privileged := false
 	for _, m := range members {
 		coming[m.Value] = true
-		privileged = privileged || u.d.privileged(m.Value)
+		privileged = privileged || u.d.standing.Watches(m.Value)
 	}
 	if !privileged && len(carried) == 0 && !u.standing.Inside(u.prev.ID) {
 		return nil
@@ -178,7 +178,7 @@ func (u *update) replaced(tx storage.Tx, members []storage.Member, carried []*au
 		switch {
 		case coming[m.Value]:
 			delete(coming, m.Value)
-		case u.d.privileged(m.Value):
+		case u.d.standing.Watches(m.Value):
 			u.d.leaves(m.Value, carried)
 		default:
 			left = true

@@ -493,26 +493,20 @@ func (d *decision) disband(group *storage.Resource) error {
 	return d.moves(group)
 }
 
-// maxWatched is up to how many there may be who are privileged for each of them to be
-// looked for among the members of a group.
-const maxWatched = 1000
-
 // moves notes that all who are privileged in a group come or go with it. They are few as a
 // rule, and looked for among its members.
 func (d *decision) moves(group *storage.Resource) error {
-	note := func(m storage.Member) error {
-		if d.privileged(m.Value) {
-			d.subject(m.Value, auth.AspectMembership)
-		}
-		return nil
+	if d.standing.Many() {
+		return d.tx.EachMember(group, func(m storage.Member) error {
+			if d.standing.Watches(m.Value) {
+				d.subject(m.Value, auth.AspectMembership)
+			}
+			return nil
+		})
 	}
-	watched := d.standing.Watched()
-	if len(watched) > maxWatched {
-		return d.tx.EachMember(group, note)
-	}
-	members, err := d.tx.MembersAmong(group, watched)
+	members, err := d.tx.MembersAmong(group, d.standing.Watched())
 	for _, m := range members {
-		err = errors.Join(err, note(m))
+		d.subject(m.Value, auth.AspectMembership)
 	}
 	return err
 }
