@@ -90,14 +90,12 @@ func (u *update) selected(tx storage.Tx, c patch.MemberChange) (list []storage.M
 		}
 		return nil
 	}
-	for _, term := range filter.Conjuncts(c.Where) {
-		if eq, ok := term.(filter.Compare); ok && eq.Op == filter.Equal && eq.Attr.Name == "value" {
-			named, err := tx.MembersAmong(u.prev, []string{fmt.Sprint(eq.Value)})
-			for _, m := range named {
-				err = errors.Join(err, match(m))
-			}
-			return list, err
+	if id, ok := filter.Named(c.Where, "members.value"); ok {
+		named, err := tx.MembersAmong(u.prev, []string{fmt.Sprint(id)})
+		for _, m := range named {
+			err = errors.Join(err, match(m))
 		}
+		return list, err
 	}
 	err = tx.EachMember(u.prev, match)
 	return list, err

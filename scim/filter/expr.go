@@ -145,3 +145,14 @@ func Conjuncts(e Expr) []Expr {
 	}
 	return []Expr{e}
 }
+
+// Named returns the value that all selected by e have at the path, which e says with eq: the
+// first, if it says so more than once. Without one ok is false; e may be nil.
+func Named(e Expr, path string) (value any, ok bool) {
+	for _, t := range Conjuncts(e) {
+		if eq, isCompare := t.(Compare); isCompare && eq.Op == Equal && eq.Attr.Path == path {
+			return eq.Value, true
+		}
+	}
+	return nil, false
+}

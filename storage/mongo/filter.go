@@ -341,20 +341,13 @@ func (c *compiler) membership(name string, e filter.Expr) condition {
 	if name == "groups" {
 		out.query = d(fGrouped, true)
 	}
-	for _, t := range filter.Conjuncts(e) {
-		eq, ok := t.(filter.Compare)
-		if !ok || eq.Op != filter.Equal || eq.Attr.Name != "value" {
-			continue
+	if v, ok := filter.Named(e, name+".value"); ok {
+		id, _ := v.(string)
+		if ids, ok := c.related(name, id); ok && len(ids) <= c.room {
+			c.room -= len(ids)
+			out.query = d(fID, d("$in", prefixed(key(c.tenant, ""), ids)))
+			out.exact = isOnly(e)
 		}
-		id, _ := eq.Value.(string)
-		ids, ok := c.related(name, id)
-		if !ok || len(ids) > c.room {
-			break
-		}
-		c.room -= len(ids)
-		out.query = d(fID, d("$in", prefixed(key(c.tenant, ""), ids)))
-		out.exact = isOnly(e)
-		break
 	}
 	return out
 }

@@ -116,11 +116,8 @@ func (c *compiler) relation(a *schemas.Attribute, e filter.Expr, inner func()) {
 	if a.Name == "members" {
 		c.add(`EXISTS (SELECT 1 FROM (SELECT x.id AS id, x.type AS type, ` + display + ` AS display
 			FROM membership m JOIN resource x ON x.n = m.member AND x.deleted IS NULL WHERE m.grp = r.n`)
-		for _, t := range filter.Conjuncts(e) {
-			if eq, ok := t.(filter.Compare); ok && eq.Op == filter.Equal && eq.Attr.Path == "members.value" {
-				c.add(` AND m.id = ?`, eq.Value)
-				break
-			}
+		if id, ok := filter.Named(e, "members.value"); ok {
+			c.add(` AND m.id = ?`, id)
 		}
 		c.add(`) v WHERE `)
 	} else {
