@@ -367,18 +367,29 @@ func equalNames(a, b string) bool {
 }
 
 func foldName(s string) string {
+	var short [shortName]byte
+	if b := appendFolded(short[:0], s); b != nil {
+		return string(b)
+	}
+	return s
+}
+
+// shortName is up to how many bytes a name is folded without memory of its own, as most.
+const shortName = 64
+
+// appendFolded appends s with its ASCII letters folded, and returns nil if they are.
+func appendFolded(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if s[i] == lower(s[i]) {
 			continue
 		}
-		var short [64]byte // for most
-		b := append(short[:0], s...)
-		for ; i < len(b); i++ {
+		b := append(dst, s...)
+		for i += len(dst); i < len(b); i++ {
 			b[i] = lower(b[i])
 		}
-		return string(b)
+		return b
 	}
-	return s
+	return nil
 }
 
 func lower(c byte) byte {

@@ -60,7 +60,8 @@ func (a *Attribute) ReadableJSON(v any) []byte {
 	if v == nil || !a.Kept() {
 		return nil
 	}
-	return appendValue(nil, a, v, nil)
+	s, _ := v.(string)
+	return appendValue(make([]byte, 0, len(s)+len(`""`)), a, v, nil)
 }
 
 func appendObject(dst []byte, defs []*Attribute, attrs map[string]any, keep func(*Attribute) bool) []byte {

@@ -375,7 +375,8 @@ func finishList(a *Attribute, list []any, before bool, mode Mode) ([]any, *Value
 // Identity is what no two elements of a list have in common (RFC 7643 §2.4). It can be compared.
 type Identity struct {
 	typ   string
-	value any // comparable
+	text  string // of the value
+	value any    // where that is no text; comparable
 }
 
 // Identity returns that of an element of a, and false when it has none.
@@ -383,7 +384,7 @@ func (a *Attribute) Identity(m map[string]any) (Identity, bool) {
 	var k Identity
 	switch v := m["value"].(type) {
 	case string:
-		k.value = a.Sub("value").Key(v)
+		k.text = a.Sub("value").Key(v)
 	case bool, int64, float64:
 		k.value = v
 	default:

@@ -46,7 +46,13 @@ var BodyLimits = schemas.Limits{Depth: 32, Tokens: 100_000}
 type bodies struct {
 	all, trees *semaphore.Weighted
 	mu         sync.Mutex
-	of         map[string]*clientBodies // clients that have any
+	of         map[holder]*clientBodies // those who have any
+}
+
+// holder is a client, or whoever else sends bodies.
+type holder struct {
+	kind auth.Kind
+	id   string
 }
 
 type clientBodies struct {
@@ -55,28 +61,29 @@ type clientBodies struct {
 }
 
 func newBodies() *bodies {
-	return &bodies{all: semaphore.NewWeighted(maxBodies), trees: semaphore.NewWeighted(maxTrees), of: map[string]*clientBodies{}}
+	return &bodies{all: semaphore.NewWeighted(maxBodies), trees: semaphore.NewWeighted(maxTrees), of: map[holder]*clientBodies{}}
 }
 
 // body is the share of one request.
 type body struct {
 	*bodies
-	client string
+	holder holder
 	own    *clientBodies
 	size   int64 // of what is set aside for the text
 	tree   int64 // and for its tree
 }
 
-func (b *bodies) open(client string) *body {
+func (b *bodies) open(by auth.Principal) *body {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	own := b.of[client]
+	who := holder{by.Kind, by.ID}
+	own := b.of[who]
 	if own == nil {
 		own = &clientBodies{text: semaphore.NewWeighted(maxClientBodies), trees: semaphore.NewWeighted(maxClientTrees)}
-		b.of[client] = own
+		b.of[who] = own
 	}
 	own.users++
-	return &body{bodies: b, client: client, own: own}
+	return &body{bodies: b, holder: who, own: own}
 }
 
 // take sets n bytes more aside for the text.
@@ -148,7 +155,7 @@ func (b *body) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.own.users--; b.own.users == 0 {
-		delete(b.of, b.client)
+		delete(b.of, b.holder)
 	}
 	b.own = nil
 }
@@ -231,7 +238,7 @@ func (h *Handler) withRaw(r *http.Request, by auth.Principal, do func(b *body, r
 	if err != nil {
 		return err
 	}
-	b := h.bodies.open(by.Actor())
+	b := h.bodies.open(by)
 	defer b.close()
 	raw, err := b.read(r)
 	switch {

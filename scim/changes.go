@@ -116,6 +116,7 @@ var telling = []string{
 
 // created returns what the entry of a new resource tells.
 func created(t *schemas.ResourceType, attrs map[string]any) (c changes) {
+	c.List = make([]storage.Change, 0, 4) // as many as of a user
 	for _, name := range telling {
 		if v := attrs[name]; v != nil {
 			if a := t.Top(name); a != nil {

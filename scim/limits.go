@@ -21,8 +21,12 @@ const (
 	MaxKey = 1000
 )
 
-// checkSize holds the attributes of a resource to the limits.
-func checkSize(t *schemas.ResourceType, attrs map[string]any) error {
+// checkSize holds the attributes of a resource, and the JSON that is made of them, to the
+// limits.
+func checkSize(t *schemas.ResourceType, attrs map[string]any, doc []byte) error {
+	if len(doc) <= MaxKey {
+		return nil // which is below the others too: there is no room for what would be too much
+	}
 	var c census
 	if err := c.object(t.Attributes(), attrs); err != nil {
 		return err
@@ -30,11 +34,6 @@ func checkSize(t *schemas.ResourceType, attrs map[string]any) error {
 	if c.values > MaxValues {
 		return &schemas.ValueError{Path: c.most.Path, Msg: fmt.Sprintf("the lists of a resource have at most %d values, all together", MaxValues)}
 	}
-	return nil
-}
-
-// checkDocument holds the JSON of a resource to the limit.
-func checkDocument(t *schemas.ResourceType, attrs map[string]any, doc []byte) error {
 	if len(doc) <= MaxDocument {
 		return nil
 	}

@@ -129,9 +129,6 @@ func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisec
 // fill derives from the attribute tree what is stored, unless that is too much, or says
 // what the schema alone does not refuse.
 func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *storage.Resource, attrs map[string]any) error {
-	if err := checkSize(t, attrs); err != nil {
-		return err
-	}
 	if t.Top(schemas.RosterUserURI) != nil {
 		if err := completeUser(attrs); err != nil {
 			return err
@@ -140,7 +137,7 @@ func (p *Provider) fill(tenant storage.TenantID, t *schemas.ResourceType, r *sto
 	attrs["id"] = r.ID
 	r.Name = storage.NameOf(attrs)
 	r.Doc = t.Document(attrs)
-	if err := checkDocument(t, attrs, r.Doc); err != nil {
+	if err := checkSize(t, attrs, r.Doc); err != nil {
 		return err
 	}
 	r.Index = p.Store.NewIndex(tenant, t, attrs)

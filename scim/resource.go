@@ -147,7 +147,7 @@ func newView(t *schemas.ResourceType, base string, p projectionRequest) view {
 		v.fast = v.full(t)
 	}
 	inside := func(address string) []byte {
-		s := schemas.AppendString(nil, address)
+		s := schemas.AppendString(make([]byte, 0, len(address)+len(`""`)), address)
 		return s[1 : len(s)-1]
 	}
 	v.prefix, v.users = inside(base+t.Endpoint+"/"), inside(base+"/Users/")

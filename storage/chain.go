@@ -94,7 +94,7 @@ func AppendChanges(dst []byte, list []Change) []byte {
 // chain is to notice.
 func ParseChanges(b []byte) []Change {
 	n, rest, ok := length(b)
-	list := make([]Change, 0, min(n, uint64(len(b)))/3)
+	list := make([]Change, 0, min(n, uint64(len(b))/3))
 	for range n {
 		var c Change
 		var path []byte

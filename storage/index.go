@@ -109,12 +109,15 @@ func (NoShadow) Begin(string, bool) {}
 // End implements ShadowWriter.
 func (NoShadow) End() {}
 
+// usual is how many keys that equality finds a user has.
+const usual = 4
+
 // Derive writes the search shadow of a resource, without what backends have
 // anyway (id, meta), and returns the keys of the resource: the values that no
 // other live resource of the type may have, and those that equality finds
 // without a scan, each once and in order.
 func Derive(t *schemas.ResourceType, attrs map[string]any, w ShadowWriter) (unique, equal []Key) {
-	d := derivation{ShadowWriter: w}
+	d := derivation{ShadowWriter: w, equal: make([]Key, 0, usual)}
 	d.object(fieldsOf(t), attrs)
 	if name := t.Top("userName"); name != nil {
 		for _, address := range schemas.SignInAddresses(attrs) {
@@ -156,6 +159,7 @@ func NameOf(attrs map[string]any) string {
 
 type derivation struct {
 	ShadowWriter
+	folder        schemas.Folder
 	unique, equal []Key
 }
 
@@ -233,7 +237,7 @@ func (d *derivation) text(f *field, name, s string) {
 			return
 		}
 	}
-	key := f.Key(s)
+	key := d.folder.Key(f.Attribute, s)
 	d.Text(name, key)
 	switch {
 	case f.unique:

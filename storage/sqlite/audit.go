@@ -104,11 +104,12 @@ func (t *tx) loadAudit(e storage.AuditEntry) error {
 
 const auditColumns = `seq, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash`
 
-func scanAudit(st *sqlite.Stmt) storage.AuditEntry {
+// scanAudit reads an entry. What is as in the one before it shares its memory.
+func scanAudit(st *sqlite.Stmt, before *storage.AuditEntry) storage.AuditEntry {
 	e := storage.AuditEntry{
-		Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: st.ColumnText(3), Action: st.ColumnText(4),
-		Type: st.ColumnText(5), ID: st.ColumnText(6), Version: st.ColumnInt64(7), From: st.ColumnText(9), Level: st.ColumnText(10),
-		Chain: st.ColumnText(12), N: st.ColumnInt64(13), Hash: columnBytes(st, 14),
+		Seq: st.ColumnInt64(0), At: columnTime(st, 1), RequestID: st.ColumnText(2), Actor: textAgain(st, 3, before.Actor), Action: textAgain(st, 4, before.Action),
+		Type: textAgain(st, 5, before.Type), ID: st.ColumnText(6), Version: st.ColumnInt64(7), From: textAgain(st, 9, before.From), Level: textAgain(st, 10, before.Level),
+		Chain: textAgain(st, 12, before.Chain), N: st.ColumnInt64(13), Hash: columnBytes(st, 14),
 	}
 	if paths := st.ColumnText(8); paths != "" {
 		e.Attributes = strings.Split(paths, " ")
@@ -130,9 +131,11 @@ func (s *Store) Events(ctx context.Context, tenant storage.TenantID, after int64
 }
 
 func (s *Store) auditTrail(ctx context.Context, tenant storage.TenantID, after int64, limit int, which string) (list []storage.AuditEntry, err error) {
+	before := new(storage.AuditEntry)
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT `+auditColumns+` FROM audit WHERE tenant = ? AND seq > ?`+which+` ORDER BY seq LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-			list = append(list, scanAudit(st))
+			list = append(list, scanAudit(st, before))
+			before = &list[len(list)-1]
 			return nil
 		}, string(tenant), after, limit)
 	})

@@ -152,8 +152,10 @@ func dumpItemsWhere(c *sqlite.Conn, condition, tenant string, give func(storage.
 }
 
 func dumpAudit(c *sqlite.Conn, tenant string, give func(storage.Record) error) error {
+	var before storage.AuditEntry
 	return query(c, `SELECT `+auditColumns+` FROM audit WHERE tenant = ? ORDER BY seq`, func(st *sqlite.Stmt) error {
-		e := scanAudit(st)
+		e := scanAudit(st, &before)
+		before = e
 		return give(storage.Record{Audit: &e})
 	}, tenant)
 }

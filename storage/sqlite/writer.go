@@ -392,6 +392,17 @@ func columnTime(st *sqlite.Stmt, col int) time.Time {
 	return time.UnixMilli(st.ColumnInt64(col)).UTC()
 }
 
+// textAgain returns a text, which is likely to be that of the row before.
+func textAgain(st *sqlite.Stmt, col int, before string) string {
+	var short [64]byte
+	if n := st.ColumnLen(col); n == len(before) && n <= len(short) {
+		if string(short[:st.ColumnBytes(col, short[:])]) == before {
+			return before
+		}
+	}
+	return st.ColumnText(col)
+}
+
 // columnBytes returns a copy of a blob or text, nil if it is empty.
 func columnBytes(st *sqlite.Stmt, col int) []byte {
 	if st.ColumnLen(col) == 0 {
