@@ -10,6 +10,8 @@ import (
 
 // An insertion adds rows to a table, many with each statement: the cursors stay
 // where they are from one row to the next, which for neighbours is most of the work.
+// Of a statement that fails, rows may be left (OR FAIL): whoever runs it takes back the
+// transaction or the savepoint in any case, and SQLite need not keep what pages were like.
 type insertion struct {
 	texts   []string // of the statements that add rows, rows/8, … 1
 	rows    int
@@ -46,11 +48,11 @@ func (n *insertion) run(c *sqlite.Conn, count int, bind func(st *sqlite.Stmt, at
 }
 
 var (
-	insertUnique    = newInsertion(`INSERT INTO unique_key (h, n)`, `(?, ?)`, 64)
-	insertLookup    = newInsertion(`INSERT INTO lookup (h, n)`, `(?, ?)`, 64)
-	insertResources = newInsertion(`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)`,
+	insertUnique    = newInsertion(`INSERT OR FAIL INTO unique_key (h, n)`, `(?, ?)`, 64)
+	insertLookup    = newInsertion(`INSERT OR FAIL INTO lookup (h, n)`, `(?, ?)`, 64)
+	insertResources = newInsertion(`INSERT OR FAIL INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)`,
 		`(?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`, 8)
-	insertEntries = newInsertion(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash)`,
+	insertEntries = newInsertion(`INSERT OR FAIL INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes, origin, level, changes, chain, n, hash)`,
 		`(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, 8)
 )
 

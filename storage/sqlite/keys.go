@@ -24,7 +24,7 @@ import (
 
 const (
 	// mergeRows is how many new rows wait for a merge.
-	mergeRows = 32768
+	mergeRows = 65536
 	// keyParts is how many parts there are, by the first byte of a hash.
 	keyParts = 256
 	// mergeEvery is how many new rows there are for each part that is merged.
@@ -34,7 +34,7 @@ const (
 	usualKeys = 8
 	// mergeAtOnce is how many parts are merged together at least: after a split of pages
 	// in the middle of a table a commit looks through SQLite's whole cache.
-	mergeAtOnce = 8
+	mergeAtOnce = 4
 )
 
 // newRows returns as how many new rows some count that brought so many keys.
