@@ -97,6 +97,7 @@ type Attribute struct {
 	// of their own and never part of the stored document.
 	Detached bool
 
+	label   []byte                // the name as it stands before a value in JSON
 	subs    map[string]*Attribute // by folded name
 	ruled   []*Attribute          // the sub-attributes that Finish has to look at
 	numeric bool                  // it or a sub-attribute is a number
@@ -166,6 +167,7 @@ func (a *Attribute) adopt(parent *Attribute) {
 	if parent != nil {
 		a.Path = parent.Path + parent.separator() + a.Name
 	}
+	a.label = append(AppendString(nil, a.Name), ':')
 	a.numeric = a.Type == Integer || a.Type == Decimal
 	a.request = a.Returned == ReturnedRequest
 	a.secret = !a.Kept()

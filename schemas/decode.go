@@ -379,21 +379,24 @@ const shortName = 64
 
 // appendFolded appends s with its ASCII letters folded, and returns nil if they are.
 func appendFolded(dst []byte, s string) []byte {
-	for i := range len(s) {
-		if s[i] == lower(s[i]) {
-			continue
-		}
-		b := append(dst, s...)
-		for i += len(dst); i < len(b); i++ {
-			b[i] = lower(b[i])
-		}
-		return b
+	i := 0
+	for i < len(s) && !upper(s[i]) {
+		i++
 	}
-	return nil
+	if i == len(s) {
+		return nil
+	}
+	b := append(dst, s...)
+	for i += len(dst); i < len(b); i++ {
+		b[i] = lower(b[i])
+	}
+	return b
 }
 
+func upper(c byte) bool { return c-'A' < 26 }
+
 func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
+	if upper(c) {
 		return c + 'a' - 'A'
 	}
 	return c

@@ -84,8 +84,7 @@ func appendObject(dst []byte, defs []*Attribute, attrs map[string]any, keep func
 		if !first {
 			dst = append(dst, ',')
 		}
-		dst = AppendString(dst, a.Name)
-		dst = append(dst, ':')
+		dst = append(dst, a.label...)
 		body := len(dst)
 		dst = appendValue(dst, a, v, keep)
 		if e := dst[body:]; a.Type == Complex && len(e) == 2 {
@@ -145,12 +144,19 @@ func AppendString(dst []byte, s string) []byte {
 // it is printable ASCII without quotes and backslashes.
 func Plain[T string | []byte](s T) bool {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+		if !plain[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+var plain = func() (t [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 // AppendFloat appends f the way ECMAScript writes numbers.
 func AppendFloat(dst []byte, f float64) []byte {

@@ -143,6 +143,7 @@ type keyChange struct {
 	unique uniqueKey
 	lookup lookupKey
 	which  keyKind
+	fresh  bool // a unique key that is added and not in memory
 }
 
 type keyKind uint8
@@ -186,7 +187,7 @@ func (k *keys) begin(c *sqlite.Conn) (err error) {
 		}
 		k.announced = false
 	}
-	if err := k.sieve.readIn(c); err != nil {
+	if err := k.sieve.readIn(c, k.recent); err != nil {
 		return err
 	}
 	due := min(k.recent.rows/mergeEvery, keyParts)
@@ -224,7 +225,6 @@ func (k *keys) merge(part int) error {
 	k.unique = append(k.unique[:0], p.unique...)
 	slices.SortFunc(k.unique, func(a, b uniqueRow) int { return bytes.Compare(a.key[:], b.key[:]) })
 	err := insertUnique.run(k.conn, len(k.unique), func(st *sqlite.Stmt, at, i int) {
-		k.sieve.add(k.unique[i].key)
 		st.BindBytes(at, k.unique[i].key[:])
 		st.BindInt64(at+1, k.unique[i].n)
 	})
@@ -258,6 +258,9 @@ func (k *keys) announce() {
 	for _, c := range k.log {
 		switch {
 		case !c.add:
+		case c.fresh:
+			p := &r.parts[c.unique.part()]
+			p.unique = append(p.unique, uniqueRow{c.unique, c.n})
 		case c.which == kindUnique:
 			n, had := r.parts[c.unique.part()].give(c.unique, c.n)
 			if _, known := r.leaving[c.unique]; had && !known { // who comes after the first never had it
@@ -341,10 +344,14 @@ func (k *keys) undo(mark int) {
 }
 
 func (k *keys) note(c keyChange) {
-	k.log = append(k.log, c)
 	if c.which == kindUnique {
+		_, known := k.taken[c.unique]
+		if c.fresh = c.add && !known; c.add { // or free would have found it
+			k.sieve.add(c.unique)
+		}
 		k.taken[c.unique] = c.add
 	}
+	k.log = append(k.log, c)
 }
 
 // free reports whether nobody has a unique key.
@@ -353,14 +360,14 @@ func (k *keys) free(u uniqueKey) (bool, error) {
 	if added {
 		return false, nil
 	}
+	if k.sieve.absent(u) {
+		return true, nil
+	}
 	part := u.part()
 	if !known && !k.moved[part] {
 		if _, ok := k.recent.parts[part].owner(u); ok {
 			return false, nil
 		}
-	}
-	if k.sieve.absent(u) {
-		return true, nil
 	}
 	st, err := k.conn.Prepare(`SELECT 1 FROM unique_key WHERE h = ?`)
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"zombiezen.com/go/sqlite"
 )
 
-// sieve says of most unique keys that are not in the table unique_key that they are not,
-// which otherwise takes a look into the table for each new resource. It is a Bloom filter
+// sieve says of most unique keys that nobody has that this is so, which otherwise takes a
+// look into memory and into the table unique_key for each new resource. It is a Bloom filter
 // for each part of the keys, and never says so of a key that is there: every key that
-// comes into the table is added, and none is ever taken out. A part is read in when as many
+// comes into memory or the table is added, and none is ever taken out. A part is read in when as many
 // looks have been taken as reading it costs, so that starting costs nothing, and anew
 // when it is full. Only the writer uses it.
 type sieve struct {
@@ -32,7 +32,7 @@ const (
 	readsPerLook = 16
 )
 
-// absent reports whether a key is certainly not in the table.
+// absent reports whether certainly nobody has a key, or has given it away in this transaction.
 func (s *sieve) absent(u uniqueKey) bool {
 	p := &s.parts[u.part()]
 	if p.bits == nil {
@@ -46,7 +46,7 @@ func (s *sieve) absent(u uniqueKey) bool {
 	return false
 }
 
-// add is for every key that comes into the table. A part that is full is forgotten.
+// add is for every key that comes into memory or the table. A part that is full is forgotten.
 func (s *sieve) add(u uniqueKey) {
 	p := &s.parts[u.part()]
 	switch {
@@ -73,9 +73,9 @@ func (s *sieve) looked(u uniqueKey, merged int64) {
 
 // readIn reads the parts in for which it is time. The transaction must not have deleted a
 // key: it comes back when the transaction fails, and would be taken for absent.
-func (s *sieve) readIn(c *sqlite.Conn) error {
+func (s *sieve) readIn(c *sqlite.Conn, recent *recent) error {
 	for _, part := range s.due {
-		if err := s.parts[part].read(c, part); err != nil {
+		if err := s.parts[part].read(c, part, recent.parts[part].unique); err != nil {
 			return err
 		}
 	}
@@ -83,8 +83,11 @@ func (s *sieve) readIn(c *sqlite.Conn) error {
 	return nil
 }
 
-func (p *sievePart) read(c *sqlite.Conn, part byte) error {
+func (p *sievePart) read(c *sqlite.Conn, part byte, recent []uniqueRow) error {
 	var keys []uniqueKey
+	for _, r := range recent {
+		keys = append(keys, r.key)
+	}
 	end := make([]byte, len(uniqueKey{})+1) // beyond every key of the part
 	for i := range end {
 		end[i] = 0xff
