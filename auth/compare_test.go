@@ -18,7 +18,7 @@ var secretNames = regexp.MustCompile(`(?i)secret|password|passcode|hash|digest|t
 // reason.
 var comparedOpenly = map[string]string{
 	"c.PasswordHash != old":                          "both are from the store",
-	"text[sumAt:] != string(sum[:])":                 "a checksum, which anybody can compute",
+	"text[sumAt:] == string(sum[:])":                 "a checksum, which anybody can compute",
 	"text[len(text)-sumLen:] != string(sum[:])":      "a checksum, which anybody can compute",
 	"t.principal.Token == token":                     "public ids",
 	"token.Client != client.ID":                      "ids",

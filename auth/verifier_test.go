@@ -161,6 +161,30 @@ func TestAuthorizationHeader(t *testing.T) {
 	}
 }
 
+// TestTokenThatIsNotWhole: it is refused in the same way whether or not the right one has
+// just been used, and the store is not asked.
+func TestTokenThatIsNotWhole(t *testing.T) {
+	store := newClients()
+	text, _ := store.issue(t, okta(), time.Now(), time.Hour)
+	v, counted := newTestVerifier(store)
+	last := "0"
+	if strings.HasSuffix(text, last) {
+		last = "1"
+	}
+	damaged := text[:len(text)-1] + last
+	for _, what := range []string{"before", "after"} {
+		before := store.count()
+		p, err := v.VerifyToken(t.Context(), damaged, anywhere)
+		wantRefused(t, what, p, err, counted, Malformed)
+		if n := store.count() - before; n != 0 {
+			t.Errorf("%s: the store was asked %d times", what, n)
+		}
+		if _, err := v.VerifyToken(t.Context(), text, anywhere); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestTokenInQuery: RFC 6750 §2.3 is not offered, and a request that tries it is
 // told so even when its header is good.
 func TestTokenInQuery(t *testing.T) {

@@ -73,40 +73,40 @@ type newborn struct {
 
 // bear writes a new resource.
 func (p *Provider) bear(ctx context.Context, b newborn, x extra) (err error) {
-	by, t, r, attrs := b.by, b.t, b.r, b.attrs
+	t, r, attrs := b.t, b.r, b.attrs
 	defer func() { err = signInTaken(err, attrs, true) }()
 	if b.late != nil {
 		b.manager = b.late.manager(attrs, r.ID)
 		b.members, b.waits, _ = b.late.members(b.members)
 	}
-	if b.then, err = p.prepare(ctx, by, t, r.ID, attrs, x.handed); err != nil {
+	if b.then, err = p.prepare(ctx, b.by, t, r.ID, attrs, x.handed); err != nil {
 		return err
 	}
-	if err := p.settled(ctx, by.Tenant, t, attrs); err != nil {
+	if err := p.settled(ctx, b.by.Tenant, t, attrs); err != nil {
 		return err
 	}
-	if err := p.fill(by.Tenant, t, r, attrs); err != nil {
+	if err := p.fill(b.by.Tenant, t, r, attrs); err != nil {
 		return err
 	}
 	b.told = created(t, attrs)
 	if b.manager == "" {
-		b.refers = managerToCheck(by, nil, attrs)
+		b.refers = managerToCheck(b.by, nil, attrs)
 	}
 	if b.refers == r.ID {
 		b.refers = "" // their own
 	}
 	if len(b.members) == 0 && b.then == nil && b.late == nil {
 		// Nobody is touched who was there before, and nobody has a role by this.
-		return p.write(ctx, by.Tenant, func(tx storage.Tx) error { return b.write(ctx, p, tx, nil, x) })
+		return p.write(ctx, b.by.Tenant, func(tx storage.Tx) error { return b.write(ctx, p, tx, nil, x) })
 	}
-	return p.withStanding(ctx, by, func(s *auth.Standing) error {
-		return p.write(ctx, by.Tenant, func(tx storage.Tx) error {
+	return p.withStanding(ctx, b.by, func(s *auth.Standing) error {
+		return p.write(ctx, b.by.Tenant, func(tx storage.Tx) error {
 			if len(b.members) > 0 {
-				if err := p.current(ctx, by, s); err != nil {
+				if err := p.current(ctx, b.by, s); err != nil {
 					return err
 				}
 			}
-			return b.write(ctx, p, tx, p.decide(ctx, tx, by, s, r.Created), x)
+			return b.write(ctx, p, tx, p.decide(ctx, tx, b.by, s, r.Created), x)
 		})
 	})
 }

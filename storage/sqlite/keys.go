@@ -232,7 +232,12 @@ func (k *keys) merge(part int) error {
 		return err
 	}
 	k.lookup = append(k.lookup[:0], p.lookup...)
-	slices.SortFunc(k.lookup, func(a, b lookupRow) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.n, b.n)) })
+	slices.SortFunc(k.lookup, func(a, b lookupRow) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		return cmp.Compare(a.n, b.n)
+	})
 	err = insertLookup.run(k.conn, len(k.lookup), func(st *sqlite.Stmt, at, i int) {
 		st.BindInt64(at, int64(k.lookup[i].key))
 		st.BindInt64(at+1, k.lookup[i].n)
