@@ -46,13 +46,17 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 	}
 	j := &job{ctx: ctx, tenant: tenant, fn: fn, done: make(chan struct{})}
 	select {
-	case s.jobs <- j:
-		storage.TurnOf(ctx).Take() // the queue keeps the order
-	case <-s.closing:
-		return errClosed
-	case <-ctx.Done():
-		return fmt.Errorf("%w: the queue of writes is full", storage.ErrUnavailable)
+	case s.jobs <- j: // there is room nearly always
+	default:
+		select {
+		case s.jobs <- j:
+		case <-s.closing:
+			return errClosed
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the queue of writes is full", storage.ErrUnavailable)
+		}
 	}
+	storage.TurnOf(ctx).Take() // the queue keeps the order
 	// From here on the outcome is the writer's to tell: giving up early would
 	// leave the caller not knowing.
 	select {
