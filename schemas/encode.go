@@ -32,8 +32,8 @@ func (a *Attribute) Kept() bool {
 	return a.Returned != ReturnedNever && a.Mutability != WriteOnly
 }
 
-// leaves reports whether anything of a value is part of a stored document.
-func (a *Attribute) leaves(v any) bool {
+// Leaves reports whether anything of a value is part of a stored document.
+func (a *Attribute) Leaves(v any) bool {
 	switch {
 	case !a.secret:
 		return true
@@ -43,13 +43,13 @@ func (a *Attribute) leaves(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, e := range v {
-			if s := a.Sub(name); s != nil && s.leaves(e) {
+			if s := a.Sub(name); s != nil && s.Leaves(e) {
 				return true
 			}
 		}
 		return false
 	case []any:
-		return slices.ContainsFunc(v, a.leaves)
+		return slices.ContainsFunc(v, a.Leaves)
 	}
 	return true
 }

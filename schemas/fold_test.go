@@ -1,6 +1,7 @@
 package schemas_test
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,33 @@ func TestKey(t *testing.T) {
 		}
 		if again := a.UniqueKey(got); again != got {
 			t.Errorf("%s.UniqueKey(%q) = %q, twice %q", a, c.in, got, again)
+		}
+	}
+}
+
+// TestFolder: what shares memory is what it would be alone, and stays so.
+func TestFolder(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	letters := []rune("abcXYZ019.@[`{Åß")
+	for range 200 {
+		var f schemas.Folder
+		var got, want []string
+		for range r.IntN(30) {
+			n, of := []int{r.IntN(20), 63 + r.IntN(3), 255 + r.IntN(3), r.IntN(600)}[r.IntN(4)], letters
+			if r.IntN(3) > 0 {
+				of = letters[:len(letters)-2] // ASCII
+			}
+			var b strings.Builder
+			for range n {
+				b.WriteRune(of[r.IntN(len(of))])
+			}
+			a := &schemas.Attribute{CaseExact: r.IntN(5) == 0}
+			got, want = append(got, f.Key(a, b.String())), append(want, a.Key(b.String()))
+		}
+		for i := range got {
+			if got[i] != want[i] {
+				t.Fatalf("%q, want %q", got[i], want[i])
+			}
 		}
 	}
 }

@@ -259,7 +259,7 @@ func (t *ResourceType) SchemasOf(attrs map[string]any) []any {
 	uris := make([]any, 1, 1+len(t.Extensions))
 	uris[0] = t.Schema.ID
 	for _, e := range t.Extensions {
-		if v, ok := attrs[e.Schema.ID]; ok && e.Attribute.leaves(v) {
+		if v, ok := attrs[e.Schema.ID]; ok && e.Attribute.Leaves(v) {
 			uris = append(uris, e.Schema.ID)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Limits of a stored resource, whichever way it came about. The members of a
-// group are no part of it. The documentation tells them.
+// group are no part of it, nor is what is never kept. The documentation tells them.
 const (
 	// MaxDocument is the size of a resource as JSON in bytes: what is larger could
 	// not be sent back in a PUT.
@@ -57,7 +57,7 @@ type census struct {
 func (c *census) object(defs []*schemas.Attribute, attrs map[string]any) error {
 	for _, a := range defs {
 		v, ok := attrs[a.Name]
-		if !ok || a.Detached || a.Name == "schemas" && a.Parent == nil {
+		if !ok || a.Detached || !a.Kept() || a.Name == "schemas" && a.Parent == nil {
 			continue
 		}
 		if err := c.value(a, v); err != nil {
@@ -76,14 +76,18 @@ func (c *census) value(a *schemas.Attribute, v any) error {
 	case map[string]any:
 		return c.object(a.SubAttributes, v)
 	case []any:
-		c.values += len(v)
-		if len(v) > c.longest {
-			c.most, c.longest = a, len(v)
-		}
+		n := 0
 		for _, e := range v {
+			if a.Leaves(e) {
+				n++
+			}
 			if err := c.value(a, e); err != nil {
 				return err
 			}
+		}
+		c.values += n
+		if n > c.longest {
+			c.most, c.longest = a, n
 		}
 	}
 	return nil

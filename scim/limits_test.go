@@ -28,6 +28,40 @@ func userOfSize(name string, size int) string {
 	return head + strings.Repeat("a", size-len(head)-2) + `"}`
 }
 
+// TestLimitsAreOfWhatIsKept: what is never kept of a resource is no part of it, however much
+// else there is.
+func TestLimitsAreOfWhatIsKept(t *testing.T) {
+	t.Parallel()
+	s := testserver.Start(t, testserver.Options{})
+	if err := s.Provider.Define(t.Context(), operator(), schemas.CustomSchema{
+		ResourceType: &schemas.TypeDefinition{Name: "Thing", Endpoint: "/Things"},
+		Schema: schemas.SchemaDefinition{ID: thingURN, Attributes: []schemas.AttributeDefinition{
+			{Name: "note"}, {Name: "displayName", Returned: "never"}, {Name: "codes", MultiValued: true, Mutability: "writeOnly", Returned: "never"},
+			{Name: "locks", Type: "complex", MultiValued: true, SubAttributes: []schemas.SubAttributeDefinition{{Name: "hint"}, {Name: "code", Returned: "never"}}},
+		}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	list := func(value string, n int) string { return "[" + strings.Repeat(value+",", n-1) + value + "]" }
+	for what, want := range map[string]int{
+		`"displayName":"` + strings.Repeat("x", scim.MaxKey+1) + `"`:   201,
+		`"codes":` + list(`"x"`, scim.MaxValues+1):                     201,
+		`"locks":` + list(`{"code":"x"}`, scim.MaxValues+1):            201,
+		`"locks":` + list(`{"hint":"x"}`, scim.MaxValues):              201,
+		`"locks":` + list(`{"hint":"x","code":"x"}`, scim.MaxValues+1): 400,
+	} {
+		for _, note := range []int{1, 2 * scim.MaxKey} {
+			r, err := s.Try(t.Context(), "POST", "/Things", `{"schemas":["`+thingURN+`"],"note":"`+strings.Repeat("n", note)+`",`+what+`}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Status != want {
+				t.Errorf("%.40s… beside %d bytes: %d %.200s", what, note, r.Status, r.Body)
+			}
+		}
+	}
+}
+
 // TestBodySize: a body of 1 MiB is read, one byte more is 413, whether its length
 // is told beforehand or not.
 func TestBodySize(t *testing.T) {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/roster-id/roster/storage"
@@ -121,5 +122,77 @@ func TestSeenAndTakenBack(t *testing.T) {
 	}
 	if entries, faults := trail(t, s); len(entries) != 2 || len(faults) > 0 {
 		t.Errorf("%d entries, want 2; %v", len(entries), faults)
+	}
+}
+
+// TestRowsAreRefused: writes that create several users, some of whom are refused, share
+// commits with others, look at what they have created or not, and find out or not. Of each
+// write there is all or nothing.
+func TestRowsAreRefused(t *testing.T) {
+	s := openNew(t, Options{})
+	create(t, s, newUser(0))
+	seed, next, entries := rand.New(rand.NewPCG(13, 14)), 1, 1
+	for round := range 60 {
+		type refusable struct {
+			from, to int
+			refused  bool // some row of it
+			fails    bool // by itself
+		}
+		var writes []refusable
+		var fns []func(storage.Tx) error
+		for range 1 + seed.IntN(12) {
+			w := refusable{from: next, to: next + seed.IntN(2*insertResources.rows+3), fails: seed.IntN(6) == 0}
+			next = w.to
+			seed, which := seed.Uint64(), -1
+			if w.to > w.from && round%3 > 0 && seed%4 == 0 {
+				w.refused, which = true, w.from+int(seed>>8)%(w.to-w.from)
+			}
+			writes = append(writes, w)
+			fns = append(fns, func(tx storage.Tx) error {
+				r := rand.New(rand.NewPCG(seed, 0)) // it may run twice
+				if r.IntN(4) == 0 {
+					_, _ = tx.Get(userType.Name, newUser(0).ID) // which inserts what others have created
+				}
+				for n := w.from; n < w.to; n++ {
+					u := newUser(n)
+					if n == which {
+						u.ID = newUser(0).ID // which somebody has
+					}
+					if err := tx.Create(u); err != nil {
+						return err
+					}
+					if r.IntN(8) == 0 {
+						_, _ = tx.Get(u.Type, u.ID) // and never mind
+					}
+				}
+				if w.fails {
+					return errRolledBack
+				}
+				return tx.Audit(storage.AuditEntry{Actor: "operator", Action: "x", At: someday})
+			})
+		}
+		for i, err := range together(t, s, fns...) {
+			w := writes[i]
+			if (err != nil) != (w.refused || w.fails) || errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("round %d, write %d: %v of %+v", round, i, err, w)
+			}
+			want := 1
+			if w.refused || w.fails {
+				want = 0
+			} else {
+				entries++
+			}
+			for n := w.from; n < w.to; n++ {
+				if got := count(t, s, userType, fmt.Sprintf(`userName eq "user%d"`, n)); got != want {
+					t.Errorf("round %d, write %d: user%d is there %d times, want %d", round, i, n, got, want)
+				}
+			}
+		}
+	}
+	if flaws, _ := flawsOf(t, s); len(flaws) > 0 {
+		t.Error(flaws)
+	}
+	if got, faults := trail(t, s); len(got) != entries || len(faults) > 0 {
+		t.Errorf("%d entries, want %d; %v", len(got), entries, faults)
 	}
 }

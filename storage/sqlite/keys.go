@@ -350,8 +350,10 @@ func (k *keys) undo(mark int) {
 
 func (k *keys) note(c keyChange) {
 	if c.which == kindUnique {
+		// Memory has nothing of it, or free would have found that: what it has of moved parts, free
+		// does not ask for.
 		_, known := k.taken[c.unique]
-		if c.fresh = c.add && !known; c.add { // or free would have found it
+		if c.fresh = c.add && !known && !k.moved[c.unique.part()]; c.add {
 			k.sieve.add(c.unique)
 		}
 		k.taken[c.unique] = c.add
