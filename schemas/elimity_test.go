@@ -106,10 +106,10 @@ func TestRefs(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"RoleAssignment role.$ref":      "reference [Role] immutable exact=true",
+		"RoleAssignment role.$ref":      "reference [Role] readOnly exact=true",
 		"GroupMembership group.$ref":    "reference [Group] immutable exact=true",
 		"GroupMembership member.$ref":   "reference [User Group] immutable exact=true",
-		"RoleAssignment principal.$ref": "reference [User Group] immutable exact=true",
+		"RoleAssignment principal.$ref": "reference [User Group] readOnly exact=true",
 		"User groups.$ref":              "reference [User Group] readOnly exact=true",
 		"Group members.$ref":            "reference [User Group] immutable exact=true",
 		"EnterpriseUser manager.$ref":   "reference [User] readWrite exact=true",

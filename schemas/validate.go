@@ -30,6 +30,9 @@ type ValueError struct {
 	Path string // "emails[1].value"; empty for the resource as a whole
 	Kind Kind
 	Msg  string
+	// Unknown is the name of an attribute that no schema defines, as the client wrote it.
+	// It may be anything, so the client is told, and nobody else.
+	Unknown string
 }
 
 func (e *ValueError) Error() string {
@@ -37,6 +40,20 @@ func (e *ValueError) Error() string {
 		return e.Msg
 	}
 	return e.Path + ": " + e.Msg
+}
+
+// Legible returns a name as a client wrote it, so that a message can say it; what does
+// not look like the name of an attribute or the URN of a schema is left out.
+func Legible(name string) string {
+	if len(name) > 128 {
+		return ""
+	}
+	for _, c := range []byte(name) {
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("$-_.:", c) < 0 {
+			return ""
+		}
+	}
+	return name
 }
 
 // Mode says how closely a value must follow RFC 7643.
@@ -118,7 +135,7 @@ func (t *ResourceType) bindTop(out, raw map[string]any, name string, v any, how 
 	}
 	switch {
 	case a == nil && how.mode == Strict:
-		return &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines"}
+		return &ValueError{Kind: InvalidSyntax, Msg: "the body has an attribute that no schema of " + t.Name + " defines", Unknown: Legible(name)}
 	case a == nil || a.Mutability == ReadOnly:
 		return nil
 	case a.Name == "schemas":
@@ -724,7 +741,7 @@ func (a *Attribute) bindSub(out map[string]any, name string, v any, how binding)
 	s := a.Sub(name)
 	switch {
 	case s == nil && how.mode == Strict:
-		return &ValueError{Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define"}
+		return &ValueError{Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define", Unknown: Legible(name)}
 	case s == nil || s.Mutability == ReadOnly:
 		return nil
 	}

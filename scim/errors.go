@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
@@ -38,18 +39,31 @@ type Error struct {
 	Detail string
 	// RetryAfter, in seconds, is sent as a header when it is not zero.
 	RetryAfter int
+
+	unknown string // the name of an attribute as the client wrote it, which Detail ends with
 }
 
 func (e *Error) Error() string { return e.Detail }
 
 // Repeatable returns the detail if it may be kept and shown to others than the
 // client: those of invalidFilter and invalidPath name attributes as the client wrote
-// them, which may be anything.
+// them, which may be anything; from others such a name is taken off.
 func (e *Error) Repeatable() string {
 	if e.Type == InvalidFilter || e.Type == InvalidPath {
 		return ""
 	}
+	if e.unknown != "" {
+		return strings.TrimSuffix(e.Detail, ": "+e.unknown)
+	}
 	return e.Detail
+}
+
+// naming adds the name of an unknown attribute to the detail.
+func (e *Error) naming(unknown string) *Error {
+	if unknown != "" {
+		e.Detail, e.unknown = e.Detail+": "+unknown, unknown
+	}
+	return e
 }
 
 // AppendJSON appends the error as it goes over the wire.
@@ -91,10 +105,12 @@ func ErrorFor(err error) *Error {
 		return &Error{Status: 400, Type: InvalidSyntax, Detail: "the body is not acceptable JSON: " + e.Error()}
 	}
 	if e, ok := errors.AsType[*schemas.ValueError](err); ok {
-		return &Error{Status: 400, Type: valueErrorTypes[e.Kind], Detail: e.Error()}
+		told := &Error{Status: 400, Type: valueErrorTypes[e.Kind], Detail: e.Error()}
+		return told.naming(e.Unknown)
 	}
 	if e, ok := errors.AsType[*patch.Error](err); ok {
-		return &Error{Status: patchErrors[e.Kind].status, Type: patchErrors[e.Kind].scimType, Detail: e.Error()}
+		told := &Error{Status: patchErrors[e.Kind].status, Type: patchErrors[e.Kind].scimType, Detail: e.Error()}
+		return told.naming(e.Unknown)
 	}
 	if e, ok := errors.AsType[*filter.SyntaxError](err); ok {
 		return &Error{Status: 400, Type: InvalidFilter, Detail: "the filter is not valid: " + e.Error()}

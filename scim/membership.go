@@ -56,6 +56,12 @@ func membership(t *schemas.ResourceType, group, groupName string, m storage.Memb
 	return &storage.Resource{Type: t.Name, ID: id, Version: 1, Name: groupName + "\x00" + m.Display, Doc: t.Document(attrs)}
 }
 
+// ofMembership reports whether a is an address that showMembership adds. Other types
+// may have attributes of these names.
+func ofMembership(t *schemas.ResourceType, a *schemas.Attribute) bool {
+	return t.Name == membershipType && a.Name == "$ref"
+}
+
 // showMembership adds addresses to a parsed document.
 func (v view) showMembership(attrs map[string]any) {
 	show := func(name, endpoint string) {

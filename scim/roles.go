@@ -134,8 +134,6 @@ func builtIn(t *schemas.ResourceType, id string) *auth.Role {
 func assignmentOf(id string, attrs map[string]any) (*auth.Grant, error) {
 	role, _ := attrs["role"].(map[string]any)
 	principal, _ := attrs["principal"].(map[string]any)
-	delete(role, "$ref") // says no more than the id
-	delete(principal, "$ref")
 	g := &auth.Grant{ID: id}
 	g.Role, _ = role["value"].(string)
 	g.Principal, _ = principal["value"].(string)

@@ -346,14 +346,14 @@ func computedTerm(e filter.Expr, t *schemas.ResourceType, location string) (filt
 		if ofManager(e.Attr) { // whether a manager exists is not known to the user
 			return nil, incomparable(e.Attr, e.Attr.Parent.Path+".value")
 		}
-		if unstored(e.Attr) || ofAssignment(e.Attr) {
+		if unstored(e.Attr) || ofMembership(t, e.Attr) {
 			return filter.Present{Attr: e.Attr.Parent.Sub("value")}, nil
 		}
 	case filter.Compare:
 		if ofWord(t, e.Attr) {
 			return wordTerm(e, t, e.Attr)
 		}
-		if !unstored(e.Attr) {
+		if !unstored(e.Attr) && !ofMembership(t, e.Attr) {
 			return e, nil
 		}
 		if e.Attr.Path == "meta.location" && (e.Op == filter.Equal || e.Op == filter.NotEqual) {
@@ -366,7 +366,7 @@ func computedTerm(e filter.Expr, t *schemas.ResourceType, location string) (filt
 		switch {
 		case e.Attr.Path == "meta.version":
 			return nil, incomparable(e.Attr, "meta.lastModified")
-		case ofManager(e.Attr) || ofAssignment(e.Attr):
+		case ofManager(e.Attr) || ofAssignment(e.Attr) || ofMembership(t, e.Attr):
 			return nil, incomparable(e.Attr, e.Attr.Parent.Path+".value")
 		}
 		return nil, incomparable(e.Attr, "the id")

@@ -277,7 +277,7 @@ func (e *edit) merge(m map[string]any, a *schemas.Attribute, obj map[string]any)
 		s := a.Sub(key)
 		switch {
 		case s == nil && e.strict():
-			return e.fail(InvalidSyntax, a.Path, "has a sub-attribute that the schema does not define")
+			return &Error{Index: e.index, Path: a.Path, Kind: InvalidSyntax, Msg: "has a sub-attribute that the schema does not define", Unknown: schemas.Legible(key)}
 		case s == nil || s.Mutability == schemas.ReadOnly:
 			continue
 		}

@@ -36,6 +36,8 @@ type Error struct {
 	Path  string // the attribute, as in "emails[1].value"; may be empty
 	Kind  Kind
 	Msg   string
+	// Unknown is as in schemas.ValueError.
+	Unknown string
 
 	part string // of the operation: "op", "path", "value[3]"; may be empty
 }
@@ -77,7 +79,7 @@ func (e *edit) valueError(err error, index int, part string) error {
 	case schemas.MutabilityConflict:
 		kind = Mutability
 	}
-	return &Error{Index: index, Path: v.Path, Kind: kind, Msg: v.Msg, part: part}
+	return &Error{Index: index, Path: v.Path, Kind: kind, Msg: v.Msg, Unknown: v.Unknown, part: part}
 }
 
 // unfinished turns what Finish said into an Error. Finish sees the outcome of
@@ -111,17 +113,8 @@ func (e *edit) badPath(path string, err error) error {
 	return out
 }
 
-// attributeName returns the part of a path that is the name of an attribute, so
-// that a message can say it; what does not look like a name is left out.
+// attributeName returns the part of a path that is the name of an attribute.
 func attributeName(path string) string {
 	name, _, _ := strings.Cut(path, "[")
-	if len(name) > 128 {
-		return ""
-	}
-	for _, c := range []byte(name) {
-		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("$-_.:", c) < 0 {
-			return ""
-		}
-	}
-	return name
+	return schemas.Legible(name)
 }

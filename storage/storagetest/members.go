@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/roster-id/roster/internal/raced"
+	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -30,6 +31,7 @@ var memberPromises = []promise{
 	{"CountMembers counts up to the limit", countMembers},
 	{"members and groups come in the order of ids, whatever was first", orderOfIDs},
 	{"what is no group has no members", noGroup},
+	{"groups that a resource has of its own are compared as what it has", ownGroups},
 	{"Groups returns direct and indirect groups, and what is both is direct", nestedGroups},
 	{"Groups names a group as it is called now", groupsDisplay},
 	{"Groups answers for many ids and leaves out those without groups", manyGroups},
@@ -79,6 +81,27 @@ func addMembers(_ *testing.T, d *directory) {
 	d.wantMembers(sub)
 	d.wantFound(d.group, `members.value eq "`+ana.ID+`"`, g)
 	d.wantFound(d.user, `groups.value eq "`+g.ID+`"`, ana, bob, carl)
+}
+
+// ownGroups: an invitation has the groups that somebody will be in, and is in none.
+func ownGroups(t *testing.T, d *directory) {
+	set, err := schemas.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	invitation := set.Type("Invitation")
+	ana := d.addUser("ana")
+	g, other := d.addGroup("Crew", ana), d.addGroup("Other")
+	invited := d.add(invitation, `{"email":"bo@example.com","groups":[{"value":"`+other.ID+`"},{"value":"`+g.ID+`"}]}`)
+	d.add(invitation, `{"email":"cy@example.com"}`)
+	for _, f := range []string{
+		`groups.value eq "` + g.ID + `"`, `groups[value eq "` + g.ID + `"]`, `groups eq "` + g.ID + `" and email pr`,
+		`groups.value eq "` + g.ID + `" and groups.value eq "` + other.ID + `"`, `groups.value sw "` + g.ID + `"`,
+	} {
+		d.wantFound(invitation, f, invited)
+	}
+	d.wantFound(invitation, `groups.value eq "`+newID()+`"`)
+	d.wantFound(d.user, `groups.value eq "`+g.ID+`"`, ana)
 }
 
 func addMembersDisplay(t *testing.T, d *directory) {
