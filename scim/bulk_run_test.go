@@ -2,6 +2,7 @@ package scim_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/scim/patch"
 	"github.com/roster-id/roster/scim/scimtest/testserver"
+	"github.com/roster-id/roster/storage"
 )
 
 // ordering plays the same operations as one bulk request and one after the other, on a
@@ -196,6 +199,47 @@ func TestBulkInOrder(t *testing.T) {
 				}
 				if diff := cmp.Diff(both[0].state(t), both[1].state(t)); diff != "" {
 					t.Fatalf("round %d: %s\n%v", round, diff, steps)
+				}
+			}
+		})
+	}
+}
+
+// TestBulkBegunAgain: what begins again because the roles of the tenant have changed, as
+// another process knows first, does not come after what stands behind it.
+func TestBulkBegunAgain(t *testing.T) {
+	t.Parallel()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testserver.Start(t, testserver.Options{Open: open})
+			for round := range 20 {
+				err := s.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+					return errors.Join(tx.Advance(), tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "test"}))
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var operations, want, got []string
+				for i := range 8 {
+					name := fmt.Sprintf("%d-%d", round, i)
+					var user struct{ ID string }
+					r := s.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":%q}`, schemas.UserURI, name))
+					if err := json.Unmarshal([]byte(r.Body), &user); err != nil {
+						t.Fatal(err)
+					}
+					group := s.Group(t, name, "", nil)
+					operations = append(operations,
+						fmt.Sprintf(`{"method":"PUT","path":"/Groups/%s","data":{"schemas":[%q],"displayName":%q,"members":[{"value":%q}]}}`, group, schemas.GroupURI, name, user.ID),
+						fmt.Sprintf(`{"method":"DELETE","path":"/Users/%s"}`, user.ID))
+					want = append(want, "200", "204")
+				}
+				a, _ := bulk(t, s, s.Token, operations...)
+				for _, o := range a.Operations {
+					got = append(got, o.Status)
+				}
+				if !slices.Equal(got, want) {
+					t.Fatalf("round %d: %v, want %v", round, got, want)
 				}
 			}
 		})

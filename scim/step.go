@@ -73,13 +73,48 @@ var (
 	errTaken = errors.New("the request has been taken over")
 )
 
+// errPasses: a write before this one is done again.
+var errPasses = errors.New("the write would come before another one")
+
 // write is Store.Write in its turn, which writes down the step that ctx belongs to as well.
+// If it begins again, so do those behind it, or they would have passed it.
 func (p *Provider) write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
 	turn := storage.TurnOf(ctx)
-	if err := turn.Wait(ctx); err != nil {
-		return err
+	if turn == nil {
+		return p.writeStep(ctx, tenant, fn)
 	}
-	defer turn.Take()
+	if !turn.Repeats() {
+		if err := turn.Wait(ctx); err != nil {
+			return err
+		}
+		err := p.writeStep(ctx, tenant, func(tx storage.Tx) error {
+			if turn.Passes() {
+				turn.Again()
+				return errPasses
+			}
+			err := fn(tx)
+			if beginsAgain(err) {
+				turn.Again()
+			}
+			return err
+		})
+		turn.Take()
+		if !errors.Is(err, errPasses) {
+			return err
+		}
+	}
+	turn.Alone()
+	return p.writeStep(ctx, tenant, fn)
+}
+
+// beginsAgain reports whether a write that fails so is done again.
+func beginsAgain(err error) bool {
+	_, arrived := errors.AsType[*arrivedError](err)
+	return arrived || errors.Is(err, errStanding) || errors.Is(err, errOvertaken)
+}
+
+// writeStep is Store.Write, and writes down the step that ctx belongs to as well.
+func (p *Provider) writeStep(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
 	s, ok := ctx.Value(stepKey{}).(*step)
 	if !ok {
 		return p.Store.Write(ctx, tenant, fn)

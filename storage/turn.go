@@ -1,6 +1,9 @@
 package storage
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // Turn is the place of a write among others that are under way at the same time and have
 // to take effect one after the other. Its methods are for the goroutine that has the turn
@@ -9,6 +12,7 @@ type Turn struct {
 	before      *Turn
 	taken, over chan struct{}
 	wrote       bool // taken is closed
+	again       atomic.Bool
 }
 
 // NewTurn returns the turn after another one, or the first if before is nil. End has to be
@@ -49,10 +53,28 @@ func (t *Turn) Wait(ctx context.Context) error {
 // in any case.
 func (t *Turn) Take() {
 	if t != nil && !t.wrote {
+		if t.Passes() {
+			t.Again()
+		}
 		t.wrote = true
 		close(t.taken)
 	}
 }
+
+// Again says that the write of the turn came to nothing and is done again. To be known to
+// those behind, it is said inside the write.
+func (t *Turn) Again() {
+	if t != nil {
+		t.again.Store(true)
+	}
+}
+
+// Repeats reports whether Again was said.
+func (t *Turn) Repeats() bool { return t != nil && t.again.Load() }
+
+// Passes reports, inside a write, whether it would come before one that is done again, and
+// so has to be done again itself, when all before it is over.
+func (t *Turn) Passes() bool { return t != nil && t.before.Repeats() }
 
 // Early reports whether what was done so far was done by reading alone, while writes that
 // come before it could be under way.
@@ -60,7 +82,7 @@ func (t *Turn) Early() bool { return t != nil && t.before != nil && !t.wrote }
 
 // Alone returns when all that comes before is over.
 func (t *Turn) Alone() {
-	if t.before != nil {
+	if t != nil && t.before != nil {
 		<-t.before.over
 	}
 }

@@ -362,11 +362,12 @@ func (a *API) names(r *http.Request, by auth.Principal, ids map[string][]string)
 	return func(id string) string { return all[id] }, nil
 }
 
-// roleNames is what roles are called.
+// roleNames is what roles are called, in an order that is the same in every process.
 func roleNames(roles []*auth.Role) []string {
 	names := make([]string, len(roles))
 	for i, r := range roles {
 		names[i] = r.Name()
 	}
+	slices.Sort(names)
 	return names
 }

@@ -350,7 +350,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 				f.add(`membership k CROSS JOIN resource r ON r.n = k.grp WHERE k.member = (`+inner.sql.String()+`)
 					AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL`, append(inner.args, c.tenant, c.typ)...)
 			})
-		case cmp.Op == filter.Equal && path == "groups.value" && cmp.Attr.Top().Detached: // not those of an invitation
+		case cmp.Op == filter.Equal && path == "groups.value" && cmp.Attr.Top().Detached && text != "": // not those of an invitation, and nothing has the id ""
 			consider(60, func(*condition) { c.under = text })
 		case path == "meta.lastModified" && cmp.Op >= filter.Greater || path == "meta.lastModified" && cmp.Op == filter.Equal:
 			at, _ := cmp.Value.(time.Time)

@@ -81,6 +81,10 @@ func addMembers(_ *testing.T, d *directory) {
 	d.wantMembers(sub)
 	d.wantFound(d.group, `members.value eq "`+ana.ID+`"`, g)
 	d.wantFound(d.user, `groups.value eq "`+g.ID+`"`, ana, bob, carl)
+	d.wantFound(d.user, `groups.value eq ""`)
+	d.wantFound(d.user, `groups.value eq "" or userName eq "ana"`, ana)
+	d.wantFound(d.user, `not (groups.value eq "") and userName sw "a"`, ana)
+	d.wantFound(d.group, `members.value eq ""`)
 }
 
 // ownGroups: an invitation has the groups that somebody will be in, and is in none.
