@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -77,12 +76,8 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 	case duration < time.Minute || duration > MaxActivation:
 		return nil, &InvalidError{"durationSeconds", fmt.Sprintf("at least 60 and at most %d", MaxActivation/time.Second)}
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
 	var a *Activation
-	err = store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err := store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		g, err := eligible(tx, by.ID, assignment, now)
 		if err != nil {
 			return err
@@ -96,7 +91,7 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 				return fmt.Errorf("%w: it is active already, or waits to be approved", ErrActivation)
 			}
 		}
-		a = &Activation{ID: id.String(), Grant: g.ID, Role: g.Role, Principal: by.ID, Seconds: int64(duration / time.Second), Reason: reason, Asked: now}
+		a = &Activation{ID: storage.NewID(), Grant: g.ID, Role: g.Role, Principal: by.ID, Seconds: int64(duration / time.Second), Reason: reason, Asked: now}
 		action := "role.activate.request"
 		if !g.Approval {
 			a.Until = endOf(g, now.Add(duration))

@@ -54,7 +54,7 @@ func NewInvitation(by Principal, id, address string, expires time.Time) (*Invita
 	if err != nil {
 		return nil, "", err
 	}
-	return &Invitation{ID: id, Link: hash, Address: textID(schemas.Fold(address)), Inviter: by.Actor(), Expires: milli(expires)}, text, nil
+	return &Invitation{ID: id, Link: hash, Address: textID(schemas.Fold(address)), Inviter: by.Actor(), Expires: storage.Milli(expires)}, text, nil
 }
 
 // PutInvitation stores an invitation in the place of prev, whose link ends, or as a

@@ -104,7 +104,7 @@ func (a *Authenticator) move(ctx context.Context, by Principal, tenant storage.T
 // that it begins from.
 func (a *Authenticator) leave(ctx context.Context, by Principal, link *Link) (from session, err error) {
 	err = a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, s, err := proving(tx, by, now)
 		if err != nil {
 			return err
@@ -132,7 +132,7 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 		o   outcome
 	)
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, user)
 		if err != nil {
 			return err
@@ -245,7 +245,7 @@ func (a *Authenticator) stillThere(ctx context.Context, tenant storage.TenantID,
 		if home.family() != s.Via.Family || home.over(c, now) {
 			continue
 		}
-		if next := milli(earlier(now.Add(SessionIdle), home.ends())); next.Sub(home.item.Expires) >= extendEvery {
+		if next := storage.Milli(earlier(now.Add(SessionIdle), home.ends())); next.Sub(home.item.Expires) >= extendEvery {
 			if err := a.Store.ExtendItem(ctx, s.Via.Tenant, SessionKind, home.item.ID, next); err != nil {
 				a.log().Warn("use of a session not noted", "error", err)
 			}
@@ -269,7 +269,7 @@ func (a *Authenticator) Return(ctx context.Context, by Principal) (*SignInResult
 	}
 	var res *SignInResult
 	err = a.Store.Write(ctx, v.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, v.User)
 		if err != nil {
 			return err

@@ -222,7 +222,7 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 	defer a.InvalidateUser(by.ID)
 	var res *SignInResult
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, by.ID)
 		if err != nil {
 			return err

@@ -58,7 +58,7 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user string, p
 		return ErrSelf
 	}
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		if err := mayChangeCredentials(tx, by, user, p, now); err != nil {
 			return err
 		}

@@ -301,7 +301,7 @@ func (a *Authenticator) rehash(ctx context.Context, by Principal, user string, t
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, by, "password.rehash", user, milli(a.Now()))
+		return a.audit(ctx, tx, by, "password.rehash", user, storage.Milli(a.Now()))
 	})
 }
 

@@ -74,7 +74,7 @@ func CreateTenant(ctx context.Context, store storage.Store, by Principal, name s
 	if err := CheckTenantName(name); err != nil {
 		return err
 	}
-	at = milli(at)
+	at = storage.Milli(at)
 	return store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.CreateTenant(name, at); err != nil {
 			return err

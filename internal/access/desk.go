@@ -45,7 +45,7 @@ func (c conflict) Error() string { return string(c) }
 func (c conflict) Is(target error) bool { return target == ErrConflict } //nolint:errorlint // one of its own
 
 // now is in whole milliseconds, as stored.
-func (d *Desk) now() time.Time { return d.Now().UTC().Truncate(time.Millisecond) }
+func (d *Desk) now() time.Time { return storage.Milli(d.Now()) }
 
 func (d *Desk) holdings() auth.Holdings { return auth.Holdings{Store: d.Store, Now: d.Now} }
 

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -98,11 +96,7 @@ func (d *Desk) Ask(ctx context.Context, by auth.Principal, role, reason string, 
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	r := &Request{ID: id.String(), User: by.ID, Role: asked.ID, Reason: reason, Hours: hours, Until: until.Truncate(time.Millisecond), Asked: now, State: Waiting}
+	r := &Request{ID: storage.NewID(), User: by.ID, Role: asked.ID, Reason: reason, Hours: hours, Until: until.Truncate(time.Millisecond), Asked: now, State: Waiting}
 	tell, err := d.toApprovers(ctx, by, asked, r)
 	if err != nil {
 		return nil, err

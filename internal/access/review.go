@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -153,11 +151,7 @@ func (d *Desk) Begin(ctx context.Context, by auth.Principal, r *Review) error {
 	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	r.ID, r.Created, r.CreatedBy, r.Due = id.String(), now, by.ID, r.Due.UTC().Truncate(time.Millisecond)
+	r.ID, r.Created, r.CreatedBy, r.Due = storage.NewID(), now, by.ID, storage.Milli(r.Due)
 	return d.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := putReview(tx, r); err != nil {
 			return err

@@ -65,7 +65,7 @@ func (p *Policy) Unknown() error {
 func (p *Policy) Alter(_ storage.TenantID, rec *storage.Record) (keep bool, err error) {
 	switch {
 	case rec.Token != nil:
-		k, at := *rec.Token, p.At.UTC().Truncate(time.Millisecond)
+		k, at := *rec.Token, storage.Milli(p.At)
 		if p.ends(&k) && k.Expires.After(at) {
 			k.Expires = at
 		}

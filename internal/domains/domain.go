@@ -165,7 +165,7 @@ func (k *Keeper) Find(ctx context.Context, tenant storage.TenantID, name string)
 	return domainFrom(i)
 }
 
-func (k *Keeper) now() time.Time { return k.Now().UTC().Truncate(time.Millisecond) }
+func (k *Keeper) now() time.Time { return storage.Milli(k.Now()) }
 
 // entry is the audit entry of what became of a domain.
 func entry(ctx context.Context, by auth.Principal, at time.Time, action, name, path string, before, after any) storage.AuditEntry {

@@ -85,7 +85,7 @@ func (q *Queue) Retry(ctx context.Context, tenant storage.TenantID, id string, b
 		return ErrDisabled
 	}
 	err := q.change(ctx, tenant, id, func(tx storage.Tx, i *storage.Item, r record) error {
-		now := milli(q.now())
+		now := storage.Milli(q.now())
 		before := r.state(now)
 		switch {
 		case before == StateSending:

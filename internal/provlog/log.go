@@ -91,10 +91,7 @@ func (l *Log) Tell(x *scim.Exchange) {
 	if !keep {
 		return
 	}
-	e, err := newEntry(x)
-	if err != nil {
-		return
-	}
+	e := newEntry(x)
 	e.Omitted = omitted
 	select {
 	case l.queue <- entryOf{c, e}:
