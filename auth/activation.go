@@ -285,16 +285,7 @@ func endActivations(tx storage.Tx, key string) error {
 // auditActivation records an activation with its reason and its time.
 func auditActivation(ctx context.Context, tx storage.Tx, by Principal, now time.Time, action string, a *Activation) error {
 	e := by.Entry(ctx, now, action, "RoleAssignment", a.Grant)
-	for _, c := range []struct {
-		path  string
-		value any
-	}{{"user", a.Principal}, {"reason", a.Reason}, {"durationSeconds", a.Seconds}} {
-		after, err := json.Marshal(c.value)
-		if err != nil {
-			return err
-		}
-		e.Changes = append(e.Changes, storage.Change{Path: c.path, After: after})
-	}
+	e.Changes = []storage.Change{storage.ChangeOf("user", nil, a.Principal), storage.ChangeOf("reason", nil, a.Reason), storage.ChangeOf("durationSeconds", nil, a.Seconds)}
 	return tx.Audit(e)
 }
 

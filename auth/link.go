@@ -122,7 +122,7 @@ func PutLink(ctx context.Context, tx storage.Tx, by Principal, l Link) error {
 		}
 	}
 	e := by.Entry(ctx, l.Since, "link.create", "User", l.User)
-	e.Changes = []storage.Change{{Path: l.path(), After: jsonOf(l.farEnd())}}
+	e.Changes = []storage.Change{storage.ChangeOf(l.path(), nil, l.farEnd())}
 	return tx.Audit(e)
 }
 
@@ -137,7 +137,7 @@ func dropLink(ctx context.Context, tx storage.Tx, by Principal, l *Link, at time
 		}
 	}
 	e := by.Entry(ctx, at, "link.end", "User", l.User)
-	e.Changes = []storage.Change{{Path: l.path(), Before: jsonOf(l.farEnd())}}
+	e.Changes = []storage.Change{storage.ChangeOf(l.path(), l.farEnd(), nil)}
 	return tx.Audit(e)
 }
 

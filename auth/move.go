@@ -112,7 +112,7 @@ func (a *Authenticator) leave(ctx context.Context, by Principal, link *Link) (fr
 		from = s.session
 		from.Via = &via{Tenant: by.Tenant, User: by.ID, Family: s.family(), Generation: c.Generation, Link: link.ID}
 		e := by.Entry(ctx, now, "session.leave", PrincipalUser, by.ID)
-		e.Changes = []storage.Change{{Path: "to", After: jsonOf(link.farEnd())}}
+		e.Changes = []storage.Change{storage.ChangeOf("to", nil, link.farEnd())}
 		return tx.Audit(e)
 	})
 	return from, err
@@ -163,7 +163,7 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 			}
 		}
 		e := there.Entry(ctx, now, "session.enter."+string(o), PrincipalUser, user)
-		e.Changes = []storage.Change{{Path: "from", After: jsonOf(farEnd{by.Tenant, by.ID})}}
+		e.Changes = []storage.Change{storage.ChangeOf("from", nil, farEnd{by.Tenant, by.ID})}
 		return tx.Audit(e)
 	})
 	switch {
@@ -297,7 +297,7 @@ func (a *Authenticator) Return(ctx context.Context, by Principal) (*SignInResult
 			return err
 		}
 		e := Principal{Kind: User, Tenant: v.Tenant, ID: v.User, From: by.From, Level: res.Level}.Entry(ctx, now, "session.return", PrincipalUser, v.User)
-		e.Changes = []storage.Change{{Path: "from", After: jsonOf(farEnd{by.Tenant, by.ID})}}
+		e.Changes = []storage.Change{storage.ChangeOf("from", nil, farEnd{by.Tenant, by.ID})}
 		return tx.Audit(e)
 	})
 	if err != nil {

@@ -161,24 +161,24 @@ func putRequest(tx storage.ItemWriter, r *Request) error {
 }
 
 // told are the values of a request in an audit entry.
-func (r *Request) told(before *RequestState) []told {
-	list := []told{{"request", nil, r.ID}, {"user", nil, r.User}}
+func (r *Request) told(before *RequestState) []storage.Change {
+	list := []storage.Change{storage.ChangeOf("request", nil, r.ID), storage.ChangeOf("user", nil, r.User)}
 	if before == nil {
-		list = append(list, told{"reason", nil, r.Reason}, told{"state", nil, r.State})
+		list = append(list, storage.ChangeOf("reason", nil, r.Reason), storage.ChangeOf("state", nil, r.State))
 		if r.Hours > 0 {
-			list = append(list, told{"hours", nil, r.Hours})
+			list = append(list, storage.ChangeOf("hours", nil, r.Hours))
 		}
 		if !r.Until.IsZero() {
-			list = append(list, told{"until", nil, r.Until})
+			list = append(list, storage.ChangeOf("until", nil, r.Until))
 		}
 		return list
 	}
-	list = append(list, told{"state", *before, r.State})
+	list = append(list, storage.ChangeOf("state", *before, r.State))
 	if r.Why != "" {
-		list = append(list, told{"reason", nil, r.Why})
+		list = append(list, storage.ChangeOf("reason", nil, r.Why))
 	}
 	if r.Assignment != "" {
-		list = append(list, told{"assignment", nil, r.Assignment})
+		list = append(list, storage.ChangeOf("assignment", nil, r.Assignment))
 	}
 	return list
 }

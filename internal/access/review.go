@@ -161,8 +161,8 @@ func (d *Desk) Begin(ctx context.Context, by auth.Principal, r *Review) error {
 				return err
 			}
 		}
-		return record(ctx, tx, by, now, "review.create", "Review", r.ID, told{"title", nil, r.Title}, told{"roles", nil, r.Roles}, told{"due", nil, r.Due},
-			told{"reviewers", nil, r.Reviewers}, told{"onNoDecision", nil, r.OnNoDecision}, told{"assignments", nil, len(list)})
+		return record(ctx, tx, by, now, "review.create", "Review", r.ID, storage.ChangeOf("title", nil, r.Title), storage.ChangeOf("roles", nil, r.Roles), storage.ChangeOf("due", nil, r.Due),
+			storage.ChangeOf("reviewers", nil, r.Reviewers), storage.ChangeOf("onNoDecision", nil, r.OnNoDecision), storage.ChangeOf("assignments", nil, len(list)))
 	})
 }
 
@@ -448,7 +448,8 @@ func (j *judgement) write(tx storage.Tx, outcome string) error {
 		return err
 	}
 	j.done = x
-	values := []told{{"assignment", nil, x.Assignment}, {"principal", nil, x.Principal}, {"role", nil, x.Role}, {"decision", before, x.Decision}, {"reason", nil, x.Reason}, {"outcome", nil, outcome}}
+	values := []storage.Change{storage.ChangeOf("assignment", nil, x.Assignment), storage.ChangeOf("principal", nil, x.Principal), storage.ChangeOf("role", nil, x.Role),
+		storage.ChangeOf("decision", before, x.Decision), storage.ChangeOf("reason", nil, x.Reason), storage.ChangeOf("outcome", nil, outcome)}
 	return record(j.ctx, tx, j.by, j.now, "review.decide", "Review", j.review, values...)
 }
 
@@ -539,7 +540,7 @@ func (d *Desk) Close(ctx context.Context, by auth.Principal, id string, keep boo
 		if err := putReview(tx, r); err != nil {
 			return err
 		}
-		return record(ctx, tx, by, now, "review.close", "Review", id, told{"applied", nil, applied}, told{"result", nil, r.Counts}, told{"refused", nil, len(refused)})
+		return record(ctx, tx, by, now, "review.close", "Review", id, storage.ChangeOf("applied", nil, applied), storage.ChangeOf("result", nil, r.Counts), storage.ChangeOf("refused", nil, len(refused)))
 	})
 	if err != nil {
 		return nil, err
