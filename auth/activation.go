@@ -284,7 +284,7 @@ func endActivations(tx storage.Tx, key string) error {
 
 // auditActivation records an activation with its reason and its time.
 func auditActivation(ctx context.Context, tx storage.Tx, by Principal, now time.Time, action string, a *Activation) error {
-	e := by.Entry(ctx, now, action, "RoleAssignment", a.Grant)
+	e := by.Entry(ctx, now, action, AssignmentType, a.Grant)
 	e.Changes = []storage.Change{storage.ChangeOf("user", nil, a.Principal), storage.ChangeOf("reason", nil, a.Reason), storage.ChangeOf("durationSeconds", nil, a.Seconds)}
 	return tx.Audit(e)
 }

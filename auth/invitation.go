@@ -153,14 +153,14 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 	case Operator:
 		return by, nil
 	case User:
-		u, err := store.Get(ctx, tenant, "User", by.ID)
+		u, err := store.Get(ctx, tenant, PrincipalUser, by.ID)
 		if err != nil {
 			return by, gone(err)
 		}
 		if !Active(u) {
 			return by, &InviterError{InviterBlocked}
 		}
-		names, err := store.Names(ctx, tenant, "User", by.ID)
+		names, err := store.Names(ctx, tenant, PrincipalUser, by.ID)
 		if err != nil {
 			return by, err
 		}
@@ -189,7 +189,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 func ConfirmInviter(tx storage.Tx, by Principal, now time.Time) error {
 	switch by.Kind {
 	case User:
-		u, err := tx.Get("User", by.ID)
+		u, err := tx.Get(PrincipalUser, by.ID)
 		switch {
 		case err != nil:
 			return gone(err)

@@ -121,7 +121,7 @@ func PutLink(ctx context.Context, tx storage.Tx, by Principal, l Link) error {
 			return err
 		}
 	}
-	e := by.Entry(ctx, l.Since, "link.create", "User", l.User)
+	e := by.Entry(ctx, l.Since, "link.create", PrincipalUser, l.User)
 	e.Changes = []storage.Change{storage.ChangeOf(l.path(), nil, l.farEnd())}
 	return tx.Audit(e)
 }
@@ -136,7 +136,7 @@ func dropLink(ctx context.Context, tx storage.Tx, by Principal, l *Link, at time
 			return err
 		}
 	}
-	e := by.Entry(ctx, at, "link.end", "User", l.User)
+	e := by.Entry(ctx, at, "link.end", PrincipalUser, l.User)
 	e.Changes = []storage.Change{storage.ChangeOf(l.path(), l.farEnd(), nil)}
 	return tx.Audit(e)
 }

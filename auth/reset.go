@@ -91,7 +91,7 @@ func mayChangeCredentials(tx storage.Tx, by Principal, user string, p Permission
 	if by.Kind != Operator && (by.Kind != User || !by.Permissions.Has(p)) {
 		return errDeniedCredentials
 	}
-	r, err := tx.Get("User", user)
+	r, err := tx.Get(PrincipalUser, user)
 	if err != nil {
 		return err
 	}

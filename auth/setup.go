@@ -240,7 +240,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if link, o, err = a.foundSetup(tx.Item(setupKind, id)); o != accepted {
 			return err
 		}
-		there, err := tx.Get("User", link.User)
+		there, err := tx.Get(PrincipalUser, link.User)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}

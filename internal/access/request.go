@@ -114,7 +114,7 @@ func (d *Desk) Ask(ctx context.Context, by auth.Principal, role, reason string, 
 		if err := tell(tx); err != nil {
 			return err
 		}
-		return record(ctx, tx, by, now, "role.request", "Role", r.Role, r.told(nil)...)
+		return record(ctx, tx, by, now, "role.request", auth.RoleType, r.Role, r.told(nil)...)
 	})
 	if err != nil {
 		return nil, err
@@ -362,7 +362,7 @@ func (d *Desk) Decide(ctx context.Context, by auth.Principal, id string, approve
 	if start.After(now) {
 		body["startDate"] = start.UTC().Format(time.RFC3339Nano)
 	}
-	_, err = d.Provider.CreateWith(ctx, by, d.Schemas.Type("RoleAssignment"), body, func(tx storage.Tx, made *storage.Resource) error {
+	_, err = d.Provider.CreateWith(ctx, by, d.Schemas.Type(auth.AssignmentType), body, func(tx storage.Tx, made *storage.Resource) error {
 		if err := read(tx); err != nil {
 			return err
 		}
@@ -432,7 +432,7 @@ func (d *Desk) settle(ctx context.Context, tx storage.Tx, by auth.Principal, r *
 			return err
 		}
 	}
-	return record(ctx, tx, by, now, "role.request."+actions[state], "Role", r.Role, r.told(&before)...)
+	return record(ctx, tx, by, now, "role.request."+actions[state], auth.RoleType, r.Role, r.told(&before)...)
 }
 
 var actions = map[RequestState]string{Approved: "approve", Denied: "deny", Withdrawn: "withdraw"}

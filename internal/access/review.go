@@ -260,7 +260,7 @@ func (d *Desk) assignments(ctx context.Context, tenant storage.TenantID, roles [
 		return nil, &auth.InvalidError{Member: "roles", Expected: "roles that somebody holds"}
 	}
 	for _, x := range list {
-		made, err := d.Store.Get(ctx, tenant, "RoleAssignment", x.Assignment)
+		made, err := d.Store.Get(ctx, tenant, auth.AssignmentType, x.Assignment)
 		switch {
 		case err == nil:
 			x.Given = made.Created
@@ -460,7 +460,7 @@ func (j *judgement) revoke() error {
 	if err != nil {
 		return err
 	}
-	t := j.d.Schemas.Type("RoleAssignment")
+	t := j.d.Schemas.Type(auth.AssignmentType)
 	err = j.d.Provider.DeleteWith(j.ctx, j.by, t, j.assignment, scim.Precondition{}, func(tx storage.Tx) error { return j.write(tx, OutcomeRevoked) })
 	if !errors.Is(err, storage.ErrNotFound) {
 		return err
