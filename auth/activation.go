@@ -246,7 +246,7 @@ func putActivation(tx storage.Tx, prev *storage.Item, a *Activation) error {
 	if expires.IsZero() {
 		expires = a.Asked.Add(ApprovalWithin)
 	}
-	return tx.PutItem(prev, &storage.Item{Kind: activationKind, ID: a.ID, Data: data, Expires: expires.Truncate(time.Millisecond),
+	return tx.PutItem(prev, &storage.Item{Kind: activationKind, ID: a.ID, Data: data, Expires: storage.Milli(expires),
 		Keys: []string{"principal/" + a.Principal, "role/" + a.Role, "grant/" + a.Grant, "grant/" + a.Grant + "/" + a.Principal}})
 }
 

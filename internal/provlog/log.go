@@ -197,7 +197,7 @@ func (l *Log) take() map[storage.TenantID][]entryOf {
 }
 
 func (l *Log) write(ctx context.Context, tenant storage.TenantID, entries []entryOf) {
-	expires := l.opt.Now().Add(l.opt.Keep).Truncate(time.Millisecond)
+	expires := storage.Milli(l.opt.Now().Add(l.opt.Keep))
 	var items []*storage.Item
 	for _, e := range entries {
 		i, err := e.item(expires)
