@@ -65,7 +65,7 @@ func Active(user *storage.Resource) bool { return parseAccount(user).active }
 
 // account returns a user by id; one who does not exist is not active.
 func (a *Authenticator) account(ctx context.Context, tenant storage.TenantID, id string) (account, error) {
-	r, err := a.Store.Get(ctx, tenant, "User", id)
+	r, err := a.Store.Get(ctx, tenant, PrincipalUser, id)
 	if errors.Is(err, storage.ErrNotFound) {
 		return account{id: id}, nil
 	}
@@ -101,7 +101,7 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 // named returns the user that a name stands for, or nil. There is one at most: see
 // schemas.SignInAddresses.
 func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name string) (*account, error) {
-	users, name := a.Schemas.Type("User"), strings.TrimSpace(name)
+	users, name := a.Schemas.Type(PrincipalUser), strings.TrimSpace(name)
 	var hits []account
 	// Both are always asked, for how long it takes must not depend on the answer.
 	for _, f := range []filter.Expr{

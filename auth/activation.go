@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -77,12 +76,8 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 	case duration < time.Minute || duration > MaxActivation:
 		return nil, &InvalidError{"durationSeconds", fmt.Sprintf("at least 60 and at most %d", MaxActivation/time.Second)}
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
 	var a *Activation
-	err = store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
+	err := store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		g, err := eligible(tx, by.ID, assignment, now)
 		if err != nil {
 			return err
@@ -96,7 +91,7 @@ func Activate(ctx context.Context, store storage.Store, by Principal, now time.T
 				return fmt.Errorf("%w: it is active already, or waits to be approved", ErrActivation)
 			}
 		}
-		a = &Activation{ID: id.String(), Grant: g.ID, Role: g.Role, Principal: by.ID, Seconds: int64(duration / time.Second), Reason: reason, Asked: now}
+		a = &Activation{ID: storage.NewID(), Grant: g.ID, Role: g.Role, Principal: by.ID, Seconds: int64(duration / time.Second), Reason: reason, Asked: now}
 		action := "role.activate.request"
 		if !g.Approval {
 			a.Until = endOf(g, now.Add(duration))
@@ -251,7 +246,7 @@ func putActivation(tx storage.Tx, prev *storage.Item, a *Activation) error {
 	if expires.IsZero() {
 		expires = a.Asked.Add(ApprovalWithin)
 	}
-	return tx.PutItem(prev, &storage.Item{Kind: activationKind, ID: a.ID, Data: data, Expires: expires.Truncate(time.Millisecond),
+	return tx.PutItem(prev, &storage.Item{Kind: activationKind, ID: a.ID, Data: data, Expires: storage.Milli(expires),
 		Keys: []string{"principal/" + a.Principal, "role/" + a.Role, "grant/" + a.Grant, "grant/" + a.Grant + "/" + a.Principal}})
 }
 
@@ -289,17 +284,8 @@ func endActivations(tx storage.Tx, key string) error {
 
 // auditActivation records an activation with its reason and its time.
 func auditActivation(ctx context.Context, tx storage.Tx, by Principal, now time.Time, action string, a *Activation) error {
-	e := by.Entry(ctx, now, action, "RoleAssignment", a.Grant)
-	for _, c := range []struct {
-		path  string
-		value any
-	}{{"user", a.Principal}, {"reason", a.Reason}, {"durationSeconds", a.Seconds}} {
-		after, err := json.Marshal(c.value)
-		if err != nil {
-			return err
-		}
-		e.Changes = append(e.Changes, storage.Change{Path: c.path, After: after})
-	}
+	e := by.Entry(ctx, now, action, AssignmentType, a.Grant)
+	e.Changes = []storage.Change{storage.ChangeOf("user", nil, a.Principal), storage.ChangeOf("reason", nil, a.Reason), storage.ChangeOf("durationSeconds", nil, a.Seconds)}
 	return tx.Audit(e)
 }
 

@@ -21,7 +21,7 @@ type attempt struct {
 func (a *Authenticator) begin(ctx context.Context, by Principal, user, event string, enter func(storage.Tx, *Credential, time.Time) (laneName, error)) (attempt, error) {
 	var t attempt
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, user)
 		if err != nil {
 			return err
@@ -113,7 +113,7 @@ func (a *Authenticator) settle(ctx context.Context, by Principal, user, event st
 		if err != nil {
 			return err
 		}
-		w = &settlement{tx: tx, now: milli(a.Now()), id: user, by: by, try: try, c: c, actor: by}
+		w = &settlement{tx: tx, now: storage.Milli(a.Now()), id: user, by: by, try: try, c: c, actor: by}
 		o, err = fn(w)
 		refuse = nil
 		switch {

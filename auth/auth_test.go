@@ -138,7 +138,7 @@ func (d *directory) add(name string, administrator bool) string {
 
 		schemas.RosterUserURI: map[string]any{"signInBy": "email"},
 	}
-	now := milli(d.clock.now())
+	now := storage.Milli(d.clock.now())
 	r := &storage.Resource{Type: "User", ID: id, Version: 1, Created: now, LastModified: now, Name: name, Doc: users.Document(attrs), Index: d.Store.NewIndex(storage.DefaultTenant, users, attrs)}
 	hash, err := d.Hasher.hash(d.t.Context(), goodPassword, administrator)
 	if err != nil {
@@ -206,7 +206,7 @@ func (d *directory) write(fn func(storage.Tx) error) {
 		if err := fn(tx); err != nil {
 			return err
 		}
-		return tx.Audit(storage.AuditEntry{At: milli(d.clock.now()), Actor: "operator", Action: "test", Type: "User", ID: "x"})
+		return tx.Audit(storage.AuditEntry{At: storage.Milli(d.clock.now()), Actor: "operator", Action: "test", Type: "User", ID: "x"})
 	})
 	if err != nil {
 		d.t.Fatal(err)

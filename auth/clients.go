@@ -12,8 +12,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/storage"
 )
 
@@ -85,12 +83,8 @@ func (m *ClientManager) Create(ctx context.Context, by Principal, c *storage.Cli
 	if err := CheckClient(c, lifetime); err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	now := milli(m.Now())
-	c.ID, c.Tenant, c.Created = id.String(), by.Tenant, now
+	now := storage.Milli(m.Now())
+	c.ID, c.Tenant, c.Created = storage.NewID(), by.Tenant, now
 	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime.Truncate(time.Millisecond))
 	if err != nil {
 		return nil, err
@@ -138,7 +132,7 @@ func (m *ClientManager) rotate(ctx context.Context, by Principal, id string, ove
 	if err := m.mayFetch(ctx, by, c); err != nil {
 		return nil, err
 	}
-	now := milli(m.Now())
+	now := storage.Milli(m.Now())
 	text, token, err := NewToken(rand.Reader, c.ID, now, lifetime.Truncate(time.Millisecond))
 	if err != nil {
 		return nil, err

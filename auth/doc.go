@@ -55,5 +55,17 @@
 //   - Sessions that end do so at once in this process, and in others after half a
 //     second.
 //
+// The other files, by what they are about:
+//
+//   - clients and routes: clients.go makes clients and their tokens; gate.go is what a
+//     route asks of callers
+//   - tenants: tenant.go; link.go connects accounts of two tenants, and move.go takes a
+//     session from one to the other
+//   - passwords: policy.go, readable.go and handover.go for temporary ones, device.go
+//     for what somebody has signed in from; invitation.go is the link of an invitation
+//   - what people read: holdings.go and report.go; entry.go and told.go for the audit trail
+//   - what a tenant has chosen: retention.go and vocabulary.go
+//   - the life of the data: deleted.go, restored.go after a backup, verify.go for checks
+//
 // Begin with principal.go.
 package auth

@@ -26,7 +26,7 @@ func RequestID(ctx context.Context) string {
 // stored.
 func (p Principal) Entry(ctx context.Context, at time.Time, action, typ, id string) storage.AuditEntry {
 	e := storage.AuditEntry{
-		At: milli(at), RequestID: RequestID(ctx), Actor: p.Actor(), From: address(p.From), Action: action, Type: typ, ID: id,
+		At: storage.Milli(at), RequestID: RequestID(ctx), Actor: p.Actor(), From: address(p.From), Action: action, Type: typ, ID: id,
 	}
 	if p.Level != 0 && p.Invitation == "" {
 		e.Level = p.Level.String()
@@ -40,6 +40,3 @@ func address(a netip.Addr) string {
 	}
 	return a.Unmap().WithZone("").String()
 }
-
-// milli is a time as it is stored.
-func milli(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

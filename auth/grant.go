@@ -22,7 +22,13 @@ const (
 // group: those of administrative roles, and those to groups; see Standing.
 const watchedKey = "watched"
 
-// The types of a principal that holds a role.
+// RoleType and AssignmentType are the resource types of roles and of their assignments.
+const (
+	RoleType       = "Role"
+	AssignmentType = "RoleAssignment"
+)
+
+// The types of a principal that holds a role: two resource types, and clients.
 const (
 	PrincipalUser   = "User"
 	PrincipalGroup  = "Group"

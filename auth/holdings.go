@@ -229,7 +229,7 @@ func (h Holdings) Approvers(ctx context.Context, tenant storage.TenantID, role *
 	if err != nil {
 		return nil, err
 	}
-	needs := permissionsFor["RoleAssignment"][Create] | NewPermissions(needOf(role))
+	needs := permissionsFor[AssignmentType][Create] | NewPermissions(needOf(role))
 	var users []string
 	for user, has := range may {
 		if has.hasAll(needs) {

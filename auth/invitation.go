@@ -54,7 +54,7 @@ func NewInvitation(by Principal, id, address string, expires time.Time) (*Invita
 	if err != nil {
 		return nil, "", err
 	}
-	return &Invitation{ID: id, Link: hash, Address: textID(schemas.Fold(address)), Inviter: by.Actor(), Expires: milli(expires)}, text, nil
+	return &Invitation{ID: id, Link: hash, Address: textID(schemas.Fold(address)), Inviter: by.Actor(), Expires: storage.Milli(expires)}, text, nil
 }
 
 // PutInvitation stores an invitation in the place of prev, whose link ends, or as a
@@ -153,14 +153,14 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 	case Operator:
 		return by, nil
 	case User:
-		u, err := store.Get(ctx, tenant, "User", by.ID)
+		u, err := store.Get(ctx, tenant, PrincipalUser, by.ID)
 		if err != nil {
 			return by, gone(err)
 		}
 		if !Active(u) {
 			return by, &InviterError{InviterBlocked}
 		}
-		names, err := store.Names(ctx, tenant, "User", by.ID)
+		names, err := store.Names(ctx, tenant, PrincipalUser, by.ID)
 		if err != nil {
 			return by, err
 		}
@@ -189,7 +189,7 @@ func FindInviter(ctx context.Context, store storage.Store, tenant storage.Tenant
 func ConfirmInviter(tx storage.Tx, by Principal, now time.Time) error {
 	switch by.Kind {
 	case User:
-		u, err := tx.Get("User", by.ID)
+		u, err := tx.Get(PrincipalUser, by.ID)
 		switch {
 		case err != nil:
 			return gone(err)

@@ -510,7 +510,7 @@ func (k *KeyRing) Rotate(ctx context.Context, store storage.Store, now func() ti
 }
 
 func (k *KeyRing) audit(tx storage.Tx, action string, at time.Time) error {
-	return tx.Audit(storage.AuditEntry{At: milli(at), Actor: Principal{Kind: Operator}.Actor(), Action: action, Type: "KeyRing", ID: "v" + strconv.Itoa(k.Newest())})
+	return tx.Audit(storage.AuditEntry{At: storage.Milli(at), Actor: Principal{Kind: Operator}.Actor(), Action: action, Type: "KeyRing", ID: "v" + strconv.Itoa(k.Newest())})
 }
 
 // reseal seals one item anew, and reports whether there was something to do.

@@ -3,6 +3,8 @@ package auth
 import (
 	"testing"
 	"time"
+
+	"github.com/roster-id/roster/storage"
 )
 
 // TestLastSignIn: when an account was last signed in to stands in the credential, whatever
@@ -23,7 +25,7 @@ func TestLastSignIn(t *testing.T) {
 	last("a wrong password", time.Time{})
 	d.clock.advance(time.Hour)
 	in := d.enter("ana")
-	at := milli(d.clock.now())
+	at := storage.Milli(d.clock.now())
 	last("a password", at)
 	d.clock.advance(time.Minute)
 	dev, in := d.enrolIn(in)
@@ -34,7 +36,7 @@ func TestLastSignIn(t *testing.T) {
 	}
 	last("a passcode in the session", at)
 	c := d.credential(id)
-	if used := c.TOTP.LastUsed(); milli(d.clock.now()).Sub(used).Abs() > time.Minute {
+	if used := c.TOTP.LastUsed(); storage.Milli(d.clock.now()).Sub(used).Abs() > time.Minute {
 		t.Errorf("a passcode was used at %v, now is %v", used, d.clock.now())
 	}
 	d.clock.advance(time.Hour)
@@ -45,5 +47,5 @@ func TestLastSignIn(t *testing.T) {
 	if _, err := d.UseSetup(t.Context(), SetupRequest{Text: link, Password: "a password for tomorrow", From: here}); err != nil {
 		t.Fatal(err)
 	}
-	last("a link", milli(d.clock.now()))
+	last("a link", storage.Milli(d.clock.now()))
 }

@@ -121,8 +121,8 @@ func PutLink(ctx context.Context, tx storage.Tx, by Principal, l Link) error {
 			return err
 		}
 	}
-	e := by.Entry(ctx, l.Since, "link.create", "User", l.User)
-	e.Changes = []storage.Change{{Path: l.path(), After: jsonOf(l.farEnd())}}
+	e := by.Entry(ctx, l.Since, "link.create", PrincipalUser, l.User)
+	e.Changes = []storage.Change{storage.ChangeOf(l.path(), nil, l.farEnd())}
 	return tx.Audit(e)
 }
 
@@ -136,8 +136,8 @@ func dropLink(ctx context.Context, tx storage.Tx, by Principal, l *Link, at time
 			return err
 		}
 	}
-	e := by.Entry(ctx, at, "link.end", "User", l.User)
-	e.Changes = []storage.Change{{Path: l.path(), Before: jsonOf(l.farEnd())}}
+	e := by.Entry(ctx, at, "link.end", PrincipalUser, l.User)
+	e.Changes = []storage.Change{storage.ChangeOf(l.path(), l.farEnd(), nil)}
 	return tx.Audit(e)
 }
 
@@ -224,9 +224,9 @@ func (a *Authenticator) OfferLink(ctx context.Context, by Principal) (Secret, ti
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	expires := milli(a.Now().Add(OfferFor))
+	expires := storage.Milli(a.Now().Add(OfferFor))
 	return code, expires, a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, _, err := proving(tx, by, now)
 		if err != nil {
 			return err
@@ -269,11 +269,11 @@ func (a *Authenticator) AcceptLink(ctx context.Context, by Principal, code Secre
 	case len(out) >= MaxLinks || slices.ContainsFunc(out, func(l *Link) bool { return l.Tenant == tenant }):
 		return nil, ErrLinked
 	}
-	link := Link{ID: NewLinkID(), User: by.ID, Tenant: tenant, Out: true, Since: milli(a.Now())}
+	link := Link{ID: NewLinkID(), User: by.ID, Tenant: tenant, Out: true, Since: storage.Milli(a.Now())}
 	// The side of the account that it leads to comes first: it is what consent
 	// stands for, and without the other one it leads nowhere.
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		i, err := tx.Item(offerKind, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			return ErrLinkCode
@@ -321,7 +321,7 @@ func (a *Authenticator) AcceptLink(ctx context.Context, by Principal, code Secre
 // nowhere before the other side is there. A passcode has to have been given just now.
 func (a *Authenticator) BeginLink(ctx context.Context, by Principal, l Link) error {
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		if _, _, err := proving(tx, by, milli(a.Now())); err != nil {
+		if _, _, err := proving(tx, by, storage.Milli(a.Now())); err != nil {
 			return err
 		}
 		return PutLink(ctx, tx, by, l)
@@ -370,7 +370,7 @@ func (a *Authenticator) CutLinks(ctx context.Context, by Principal, user string)
 func (a *Authenticator) cut(ctx context.Context, by Principal, user string, which func(*Link) bool) error {
 	defer a.InvalidateUser(user)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}

@@ -104,7 +104,7 @@ func (a *Authenticator) move(ctx context.Context, by Principal, tenant storage.T
 // that it begins from.
 func (a *Authenticator) leave(ctx context.Context, by Principal, link *Link) (from session, err error) {
 	err = a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, s, err := proving(tx, by, now)
 		if err != nil {
 			return err
@@ -112,7 +112,7 @@ func (a *Authenticator) leave(ctx context.Context, by Principal, link *Link) (fr
 		from = s.session
 		from.Via = &via{Tenant: by.Tenant, User: by.ID, Family: s.family(), Generation: c.Generation, Link: link.ID}
 		e := by.Entry(ctx, now, "session.leave", PrincipalUser, by.ID)
-		e.Changes = []storage.Change{{Path: "to", After: jsonOf(link.farEnd())}}
+		e.Changes = []storage.Change{storage.ChangeOf("to", nil, link.farEnd())}
 		return tx.Audit(e)
 	})
 	return from, err
@@ -132,7 +132,7 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 		o   outcome
 	)
 	err = a.Store.Write(ctx, tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, user)
 		if err != nil {
 			return err
@@ -163,7 +163,7 @@ func (a *Authenticator) enter(ctx context.Context, by Principal, link *Link, fro
 			}
 		}
 		e := there.Entry(ctx, now, "session.enter."+string(o), PrincipalUser, user)
-		e.Changes = []storage.Change{{Path: "from", After: jsonOf(farEnd{by.Tenant, by.ID})}}
+		e.Changes = []storage.Change{storage.ChangeOf("from", nil, farEnd{by.Tenant, by.ID})}
 		return tx.Audit(e)
 	})
 	switch {
@@ -245,7 +245,7 @@ func (a *Authenticator) stillThere(ctx context.Context, tenant storage.TenantID,
 		if home.family() != s.Via.Family || home.over(c, now) {
 			continue
 		}
-		if next := milli(earlier(now.Add(SessionIdle), home.ends())); next.Sub(home.item.Expires) >= extendEvery {
+		if next := storage.Milli(earlier(now.Add(SessionIdle), home.ends())); next.Sub(home.item.Expires) >= extendEvery {
 			if err := a.Store.ExtendItem(ctx, s.Via.Tenant, SessionKind, home.item.ID, next); err != nil {
 				a.log().Warn("use of a session not noted", "error", err)
 			}
@@ -269,7 +269,7 @@ func (a *Authenticator) Return(ctx context.Context, by Principal) (*SignInResult
 	}
 	var res *SignInResult
 	err = a.Store.Write(ctx, v.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, v.User)
 		if err != nil {
 			return err
@@ -297,7 +297,7 @@ func (a *Authenticator) Return(ctx context.Context, by Principal) (*SignInResult
 			return err
 		}
 		e := Principal{Kind: User, Tenant: v.Tenant, ID: v.User, From: by.From, Level: res.Level}.Entry(ctx, now, "session.return", PrincipalUser, v.User)
-		e.Changes = []storage.Change{{Path: "from", After: jsonOf(farEnd{by.Tenant, by.ID})}}
+		e.Changes = []storage.Change{storage.ChangeOf("from", nil, farEnd{by.Tenant, by.ID})}
 		return tx.Audit(e)
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -82,11 +83,7 @@ func (a *Authenticator) Enrol(ctx context.Context, by Principal, password Secret
 	if u.userName == "" {
 		return nil, refuseRevoked
 	}
-	issuer := a.Issuer
-	if issuer == "" {
-		issuer = "Roster"
-	}
-	enrolment, secret, err := newEnrolment(rand.Reader, issuer, u.userName)
+	enrolment, secret, err := newEnrolment(rand.Reader, cmp.Or(a.Issuer, "Roster"), u.userName)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +219,7 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 	defer a.InvalidateUser(by.ID)
 	var res *SignInResult
 	err := a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c, err := ReadCredential(tx, by.ID)
 		if err != nil {
 			return err
@@ -231,7 +228,7 @@ func (a *Authenticator) RemoveFactor(ctx context.Context, by Principal) (*SignIn
 		if err != nil {
 			return err
 		}
-		u, err := tx.Get("User", by.ID)
+		u, err := tx.Get(PrincipalUser, by.ID)
 		if err != nil {
 			return err
 		}
@@ -338,7 +335,7 @@ func (a *Authenticator) tryProof(ctx context.Context, by Principal, event string
 			}
 			return "", err
 		}
-		r, err := w.tx.Get("User", by.ID)
+		r, err := w.tx.Get(PrincipalUser, by.ID)
 		if errors.Is(err, storage.ErrNotFound) {
 			return blocked, refuseRevoked
 		}

@@ -54,7 +54,7 @@ func (r Reports) Holders(ctx context.Context, tenant storage.TenantID, role stri
 	if err != nil {
 		return err
 	}
-	return r.walk(ctx, tenant, "RoleAssignment", func(page []*storage.Resource) error {
+	return r.walk(ctx, tenant, AssignmentType, func(page []*storage.Resource) error {
 		p := holders{Reports: r, ctx: ctx, tenant: tenant, clients: clientNames, active: active, now: r.Now()}
 		return p.page(page, role, fn)
 	})
@@ -108,15 +108,15 @@ func (p *holders) page(page []*storage.Resource, role string, fn func(Held) erro
 			return errors.New("a stored role assignment is damaged")
 		}
 		list = append(list, Held{Holding: holdingOf(g), Given: res.Created, By: told.AssignedBy, Reason: told.Reason})
-		want["Role"] = append(want["Role"], g.Role)
+		want[RoleType] = append(want[RoleType], g.Role)
 		want[g.PrincipalType] = append(want[g.PrincipalType], g.Principal)
 		if user, ok := strings.CutPrefix(told.AssignedBy, "user:"); ok {
 			want[PrincipalUser] = append(want[PrincipalUser], user)
 		}
 	}
 	p.names = map[string]map[string]string{PrincipalClient: p.clients}
-	slices.Sort(want["Role"])
-	if p.names["Role"], err = RoleNames(p.ctx, p.Store, p.tenant, slices.Compact(want["Role"])...); err != nil {
+	slices.Sort(want[RoleType])
+	if p.names[RoleType], err = RoleNames(p.ctx, p.Store, p.tenant, slices.Compact(want[RoleType])...); err != nil {
 		return err
 	}
 	for _, typ := range []string{PrincipalUser, PrincipalGroup} {
@@ -135,7 +135,7 @@ func (p *holders) page(page []*storage.Resource, role string, fn func(Held) erro
 
 // tell calls fn for a role assignment and, if it is to a group, for those in it.
 func (p *holders) tell(h Held, fn func(Held) error) error {
-	h.RoleName = p.names["Role"][h.Role]
+	h.RoleName = p.names[RoleType][h.Role]
 	h.Name = p.names[h.Type][h.Principal]
 	switch kind, id, _ := strings.Cut(h.By, ":"); kind {
 	case "user":
@@ -463,7 +463,7 @@ func (r Reports) Catalogue(ctx context.Context, tenant storage.TenantID, fn func
 			return err
 		}
 	}
-	return r.walk(ctx, tenant, "Role", func(page []*storage.Resource) error {
+	return r.walk(ctx, tenant, RoleType, func(page []*storage.Resource) error {
 		for _, res := range page {
 			role, err := FindRole(ctx, r.Store, tenant, res.ID)
 			if errors.Is(err, storage.ErrNotFound) {

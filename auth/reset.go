@@ -58,7 +58,7 @@ func (a *Authenticator) change(ctx context.Context, by Principal, user string, p
 		return ErrSelf
 	}
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		if err := mayChangeCredentials(tx, by, user, p, now); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func mayChangeCredentials(tx storage.Tx, by Principal, user string, p Permission
 	if by.Kind != Operator && (by.Kind != User || !by.Permissions.Has(p)) {
 		return errDeniedCredentials
 	}
-	r, err := tx.Get("User", user)
+	r, err := tx.Get(PrincipalUser, user)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func Restored(i *storage.Item, at time.Time) (*storage.Item, error) {
 			return nil, err
 		}
 		if inv.Good(at) {
-			inv.Expires = milli(at)
+			inv.Expires = storage.Milli(at)
 		}
 		data = inv
 	default:

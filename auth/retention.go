@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -90,7 +89,7 @@ func (a *Authenticator) PutRetention(ctx context.Context, by Principal, next Ret
 		}
 		e := by.Entry(ctx, a.Now(), "policy.replace", "Policy", retentionPolicy)
 		e.Attributes = []string{"deletedDays"}
-		e.Changes = []storage.Change{{Path: "deletedDays", Before: strconv.AppendInt(nil, int64(prev.DeletedDays), 10), After: strconv.AppendInt(nil, int64(next.DeletedDays), 10)}}
+		e.Changes = []storage.Change{storage.ChangeOf("deletedDays", prev.DeletedDays, next.DeletedDays)}
 		return tx.Audit(e)
 	})
 }

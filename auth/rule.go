@@ -254,7 +254,7 @@ func (r *Rule) blocks() bool { return r.State == RuleOn && r.Then == Block }
 // changeRule puts next, or nothing, in the place of a rule.
 func (a *Authenticator) changeRule(ctx context.Context, by Principal, id string, isNew bool, next *Rule) error {
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		prev, err := ruleToChange(tx, id, isNew)
 		if err != nil {
 			return err

@@ -408,7 +408,7 @@ func (a *Authenticator) lookSession(ctx context.Context, tenant storage.TenantID
 		p.PasscodeAt = s.PasscodeAt
 	}
 	expires := i.Expires
-	if next := milli(earlier(now.Add(SessionIdle), s.ends())); next.Sub(i.Expires) >= extendEvery {
+	if next := storage.Milli(earlier(now.Add(SessionIdle), s.ends())); next.Sub(i.Expires) >= extendEvery {
 		if err := a.Store.ExtendItem(ctx, tenant, SessionKind, id, next); err != nil {
 			a.log().Warn("use of a session not noted", "error", err)
 		} else {
@@ -460,7 +460,7 @@ func (a *Authenticator) SignOut(ctx context.Context, by Principal) error {
 func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id string) error {
 	defer a.Invalidate(id)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}
@@ -487,7 +487,7 @@ func (a *Authenticator) EndSession(ctx context.Context, by Principal, user, id s
 func (a *Authenticator) EndSessions(ctx context.Context, by Principal, user string) error {
 	defer a.InvalidateUser(user)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		if err := mayEnd(tx, by, user, now); err != nil {
 			return err
 		}

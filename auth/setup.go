@@ -46,7 +46,7 @@ func (a *Authenticator) NewFirstSetup(ctx context.Context, by Principal) (Secret
 		return "", err
 	}
 	return text, a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		there, err := usableAdministrator(tx, now)
 		if err != nil {
 			return err
@@ -163,7 +163,7 @@ func (a *Authenticator) NewSetup(ctx context.Context, by Principal, user string,
 		lifetime, action = RecoverFor, "setup.recover"
 	}
 	return text, a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		if err := mayChangeCredentials(tx, by, user, PermissionUsersPasswordReset, now); err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if link, o, err = a.foundSetup(tx.Item(setupKind, id)); o != accepted {
 			return err
 		}
-		there, err := tx.Get("User", link.User)
+		there, err := tx.Get(PrincipalUser, link.User)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
@@ -252,7 +252,7 @@ func (a *Authenticator) useSetup(ctx context.Context, r SetupRequest) (*SignInRe
 		if err != nil {
 			return err
 		}
-		now := milli(a.Now())
+		now := storage.Milli(a.Now())
 		c.beginAnew(administrator)
 		c.SetPassword(hash, now)
 		c.signedIn(now)

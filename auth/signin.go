@@ -186,7 +186,7 @@ func (a *Authenticator) signIn(ctx context.Context, r SignInRequest) (*SignInRes
 		administrator bool
 	)
 	o, err := a.settle(ctx, by, u.id, eventSignIn, try, func(w *settlement) (outcome, error) {
-		there, err := w.tx.Get("User", u.id)
+		there, err := w.tx.Get(PrincipalUser, u.id)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
 			return "", err
 		}
@@ -301,7 +301,7 @@ func (a *Authenticator) rehash(ctx context.Context, by Principal, user string, t
 		if err := SaveCredential(tx, user, c); err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, by, "password.rehash", user, milli(a.Now()))
+		return a.audit(ctx, tx, by, "password.rehash", user, storage.Milli(a.Now()))
 	})
 }
 
@@ -310,7 +310,7 @@ func (a *Authenticator) audit(ctx context.Context, tx storage.Tx, by Principal, 
 	if strings.HasPrefix(user, decoyPrefix) {
 		user = ""
 	}
-	return a.auditOf(ctx, tx, by, action, "User", user, at, changed...)
+	return a.auditOf(ctx, tx, by, action, PrincipalUser, user, at, changed...)
 }
 
 // auditOf is audit for what is no user.

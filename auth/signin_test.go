@@ -354,7 +354,7 @@ func TestIssueRefusesUnprovedSessions(t *testing.T) {
 			if err == nil && res.Level == MFA {
 				t.Errorf("%s: a session of level mfa", name)
 			}
-			return errors.Join(err, tx.Audit(storage.AuditEntry{At: milli(d.clock.now()), Actor: "operator", Action: "test"}))
+			return errors.Join(err, tx.Audit(storage.AuditEntry{At: storage.Milli(d.clock.now()), Actor: "operator", Action: "test"}))
 		})
 		if name == "no factor" && !errors.Is(err, errUnproved) {
 			t.Errorf("%s: %v; want errUnproved", name, err)

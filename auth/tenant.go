@@ -9,8 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/roster-id/roster/storage"
 )
 
@@ -74,7 +72,7 @@ func CreateTenant(ctx context.Context, store storage.Store, by Principal, name s
 	if err := CheckTenantName(name); err != nil {
 		return err
 	}
-	at = milli(at)
+	at = storage.Milli(at)
 	return store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.CreateTenant(name, at); err != nil {
 			return err
@@ -110,29 +108,23 @@ func RenameTenant(ctx context.Context, store storage.Store, by Principal, name s
 }
 
 // TenantEntry is the audit entry of what was done to the tenant of a principal, with
-// its name before and after.
+// its name before, "" for none, and after.
 func TenantEntry(ctx context.Context, by Principal, at time.Time, action, before, after string) storage.AuditEntry {
 	e := by.Entry(ctx, at, action, "Tenant", string(by.Tenant))
 	e.Attributes = []string{"name"}
-	e.Changes = []storage.Change{{Path: "name", Before: jsonOf(before), After: jsonOf(after)}}
-	return e
-}
-
-// jsonOf is a value of an audit entry; the zero value is none.
-func jsonOf[T comparable](v T) []byte {
-	var none T
-	if v == none {
-		return nil
+	var was any
+	if before != "" {
+		was = before
 	}
-	b, _ := json.Marshal(v) // strings, and structs of them
-	return b
+	e.Changes = []storage.Change{storage.ChangeOf("name", was, after)}
+	return e
 }
 
 // RecordTenant records in the tenant of by that they have made another one.
 func (a *Authenticator) RecordTenant(ctx context.Context, by Principal, tenant storage.TenantID, name string) error {
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		e := by.Entry(ctx, a.Now(), "tenant.create", "Tenant", string(tenant))
-		e.Changes = []storage.Change{{Path: "name", After: jsonOf(name)}}
+		e.Changes = []storage.Change{storage.ChangeOf("name", nil, name)}
 		return tx.Audit(e)
 	})
 }

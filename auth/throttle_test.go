@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -458,6 +459,42 @@ func onBothStores(t *testing.T, test func(t *testing.T, d *directory, other *Aut
 	})
 }
 
+// atOnce has n calls made at once, in two processes by turns, and returns how many
+// succeeded. The others have to fail with ErrSignIn.
+func atOnce(t *testing.T, d *directory, other *Authenticator, n int, call func(a *Authenticator, n int) error) int {
+	t.Helper()
+	var (
+		good atomic.Int64
+		wait sync.WaitGroup
+	)
+	for n := range n {
+		a := []*Authenticator{d.Authenticator, other}[n%2]
+		wait.Go(func() {
+			switch err := call(a, n); {
+			case err == nil:
+				good.Add(1)
+			case !errors.Is(err, ErrSignIn):
+				t.Errorf("call %d: %v", n, err)
+			}
+		})
+	}
+	wait.Wait()
+	return int(good.Load())
+}
+
+// unthrottle lets a user fail a thousand times before it counts.
+func (d *directory) unthrottle(id string) {
+	d.t.Helper()
+	d.write(func(tx storage.Tx) error {
+		c, err := ReadCredential(tx, id)
+		if err != nil {
+			return err
+		}
+		c.Throttle = Throttle{Lane: Lane{Failures: -1000}, Known: Lane{Failures: -1000}, FactorFailures: -1000}
+		return SaveCredential(tx, id, c)
+	})
+}
+
 // TestSameCodeAtOnce: M03. 64 at once in two processes, one code: one gets in.
 func TestSameCodeAtOnce(t *testing.T) {
 	rounds := 5
@@ -470,43 +507,22 @@ func TestSameCodeAtOnce(t *testing.T) {
 		for range rounds {
 			d.clock.advance(time.Hour)
 			code := Secret(dev.code())
-			d.write(func(tx storage.Tx) error { // how often is what the other tests are about
-				c, err := ReadCredential(tx, id)
-				if err != nil {
-					return err
-				}
-				c.Throttle = Throttle{Lane: Lane{Failures: -1000}, Known: Lane{Failures: -1000}, FactorFailures: -1000}
-				return SaveCredential(tx, id, c)
-			})
+			d.unthrottle(id) // how often is what the other tests are about
 			p = d.enter("ana")
-			var (
-				mu   sync.Mutex
-				in   int
-				wait sync.WaitGroup
-			)
-			for n := range 64 {
-				a := []*Authenticator{d.Authenticator, other}[n%2]
-				wait.Go(func() {
-					var err error
-					switch n / 2 % 3 {
-					case 0:
-						_, err = a.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, Passcode: code})
-					case 1:
-						_, err = a.Passcode(t.Context(), p, code)
-					case 2:
-						err = a.SelfCheck(t.Context(), p, code)
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					switch {
-					case err == nil:
-						in++
-					case !errors.Is(err, ErrSignIn) && !refused(err):
-						t.Errorf("%v", err)
-					}
-				})
-			}
-			wait.Wait()
+			in := atOnce(t, d, other, 64, func(a *Authenticator, n int) (err error) {
+				switch n / 2 % 3 {
+				case 0:
+					_, err = a.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, Passcode: code})
+				case 1:
+					_, err = a.Passcode(t.Context(), p, code)
+				case 2:
+					err = a.SelfCheck(t.Context(), p, code)
+				}
+				if refused(err) {
+					err = ErrSignIn
+				}
+				return err
+			})
 			if in != 1 {
 				t.Fatalf("%d got in with one code", in)
 			}
@@ -576,35 +592,11 @@ func TestRecoveryCodeAtOnce(t *testing.T) {
 	onBothStores(t, func(t *testing.T, d *directory, other *Authenticator) {
 		id := d.add("ana", false)
 		dev, _ := d.enrol("ana")
-		d.write(func(tx storage.Tx) error {
-			c, err := ReadCredential(tx, id)
-			if err != nil {
-				return err
-			}
-			c.Throttle = Throttle{Lane: Lane{Failures: -1000}, Known: Lane{Failures: -1000}, FactorFailures: -1000}
-			return SaveCredential(tx, id, c)
+		d.unthrottle(id)
+		in := atOnce(t, d, other, 64, func(a *Authenticator, _ int) error {
+			_, err := a.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, RecoveryCode: dev.codes[3]})
+			return err
 		})
-		var (
-			mu   sync.Mutex
-			in   int
-			wait sync.WaitGroup
-		)
-		for n := range 64 {
-			a := []*Authenticator{d.Authenticator, other}[n%2]
-			wait.Go(func() {
-				_, err := a.SignIn(t.Context(), SignInRequest{Tenant: storage.DefaultTenant, Name: "ana", Password: goodPassword, RecoveryCode: dev.codes[3]})
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case err == nil:
-					in++
-				case errors.Is(err, ErrSignIn):
-				default:
-					t.Errorf("SignIn: %v", err)
-				}
-			})
-		}
-		wait.Wait()
 		if in != 1 || len(d.credential(id).Recovery) != recoveryCodes-1 {
 			t.Errorf("%d got in, %d codes are left", in, len(d.credential(id).Recovery))
 		}
@@ -619,27 +611,10 @@ func TestSetupAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var (
-			mu   sync.Mutex
-			in   int
-			wait sync.WaitGroup
-		)
-		for n := range 16 {
-			a := []*Authenticator{d.Authenticator, other}[n%2]
-			wait.Go(func() {
-				_, err := a.UseSetup(t.Context(), SetupRequest{Text: link, Password: Secret(fmt.Sprintf("a password number %d", n))})
-				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case err == nil:
-					in++
-				case errors.Is(err, ErrSignIn):
-				default:
-					t.Errorf("UseSetup: %v", err)
-				}
-			})
-		}
-		wait.Wait()
+		in := atOnce(t, d, other, 16, func(a *Authenticator, n int) error {
+			_, err := a.UseSetup(t.Context(), SetupRequest{Text: link, Password: Secret(fmt.Sprintf("a password number %d", n))})
+			return err
+		})
 		if in != 1 {
 			t.Errorf("%d used the link", in)
 		}

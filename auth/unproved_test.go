@@ -44,7 +44,7 @@ func TestPasswordMakesNoDeviceKnown(t *testing.T) {
 				if n > 0 && !res.Last.Equal(last) {
 					t.Errorf("sign-in %d: the last was at %v, want %v", n, res.Last, last)
 				}
-				last = milli(d.clock.now())
+				last = storage.Milli(d.clock.now())
 			}
 			up, err := d.Passcode(t.Context(), d.who(d.signInAs("owner", "").Token), Secret(dev.next()))
 			if err != nil || up.Level != MFA {

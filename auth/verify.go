@@ -50,9 +50,6 @@ type Reference struct {
 	Deleted bool
 }
 
-// RoleType is the Type of a Reference to a role.
-const RoleType = "Role"
-
 // References returns what an item of this package is about and makes no sense without.
 // The error says that the item is damaged.
 func References(i *storage.Item) ([]Reference, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/go-json-experiment/json"
 
@@ -63,7 +62,7 @@ func (a *Authenticator) PutVocabulary(ctx context.Context, by Principal, next Vo
 		}{{"roles", prev.Roles, next.Roles}, {"entitlements", prev.Entitlements, next.Entitlements}} {
 			if c.was != c.now {
 				e.Attributes = append(e.Attributes, c.name)
-				e.Changes = append(e.Changes, storage.Change{Path: c.name, Before: strconv.AppendBool(nil, c.was), After: strconv.AppendBool(nil, c.now)})
+				e.Changes = append(e.Changes, storage.ChangeOf(c.name, c.was, c.now))
 			}
 		}
 		return tx.Audit(e)

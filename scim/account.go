@@ -153,10 +153,7 @@ func (p *Provider) given(by auth.Principal, user *storage.Resource, roles []Acco
 		if err != nil {
 			return nil, inRole(i, err)
 		}
-		res, err := p.newResource(t)
-		if err != nil {
-			return nil, err
-		}
+		res := p.newResource(t)
 		g, err := assignmentOf(res.ID, attrs)
 		if err != nil {
 			return nil, inRole(i, err)

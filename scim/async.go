@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 	"github.com/gorilla/mux"
 	"golang.org/x/sync/errgroup"
 
@@ -224,12 +223,7 @@ func (a *Async) held(tx storage.ItemWriter, txn, holder string) (*storage.Item, 
 
 // accept stores a request that has been found good.
 func (a *Async) accept(ctx context.Context, by auth.Principal, base string, raw []byte) (txn string, err error) {
-	u, err := uuid.NewV7()
-	if err != nil {
-		return "", err
-	}
-	txn = u.String()
-	now := a.now()
+	txn, now := storage.NewID(), a.now()
 	err = a.Provider.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Guard(asyncKind + ":" + by.ID); err != nil {
 			return err

@@ -141,8 +141,8 @@ func attributesOf(t *schemas.ResourceType, r *storage.Resource) map[string]any {
 	}
 	attrs["id"] = r.ID
 	attrs["meta"] = map[string]any{"resourceType": r.Type,
-		"created":      r.Created.UTC().Format("2006-01-02T15:04:05.000Z"),
-		"lastModified": r.LastModified.UTC().Format("2006-01-02T15:04:05.000Z")}
+		"created":      timeText(r.Created),
+		"lastModified": timeText(r.LastModified)}
 	return attrs
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -176,18 +174,13 @@ func (p *Provider) newcomer(ctx context.Context, by auth.Principal, t *schemas.R
 			return nil, nil, "", err
 		}
 	}
-	r, err = p.newResource(t)
-	return r, attrs, secret, err
+	return p.newResource(t), attrs, secret, nil
 }
 
 // newResource is the first version of a resource, under a new id.
-func (p *Provider) newResource(t *schemas.ResourceType) (*storage.Resource, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
+func (p *Provider) newResource(t *schemas.ResourceType) *storage.Resource {
 	now := p.now()
-	return &storage.Resource{Type: t.Name, ID: id.String(), Version: 1, Created: now, LastModified: now}, nil
+	return &storage.Resource{Type: t.Name, ID: storage.NewID(), Version: 1, Created: now, LastModified: now}
 }
 
 // putNew writes a new resource, with the hash of a password if it has one, which set

@@ -143,7 +143,7 @@ func (c *cursors) makeKey(ctx context.Context) error {
 		if err := tx.PutItem(nil, &storage.Item{Kind: cursorKeyKind, ID: cursorKeyKind, Data: data}); err != nil {
 			return err
 		}
-		return tx.Audit(by.Entry(ctx, c.now().UTC().Truncate(time.Millisecond), "cursor.key", "Tenant", string(by.Tenant)))
+		return tx.Audit(by.Entry(ctx, storage.Milli(c.now()), "cursor.key", "Tenant", string(by.Tenant)))
 	})
 }
 

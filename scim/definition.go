@@ -1,6 +1,7 @@
 package scim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -382,12 +383,8 @@ func (c *redefinition) compare() error {
 
 // wait waits until nobody writes by what holds no longer.
 func (c *redefinition) wait() error {
-	settle := c.p.Settle
-	if settle == 0 {
-		settle = DefaultSettle
-	}
 	select {
-	case <-time.After(settle):
+	case <-time.After(cmp.Or(c.p.Settle, DefaultSettle)):
 		return nil
 	case <-c.ctx.Done():
 		return c.ctx.Err()

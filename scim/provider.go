@@ -123,8 +123,7 @@ func (p *Provider) CreateWith(ctx context.Context, by auth.Principal, t *schemas
 	return r, p.observed(ctx, span, t, "create", err)
 }
 
-// now is in whole milliseconds, as stored.
-func (p *Provider) now() time.Time { return p.Now().UTC().Truncate(time.Millisecond) }
+func (p *Provider) now() time.Time { return storage.Milli(p.Now()) }
 
 // fill derives from the attribute tree what is stored, unless that is too much, or says
 // what the schema alone does not refuse.

@@ -15,8 +15,8 @@ import (
 
 // The resource types that say who may do what.
 const (
-	roleType       = "Role"
-	assignmentType = "RoleAssignment"
+	roleType       = auth.RoleType
+	assignmentType = auth.AssignmentType
 )
 
 // MaxHolders is up to how many assignments a role may have when it is deleted, and

@@ -1,6 +1,27 @@
 package storage
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// ChangeOf returns a change of an audit entry from values that become JSON; nil is none.
+func ChangeOf(path string, before, after any) Change {
+	return Change{Path: path, Before: changeValue(before), After: changeValue(after)}
+}
+
+func changeValue(v any) []byte {
+	if v == nil {
+		return nil
+	}
+	b, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+	if err != nil {
+		panic(err) // it is of a type that has no JSON
+	}
+	return b
+}
 
 // How much of what changed an audit entry tells. What is longer is replaced by
 // how many bytes it has, unless that would be longer still: whether somebody is active is

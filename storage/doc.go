@@ -17,5 +17,8 @@
 // passes. filter.Expr's Match defines what a filter means: a backend may translate a
 // filter into its own language, but must give the same results.
 //
-// Begin with storage.go, then resource.go; dump.go is about moving a tenant.
+// Begin with storage.go, then resource.go and item.go. audit.go, chain.go and changes.go
+// are about audit entries, index.go about what a resource is found by, catalogue.go about
+// the types of tenants, check.go about consistency, and dump.go about moving a tenant.
+// form.go is the form of ids and times.
 package storage

@@ -45,7 +45,7 @@ func (c conflict) Error() string { return string(c) }
 func (c conflict) Is(target error) bool { return target == ErrConflict } //nolint:errorlint // one of its own
 
 // now is in whole milliseconds, as stored.
-func (d *Desk) now() time.Time { return d.Now().UTC().Truncate(time.Millisecond) }
+func (d *Desk) now() time.Time { return storage.Milli(d.Now()) }
 
 func (d *Desk) holdings() auth.Holdings { return auth.Holdings{Store: d.Store, Now: d.Now} }
 
@@ -57,41 +57,10 @@ func reasonOf(s string, required bool) (string, error) {
 	return s, nil
 }
 
-// change makes a change of an audit entry.
-func change(path string, before, after any) (storage.Change, error) {
-	c := storage.Change{Path: path}
-	for _, v := range []struct {
-		from any
-		to   *[]byte
-	}{{before, &c.Before}, {after, &c.After}} {
-		if v.from == nil {
-			continue
-		}
-		text, err := json.Marshal(v.from)
-		if err != nil {
-			return c, err
-		}
-		*v.to = text
-	}
-	return c, nil
-}
-
-// told is a value of an audit entry, before and after.
-type told struct {
-	path          string
-	before, after any // nil for none
-}
-
 // record writes the audit entry of what by did.
-func record(ctx context.Context, tx storage.Tx, by auth.Principal, now time.Time, action, typ, id string, values ...told) error {
+func record(ctx context.Context, tx storage.Tx, by auth.Principal, now time.Time, action, typ, id string, changes ...storage.Change) error {
 	e := by.Entry(ctx, now, action, typ, id)
-	for _, v := range values {
-		c, err := change(v.path, v.before, v.after)
-		if err != nil {
-			return err
-		}
-		e.Changes = append(e.Changes, c)
-	}
+	e.Changes = changes
 	return tx.Audit(e)
 }
 

@@ -126,7 +126,7 @@ func (d *Desk) remind(ctx context.Context, tenant storage.TenantID, r *Review) e
 				return err
 			}
 		}
-		return record(ctx, tx, auth.System(tenant), now, "review.remind", "Review", r.ID, told{"reminded", nil, len(people)})
+		return record(ctx, tx, auth.System(tenant), now, "review.remind", "Review", r.ID, storage.ChangeOf("reminded", nil, len(people)))
 	})
 	if errors.Is(err, storage.ErrConflict) {
 		return nil

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
@@ -98,11 +96,7 @@ func (d *Desk) Ask(ctx context.Context, by auth.Principal, role, reason string, 
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	r := &Request{ID: id.String(), User: by.ID, Role: asked.ID, Reason: reason, Hours: hours, Until: until.Truncate(time.Millisecond), Asked: now, State: Waiting}
+	r := &Request{ID: storage.NewID(), User: by.ID, Role: asked.ID, Reason: reason, Hours: hours, Until: until.Truncate(time.Millisecond), Asked: now, State: Waiting}
 	tell, err := d.toApprovers(ctx, by, asked, r)
 	if err != nil {
 		return nil, err
@@ -120,7 +114,7 @@ func (d *Desk) Ask(ctx context.Context, by auth.Principal, role, reason string, 
 		if err := tell(tx); err != nil {
 			return err
 		}
-		return record(ctx, tx, by, now, "role.request", "Role", r.Role, r.told(nil)...)
+		return record(ctx, tx, by, now, "role.request", auth.RoleType, r.Role, r.told(nil)...)
 	})
 	if err != nil {
 		return nil, err
@@ -167,24 +161,24 @@ func putRequest(tx storage.ItemWriter, r *Request) error {
 }
 
 // told are the values of a request in an audit entry.
-func (r *Request) told(before *RequestState) []told {
-	list := []told{{"request", nil, r.ID}, {"user", nil, r.User}}
+func (r *Request) told(before *RequestState) []storage.Change {
+	list := []storage.Change{storage.ChangeOf("request", nil, r.ID), storage.ChangeOf("user", nil, r.User)}
 	if before == nil {
-		list = append(list, told{"reason", nil, r.Reason}, told{"state", nil, r.State})
+		list = append(list, storage.ChangeOf("reason", nil, r.Reason), storage.ChangeOf("state", nil, r.State))
 		if r.Hours > 0 {
-			list = append(list, told{"hours", nil, r.Hours})
+			list = append(list, storage.ChangeOf("hours", nil, r.Hours))
 		}
 		if !r.Until.IsZero() {
-			list = append(list, told{"until", nil, r.Until})
+			list = append(list, storage.ChangeOf("until", nil, r.Until))
 		}
 		return list
 	}
-	list = append(list, told{"state", *before, r.State})
+	list = append(list, storage.ChangeOf("state", *before, r.State))
 	if r.Why != "" {
-		list = append(list, told{"reason", nil, r.Why})
+		list = append(list, storage.ChangeOf("reason", nil, r.Why))
 	}
 	if r.Assignment != "" {
-		list = append(list, told{"assignment", nil, r.Assignment})
+		list = append(list, storage.ChangeOf("assignment", nil, r.Assignment))
 	}
 	return list
 }
@@ -368,7 +362,7 @@ func (d *Desk) Decide(ctx context.Context, by auth.Principal, id string, approve
 	if start.After(now) {
 		body["startDate"] = start.UTC().Format(time.RFC3339Nano)
 	}
-	_, err = d.Provider.CreateWith(ctx, by, d.Schemas.Type("RoleAssignment"), body, func(tx storage.Tx, made *storage.Resource) error {
+	_, err = d.Provider.CreateWith(ctx, by, d.Schemas.Type(auth.AssignmentType), body, func(tx storage.Tx, made *storage.Resource) error {
 		if err := read(tx); err != nil {
 			return err
 		}
@@ -438,7 +432,7 @@ func (d *Desk) settle(ctx context.Context, tx storage.Tx, by auth.Principal, r *
 			return err
 		}
 	}
-	return record(ctx, tx, by, now, "role.request."+actions[state], "Role", r.Role, r.told(&before)...)
+	return record(ctx, tx, by, now, "role.request."+actions[state], auth.RoleType, r.Role, r.told(&before)...)
 }
 
 var actions = map[RequestState]string{Approved: "approve", Denied: "deny", Withdrawn: "withdraw"}

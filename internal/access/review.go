@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -153,11 +151,7 @@ func (d *Desk) Begin(ctx context.Context, by auth.Principal, r *Review) error {
 	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	r.ID, r.Created, r.CreatedBy, r.Due = id.String(), now, by.ID, r.Due.UTC().Truncate(time.Millisecond)
+	r.ID, r.Created, r.CreatedBy, r.Due = storage.NewID(), now, by.ID, storage.Milli(r.Due)
 	return d.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := putReview(tx, r); err != nil {
 			return err
@@ -167,8 +161,8 @@ func (d *Desk) Begin(ctx context.Context, by auth.Principal, r *Review) error {
 				return err
 			}
 		}
-		return record(ctx, tx, by, now, "review.create", "Review", r.ID, told{"title", nil, r.Title}, told{"roles", nil, r.Roles}, told{"due", nil, r.Due},
-			told{"reviewers", nil, r.Reviewers}, told{"onNoDecision", nil, r.OnNoDecision}, told{"assignments", nil, len(list)})
+		return record(ctx, tx, by, now, "review.create", "Review", r.ID, storage.ChangeOf("title", nil, r.Title), storage.ChangeOf("roles", nil, r.Roles), storage.ChangeOf("due", nil, r.Due),
+			storage.ChangeOf("reviewers", nil, r.Reviewers), storage.ChangeOf("onNoDecision", nil, r.OnNoDecision), storage.ChangeOf("assignments", nil, len(list)))
 	})
 }
 
@@ -266,7 +260,7 @@ func (d *Desk) assignments(ctx context.Context, tenant storage.TenantID, roles [
 		return nil, &auth.InvalidError{Member: "roles", Expected: "roles that somebody holds"}
 	}
 	for _, x := range list {
-		made, err := d.Store.Get(ctx, tenant, "RoleAssignment", x.Assignment)
+		made, err := d.Store.Get(ctx, tenant, auth.AssignmentType, x.Assignment)
 		switch {
 		case err == nil:
 			x.Given = made.Created
@@ -454,7 +448,8 @@ func (j *judgement) write(tx storage.Tx, outcome string) error {
 		return err
 	}
 	j.done = x
-	values := []told{{"assignment", nil, x.Assignment}, {"principal", nil, x.Principal}, {"role", nil, x.Role}, {"decision", before, x.Decision}, {"reason", nil, x.Reason}, {"outcome", nil, outcome}}
+	values := []storage.Change{storage.ChangeOf("assignment", nil, x.Assignment), storage.ChangeOf("principal", nil, x.Principal), storage.ChangeOf("role", nil, x.Role),
+		storage.ChangeOf("decision", before, x.Decision), storage.ChangeOf("reason", nil, x.Reason), storage.ChangeOf("outcome", nil, outcome)}
 	return record(j.ctx, tx, j.by, j.now, "review.decide", "Review", j.review, values...)
 }
 
@@ -465,7 +460,7 @@ func (j *judgement) revoke() error {
 	if err != nil {
 		return err
 	}
-	t := j.d.Schemas.Type("RoleAssignment")
+	t := j.d.Schemas.Type(auth.AssignmentType)
 	err = j.d.Provider.DeleteWith(j.ctx, j.by, t, j.assignment, scim.Precondition{}, func(tx storage.Tx) error { return j.write(tx, OutcomeRevoked) })
 	if !errors.Is(err, storage.ErrNotFound) {
 		return err
@@ -545,7 +540,7 @@ func (d *Desk) Close(ctx context.Context, by auth.Principal, id string, keep boo
 		if err := putReview(tx, r); err != nil {
 			return err
 		}
-		return record(ctx, tx, by, now, "review.close", "Review", id, told{"applied", nil, applied}, told{"result", nil, r.Counts}, told{"refused", nil, len(refused)})
+		return record(ctx, tx, by, now, "review.close", "Review", id, storage.ChangeOf("applied", nil, applied), storage.ChangeOf("result", nil, r.Counts), storage.ChangeOf("refused", nil, len(refused)))
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/internal/audit"
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/scim/scimtest/testserver"
 	"github.com/roster-id/roster/storage"
 )
 
@@ -221,5 +223,25 @@ func auditTrail(t *testing.T, w *world) {
 	}
 	if r := w.get(t, "/admin/v1/audit", w.signIn(t, w.person(t, "cy")).Token); r.Status != 401 {
 		t.Errorf("somebody without the role: %d %s", r.Status, r.Body)
+	}
+}
+
+// edited is a store in which somebody has edited values in the audit trail.
+type edited struct{ storage.Store }
+
+func (s edited) AuditEntries(ctx context.Context, tenant storage.TenantID, after int64, limit int) ([]storage.AuditEntry, error) {
+	list, err := s.Store.AuditEntries(ctx, tenant, after, limit)
+	for i := range list {
+		list[i].Changes = []storage.Change{{Path: "x", After: []byte(`{"a":`)}}
+	}
+	return list, err
+}
+
+// TestEditedTrail: what somebody has made of an entry hides neither it nor others.
+func TestEditedTrail(t *testing.T) {
+	w := begin(t, testserver.Options{Store: func(s storage.Store) storage.Store { return edited{s} }})
+	boss := w.mfa(t, w.person(t, "admin", auth.GlobalAdministrator)).Token
+	if r := w.get(t, "/admin/v1/audit?limit=1", boss); r.Status != 200 || !strings.Contains(r.Body, `"changes":[{"path":"x","after":"{\"a\":"}]`) {
+		t.Errorf("%d %s", r.Status, r.Body)
 	}
 }

@@ -120,7 +120,7 @@ func entry(e *storage.AuditEntry) Entry {
 		Version: e.Version, RequestID: e.RequestID, Attributes: e.Attributes, Chain: e.Chain, N: e.N, Hash: e.Hash,
 	}
 	for _, c := range e.Changes {
-		out.Changes = append(out.Changes, Change{Path: c.Path, Before: c.Before, After: c.After})
+		out.Changes = append(out.Changes, Change{Path: c.Path, Before: json.RawMessage(audit.Value(c.Before)), After: json.RawMessage(audit.Value(c.After))})
 	}
 	return out
 }

@@ -172,10 +172,10 @@ func (a *API) lifetime(expires *time.Time) time.Duration {
 // repeated.
 func clientProblem(err error) error {
 	if errors.Is(err, auth.ErrRevoked) {
-		return &Problem{Type: TypeConflict, Title: "The client has been revoked", Status: http.StatusConflict}
+		return conflict("The client has been revoked", "")
 	}
 	if e, ok := errors.AsType[*storage.UniqueError](err); ok {
-		return &Problem{Type: TypeConflict, Title: "There is such a client already", Status: http.StatusConflict, Detail: e.Attr + " is in use"}
+		return conflict("There is such a client already", e.Attr+" is in use")
 	}
 	var details []string
 	for _, err := range flatten(err) {

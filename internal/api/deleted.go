@@ -195,7 +195,7 @@ func restoreProblem(by auth.Principal, err error) error {
 	}
 	if e, ok := errors.AsType[*scim.ReturningRoleError](err); ok {
 		what, without := "a role that was given", "roles"
-		if by.May(auth.Read, "Role") {
+		if by.May(auth.Read, auth.RoleType) {
 			what = "the role " + e.Role.Name()
 		}
 		if e.Group != "" {

@@ -301,7 +301,7 @@ func (a *API) poll(w http.ResponseWriter, r *http.Request, by auth.Principal) er
 func feedProblem(err error) error {
 	for _, known := range []error{events.ErrMany, events.ErrDelivery, events.ErrFull} {
 		if errors.Is(err, known) {
-			return &Problem{Type: TypeConflict, Title: "The feed is not in a state for this", Status: http.StatusConflict, Detail: known.Error()}
+			return conflict("The feed is not in a state for this", known.Error())
 		}
 	}
 	return err

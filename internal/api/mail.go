@@ -62,7 +62,7 @@ func (a *API) discardMail(w http.ResponseWriter, r *http.Request, by auth.Princi
 func mailProblem(err error) error {
 	for _, known := range []error{mail.ErrSending, mail.ErrExpired} {
 		if errors.Is(err, known) {
-			return &Problem{Type: TypeConflict, Title: "The message cannot be sent again", Status: http.StatusConflict, Detail: known.Error()}
+			return conflict("The message cannot be sent again", known.Error())
 		}
 	}
 	return err

@@ -118,7 +118,7 @@ func problemFor(err error) *Problem {
 		return offending(e)
 	}
 	if e, ok := errors.AsType[*domains.ProofError](err); ok {
-		return &Problem{Type: TypeConflict, Title: "The domain is not proven", Status: 409, Detail: e.Error()}
+		return conflict("The domain is not proven", e.Error())
 	}
 	switch {
 	case errors.Is(err, auth.ErrSignIn):
@@ -132,38 +132,35 @@ func problemFor(err error) *Problem {
 	case errors.Is(err, auth.ErrFactorRequired), errors.Is(err, auth.ErrSelf):
 		return notPermitted(err.Error())
 	case errors.Is(err, auth.ErrNoEnrolment):
-		return &Problem{Type: TypeConflict, Title: "No enrolment has begun", Status: 409, Detail: "begin one in this session, and confirm it within 10 minutes"}
+		return conflict("No enrolment has begun", "begin one in this session, and confirm it within 10 minutes")
 	case errors.Is(err, auth.ErrAdministered):
-		return &Problem{Type: TypeConflict, Title: "There is an administrator", Status: 409, Detail: err.Error()}
+		return conflict("There is an administrator", err.Error())
 	case errors.Is(err, auth.ErrLinkCode), errors.Is(err, auth.ErrLinked), errors.Is(err, auth.ErrNotMoved):
-		return &Problem{Type: TypeConflict, Title: "The link cannot be used or made", Status: 409, Detail: err.Error()}
+		return conflict("The link cannot be used or made", err.Error())
 	case errors.Is(err, domains.ErrTaken), errors.Is(err, domains.ErrUnproven), errors.Is(err, domains.ErrInUse), errors.Is(err, domains.ErrDefault), errors.Is(err, domains.ErrMany),
 		errors.Is(err, domains.ErrMoving), errors.Is(err, domains.ErrState):
-		return &Problem{Type: TypeConflict, Title: "The domain is not in a state for this", Status: 409, Detail: err.Error()}
+		return conflict("The domain is not in a state for this", err.Error())
 	case errors.Is(err, domains.ErrUnreachable):
-		return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: err.Error(), retryAfter: 30}
+		return unavailable(err.Error(), 30)
 	case errors.Is(err, auth.ErrMoved), errors.Is(err, auth.ErrMove):
 		return notPermitted(err.Error())
 	case errors.Is(err, mail.ErrDisabled):
-		return &Problem{Type: TypeConflict, Title: "There is no mail", Status: 409, Detail: err.Error()}
+		return conflict("There is no mail", err.Error())
 	case errors.Is(err, auth.ErrActivation):
-		return &Problem{Type: TypeConflict, Title: "The role cannot be activated", Status: 409, Detail: err.Error()}
+		return conflict("The role cannot be activated", err.Error())
 	case errors.Is(err, scim.ErrDefined), errors.Is(err, scim.ErrExtended), errors.Is(err, scim.ErrLacking):
-		return &Problem{Type: TypeConflict, Title: "The schemas do not allow this", Status: 409, Detail: err.Error()}
+		return conflict("The schemas do not allow this", err.Error())
 	case errors.Is(err, scim.ErrDefinitionBusy), errors.Is(err, storage.ErrConflict):
-		return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: "somebody else is changing the same: try again", retryAfter: 2}
+		return unavailable("somebody else is changing the same: try again", 2)
 	case errors.Is(err, access.ErrConflict):
-		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: 409, Detail: err.Error()}
+		return conflict("This is not possible now", err.Error())
 	case errors.Is(err, auth.ErrLastAdministrator):
 		return &Problem{Type: TypeLastAdmin, Title: "The last usable Global Administrator stays", Status: 409, Detail: lastAdministrator}
 	case errors.Is(err, auth.ErrLimited), errors.Is(err, auth.ErrPasswordChange):
 		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "change the password or enrol a passcode first; /auth/v1/session says what is missing"}
 	case errors.Is(err, auth.ErrPasswordPushed):
 		return &Problem{Type: TypeLimited, Title: "The account is not complete", Status: 403, Detail: "the password came from a provisioning client; somebody entitled has to give a temporary one, or a link"}
-	case errors.Is(err, auth.ErrNotPermitted):
-		return notPermitted("")
-	}
-	if errors.Is(err, scim.ErrForbidden) {
+	case errors.Is(err, auth.ErrNotPermitted), errors.Is(err, scim.ErrForbidden):
 		return notPermitted("")
 	}
 	e := scim.ErrorFor(err)
@@ -182,6 +179,14 @@ const lastAdministrator = "one Global Administrator must remain who is active, h
 
 func notPermitted(detail string) *Problem {
 	return &Problem{Type: TypeNotPermitted, Title: "You may not do this", Status: 403, Detail: detail}
+}
+
+func conflict(title, detail string) *Problem {
+	return &Problem{Type: TypeConflict, Title: title, Status: 409, Detail: detail}
+}
+
+func unavailable(detail string, retryAfter int) *Problem {
+	return &Problem{Type: blank, Title: http.StatusText(http.StatusServiceUnavailable), Status: http.StatusServiceUnavailable, Detail: detail, retryAfter: retryAfter}
 }
 
 // errProof is auth.ErrSignIn in a session: 403, for 401 would say that the session

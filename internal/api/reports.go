@@ -315,7 +315,7 @@ func (a *API) activationReport(w http.ResponseWriter, r *http.Request, by auth.P
 func (a *API) activationStates(r *http.Request, by auth.Principal, list []*auth.Activation) ([]ActivationState, error) {
 	ids := map[string][]string{}
 	for _, x := range list {
-		ids["Role"] = append(ids["Role"], x.Role)
+		ids[auth.RoleType] = append(ids[auth.RoleType], x.Role)
 		ids[auth.PrincipalUser] = append(ids[auth.PrincipalUser], x.Principal)
 	}
 	name, err := a.names(r, by, ids)
@@ -350,7 +350,7 @@ func (a *API) names(r *http.Request, by auth.Principal, ids map[string][]string)
 		slices.Sort(list)
 		list = slices.Compact(list)
 		find := func() (map[string]string, error) { return a.Store.Names(r.Context(), by.Tenant, typ, list...) }
-		if typ == "Role" {
+		if typ == auth.RoleType {
 			find = func() (map[string]string, error) { return auth.RoleNames(r.Context(), a.Store, by.Tenant, list...) }
 		}
 		found, err := find()

@@ -197,7 +197,7 @@ func (a *API) oneRequest(w http.ResponseWriter, r *http.Request, by auth.Princip
 func (a *API) roleRequests(r *http.Request, by auth.Principal, list []*access.Request) ([]RoleRequest, error) {
 	ids := map[string][]string{}
 	for _, x := range list {
-		ids["Role"] = append(ids["Role"], x.Role)
+		ids[auth.RoleType] = append(ids[auth.RoleType], x.Role)
 		ids[auth.PrincipalUser] = append(ids[auth.PrincipalUser], x.User)
 	}
 	name, err := a.names(r, by, ids)

@@ -203,7 +203,7 @@ func (a *API) toReview(r *access.Review) Review {
 func (a *API) toReviewed(r *http.Request, by auth.Principal, list []*access.Reviewed) ([]ReviewedAssignment, error) {
 	ids := map[string][]string{}
 	for _, x := range list {
-		ids["Role"] = append(ids["Role"], x.Role)
+		ids[auth.RoleType] = append(ids[auth.RoleType], x.Role)
 		ids[x.Type] = append(ids[x.Type], x.Principal)
 		if x.By != "" {
 			ids[auth.PrincipalUser] = append(ids[auth.PrincipalUser], x.By)

@@ -120,7 +120,7 @@ func readRule(r *http.Request) (rule auth.Rule, err error) {
 
 func ruleProblem(err error) error {
 	if errors.Is(err, auth.ErrTooManyRules) {
-		return &Problem{Type: TypeConflict, Title: "There are too many rules", Status: http.StatusConflict, Detail: err.Error()}
+		return conflict("There are too many rules", err.Error())
 	}
 	return err
 }

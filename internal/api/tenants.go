@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/scim"
 	"github.com/roster-id/roster/storage"
@@ -64,11 +62,7 @@ func (a *API) createTenant(w http.ResponseWriter, r *http.Request, by auth.Princ
 	if body.UserName == "" {
 		body.UserName = by.Name
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	out := auth.Link{ID: auth.NewLinkID(), User: by.ID, Tenant: storage.TenantID(body.ID), Other: id.String(), Out: true, Since: a.Now().Truncate(time.Millisecond)}
+	out := auth.Link{ID: auth.NewLinkID(), User: by.ID, Tenant: storage.TenantID(body.ID), Other: storage.NewID(), Out: true, Since: storage.Milli(a.Now())}
 	in := auth.Link{ID: out.ID, User: out.Other, Tenant: by.Tenant, Other: by.ID, Since: out.Since}
 	f := scim.Founding{Tenant: out.Tenant, Name: body.Name, UserID: out.Other, UserName: body.UserName, Link: in}
 	for _, err := range []error{auth.CheckTenantID(f.Tenant), auth.CheckTenantName(f.Name)} {

@@ -720,16 +720,17 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// TestExport: every line is an object with the names that are promised.
+// TestExport: every line is an object with the names that are promised, whatever somebody has
+// made of an entry.
 func TestExport(t *testing.T) {
 	l := list{sample(1), sample(5)}
 	l[0].Seq, l[0].Chain, l[0].N, l[0].Hash = 1, "pa", 1, []byte{0xab}
-	l[0].Changes = append(l[0].Changes, storage.Change{Path: "password"}, storage.Change{Path: "x", After: []byte(`{"a":`)})
+	l[0].Changes = append(l[0].Changes, storage.Change{Path: "password"}, storage.Change{Path: "x\xff", After: []byte(`{"a":`)})
 	l[1].Seq = 2
 	var b strings.Builder
 	n, err := Export(t.Context(), l, "default", Query{}, &b)
 	want := `{"tenant":"default","seq":1,"at":"2026-03-01T12:00:01Z","requestId":"r1","actor":"client:1","from":"192.0.2.1","action":"user.patch","type":"User","id":"u1","version":1,` +
-		`"attributes":["title","active"],"changes":[{"path":"title","before":"x","after":"1"},{"path":"password"},{"path":"x","after":"{\"a\":"}],"chain":"pa","n":1,"hash":"ab"}` + "\n" +
+		`"attributes":["title","active"],"changes":[{"path":"title","before":"x","after":"1"},{"path":"password"},{"path":"x�","after":"{\"a\":"}],"chain":"pa","n":1,"hash":"ab"}` + "\n" +
 		`{"tenant":"default","seq":2,"at":"2026-03-01T12:00:05Z","actor":"operator","level":"mfa","action":"client.create","type":"Client","id":"c5"}` + "\n"
 	if err != nil || n != 2 || b.String() != want {
 		t.Errorf("%d, %v\n got %s\nwant %s", n, err, b.String(), want)

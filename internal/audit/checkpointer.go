@@ -218,7 +218,7 @@ func (w *walker) heads() []Head {
 // sign makes a checkpoint of all that has been followed, unless another process was
 // first: its own is as good, and where to go on from.
 func (c *Checkpointer) sign(ctx context.Context, tenant storage.TenantID, f *follower) (first bool, err error) {
-	p := Checkpoint{Tenant: tenant, At: c.Now().UTC().Truncate(time.Millisecond), Seq: f.seq, Count: f.walker.report.Entries, Heads: f.walker.heads()}
+	p := Checkpoint{Tenant: tenant, At: storage.Milli(c.Now()), Seq: f.seq, Count: f.walker.report.Entries, Heads: f.walker.heads()}
 	p.Sign(c.Signer.Signer())
 	line, err := p.line()
 	if err != nil {

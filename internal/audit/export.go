@@ -42,15 +42,15 @@ type changeLine struct {
 func appendLine(dst []byte, tenant storage.TenantID, e *storage.AuditEntry) ([]byte, error) {
 	l := line{tenant, e.Seq, e.At, e.RequestID, e.Actor, e.From, e.Level, e.Action, e.Type, e.ID, e.Version, e.Attributes, nil, e.Chain, e.N, e.Hash}
 	for _, c := range e.Changes {
-		l.Changes = append(l.Changes, changeLine{c.Path, value(c.Before), value(c.After)})
+		l.Changes = append(l.Changes, changeLine{c.Path, Value(c.Before), Value(c.After)})
 	}
-	b, err := json.Marshal(l)
+	b, err := json.Marshal(l, jsontext.AllowInvalidUTF8(true))
 	return append(dst, b...), err
 }
 
-// value is what an entry has for a value; whatever is no JSON, because somebody has
+// Value is what an entry has for a value; whatever is no JSON, because somebody has
 // changed it, as text.
-func value(b []byte) jsontext.Value {
+func Value(b []byte) jsontext.Value {
 	if len(b) == 0 {
 		return nil
 	}

@@ -65,7 +65,7 @@ func (p *Policy) Unknown() error {
 func (p *Policy) Alter(_ storage.TenantID, rec *storage.Record) (keep bool, err error) {
 	switch {
 	case rec.Token != nil:
-		k, at := *rec.Token, p.At.UTC().Truncate(time.Millisecond)
+		k, at := *rec.Token, storage.Milli(p.At)
 		if p.ends(&k) && k.Expires.After(at) {
 			k.Expires = at
 		}
@@ -94,19 +94,14 @@ func (p *Policy) Changes(b *dump.Backup) []storage.Change {
 		tokens = "listed"
 	}
 	list := []storage.Change{
-		{Path: "created", After: jsonText(b.Header.Created.UTC().Format(time.RFC3339Nano))},
-		{Path: "tokens", After: jsonText(tokens)},
+		storage.ChangeOf("created", nil, b.Header.Created.UTC()),
+		storage.ChangeOf("tokens", nil, tokens),
 	}
 	if p.Listed != nil {
 		ids := sha256.Sum256([]byte(strings.Join(slices.Sorted(maps.Keys(p.Listed)), "\n")))
-		list = append(list, storage.Change{Path: "listed", After: jsonText(hex.EncodeToString(ids[:]))}) // which list it was
+		list = append(list, storage.ChangeOf("listed", nil, hex.EncodeToString(ids[:]))) // which list it was
 	}
 	return list
-}
-
-func jsonText(s string) []byte {
-	b, _ := json.Marshal(s) // it does not fail for text
-	return b
 }
 
 // changed are the actions after which the tokens that a client had before may not be good

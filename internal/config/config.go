@@ -84,11 +84,6 @@ func (e *SettingError) Error() string {
 	return e.Setting + " (" + e.Source + "): " + e.Msg
 }
 
-// Validate reports everything that is wrong with c in one error, made of a
-// *SettingError for each problem. It does not look at what the settings point to:
-// files and databases are for those who open them.
-func (c *Config) Validate() error { return join(c.problems()) }
-
 // join puts problems together, one to a line.
 func join(problems []*SettingError) error {
 	errs := make([]error, len(problems))
@@ -98,6 +93,8 @@ func join(problems []*SettingError) error {
 	return errors.Join(errs...)
 }
 
+// problems returns everything that is wrong with c. It does not look at what the settings
+// point to: files and databases are for those who open them.
 func (c *Config) problems() (list []*SettingError) {
 	add := func(setting, msg string) {
 		if msg != "" {

@@ -38,7 +38,7 @@ func load(t *testing.T, args []string, env map[string]string, file string) (Conf
 	return Load(flags, func(name string) string { return env[name] })
 }
 
-// problems returns what an error of Load or Validate consists of.
+// problems returns what an error of Load or join consists of.
 func problems(t *testing.T, err error) (list []*SettingError) {
 	t.Helper()
 	if err == nil {
@@ -274,7 +274,7 @@ trusted-proxies (roster.yaml:4): "nonsense" is not a network; write it like 192.
 	}
 }
 
-func TestValidate(t *testing.T) {
+func TestProblems(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(*Config)
@@ -313,7 +313,7 @@ func TestValidate(t *testing.T) {
 	} {
 		c := Default()
 		test.change(&c)
-		err := c.Validate()
+		err := join(c.problems())
 		var got []string
 		for _, p := range problems(t, err) {
 			got = append(got, p.Setting)
@@ -322,7 +322,7 @@ func TestValidate(t *testing.T) {
 			}
 		}
 		if s := strings.Join(got, " "); s != test.want {
-			t.Errorf("%s: Validate: %v; want problems with %q", test.name, err, test.want)
+			t.Errorf("%s: problems: %v; want problems with %q", test.name, err, test.want)
 		}
 	}
 }
@@ -345,9 +345,9 @@ func TestPlaintext(t *testing.T) {
 			c := Default()
 			c.Listen = address
 			test.change(&c)
-			err := c.Validate()
+			err := join(c.problems())
 			if (err == nil) != test.want {
-				t.Errorf("%s on %s: Validate: %v; want ok: %v", name, address, err, test.want)
+				t.Errorf("%s on %s: problems: %v; want ok: %v", name, address, err, test.want)
 			}
 			if err != nil && (!strings.Contains(err.Error(), "allow-plaintext") || !strings.Contains(err.Error(), "proxy")) {
 				t.Errorf("%q does not say what to do", err)
@@ -357,7 +357,7 @@ func TestPlaintext(t *testing.T) {
 	// The operations listener has nothing that a token protects.
 	c := Default()
 	c.OpsListen = "0.0.0.0:9090"
-	if err := c.Validate(); err != nil {
+	if err := join(c.problems()); err != nil {
 		t.Errorf("ops-listen 0.0.0.0:9090: %v", err)
 	}
 }

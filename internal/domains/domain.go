@@ -165,21 +165,14 @@ func (k *Keeper) Find(ctx context.Context, tenant storage.TenantID, name string)
 	return domainFrom(i)
 }
 
-func (k *Keeper) now() time.Time { return k.Now().UTC().Truncate(time.Millisecond) }
+func (k *Keeper) now() time.Time { return storage.Milli(k.Now()) }
 
 // entry is the audit entry of what became of a domain.
 func entry(ctx context.Context, by auth.Principal, at time.Time, action, name, path string, before, after any) storage.AuditEntry {
 	e := by.Entry(ctx, at, "domain."+action, "Domain", name)
 	if path != "" {
-		value := func(v any) []byte {
-			if v == nil {
-				return nil
-			}
-			b, _ := json.Marshal(v) // strings, booleans and times
-			return b
-		}
 		e.Attributes = []string{path}
-		e.Changes = []storage.Change{{Path: path, Before: value(before), After: value(after)}}
+		e.Changes = []storage.Change{storage.ChangeOf(path, before, after)}
 	}
 	return e
 }

@@ -255,11 +255,7 @@ func (k *Keeper) Begin(ctx context.Context, by auth.Principal, p Plan) (*Move, e
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	m := &Move{ID: id.String(), Plan: p, By: by.ID, Started: k.now(), State: Running, Total: page.TotalResults}
+	m := &Move{ID: storage.NewID(), Plan: p, By: by.ID, Started: k.now(), State: Running, Total: page.TotalResults}
 	err = k.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		if err := tx.Guard(moveKind); err != nil {
 			return err

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
@@ -72,13 +70,9 @@ type BackupWriter struct {
 // Write writes all tenants to w. A backup whose Write failed has no manifest and is not
 // restored.
 func (b *BackupWriter) Write(ctx context.Context, w io.Writer) (*Backup, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
 	out, sum := bufio.NewWriterSize(w, 256<<10), sha256.New()
 	now := b.Now()
-	done := &Backup{Header: BackupHeader{backupName, backupVersion, id.String(), now.UTC().Truncate(time.Millisecond), b.Product, b.Kind}}
+	done := &Backup{Header: BackupHeader{backupName, backupVersion, storage.NewID(), storage.Milli(now), b.Product, b.Kind}}
 	buf, err := appendLine(nil, backupLine, done.Header, nil)
 	if err != nil {
 		return nil, err

@@ -239,7 +239,7 @@ func (s *session) write(ctx context.Context, next *storage.LoadMark) error {
 		if err := tx.SetLoad(mark, next); err != nil || next != nil {
 			return err
 		}
-		return tx.Audit(s.entry(s.Now().UTC().Truncate(time.Millisecond)))
+		return tx.Audit(s.entry(storage.Milli(s.Now())))
 	})
 	switch {
 	case errors.Is(err, storage.ErrNotEmpty):

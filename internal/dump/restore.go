@@ -87,7 +87,7 @@ func (r *Restorer) Restore(ctx context.Context, in io.Reader, want *Backup) erro
 }
 
 func idOf(b *Backup) storage.Change {
-	return storage.Change{Path: "backup", After: []byte(`"` + b.Header.Backup + `"`)}
+	return storage.ChangeOf("backup", nil, b.Header.Backup)
 }
 
 func (r *Restorer) changes(b *Backup) []storage.Change {

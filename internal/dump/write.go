@@ -10,8 +10,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/storage"
 )
@@ -63,12 +61,9 @@ type section struct {
 
 // beginSection writes the header of a dump.
 func beginSection(out *bufio.Writer, set *schemas.Set, tenant storage.TenantID, product string, now time.Time) (*section, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	s := &section{out: out, tenant: tenant, id: id.String(), hash: sha256.New(), like: &Reader{schemas: set}}
+	s := &section{out: out, tenant: tenant, id: storage.NewID(), hash: sha256.New(), like: &Reader{schemas: set}}
 	head := Header{formatName, formatVersion, s.id, string(tenant), now.UTC().Truncate(time.Second), product}
+	var err error
 	if s.buf, err = appendLine(s.buf, "header", head, nil); err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (s *Feeds) Revive(ctx context.Context, by auth.Principal, id string) error 
 		comes := seq > st.Position && !slices.Contains(st.Done, seq) // anyway, as the feed was set back
 		if !comes && !slices.ContainsFunc(st.Held, func(h held) bool { return h.Seq == seq }) {
 			// Attempts: it is not to be taken for one that waits for too long.
-			st.Held = append(st.Held, held{Seq: seq, Resource: d.Type + "/" + d.Resource, Attempts: 1, First: milli(s.now())})
+			st.Held = append(st.Held, held{Seq: seq, Resource: d.Type + "/" + d.Resource, Attempts: 1, First: storage.Milli(s.now())})
 			slices.SortFunc(st.Held, func(a, b held) int { return cmp.Compare(a.Seq, b.Seq) })
 		}
 		next, err := st.item(feed)

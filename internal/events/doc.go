@@ -7,6 +7,9 @@
 // versions: none is sent before the previous one was acknowledged or given up. An event has
 // the same id each time, so that a receiver recognises duplicates.
 //
-// Begin with feed.go for what a feed is, with set.go for what an event contains, and with
-// worker.go for how it is sent; dial.go decides which addresses may be connected to.
+// Begin with feed.go for what a feed is (feeds.go makes and changes them), with set.go for
+// what an event contains, and with worker.go for when it is sent: trail.go finds the next
+// ones, send.go sends one, and dead.go keeps what was given up. poll.go is for feeds that are
+// polled, jwks.go has the keys that check tokens, and dial.go decides which addresses may be
+// connected to.
 package events

@@ -207,7 +207,7 @@ type wait int
 
 // until returns the time after d, and how far ahead that is.
 func until(now time.Time, d time.Duration) (time.Time, wait) {
-	return milli(now.Add(d)), wait(d/time.Second) + 1
+	return storage.Milli(now.Add(d)), wait(d/time.Second) + 1
 }
 
 func (w wait) over(at, now time.Time) bool {
@@ -252,6 +252,3 @@ func (s *state) position() Position {
 	}
 	return p
 }
-
-// milli is a time as it is stored.
-func milli(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }

@@ -18,7 +18,6 @@ import (
 	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/roster-id/roster/auth"
@@ -142,12 +141,8 @@ func (s *Feeds) read(ctx context.Context, p place) (*Feed, error) {
 // that signs its webhooks, if it has one. The error is an *auth.InvalidError, an
 // *auth.DeniedError if by may not read what the feed would be told of, or ErrMany.
 func (s *Feeds) Create(ctx context.Context, by auth.Principal, d Draft) (*Feed, auth.Secret, error) {
-	u, err := uuid.NewV7()
-	if err != nil {
-		return nil, "", err
-	}
-	now := milli(s.now())
-	f := &Feed{ID: u.String(), Delivery: d.Delivery, Enabled: true, KeepHours: DefaultKeepHours, RetryHours: DefaultRetryHours, Created: now, Creator: by.Actor(),
+	now := storage.Milli(s.now())
+	f := &Feed{ID: storage.NewID(), Delivery: d.Delivery, Enabled: true, KeepHours: DefaultKeepHours, RetryHours: DefaultRetryHours, Created: now, Creator: by.Actor(),
 		Types: []string{"User", "Group"}, Events: defaultURIs()}
 	if !slices.Contains([]Delivery{Webhook, Push, Poll}, d.Delivery) {
 		return nil, "", invalid("delivery", "webhook, push or poll")
@@ -225,7 +220,7 @@ func (s *Feeds) Rotate(ctx context.Context, by auth.Principal, id string) (*Feed
 		if f.Delivery != Webhook {
 			return ErrDelivery
 		}
-		f.secrets.Former, f.secrets.Until, f.secrets.Key = f.secrets.Key, milli(s.now()).Add(SecretOverlap), next
+		f.secrets.Former, f.secrets.Until, f.secrets.Key = f.secrets.Key, storage.Milli(s.now()).Add(SecretOverlap), next
 		return nil
 	})
 	return f, auth.Secret(next), err

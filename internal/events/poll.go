@@ -306,7 +306,7 @@ func (s *Feeds) acknowledge(ctx context.Context, by auth.Principal, f *Feed, q P
 			return nil // first those before them
 		}
 		err = s.store.Write(ctx, p.tenant, func(tx storage.Tx) error {
-			now := milli(s.now())
+			now := storage.Milli(s.now())
 			for _, e := range dead {
 				h := held{Seq: e.Seq, Resource: e.Type + "/" + e.ID, Attempts: 1, Reason: ReasonReported}
 				if err := s.bury(tx, p, f, h, e, now); err != nil {

@@ -231,7 +231,7 @@ func (s *Feeds) claim(ctx context.Context, p place) (claimed *state, name string
 		if err != nil {
 			return err
 		}
-		now := milli(s.now())
+		now := storage.Milli(s.now())
 		if !st.due(now) {
 			return nil
 		}
@@ -362,7 +362,7 @@ func (s *Feeds) round(ctx context.Context, tenant storage.TenantID, f *Feed, st 
 // try sends one event.
 func (s *Feeds) try(ctx context.Context, tenant storage.TenantID, f *Feed, t *task) {
 	t.tried = true
-	now := milli(s.now())
+	now := storage.Milli(s.now())
 	if t.entry == nil || now.Sub(t.entry.At) > time.Duration(f.KeepHours)*time.Hour && t.Attempts == 0 {
 		t.expired = true
 		return
@@ -411,7 +411,7 @@ func (s *Feeds) note(ctx context.Context, p place, f *Feed, name string, r *roun
 			if st.Lease != name {
 				return nil
 			}
-			now := milli(s.now())
+			now := storage.Milli(s.now())
 			if st.Position == r.from { // unless it was set for a replay meanwhile
 				st.Position = r.to
 			}

@@ -85,7 +85,7 @@ func (q *Queue) Retry(ctx context.Context, tenant storage.TenantID, id string, b
 		return ErrDisabled
 	}
 	err := q.change(ctx, tenant, id, func(tx storage.Tx, i *storage.Item, r record) error {
-		now := milli(q.now())
+		now := storage.Milli(q.now())
 		before := r.state(now)
 		switch {
 		case before == StateSending:
@@ -137,9 +137,8 @@ func (q *Queue) change(ctx context.Context, tenant storage.TenantID, id string, 
 }
 
 func stateChange(before, after string) []storage.Change {
-	c := storage.Change{Path: "state", Before: []byte(`"` + before + `"`)}
-	if after != "" {
-		c.After = []byte(`"` + after + `"`)
+	if after == "" {
+		return []storage.Change{storage.ChangeOf("state", before, nil)}
 	}
-	return []storage.Change{c}
+	return []storage.Change{storage.ChangeOf("state", before, after)}
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/roster-id/roster/storage"
@@ -115,10 +114,6 @@ func (q *Queue) Put(tx storage.ItemWriter, tenant storage.TenantID, m Message, n
 	if _, err := m.Letter(q.language); err != nil {
 		return err
 	}
-	u, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
 	if err := q.keys.MeetCanary(tx, tenant); err != nil {
 		return err
 	}
@@ -126,8 +121,8 @@ func (q *Queue) Put(tx storage.ItemWriter, tenant storage.TenantID, m Message, n
 	if err != nil {
 		return err
 	}
-	now, id := milli(now), u.String()
-	r := record{Kind: m.Kind, Queued: now, Until: milli(m.ends()), Due: now, Sealed: q.keys.Seal(plain, owner(tenant, id)...)}
+	now, id := storage.Milli(now), storage.NewID()
+	r := record{Kind: m.Kind, Queued: now, Until: storage.Milli(m.ends()), Due: now, Sealed: q.keys.Seal(plain, owner(tenant, id)...)}
 	if err := q.save(tx, nil, id, r); err != nil {
 		return err
 	}
@@ -220,12 +215,4 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// milli is a time as it is stored.
-func milli(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC().Truncate(time.Millisecond)
 }

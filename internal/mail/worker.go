@@ -183,7 +183,7 @@ func (q *Queue) claim(ctx context.Context, p place) (claimed *record, err error)
 		if err != nil {
 			return err
 		}
-		now := milli(q.now())
+		now := storage.Milli(q.now())
 		switch {
 		case !r.Dead.IsZero() || !r.due(now):
 			return nil
@@ -272,7 +272,7 @@ func (q *Queue) finish(ctx context.Context, p place, lease string, result *SendE
 			if r.Lease != lease {
 				return nil
 			}
-			now := milli(q.now())
+			now := storage.Milli(q.now())
 			switch {
 			case result == nil:
 				outcome = outcomeSent

@@ -5,7 +5,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/google/uuid"
 
 	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/scim"
@@ -49,13 +48,9 @@ func ofClient(client string) string   { return "client:" + client }
 func refusedBy(client string) string  { return "refused:" + client }
 func ofRequest(request string) string { return "request:" + request }
 
-func newEntry(x *scim.Exchange) (*Entry, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
+func newEntry(x *scim.Exchange) *Entry {
 	e := &Entry{
-		ID: id.String(), RequestID: x.RequestID, At: x.Began.UTC().Truncate(time.Millisecond), Client: x.By.ID, Profile: x.By.Profile,
+		ID: storage.NewID(), RequestID: x.RequestID, At: storage.Milli(x.Began), Client: x.By.ID, Profile: x.By.Profile,
 		Method: x.Method, Route: x.Route, Status: x.Status, Milliseconds: x.Took.Milliseconds(),
 		ResourceType: x.ResourceType, ResourceID: x.ResourceID, Query: x.Query, Body: x.Body,
 		Operations: x.Operations, Failed: x.Failed, Failures: x.Failures,
@@ -65,7 +60,7 @@ func newEntry(x *scim.Exchange) (*Entry, error) {
 		e.Failures = []scim.Failure{{Status: told.Status, Type: told.Type, Detail: told.Repeatable()}}
 	}
 	e.Refused = refused(x)
-	return e, nil
+	return e
 }
 
 func refused(x *scim.Exchange) bool { return x.Err != nil || x.Status >= 400 || x.Failed > 0 }

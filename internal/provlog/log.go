@@ -91,10 +91,7 @@ func (l *Log) Tell(x *scim.Exchange) {
 	if !keep {
 		return
 	}
-	e, err := newEntry(x)
-	if err != nil {
-		return
-	}
+	e := newEntry(x)
 	e.Omitted = omitted
 	select {
 	case l.queue <- entryOf{c, e}:
@@ -200,7 +197,7 @@ func (l *Log) take() map[storage.TenantID][]entryOf {
 }
 
 func (l *Log) write(ctx context.Context, tenant storage.TenantID, entries []entryOf) {
-	expires := l.opt.Now().Add(l.opt.Keep).Truncate(time.Millisecond)
+	expires := storage.Milli(l.opt.Now().Add(l.opt.Keep))
 	var items []*storage.Item
 	for _, e := range entries {
 		i, err := e.item(expires)

@@ -2,15 +2,11 @@ package sqlite
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/roster-id/roster/storage"
 )
@@ -135,99 +131,5 @@ func TestCloseEndsDumps(t *testing.T) {
 	}
 	if !errors.Is(last, storage.ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", last)
-	}
-}
-
-// TestPasswordsAreMigrated: a store of the first schema keeps its passwords, those
-// of deleted users too.
-func TestPasswordsAreMigrated(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "roster.db")
-	schema, err := migrations()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := openConn(path, writer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	script := schema.Migrations[0] + fmt.Sprintf(`; PRAGMA application_id = %d; PRAGMA user_version = 1;
-		INSERT INTO resource (n, tenant, type, id, version, created, modified, deleted, name, keys, doc, shadow) VALUES
-			(1, 'default', 'User', 'ana', 1, 1, 1, NULL, '', x'', '{}', x''), (2, 'acme', 'User', 'bob', 1, 1, 1, 2, '', x'', '{}', x''),
-			(3, 'acme', 'User', 'carl', 1, 1, 1, NULL, '', x'', '{}', x'');
-		INSERT INTO credential (n, kind, secret) VALUES (1, 'password', '$argon2id$"ana"'), (2, 'password', '$argon2id$bob');
-		INSERT INTO keyed (n) SELECT 3; DELETE FROM keyed WHERE n = 0;`, schema.AppID)
-	if err := sqlitex.ExecuteScript(c, script, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s := open(t, path, Options{})
-	defer s.Close()
-	for _, want := range []struct {
-		tenant     storage.TenantID
-		user, data string
-	}{{"default", "ana", `{"passwordHash":"$argon2id$\"ana\""}`}, {"acme", "bob", `{"passwordHash":"$argon2id$bob"}`}} {
-		list, err := s.Items(t.Context(), want.tenant, "credential", "")
-		if err != nil || len(list) != 1 {
-			t.Fatalf("%s: %d credentials, %v, want 1", want.tenant, len(list), err)
-		}
-		if i := list[0]; i.ID != want.user || string(i.Data) != want.data || i.Version != 1 || !i.Expires.IsZero() || len(i.Keys) > 0 {
-			t.Errorf("%s: got %+v with %s, want %s with %s", want.tenant, i, i.Data, want.user, want.data)
-		}
-	}
-}
-
-// TestAuditTrailIsMigrated: a store of the first schema keeps its audit trail, and
-// each tenant goes on from its own last number.
-func TestAuditTrailIsMigrated(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "roster.db")
-	schema, err := migrations()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := openConn(path, writer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	script := schema.Migrations[0] + fmt.Sprintf("; PRAGMA application_id = %d; PRAGMA user_version = 1;", schema.AppID)
-	for n := range 9 {
-		script += fmt.Sprintf(`INSERT INTO audit (seq, tenant, at, request_id, actor, action, type, id, version, attributes)
-			VALUES (%d, '%s', 1000, 'r', 'operator', 'a%[1]d', 'User', 'u', 1, 'a b');`, n+1, []string{"default", "default", "acme"}[n%3])
-	}
-	if err := sqlitex.ExecuteScript(c, script, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s := open(t, path, Options{})
-	defer s.Close()
-	for tenant, want := range map[storage.TenantID]string{"default": "1 2 4 5 7 8 9", "acme": "3 6 9 10"} {
-		if err := s.Write(t.Context(), tenant, func(tx storage.Tx) error {
-			return tx.Audit(storage.AuditEntry{At: time.Now(), Actor: "operator", Action: "new"})
-		}); err != nil {
-			t.Fatal(err)
-		}
-		list, err := s.AuditEntries(t.Context(), tenant, 0, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var numbers []string
-		for i, e := range list {
-			numbers = append(numbers, fmt.Sprint(e.Seq))
-			if i < len(list)-1 && (e.Action != fmt.Sprint("a", e.Seq) || e.At.UnixMilli() != 1000 || len(e.Attributes) != 2) {
-				t.Errorf("%s: entry %+v", tenant, e)
-			}
-		}
-		if got := strings.Join(numbers, " "); got != want {
-			t.Errorf("%s: entries %s, want %s", tenant, got, want)
-		}
 	}
 }

@@ -46,12 +46,12 @@ var sameEntry = cmp.Options{cmpopts.IgnoreFields(storage.AuditEntry{}, "Seq", "C
 
 func auditEntries(t *testing.T, d *directory) {
 	want := []storage.AuditEntry{
-		{At: d.now(), RequestID: "r1", Actor: "client:c1", Action: "user.create", Type: "User", ID: newID()},
+		{At: d.now(), RequestID: "r1", Actor: "client:c1", Action: "user.create", Type: "User", ID: storage.NewID()},
 		{At: d.now().Add(-time.Hour), Actor: "operator", Action: "client.revoke", Type: "Client", ID: "c1"},
-		{At: d.now(), RequestID: "r2", Actor: "client:c1", Action: "user.patch", Type: "User", ID: newID(),
+		{At: d.now(), RequestID: "r2", Actor: "client:c1", Action: "user.patch", Type: "User", ID: storage.NewID(),
 			Version:    3,
 			Attributes: []string{"userName", "name.givenName", "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department"}},
-		{At: d.now(), Actor: "user:u1", Action: "user.patch", Type: "User", ID: newID(), Version: 1, From: "2001:db8::1", Level: "mfa",
+		{At: d.now(), Actor: "user:u1", Action: "user.patch", Type: "User", ID: storage.NewID(), Version: 1, From: "2001:db8::1", Level: "mfa",
 			Changes: []storage.Change{
 				{Path: "title", Before: []byte(`"\u00e9\u2028"`), After: []byte(`"é` + "\u2028" + `"`)},
 				{Path: "emails", After: []byte(`[ {"value": 1.0e1 } ]`)},
@@ -87,11 +87,11 @@ func auditEntries(t *testing.T, d *directory) {
 
 func events(t *testing.T, d *directory) {
 	entries := []storage.AuditEntry{
-		{At: d.now(), Actor: "client:c1", Action: "user.create", Type: "User", ID: newID(), Version: 1},
+		{At: d.now(), Actor: "client:c1", Action: "user.create", Type: "User", ID: storage.NewID(), Version: 1},
 		{At: d.now(), Actor: "operator", Action: "client.create", Type: "Client", ID: "c2"},
-		{At: d.now().Add(-time.Hour), RequestID: "r1", Actor: "client:c1", Action: "group.patch", Type: "Group", ID: newID(), Version: 1 << 40,
+		{At: d.now().Add(-time.Hour), RequestID: "r1", Actor: "client:c1", Action: "group.patch", Type: "Group", ID: storage.NewID(), Version: 1 << 40,
 			Attributes: []string{"displayName", "members"}},
-		{At: d.now(), Actor: "client:c1", Action: "user.delete", Type: "User", ID: newID(), Version: 2},
+		{At: d.now(), Actor: "client:c1", Action: "user.delete", Type: "User", ID: storage.NewID(), Version: 2},
 	}
 	for _, list := range [][]storage.AuditEntry{entries[:1], entries[1:]} {
 		err := d.Write(t.Context(), d.tenant, func(tx storage.Tx) error {
@@ -122,7 +122,7 @@ func stretches(t *testing.T, d *directory) {
 		d.do(func(tx storage.Tx) error {
 			return errors.Join(
 				tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: fmt.Sprint("more ", i)}),
-				tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: fmt.Sprint(i), Type: "User", ID: newID(), Version: 1}))
+				tx.Audit(storage.AuditEntry{At: d.now(), Actor: "operator", Action: fmt.Sprint(i), Type: "User", ID: storage.NewID(), Version: 1}))
 		})
 	}
 	wholeAudit, err := d.AuditEntries(t.Context(), d.tenant, 0, all)

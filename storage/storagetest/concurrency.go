@@ -619,7 +619,7 @@ func followEvents(t *testing.T, d *directory) {
 	}()
 	errs := race(func(i int) error {
 		raw := map[string]any{"userName": fmt.Sprint("u", i)}
-		r := &storage.Resource{Type: "User", ID: newID(), Version: 1, Created: d.now(), LastModified: d.now()}
+		r := &storage.Resource{Type: "User", ID: storage.NewID(), Version: 1, Created: d.now(), LastModified: d.now()}
 		d.fill(d.user, r, raw)
 		for v := range int64(each) {
 			err := d.try(func(tx storage.Tx) error {

@@ -159,7 +159,7 @@ func getDeleted(t *testing.T, d *directory) {
 		}
 		return err
 	})
-	for _, k := range [][2]string{{"User", stays.ID}, {"Group", u.ID}, {"User", newID()}, {"User", ""}, {"!epoch", u.ID}, {"User deleted", u.ID}} {
+	for _, k := range [][2]string{{"User", stays.ID}, {"Group", u.ID}, {"User", storage.NewID()}, {"User", ""}, {"!epoch", u.ID}, {"User deleted", u.ID}} {
 		if w, err := d.GetDeleted(t.Context(), d.tenant, k[0], k[1]); !errors.Is(err, storage.ErrNotFound) || w != nil {
 			t.Errorf("GetDeleted %q: %+v, %v, want ErrNotFound", k, w, err)
 		}

@@ -775,7 +775,7 @@ func loadTaken(t *testing.T, d *directory) {
 			wantUnique(t, "Load of a client of the same name", other.set(markAt(at), markAt(at+1), &storage.Record{Client: &c}), "name")
 		case r.Resource != nil && r.Resource.Type == "User" && r.Resource.Deleted.IsZero():
 			w := *r.Resource
-			w.Resource = *other.withID(&w.Resource, newID())
+			w.Resource = *other.withID(&w.Resource, storage.NewID())
 			wantUnique(t, "Load of a user of the same name", other.set(markAt(at), markAt(at+1), &storage.Record{Resource: &w}), "userName")
 			w.Deleted = d.now()
 			if err := other.set(markAt(at), markAt(at+1), other.arriving(storage.Record{Resource: &w})); err != nil {
@@ -799,11 +799,11 @@ func loadDangling(t *testing.T, d *directory) {
 		}
 		return &storage.Record{Members: m}
 	}
-	err := d.set(markAt(2), markAt(3), members(group.ID, user.ID, newID()))
+	err := d.set(markAt(2), markAt(3), members(group.ID, user.ID, storage.NewID()))
 	if e, ok := errors.AsType[*storage.UnknownMemberError](err); !ok || e.Index != 1 {
 		t.Errorf("an unknown member: got %v, want an UnknownMemberError with Index 1", err)
 	}
-	wantError(t, "members of an unknown group", d.set(markAt(2), markAt(3), members(newID(), user.ID)), storage.ErrNotFound)
+	wantError(t, "members of an unknown group", d.set(markAt(2), markAt(3), members(storage.NewID(), user.ID)), storage.ErrNotFound)
 	wantError(t, "members of a user", d.set(markAt(2), markAt(3), members(user.ID, group.ID)), storage.ErrNotFound)
 	wantError(t, "a token of an unknown client", d.set(markAt(2), markAt(3), &storage.Record{Token: newToken(d, "k1", "nobody")}), storage.ErrNotFound)
 	if err := d.set(markAt(2), markAt(3), &storage.Record{}); err == nil {

@@ -59,7 +59,7 @@ func advance(t *testing.T, d *directory) {
 			t.Errorf("GetToChange of a %s: %v; want ErrNotFound", typ, err)
 		}
 	}
-	if _, err := d.GetToChange(t.Context(), d.tenant, "User", newID()); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := d.GetToChange(t.Context(), d.tenant, "User", storage.NewID()); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("GetToChange of an unknown id: %v; want ErrNotFound", err)
 	}
 	for _, typ := range []string{"User", "Group"} {

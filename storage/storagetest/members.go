@@ -145,9 +145,9 @@ func addMembersUnknown(t *testing.T, d *directory) {
 	ana, gone, device := d.addUser("ana"), d.addUser("gone"), d.add(d.device, `{}`)
 	d.remove(gone)
 	g := d.addGroup("Staff")
-	for name, id := range map[string]string{"nobody": newID(), "somebody deleted": gone.ID, "neither user nor group": device.ID, "nothing": ""} {
+	for name, id := range map[string]string{"nobody": storage.NewID(), "somebody deleted": gone.ID, "neither user nor group": device.ID, "nothing": ""} {
 		for _, set := range []bool{false, true} {
-			members := []storage.Member{{Value: ana.ID}, {Value: id}, {Value: newID()}}
+			members := []storage.Member{{Value: ana.ID}, {Value: id}, {Value: storage.NewID()}}
 			_, err := d.tryMembers(func(tx storage.Tx) (int, error) {
 				if set {
 					return tx.SetMembers(g, members)
@@ -166,10 +166,10 @@ func removeMembers(_ *testing.T, d *directory) {
 	ana, bob, carl, other := d.addUser("ana"), d.addUser("bob"), d.addUser("carl"), d.addUser("other")
 	g, h := d.addGroup("Staff", ana, bob, carl), d.addGroup("Others", ana, other)
 	d.wantCount("no member", 0, func(tx storage.Tx) (int, error) {
-		return tx.RemoveMembers(g, []string{other.ID, newID(), "", g.ID})
+		return tx.RemoveMembers(g, []string{other.ID, storage.NewID(), "", g.ID})
 	})
 	d.wantCount("two and others", 2, func(tx storage.Tx) (int, error) {
-		return tx.RemoveMembers(g, []string{ana.ID, newID(), bob.ID, ana.ID, other.ID})
+		return tx.RemoveMembers(g, []string{ana.ID, storage.NewID(), bob.ID, ana.ID, other.ID})
 	})
 	d.wantMembers(g, carl)
 	d.wantMembers(h, ana, other)
@@ -260,7 +260,7 @@ func membersAmong(t *testing.T, d *directory) {
 	want := []storage.Member{
 		{Value: ana.ID, Type: "User", Display: "A."}, {Value: bob.ID, Type: "User", Display: "bob"}, {Value: sub.ID, Type: "Group", Display: "Sub"},
 	}
-	ask := append(idsOf(bob, ana, carl, gone, inner, sub, g, bob), "", newID())
+	ask := append(idsOf(bob, ana, carl, gone, inner, sub, g, bob), "", storage.NewID())
 	var got, none, left []storage.Member
 	d.do(func(tx storage.Tx) (err error) {
 		if _, err = tx.AddMembers(g, []storage.Member{{Value: ana.ID, Display: "A."}}); err != nil {
@@ -454,7 +454,7 @@ func orderOfIDs(t *testing.T, d *directory) {
 func noGroup(t *testing.T, d *directory) {
 	ana := d.addUser("ana")
 	d.addGroup("Staff", ana)
-	for _, id := range []string{ana.ID, newID(), ""} {
+	for _, id := range []string{ana.ID, storage.NewID(), ""} {
 		for m, err := range d.Members(t.Context(), d.tenant, id, "") {
 			t.Errorf("Members of %q: got %v, %v", id, m, err)
 		}
@@ -501,7 +501,7 @@ func manyGroups(t *testing.T, d *directory) {
 	ana, bob, carl := d.addUser("ana"), d.addUser("bob"), d.addUser("carl")
 	g := d.addGroup("Staff", ana, bob)
 	h := d.addGroup("Board", bob)
-	got, err := d.Groups(t.Context(), d.tenant, ana.ID, bob.ID, carl.ID, newID(), g.ID)
+	got, err := d.Groups(t.Context(), d.tenant, ana.ID, bob.ID, carl.ID, storage.NewID(), g.ID)
 	want := map[string][]storage.Membership{ana.ID: {direct(g)}, bob.ID: inOrder([]storage.Membership{direct(g), direct(h)})}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("Groups: %v (-want +got):\n%s", err, diff)
@@ -568,7 +568,7 @@ func aboveNothing(t *testing.T, d *directory) {
 	heldUser, heldGroup := d.hold(ana), d.hold(sub)
 	d.remove(ana)
 	d.remove(sub)
-	for what, r := range map[string]*storage.Resource{"deleted": heldGroup, "unknown": {Type: "Group", ID: newID()}} {
+	for what, r := range map[string]*storage.Resource{"deleted": heldGroup, "unknown": {Type: "Group", ID: storage.NewID()}} {
 		var ids []string
 		d.do(func(tx storage.Tx) (err error) {
 			ids, err = tx.Ancestors(r)
@@ -578,7 +578,7 @@ func aboveNothing(t *testing.T, d *directory) {
 			t.Errorf("Ancestors of a group that is %s: got %q", what, ids)
 		}
 	}
-	for what, r := range map[string]*storage.Resource{"deleted": heldUser, "unknown": {Type: "User", ID: newID()}} {
+	for what, r := range map[string]*storage.Resource{"deleted": heldUser, "unknown": {Type: "User", ID: storage.NewID()}} {
 		var groups []*storage.Resource
 		d.do(func(tx storage.Tx) (err error) {
 			groups, err = tx.MemberOf(r)

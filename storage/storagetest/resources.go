@@ -99,7 +99,7 @@ func createGet(t *testing.T, d *directory) {
 
 func getUnknown(t *testing.T, d *directory) {
 	u := d.addUser("ana")
-	for _, k := range [][2]string{{"User", newID()}, {"Group", u.ID}, {"Device", u.ID}, {"user", u.ID}, {"User", strings.ToUpper(u.ID)}, {"User", ""}} {
+	for _, k := range [][2]string{{"User", storage.NewID()}, {"Group", u.ID}, {"Device", u.ID}, {"user", u.ID}, {"User", strings.ToUpper(u.ID)}, {"User", ""}} {
 		if got, err := d.Get(t.Context(), d.tenant, k[0], k[1]); !errors.Is(err, storage.ErrNotFound) || got != nil {
 			t.Errorf("Get %q %q: got %+v, %v, want ErrNotFound", k[0], k[1], got, err)
 		}
@@ -123,7 +123,7 @@ func names(t *testing.T, d *directory) {
 			t.Errorf("Names: %v (-want +got):\n%s", err, diff)
 		}
 	}
-	check(d, "User", map[string]string{ana.ID: "Ana Ng", bob.ID: "bob"}, ana.ID, gone.ID, newID(), bob.ID, g.ID, "", ana.ID)
+	check(d, "User", map[string]string{ana.ID: "Ana Ng", bob.ID: "bob"}, ana.ID, gone.ID, storage.NewID(), bob.ID, g.ID, "", ana.ID)
 	check(d, "Group", map[string]string{g.ID: "Staff"}, ana.ID, g.ID)
 	check(d, "User", nil)
 	check(d.in(acme), "User", nil, ana.ID)

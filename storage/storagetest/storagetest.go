@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/google/uuid"
 
 	"github.com/roster-id/roster/schemas"
 	"github.com/roster-id/roster/scim/filter"
@@ -133,8 +132,6 @@ func (d *directory) now() time.Time {
 	return birth.Add(time.Duration(d.clock.Add(1)) * time.Millisecond)
 }
 
-func newID() string { return uuid.Must(uuid.NewV7()).String() }
-
 // try runs fn in a write that records an audit entry.
 func (d *directory) try(fn func(storage.Tx) error) error {
 	at := d.now() // fn may run twice, and the clock is not to go on then
@@ -166,7 +163,7 @@ func (d *directory) draft(rt *schemas.ResourceType, body string) *storage.Resour
 		d.t.Fatalf("%s: %v", body, err)
 	}
 	now := d.now()
-	r := &storage.Resource{Type: rt.Name, ID: newID(), Version: 1, Created: now, LastModified: now}
+	r := &storage.Resource{Type: rt.Name, ID: storage.NewID(), Version: 1, Created: now, LastModified: now}
 	d.fill(rt, r, attrs)
 	return r
 }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -282,8 +281,8 @@ func (s *Server) Client(t testing.TB, name, profile string, scopes ...string) st
 // Issue stores a client, with an id of its own, and returns a token for it.
 func (s *Server) Issue(t testing.TB, c *storage.Client) string {
 	t.Helper()
-	now := s.now().UTC().Truncate(time.Millisecond)
-	c.ID, c.Created = uuid.NewString(), now
+	now := storage.Milli(s.now())
+	c.ID, c.Created = storage.NewID(), now
 	text, token, err := auth.NewToken(rand.Reader, c.ID, now, auth.DefaultTokenLifetime)
 	if err != nil {
 		t.Fatal(err)
@@ -325,15 +324,11 @@ func (s *Server) Runner(t testing.TB) *scimtest.Runner {
 func (s *Server) Users(t testing.TB, n int) []string {
 	t.Helper()
 	user := s.Provider.Schemas.Type("User")
-	now := time.Now().UTC().Truncate(time.Millisecond)
+	now := storage.Milli(time.Now())
 	ids := make([]string, n)
 	resources := make([]*storage.Resource, n)
 	for i := range n {
-		id, err := uuid.NewV7()
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids[i] = id.String()
+		ids[i] = storage.NewID()
 		attrs := map[string]any{"schemas": []any{schemas.UserURI}, "id": ids[i], "userName": fmt.Sprint("u", i), "active": true}
 		resources[i] = &storage.Resource{
 			Type: user.Name, ID: ids[i], Version: 1, Created: now, LastModified: now, Name: fmt.Sprint("u", i),
@@ -359,21 +354,17 @@ func (s *Server) Users(t testing.TB, n int) []string {
 func (s *Server) Group(t testing.TB, name, display string, members []string) string {
 	t.Helper()
 	group := s.Provider.Schemas.Type("Group")
-	id, err := uuid.NewV7()
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	attrs := map[string]any{"schemas": []any{schemas.GroupURI}, "id": id.String(), "displayName": name}
+	id, now := storage.NewID(), storage.Milli(time.Now())
+	attrs := map[string]any{"schemas": []any{schemas.GroupURI}, "id": id, "displayName": name}
 	r := &storage.Resource{
-		Type: group.Name, ID: id.String(), Version: 1, Created: now, LastModified: now, Name: name,
+		Type: group.Name, ID: id, Version: 1, Created: now, LastModified: now, Name: name,
 		Doc: group.Document(attrs), Index: s.Store.NewIndex(storage.DefaultTenant, group, attrs),
 	}
 	rows := make([]storage.Member, len(members))
 	for i, m := range members {
 		rows[i] = storage.Member{Value: m, Display: display}
 	}
-	err = s.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+	err := s.Store.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
 		if err := tx.Create(r); err != nil {
 			return err
 		}
