@@ -386,11 +386,12 @@ func appendFolded(dst []byte, s string) []byte {
 	if i == len(s) {
 		return nil
 	}
-	b := append(dst, s...)
-	for i += len(dst); i < len(b); i++ {
-		b[i] = lower(b[i])
+	i += len(dst)
+	dst = append(dst, s...)
+	for ; i < len(dst); i++ {
+		dst[i] = lower(dst[i])
 	}
-	return b
+	return dst
 }
 
 func upper(c byte) bool { return c-'A' < 26 }

@@ -104,7 +104,7 @@ func ownGroups(t *testing.T, d *directory) {
 	} {
 		d.wantFound(invitation, f, invited)
 	}
-	d.wantFound(invitation, `groups.value eq "`+newID()+`"`)
+	d.wantFound(invitation, `groups.value eq "`+storage.NewID()+`"`)
 	d.wantFound(d.user, `groups.value eq "`+g.ID+`"`, ana)
 }
 
