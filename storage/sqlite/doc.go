@@ -15,6 +15,13 @@
 // Equality on the attributes that clients search by uses an index. Totals and far
 // pages of unfiltered lists come from counted runs of ids (tally.go).
 //
+// The keys that it uses are hashes. Those of new rows wait in memory until they are
+// merged into the tables (keys.go, recent.go), and a filter in memory knows of most new
+// unique keys that nobody has them (sieve.go). Filters on the groups of users read
+// memberships in their order (below.go).
+//
+// Another goroutine moves the log into the file while writes go on (checkpoint.go).
+//
 // A deleted resource keeps its row and its memberships, out of sight, until it is
 // restored or purged (deleted.go); purged data is overwritten in the file.
 //
