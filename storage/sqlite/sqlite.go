@@ -145,6 +145,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		if isDamage(err) {
 			err = fmt.Errorf("%w (%w)", ErrDamaged, err)
 		}
+		if words := s.inWords(err); words != "" {
+			err = fmt.Errorf("%s (%w)", words, err)
+		}
 		return nil, errors.Join(err, s.lock.Unlock())
 	}
 	return s, nil
@@ -384,6 +387,22 @@ func (s *Store) snapshot(ctx context.Context, fn func(*sqlite.Conn) error) error
 	})
 }
 
+// inWords says what keeps SQLite from the file, for people who do not know its words, or
+// "" if it is something else.
+func (s *Store) inWords(err error) string {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultFull:
+		return "no space is left on the disk of " + s.path + ": free some"
+	case sqlite.ResultIOErr:
+		return s.path + ", or a file beside it, cannot be read or written: check the disk, and the limits of space and file size"
+	case sqlite.ResultReadOnly, sqlite.ResultCantOpen:
+		return s.path + ", or a file beside it, cannot be written: check who owns them and their folder"
+	case sqlite.ResultBusy, sqlite.ResultLocked:
+		return s.path + " is locked by another program: end it, and try again"
+	}
+	return ""
+}
+
 // explain turns SQLite's result codes into what callers tell apart.
 func (s *Store) explain(err error) error {
 	if err == nil {
@@ -394,6 +413,9 @@ func (s *Store) explain(err error) error {
 		if code == sqlite.ResultIOErrFsync || code == sqlite.ResultIOErrDirFsync {
 			// What an fsync that failed has left on disk is unknown.
 			s.broken.Store(true)
+		}
+		if words := s.inWords(err); words != "" {
+			err = fmt.Errorf("%s (%w)", words, err)
 		}
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -145,9 +146,17 @@ func (b *batch) run(first *job) {
 	if f := b.store.opt.OnCommit; f != nil && err == nil {
 		f(len(b.jobs), time.Since(start))
 	}
+	var failed error
+	if err != nil {
+		why := b.store.inWords(err)
+		for _, j := range b.jobs { // where SQLite gave the transaction up, one of them knows why
+			why = cmp.Or(why, b.store.inWords(j.err))
+		}
+		failed = fmt.Errorf("%w: %s", storage.ErrUnavailable, cmp.Or(why, "commit failed"))
+	}
 	for _, j := range b.jobs {
-		if err != nil {
-			j.err = fmt.Errorf("%w: commit failed", storage.ErrUnavailable)
+		if failed != nil {
+			j.err = failed
 		}
 		close(j.done)
 	}
@@ -265,9 +274,9 @@ func (b *batch) do(j *job) (undone bool) {
 		t.settle() // what is wrong with a row is told to whose it is
 	}
 	switch {
-	case j.err != nil:
-	case t.failed != nil:
+	case t.failed != nil: // what came after follows from it
 		j.err = b.store.explain(t.failed)
+	case j.err != nil:
 	case t.changed && !t.audited:
 		j.err = storage.ErrUnaudited
 	}

@@ -259,6 +259,16 @@ func TestAFullDisk(t *testing.T) {
 	if errs[1] == nil {
 		t.Error("100 KB went into two pages")
 	}
+	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		err := tx.Create(big)
+		if err == nil {
+			_, err = tx.Get(big.Type, big.ID)
+		}
+		return errors.Join(err, tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "user.create"}))
+	})
+	if want := "no space is left on the disk of " + s.path; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want) // a command prints it
+	}
 	entries, err := s.AuditEntries(t.Context(), storage.DefaultTenant, 0, 100)
 	if err != nil {
 		t.Fatal(err)
@@ -277,31 +287,41 @@ func TestAFullDisk(t *testing.T) {
 }
 
 func TestWhatSQLiteSaysIsExplained(t *testing.T) {
+	const (
+		full   = "no space is left on the disk of r.db"
+		disk   = "r.db, or a file beside it, cannot be read or written"
+		rights = "r.db, or a file beside it, cannot be written"
+		locked = "r.db is locked by another program"
+	)
 	for _, c := range []struct {
 		code        sqlite.ResultCode
 		unavailable bool
 		broken      bool
+		words       string
 	}{
-		{sqlite.ResultFull, true, false},
-		{sqlite.ResultIOErr, true, false},
-		{sqlite.ResultIOErrRead, true, false},
-		{sqlite.ResultIOErrWrite, true, false},
-		{sqlite.ResultBusy, true, false},
-		{sqlite.ResultBusySnapshot, true, false},
-		{sqlite.ResultReadOnly, true, false},
-		{sqlite.ResultCantOpen, true, false},
-		{sqlite.ResultNoMem, true, false},
-		{sqlite.ResultIOErrFsync, true, true},
-		{sqlite.ResultIOErrDirFsync, true, true},
-		{sqlite.ResultConstraintUnique, false, false},
-		{sqlite.ResultError, false, false},
-		{sqlite.ResultCorrupt, false, false},
+		{sqlite.ResultFull, true, false, full},
+		{sqlite.ResultIOErr, true, false, disk},
+		{sqlite.ResultIOErrRead, true, false, disk},
+		{sqlite.ResultIOErrWrite, true, false, disk},
+		{sqlite.ResultBusy, true, false, locked},
+		{sqlite.ResultBusySnapshot, true, false, locked},
+		{sqlite.ResultReadOnly, true, false, rights},
+		{sqlite.ResultCantOpen, true, false, rights},
+		{sqlite.ResultNoMem, true, false, ""},
+		{sqlite.ResultIOErrFsync, true, true, disk},
+		{sqlite.ResultIOErrDirFsync, true, true, disk},
+		{sqlite.ResultConstraintUnique, false, false, ""},
+		{sqlite.ResultError, false, false, ""},
+		{sqlite.ResultCorrupt, false, false, ""},
 	} {
-		s := &Store{}
+		s := &Store{path: "r.db"}
 		cause := fmt.Errorf("in the test: %w", c.code.ToError())
 		err := s.explain(cause)
 		if errors.Is(err, storage.ErrUnavailable) != c.unavailable || !errors.Is(err, cause) || s.broken.Load() != c.broken {
 			t.Errorf("%v: got %v, broken %v", c.code, err, s.broken.Load())
+		}
+		if words := s.inWords(err); !strings.HasPrefix(words, c.words) || words != "" && (c.words == "" || !strings.Contains(err.Error(), words)) {
+			t.Errorf("%v: got %v, want it in words: %s", c.code, err, c.words)
 		}
 	}
 	if err := (&Store{}).explain(nil); err != nil {
