@@ -74,6 +74,7 @@ type Store struct {
 	closeOnce sync.Once
 	closeErr  error
 	broken    atomic.Bool // what is on disk is not known: nothing is written any more
+	file      os.FileInfo // the file when it was opened
 	checks    sync.WaitGroup
 }
 
@@ -167,6 +168,9 @@ func (s *Store) start(ctx context.Context) error {
 	later, err := s.prepare(ctx, w)
 	if err == nil {
 		err = s.openReaders()
+	}
+	if err == nil {
+		s.file, err = os.Stat(s.path)
 	}
 	var k *checkpointer
 	if err == nil {
@@ -353,12 +357,28 @@ func (s *Store) closeReaders() {
 
 // Ping reports whether the writer and the readers answer.
 func (s *Store) Ping(ctx context.Context) error {
-	if s.broken.Load() {
-		return errBroken
+	if err := s.inPlace(); err != nil {
+		return err
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })
 	})
+}
+
+// inPlace finds out whether the file is still what its path leads to. What is written to
+// one that was moved away or removed is not there at the next start.
+func (s *Store) inPlace() error {
+	if s.broken.Load() {
+		return errBroken
+	}
+	now, err := os.Stat(s.path)
+	if err == nil && os.SameFile(s.file, now) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if !s.broken.Swap(true) {
+		s.opt.Log.Error("the file of the store was moved away, removed or replaced; nothing is written any more: stop the server, and put the file back", "file", s.path)
+	}
+	return errBroken
 }
 
 // read runs fn with a reader. Unless fn opens a transaction, each statement

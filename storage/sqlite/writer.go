@@ -31,7 +31,7 @@ type job struct {
 
 var (
 	errClosed = fmt.Errorf("%w: closed", storage.ErrUnavailable)
-	errBroken = fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
+	errBroken = fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged or was moved away", storage.ErrUnavailable)
 )
 
 // Write implements storage.Store. Writes that wait at the same time share one
@@ -128,6 +128,7 @@ type batch struct {
 	ends    map[string]end // of the audit trail of each tenant, if known
 	left    map[string]end // where this process left the trail of each tenant that it wrote to
 	purged  bool           // the log holds what was purged
+	looked  time.Time      // when the file was seen to be in its place
 }
 
 // run commits first and whatever else is waiting by then.
@@ -135,7 +136,14 @@ func (b *batch) run(first *job) {
 	start := time.Now()
 	b.jobs = append(b.jobs[:0], first)
 	b.careful = false
-	err := b.attempt()
+	var err error
+	if start.Sub(b.looked) > time.Second {
+		b.looked = start
+		err = b.store.inPlace()
+	}
+	if err == nil {
+		err = b.attempt()
+	}
 	if err != nil {
 		err = b.store.explain(err)
 		b.store.opt.Log.Error("commit failed", "writes", len(b.jobs), "error", err)

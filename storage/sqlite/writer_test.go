@@ -1,9 +1,12 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -504,6 +507,51 @@ func TestBaseline(t *testing.T) {
 		}
 		if doc, err := b.Read(t.Context(), id); err != nil || string(doc) != `{"x":"é"}` {
 			t.Errorf("Read: got %s, %v", doc, err)
+		}
+	}
+}
+
+// TestAFileMovedAway: nothing more is written to a file that the next start would not
+// find, and what was written is in it.
+func TestAFileMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	for name, notice := range map[string]func(*Store) error{
+		"a health check": func(s *Store) error { return s.Ping(t.Context()) },
+		"a write": func(s *Store) error {
+			time.Sleep(1100 * time.Millisecond) // it looks once a second
+			return s.Write(t.Context(), storage.DefaultTenant, creating(2))
+		},
+	} {
+		var log bytes.Buffer
+		s, err := Open(t.Context(), path, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		create(t, s, newUser(1))
+		moved := path + ".moved"
+		if err := os.Rename(path, moved); err != nil {
+			t.Fatal(err)
+		}
+		if err := notice(s); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("%s: got %v, want ErrUnavailable", name, err)
+		}
+		if err := s.Write(t.Context(), storage.DefaultTenant, creating(3)); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("a write after %s: got %v, want ErrUnavailable", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log.String(), "put the file back") {
+			t.Errorf("%s: the log does not say what to do:\n%s", name, &log)
+		}
+		if s, err = Open(t.Context(), moved, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(t, s, userType, `userName sw "user"`); n != 1 {
+			t.Errorf("%s: the moved file has %d users, want 1", name, n)
+		}
+		if err := errors.Join(s.Close(), os.Remove(moved)); err != nil {
+			t.Error(err)
 		}
 	}
 }
