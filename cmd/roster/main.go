@@ -25,6 +25,9 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
+	// A command may be where it does not see that it is to end: at a pipe that nobody
+	// writes to. A second signal ends it at once.
+	context.AfterFunc(ctx, stop)
 	if err := execute(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "roster:", err)
 		return 1

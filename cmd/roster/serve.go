@@ -201,7 +201,7 @@ func serve(ctx context.Context, c config.Config, out, errOut io.Writer) error {
 	if checkpointer != nil {
 		runs = append(runs, checkpointer.Run)
 	}
-	if err := greet(ctx, c, store, people, srv, out); err != nil {
+	if err := greet(ctx, c, store, people, srv, out, log); err != nil {
 		return err
 	}
 
@@ -283,19 +283,23 @@ func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 }
 
 // greet prints where the server listens, in one line that programs read, and
-// what to do first.
-func greet(ctx context.Context, c config.Config, store storage.Store, people *auth.Authenticator, srv *server.Server, out io.Writer) error {
-	address := srv.Scheme() + "://" + srv.Addr().String()
-	_, err := fmt.Fprintf(out, "listening scim=%s ops=http://%s\n", address, srv.OpsAddr())
-	if err != nil {
-		return err
+// what to do first. That nobody can be told is no reason not to serve.
+func greet(ctx context.Context, c config.Config, store storage.Store, people *auth.Authenticator, srv *server.Server, out io.Writer, log *slog.Logger) error {
+	lost := false
+	say := func(format string, args ...any) {
+		if _, err := fmt.Fprintf(out, format, args...); err != nil && !lost {
+			lost = true
+			log.Warn("standard output cannot be written: what to do first is not shown", "error", err)
+		}
 	}
+	address := srv.Scheme() + "://" + srv.Addr().String()
+	say("listening scim=%s ops=http://%s\n", address, srv.OpsAddr())
 	if c.Demo {
 		token, err := demoToken(ctx, store)
 		if err != nil {
 			return fmt.Errorf("make the demo client: %w", err)
 		}
-		_, err = fmt.Fprintf(out, `
+		say(`
 A demo client that may read and write users and groups is ready; its token is good for a day, or until the next start. Try:
 
   curl -s -H 'Authorization: Bearer %s' \
@@ -304,8 +308,8 @@ A demo client that may read and write users and groups is ready; its token is go
        %s/Users
 
 `, token.Reveal(), schemas.UserURI, address+basePath)
-		if err != nil || people == nil {
-			return err
+		if people == nil {
+			return nil
 		}
 		link, err := people.NewFirstSetup(ctx, auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant})
 		switch {
@@ -314,25 +318,22 @@ A demo client that may read and write users and groups is ready; its token is go
 		case err != nil:
 			return fmt.Errorf("make a link for the first administrator: %w", err)
 		}
-		_, err = fmt.Fprintf(out, "To become its first administrator, open:\n\n  %s\n\n", setupLink(cmp.Or(c.PublicURL, address), link))
-		return err
+		say("To become its first administrator, open:\n\n  %s\n\n", setupLink(cmp.Or(c.PublicURL, address), link))
+		return nil
 	}
 	clients, err := store.ListClients(ctx, storage.DefaultTenant)
 	if err != nil {
 		return err
 	}
 	if len(clients) == 0 {
-		_, err = fmt.Fprintf(out, "no clients yet; make the first token with:\n  roster client create --store %s --name my-idp --scopes users,groups\n", c.Store)
-		if err != nil {
-			return err
-		}
+		say("no clients yet; make the first token with:\n  roster client create --store %s --name my-idp --scopes users,groups\n", c.Store)
 	}
 	if people == nil {
 		return nil
 	}
 	administered, err := people.Administered(ctx, storage.DefaultTenant)
 	if err == nil && !administered {
-		_, err = fmt.Fprintf(out, "no administrator yet; print a one-time link for the first one with:\n  roster setup --store %s --public-url %s\n", c.Store, cmp.Or(c.PublicURL, address))
+		say("no administrator yet; print a one-time link for the first one with:\n  roster setup --store %s --public-url %s\n", c.Store, cmp.Or(c.PublicURL, address))
 	}
 	return err
 }

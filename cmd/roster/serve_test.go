@@ -272,6 +272,66 @@ func TestLogWithoutReader(t *testing.T) {
 	}
 }
 
+// TestNobodyToTell: what is printed at the start is for people who watch. A server that
+// cannot print it serves all the same.
+func TestNobodyToTell(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script := filepath.Join(dir, "untold")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec roster \"$@\" >/dev/full\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := launch{bin: script, dir: dir, env: cleanEnv(), args: []string{"--store", "roster.db", "--shutdown-delay", "0s"}}.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	if err := eventually(func() error {
+		if !s.over() && !strings.Contains(s.printed(s.stderr), "standard output cannot be written") {
+			return errors.New("the log does not say that nobody could be told")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := s.end(syscall.SIGTERM); err != nil {
+		t.Errorf("%v\n%s", err, s.printed(s.stderr))
+	}
+}
+
+// TestSecondSignal: a command that waits for a pipe does not see the first signal, and
+// ends at the second.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "roster.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := launch{dir: dir, env: cleanEnv(), args: []string{"--store", "roster.db", "--config", pipe}}.begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+	var silent *os.File
+	if err := eventually(func() (err error) {
+		silent, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0) // succeeds once somebody reads
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	if err := eventually(func() error {
+		if s.over() {
+			return nil
+		}
+		_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may end at this moment
+		return errors.New("the command does not end")
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFilesRunOut: a server that may open no more files, and so accepts no connection,
 // says so in its log, and serves again when clients have left.
 func TestFilesRunOut(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -112,6 +113,9 @@ func open(r io.Reader, m *Mapping, jsonLines bool) (*records, error) {
 	s.columns, s.width = map[string]int{}, len(head)
 	twice := map[string]bool{}
 	for i, name := range head {
+		if !utf8.ValidString(name) {
+			return nil, errors.New("the line with the names of the columns is not in UTF-8: convert the file to UTF-8")
+		}
 		name = strings.TrimSpace(name)
 		_, twice[name] = s.columns[name]
 		s.columns[name] = i

@@ -86,6 +86,7 @@ func TestRead(t *testing.T) {
 func TestHeader(t *testing.T) {
 	for _, test := range []struct{ file, want string }{
 		{"", "the line with the names of the columns: the file is empty"},
+		{"\xff\xfeN\x00u\x00", "the line with the names of the columns is not in UTF-8: convert the file to UTF-8"},
 		{"a;b\n", `the file has no column "a"; are its columns separated by ",", as the mapping says?`},
 		{"a,b,a\n", `the file has two columns "a"`},
 	} {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -146,15 +147,29 @@ func New(opt Options) (*Server, error) {
 		s.cert = &cert
 	}
 	s.handler = h
-	if s.main, err = net.Listen("tcp", opt.Listen); err != nil {
+	if s.main, err = listen(opt.Listen); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	if opt.OpsListen != "" {
-		if s.ops, err = net.Listen("tcp", opt.OpsListen); err != nil {
+		if s.ops, err = listen(opt.OpsListen); err != nil {
 			return nil, errors.Join(fmt.Errorf("ops-listen: %w", err), s.main.Close())
 		}
 	}
 	return s, nil
+}
+
+// listen is net.Listen that says what to do where it cannot.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = fmt.Errorf("another program listens on %s: end it, or choose another address (%w)", address, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		err = fmt.Errorf("this machine does not have the address %s: choose one that it has (%w)", address, err)
+	case errors.Is(err, syscall.EACCES):
+		err = fmt.Errorf("this user may not listen on %s: choose a port from 1024 on (%w)", address, err)
+	}
+	return l, err
 }
 
 // Private refuses a file that everybody on the machine may read or write. A group

@@ -74,6 +74,7 @@ type Store struct {
 	closeOnce sync.Once
 	closeErr  error
 	broken    atomic.Bool // what is on disk is not known: nothing is written any more
+	file      os.FileInfo // the file when it was opened
 	checks    sync.WaitGroup
 }
 
@@ -145,6 +146,9 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		if isDamage(err) {
 			err = fmt.Errorf("%w (%w)", ErrDamaged, err)
 		}
+		if words := s.inWords(err); words != "" {
+			err = fmt.Errorf("%s (%w)", words, err)
+		}
 		return nil, errors.Join(err, s.lock.Unlock())
 	}
 	return s, nil
@@ -164,6 +168,9 @@ func (s *Store) start(ctx context.Context) error {
 	later, err := s.prepare(ctx, w)
 	if err == nil {
 		err = s.openReaders()
+	}
+	if err == nil {
+		s.file, err = os.Stat(s.path)
 	}
 	var k *checkpointer
 	if err == nil {
@@ -350,12 +357,28 @@ func (s *Store) closeReaders() {
 
 // Ping reports whether the writer and the readers answer.
 func (s *Store) Ping(ctx context.Context) error {
-	if s.broken.Load() {
-		return errBroken
+	if err := s.inPlace(); err != nil {
+		return err
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*) FROM tenant", func(*sqlite.Stmt) error { return nil })
 	})
+}
+
+// inPlace finds out whether the file is still what its path leads to. What is written to
+// one that was moved away or removed is not there at the next start.
+func (s *Store) inPlace() error {
+	if s.broken.Load() {
+		return errBroken
+	}
+	now, err := os.Stat(s.path)
+	if err == nil && os.SameFile(s.file, now) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if !s.broken.Swap(true) {
+		s.opt.Log.Error("the file of the store was moved away, removed or replaced; nothing is written any more: stop the server, and put the file back", "file", s.path)
+	}
+	return errBroken
 }
 
 // read runs fn with a reader. Unless fn opens a transaction, each statement
@@ -384,6 +407,22 @@ func (s *Store) snapshot(ctx context.Context, fn func(*sqlite.Conn) error) error
 	})
 }
 
+// inWords says what keeps SQLite from the file, for people who do not know its words, or
+// "" if it is something else.
+func (s *Store) inWords(err error) string {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultFull:
+		return "no space is left on the disk of " + s.path + ": free some"
+	case sqlite.ResultIOErr:
+		return s.path + ", or a file beside it, cannot be read or written: check the disk, and the limits of space and file size"
+	case sqlite.ResultReadOnly, sqlite.ResultCantOpen:
+		return s.path + ", or a file beside it, cannot be written: check who owns them and their folder"
+	case sqlite.ResultBusy, sqlite.ResultLocked:
+		return s.path + " is locked by another program: end it, and try again"
+	}
+	return ""
+}
+
 // explain turns SQLite's result codes into what callers tell apart.
 func (s *Store) explain(err error) error {
 	if err == nil {
@@ -394,6 +433,9 @@ func (s *Store) explain(err error) error {
 		if code == sqlite.ResultIOErrFsync || code == sqlite.ResultIOErrDirFsync {
 			// What an fsync that failed has left on disk is unknown.
 			s.broken.Store(true)
+		}
+		if words := s.inWords(err); words != "" {
+			err = fmt.Errorf("%s (%w)", words, err)
 		}
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -30,7 +31,7 @@ type job struct {
 
 var (
 	errClosed = fmt.Errorf("%w: closed", storage.ErrUnavailable)
-	errBroken = fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged", storage.ErrUnavailable)
+	errBroken = fmt.Errorf("%w: an earlier write to disk failed, or the file is damaged or was moved away", storage.ErrUnavailable)
 )
 
 // Write implements storage.Store. Writes that wait at the same time share one
@@ -131,6 +132,7 @@ type batch struct {
 	ends    map[string]end // of the audit trail of each tenant, if known
 	left    map[string]end // where this process left the trail of each tenant that it wrote to
 	purged  bool           // the log holds what was purged
+	looked  time.Time      // when the file was seen to be in its place
 }
 
 // run commits first and whatever else is waiting by then.
@@ -138,7 +140,14 @@ func (b *batch) run(first *job) {
 	start := time.Now()
 	b.jobs = append(b.jobs[:0], first)
 	b.careful = false
-	err := b.attempt()
+	var err error
+	if start.Sub(b.looked) > time.Second {
+		b.looked = start
+		err = b.store.inPlace()
+	}
+	if err == nil {
+		err = b.attempt()
+	}
 	if err != nil {
 		err = b.store.explain(err)
 		b.store.opt.Log.Error("commit failed", "writes", len(b.jobs), "error", err)
@@ -149,9 +158,17 @@ func (b *batch) run(first *job) {
 	if f := b.store.opt.OnCommit; f != nil && err == nil {
 		f(len(b.jobs), time.Since(start))
 	}
+	var failed error
+	if err != nil {
+		why := b.store.inWords(err)
+		for _, j := range b.jobs { // where SQLite gave the transaction up, one of them knows why
+			why = cmp.Or(why, b.store.inWords(j.err))
+		}
+		failed = fmt.Errorf("%w: %s", storage.ErrUnavailable, cmp.Or(why, "commit failed"))
+	}
 	for _, j := range b.jobs {
-		if err != nil {
-			j.err = fmt.Errorf("%w: commit failed", storage.ErrUnavailable)
+		if failed != nil {
+			j.err = failed
 		}
 		close(j.done)
 	}
@@ -269,9 +286,9 @@ func (b *batch) do(j *job) (undone bool) {
 		t.settle() // what is wrong with a row is told to whose it is
 	}
 	switch {
-	case j.err != nil:
-	case t.failed != nil:
+	case t.failed != nil: // what came after follows from it
 		j.err = b.store.explain(t.failed)
+	case j.err != nil:
 	case t.changed && !t.audited:
 		j.err = storage.ErrUnaudited
 	}

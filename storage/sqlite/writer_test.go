@@ -1,9 +1,12 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -259,6 +262,16 @@ func TestAFullDisk(t *testing.T) {
 	if errs[1] == nil {
 		t.Error("100 KB went into two pages")
 	}
+	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		err := tx.Create(big)
+		if err == nil {
+			_, err = tx.Get(big.Type, big.ID)
+		}
+		return errors.Join(err, tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "user.create"}))
+	})
+	if want := "no space is left on the disk of " + s.path; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want) // a command prints it
+	}
 	entries, err := s.AuditEntries(t.Context(), storage.DefaultTenant, 0, 100)
 	if err != nil {
 		t.Fatal(err)
@@ -277,31 +290,41 @@ func TestAFullDisk(t *testing.T) {
 }
 
 func TestWhatSQLiteSaysIsExplained(t *testing.T) {
+	const (
+		full   = "no space is left on the disk of r.db"
+		disk   = "r.db, or a file beside it, cannot be read or written"
+		rights = "r.db, or a file beside it, cannot be written"
+		locked = "r.db is locked by another program"
+	)
 	for _, c := range []struct {
 		code        sqlite.ResultCode
 		unavailable bool
 		broken      bool
+		words       string
 	}{
-		{sqlite.ResultFull, true, false},
-		{sqlite.ResultIOErr, true, false},
-		{sqlite.ResultIOErrRead, true, false},
-		{sqlite.ResultIOErrWrite, true, false},
-		{sqlite.ResultBusy, true, false},
-		{sqlite.ResultBusySnapshot, true, false},
-		{sqlite.ResultReadOnly, true, false},
-		{sqlite.ResultCantOpen, true, false},
-		{sqlite.ResultNoMem, true, false},
-		{sqlite.ResultIOErrFsync, true, true},
-		{sqlite.ResultIOErrDirFsync, true, true},
-		{sqlite.ResultConstraintUnique, false, false},
-		{sqlite.ResultError, false, false},
-		{sqlite.ResultCorrupt, false, false},
+		{sqlite.ResultFull, true, false, full},
+		{sqlite.ResultIOErr, true, false, disk},
+		{sqlite.ResultIOErrRead, true, false, disk},
+		{sqlite.ResultIOErrWrite, true, false, disk},
+		{sqlite.ResultBusy, true, false, locked},
+		{sqlite.ResultBusySnapshot, true, false, locked},
+		{sqlite.ResultReadOnly, true, false, rights},
+		{sqlite.ResultCantOpen, true, false, rights},
+		{sqlite.ResultNoMem, true, false, ""},
+		{sqlite.ResultIOErrFsync, true, true, disk},
+		{sqlite.ResultIOErrDirFsync, true, true, disk},
+		{sqlite.ResultConstraintUnique, false, false, ""},
+		{sqlite.ResultError, false, false, ""},
+		{sqlite.ResultCorrupt, false, false, ""},
 	} {
-		s := &Store{}
+		s := &Store{path: "r.db"}
 		cause := fmt.Errorf("in the test: %w", c.code.ToError())
 		err := s.explain(cause)
 		if errors.Is(err, storage.ErrUnavailable) != c.unavailable || !errors.Is(err, cause) || s.broken.Load() != c.broken {
 			t.Errorf("%v: got %v, broken %v", c.code, err, s.broken.Load())
+		}
+		if words := s.inWords(err); !strings.HasPrefix(words, c.words) || words != "" && (c.words == "" || !strings.Contains(err.Error(), words)) {
+			t.Errorf("%v: got %v, want it in words: %s", c.code, err, c.words)
 		}
 	}
 	if err := (&Store{}).explain(nil); err != nil {
@@ -484,6 +507,51 @@ func TestBaseline(t *testing.T) {
 		}
 		if doc, err := b.Read(t.Context(), id); err != nil || string(doc) != `{"x":"é"}` {
 			t.Errorf("Read: got %s, %v", doc, err)
+		}
+	}
+}
+
+// TestAFileMovedAway: nothing more is written to a file that the next start would not
+// find, and what was written is in it.
+func TestAFileMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	for name, notice := range map[string]func(*Store) error{
+		"a health check": func(s *Store) error { return s.Ping(t.Context()) },
+		"a write": func(s *Store) error {
+			time.Sleep(1100 * time.Millisecond) // it looks once a second
+			return s.Write(t.Context(), storage.DefaultTenant, creating(2))
+		},
+	} {
+		var log bytes.Buffer
+		s, err := Open(t.Context(), path, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		create(t, s, newUser(1))
+		moved := path + ".moved"
+		if err := os.Rename(path, moved); err != nil {
+			t.Fatal(err)
+		}
+		if err := notice(s); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("%s: got %v, want ErrUnavailable", name, err)
+		}
+		if err := s.Write(t.Context(), storage.DefaultTenant, creating(3)); !errors.Is(err, storage.ErrUnavailable) {
+			t.Errorf("a write after %s: got %v, want ErrUnavailable", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log.String(), "put the file back") {
+			t.Errorf("%s: the log does not say what to do:\n%s", name, &log)
+		}
+		if s, err = Open(t.Context(), moved, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(t, s, userType, `userName sw "user"`); n != 1 {
+			t.Errorf("%s: the moved file has %d users, want 1", name, n)
+		}
+		if err := errors.Join(s.Close(), os.Remove(moved)); err != nil {
+			t.Error(err)
 		}
 	}
 }
