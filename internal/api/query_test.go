@@ -3,8 +3,12 @@ package api
 import (
 	"errors"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/roster-id/roster/auth"
+	"github.com/roster-id/roster/scim"
 )
 
 // TestQueryInOrder: of several parameters that are wrong the same one is named, always.
@@ -16,4 +20,27 @@ func TestQueryInOrder(t *testing.T) {
 			t.Fatalf("auditQuery = %#v", err)
 		}
 	}
+}
+
+// TestUnknownParameters: no route passes over a parameter that it does not have. Who asks for
+// one session to be ended, in the query, must not end all.
+func TestUnknownParameters(t *testing.T) {
+	t.Parallel()
+	a := &API{}
+	for i, r := range slices.Concat(a.AuthRoutes(), a.AdminRoutes()) {
+		if err := unknownParameter(r); err == nil {
+			t.Errorf("route %d, %s %s, takes any parameter", i, r.Method, r.Path)
+		}
+	}
+}
+
+// unknownParameter returns the problem of a route with a parameter that no route has, or nil
+// if it gets as far as its handler.
+func unknownParameter(r scim.Route) (problem error) {
+	defer func() { _ = recover() }() // the handlers have nothing to work on
+	err := r.Serve(httptest.NewRecorder(), httptest.NewRequest(r.Method, "/?unheard=of", nil), auth.Principal{})
+	if p, ok := errors.AsType[*Problem](err); ok && p.Type == TypeInvalid && strings.HasPrefix(p.Detail, "expected ") {
+		return p
+	}
+	return nil
 }
