@@ -172,6 +172,12 @@ func problemFor(err error) *Problem {
 		return invalid(e.Detail)
 	case e.Type == scim.Uniqueness:
 		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	case e.Type == scim.Uniqueness:
+		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	case e.Status == http.StatusConflict:
+		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: e.Status, Detail: e.Detail}
+	case e.Status == http.StatusForbidden:
+		return notPermitted(e.Detail)
 	}
 	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
 }
