@@ -123,6 +123,8 @@ func problemFor(err error) *Problem {
 	switch {
 	case errors.Is(err, auth.ErrSignIn):
 		return &Problem{Type: TypeSignIn, Title: "The sign-in was not accepted", Status: 401}
+	case errors.Is(err, auth.ErrPasswordEmpty), errors.Is(err, auth.ErrPasswordTooLong):
+		return &Problem{Type: TypePassword, Title: "The password is not good enough", Status: 400, Detail: scim.ErrorFor(err).Detail}
 	case errors.Is(err, errProof):
 		return &Problem{Type: TypeProof, Title: "The password, passcode or code was not accepted", Status: 403}
 	case errors.Is(err, auth.ErrPasswordAge):

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/roster-id/roster/auth"
 	"github.com/roster-id/roster/scim"
 )
 
@@ -23,6 +25,11 @@ func TestTypesOfProblems(t *testing.T) {
 	} {
 		if p := problemFor(c.err); p.Type != c.want || p.Status != c.err.Status || p.Title == "" || c.want != blank && p.Detail != c.err.Detail || p.retryAfter != c.err.RetryAfter {
 			t.Errorf("%d %s: %+v, want the type %s", c.err.Status, c.err.Detail, p, c.want)
+		}
+	}
+	for _, err := range []error{auth.ErrPasswordEmpty, auth.ErrPasswordTooLong} {
+		if p := problemFor(err); p.Type != TypePassword || p.Status != 400 || !strings.Contains(p.Detail, "expected") {
+			t.Errorf("%v: %+v, want the type %s", err, p, TypePassword)
 		}
 	}
 }

@@ -22,6 +22,17 @@ func TestQueryInOrder(t *testing.T) {
 	}
 }
 
+// TestAfterOfNoPage: what no page has as its next is no place in the audit trail.
+func TestAfterOfNoPage(t *testing.T) {
+	t.Parallel()
+	for _, after := range []string{"-1", "1.5", "x", "9223372036854775808"} {
+		_, err := auditQuery(httptest.NewRequest("GET", "/audit?after="+after, nil), auditParameters)
+		if p, ok := errors.AsType[*Problem](err); !ok || !strings.HasPrefix(p.Detail, "after: ") {
+			t.Errorf("after=%s: %v", after, err)
+		}
+	}
+}
+
 // TestUnknownParameters: no route passes over a parameter that it does not have. Who asks for
 // one session to be ended, in the query, must not end all.
 func TestUnknownParameters(t *testing.T) {
