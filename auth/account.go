@@ -101,18 +101,24 @@ func (a *Authenticator) find(ctx context.Context, tenant storage.TenantID, name 
 // named returns the user that a name stands for, or nil. There is one at most: see
 // schemas.SignInAddresses.
 func (a *Authenticator) named(ctx context.Context, tenant storage.TenantID, name string) (*account, error) {
-	users, name := a.Schemas.Type(PrincipalUser), strings.TrimSpace(name)
+	users := a.Schemas.Type(PrincipalUser)
+	names := []string{strings.TrimSpace(name)}
+	if name != names[0] { // clients may have given somebody a name with white space at its ends
+		names = append(names, name)
+	}
 	var hits []account
-	// Both are always asked, for how long it takes must not depend on the answer.
-	for _, f := range []filter.Expr{
-		equals(users, "userName", name),
-		filter.And{equals(users, "emails.value", name), equals(users, schemas.RosterUserURI+":signInBy", schemas.SignInByEmail)},
-	} {
-		list, err := a.query(ctx, tenant, users, f)
-		if err != nil {
-			return nil, err
+	for _, name := range names {
+		// Both are always asked, for how long it takes must not depend on the answer.
+		for _, f := range []filter.Expr{
+			equals(users, "userName", name),
+			filter.And{equals(users, "emails.value", name), equals(users, schemas.RosterUserURI+":signInBy", schemas.SignInByEmail)},
+		} {
+			list, err := a.query(ctx, tenant, users, f)
+			if err != nil {
+				return nil, err
+			}
+			hits = append(hits, list...)
 		}
-		hits = append(hits, list...)
 	}
 	for _, u := range hits[min(1, len(hits)):] {
 		if u.id != hits[0].id {

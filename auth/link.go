@@ -358,16 +358,18 @@ func proving(tx storage.Tx, by Principal, now time.Time) (*Credential, *storedSe
 // CutLink ends a link of by, from either side. The error is storage.ErrNotFound, or
 // ErrLastAdministrator for the only way in to a tenant.
 func (a *Authenticator) CutLink(ctx context.Context, by Principal, id string) error {
-	return a.cut(ctx, by, by.ID, func(l *Link) bool { return l.ID == id })
+	return a.cut(ctx, by, by.ID, id)
 }
 
-// CutLinks ends all links from and to a user, for somebody who may manage the user's
-// credentials. The errors are those of CutLink, or a *DeniedError.
+// CutLinks ends all links from and to a user, if there are any, for somebody who may
+// manage the user's credentials. The error is storage.ErrNotFound for a user who does not
+// exist, ErrLastAdministrator as for CutLink, or a *DeniedError.
 func (a *Authenticator) CutLinks(ctx context.Context, by Principal, user string) error {
-	return a.cut(ctx, by, user, func(*Link) bool { return true })
+	return a.cut(ctx, by, user, "")
 }
 
-func (a *Authenticator) cut(ctx context.Context, by Principal, user string, which func(*Link) bool) error {
+// cut ends one link of a user, or all if id is "".
+func (a *Authenticator) cut(ctx context.Context, by Principal, user, id string) error {
 	defer a.InvalidateUser(user)
 	return a.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		now := storage.Milli(a.Now())
@@ -385,7 +387,7 @@ func (a *Authenticator) cut(ctx context.Context, by Principal, user string, whic
 		found := false
 		err = KeepAdministrator(tx, now, func() error {
 			for _, l := range append(out, in...) {
-				if !which(l) {
+				if id != "" && l.ID != id {
 					continue
 				}
 				found = true
@@ -395,7 +397,7 @@ func (a *Authenticator) cut(ctx context.Context, by Principal, user string, whic
 			}
 			return nil
 		})
-		if err == nil && !found {
+		if err == nil && !found && id != "" {
 			err = storage.ErrNotFound
 		}
 		return err

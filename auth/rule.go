@@ -240,7 +240,49 @@ func (a *Authenticator) PutRule(ctx context.Context, by Principal, r Rule, isNew
 	if err := r.Validate(); err != nil {
 		return err
 	}
+	if err := a.findNamed(ctx, by.Tenant, &r); err != nil {
+		return err
+	}
 	return a.changeRule(ctx, by, r.ID, isNew, &r)
+}
+
+// findNamed refuses a rule for a role or group that does not exist: nobody would notice
+// that it applies to nobody. What the rule in its place names may be gone since.
+func (a *Authenticator) findNamed(ctx context.Context, tenant storage.TenantID, r *Rule) error {
+	if len(r.When.Roles)+len(r.When.Groups) == 0 {
+		return nil
+	}
+	rules, err := Rules(ctx, a.Store, tenant)
+	if err != nil {
+		return err
+	}
+	var prev Condition
+	if i := slices.IndexFunc(rules, func(p Rule) bool { return p.ID == r.ID }); i >= 0 {
+		prev = rules[i].When
+	}
+	roles, err := RoleNames(ctx, a.Store, tenant, r.When.Roles...)
+	if err != nil {
+		return err
+	}
+	groups, err := a.Store.Names(ctx, tenant, PrincipalGroup, r.When.Groups...)
+	if err != nil {
+		return err
+	}
+	for _, l := range []struct {
+		member, expected string
+		ids, before      []string
+		found            map[string]string
+	}{
+		{"when.roles", "the id of a role", r.When.Roles, prev.Roles, roles},
+		{"when.groups", "the id of a group", r.When.Groups, prev.Groups, groups},
+	} {
+		for i, id := range l.ids {
+			if _, there := l.found[id]; !there && !slices.Contains(l.before, id) {
+				return &InvalidError{fmt.Sprintf("%s[%d]", l.member, i), l.expected}
+			}
+		}
+	}
+	return nil
 }
 
 // DeleteRule removes a rule, or returns storage.ErrNotFound.

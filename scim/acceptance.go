@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/auth"
@@ -294,7 +295,7 @@ func (n *joining) account(from map[string]any) (map[string]any, error) {
 	case body["userName"] != nil && a.UserName != "" && a.UserName != body["userName"]:
 		return nil, errUserNameGiven
 	case body["userName"] == nil && a.UserName != "":
-		body["userName"] = a.UserName
+		body["userName"] = strings.TrimSpace(a.UserName)
 	case body["userName"] == nil:
 		body["userName"] = from["email"]
 	}

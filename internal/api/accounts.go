@@ -83,7 +83,7 @@ func (a *API) createAccount(w http.ResponseWriter, r *http.Request, by auth.Prin
 	out.Active, _ = attrs["active"].(bool)
 	out.SignInNames = []string{out.UserName}
 	for _, address := range schemas.SignInAddresses(attrs) {
-		if schemas.Fold(address) != schemas.Fold(out.UserName) { // a user name may be one of the addresses
+		if strings.TrimSpace(schemas.Fold(address)) != schemas.Fold(out.UserName) { // a user name may be one of the addresses
 			out.SignInNames = append(out.SignInNames, address)
 		}
 	}
@@ -126,6 +126,9 @@ func (b *AccountRequest) user() (map[string]any, error) {
 		return nil, err
 	case !ok:
 		return nil, errNoUser
+	}
+	trimUserName(user)
+	switch {
 	case b.SignIn == "":
 		return user, nil
 	case b.SignIn != "userName" && b.SignIn != schemas.SignInByEmail:
@@ -154,6 +157,16 @@ func (b *AccountRequest) user() (map[string]any, error) {
 		user["userName"] = address
 	}
 	return user, nil
+}
+
+// trimUserName takes white space from the ends of the user name of a User: people do not
+// see it where they copy a name, and would have to type it whenever they sign in.
+func trimUserName(user map[string]any) {
+	for key, v := range user {
+		if name, ok := v.(string); ok && strings.EqualFold(key, "userName") {
+			user[key] = strings.TrimSpace(name)
+		}
+	}
 }
 
 // firstAddress returns the primary address of a User, or the first one, or "".

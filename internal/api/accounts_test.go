@@ -413,3 +413,54 @@ func TestSessionsOfNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestPaddedNames: white space at the ends of a user name that somebody typed or pasted keeps
+// nobody out, and neither does that of a name that came over SCIM, which is kept.
+func TestPaddedNames(t *testing.T) {
+	onStoresWith(t, testserver.Options{NoMail: true}, func(t *testing.T, w *world) {
+		operator := auth.Principal{Kind: auth.Operator, Tenant: storage.DefaultTenant}
+		link, err := w.People.NewFirstSetup(t.Context(), operator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := func(name, password string, want int) {
+			t.Helper()
+			w.advance(time.Minute)
+			if r := w.post(t, "/auth/v1/sign-in", "", object{"name": name, "password": password}); r.Status != want {
+				t.Errorf("signing in as %q: %d %s, want %d", name, r.Status, r.Body, want)
+			}
+		}
+		must[object](t, w.post(t, "/auth/v1/setup", "", object{"link": link.Reveal(), "userName": " first ", "password": goodPassword}), 200)
+		in("first", goodPassword, 200)
+		gus := w.person(t, "gus", auth.GlobalAdministrator)
+		by := w.mfa(t, gus)
+
+		kim := must[account](t, w.account(t, by.Token, object{"user": object{"username": "\tkim "}}), 201)
+		if kim.UserName != "kim" || !slices.Equal(kim.SignInNames, []string{"kim"}) {
+			t.Errorf("the new account: %+v", kim)
+		}
+		in("kim", kim.Password, 200)
+		if r := w.account(t, by.Token, object{"user": object{"userName": " "}}); r.Status != 400 {
+			t.Errorf("a blank name: %d %s", r.Status, r.Body)
+		}
+		mail := must[account](t, w.account(t, by.Token, object{"signIn": "email", "user": object{"emails": []object{{"value": " lou@shop.example "}}}}), 201)
+		if !slices.Equal(mail.SignInNames, []string{"lou@shop.example"}) {
+			t.Errorf("who signs in by e-mail: %+v", mail)
+		}
+		in(" lou@shop.example ", mail.Password, 200)
+
+		invited := w.invite(t, by.Token, object{"schemas": []string{schemas.InvitationURI}, "email": "bea@out.example"})
+		bea := must[struct {
+			UserName string
+			Session  *signedIn
+		}](t, w.post(t, "/auth/v1/invitations/accept", "", object{"link": linkSecret(t, invited), "userName": " bea\u00a0", "password": goodPassword}), 200)
+		if bea.UserName != "bea" || bea.Session == nil {
+			t.Errorf("who accepted an invitation: %+v", bea)
+		}
+		in("bea", goodPassword, 200)
+
+		olaf := must[struct{ ID, UserName string }](t, w.Do(t, "POST", "/Users", fmt.Sprintf(`{"schemas":[%q],"userName":" olaf "}`, schemas.UserURI)), 201)
+		temporary := must[struct{ Password string }](t, w.post(t, "/admin/v1/users/"+olaf.ID+"/password-reset", w.fresh(t, gus), nil), 200)
+		in(olaf.UserName, temporary.Password, 200)
+	})
+}

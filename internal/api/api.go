@@ -238,15 +238,17 @@ func (a *API) adminEndpoints() []endpoint {
 func routes(list []endpoint) []scim.Route {
 	out := make([]scim.Route, len(list))
 	for i, e := range list {
-		out[i] = scim.Route{Method: e.method, Path: e.path, Needs: e.needs, Serve: e.serve}
-		if e.in == nil && e.method != http.MethodGet {
-			out[i].Serve = func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+		out[i] = scim.Route{Method: e.method, Path: e.path, Needs: e.needs, Serve: func(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+			if _, err := parameters(r, e.query...); err != nil {
+				return err
+			}
+			if e.in == nil && e.method != http.MethodGet {
 				if err := none(r); err != nil {
 					return err
 				}
-				return e.serve(w, r, by)
 			}
-		}
+			return e.serve(w, r, by)
+		}}
 	}
 	return out
 }

@@ -106,7 +106,7 @@ func auditQuery(r *http.Request, names []string) (q audit.Query, err error) {
 		return q, err
 	}
 	if s := values.Get("after"); s != "" {
-		if q.After, err = strconv.ParseInt(s, 10, 64); err != nil {
+		if q.After, err = strconv.ParseInt(s, 10, 64); err != nil || q.After < 0 {
 			return q, invalid("after: expected the next of a page")
 		}
 	}

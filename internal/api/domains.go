@@ -46,6 +46,15 @@ func domain(tenant storage.TenantID, d *domains.Domain) Domain {
 		Record: &DomainRecord{"TXT", d.Record(), d.Challenge}}
 }
 
+// domainName is the domain in the path, in whatever way it is written where one is added.
+func domainName(r *http.Request) string {
+	name := pathID(r)
+	if normal, err := domains.Normalize(name); err == nil {
+		return normal
+	}
+	return name // the default one, or none
+}
+
 func (a *API) domains(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
 	list, err := a.Domains.List(r.Context(), by.Tenant)
 	if err != nil {
@@ -59,7 +68,7 @@ func (a *API) domains(w http.ResponseWriter, r *http.Request, by auth.Principal)
 }
 
 func (a *API) domain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	d, err := a.Domains.Find(r.Context(), by.Tenant, pathID(r))
+	d, err := a.Domains.Find(r.Context(), by.Tenant, domainName(r))
 	return answerDomain(w, http.StatusOK, by, d, err)
 }
 
@@ -83,17 +92,17 @@ func (a *API) addDomain(w http.ResponseWriter, r *http.Request, by auth.Principa
 }
 
 func (a *API) verifyDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	d, err := a.Domains.Verify(r.Context(), by, pathID(r))
+	d, err := a.Domains.Verify(r.Context(), by, domainName(r))
 	return answerDomain(w, http.StatusOK, by, d, err)
 }
 
 func (a *API) makePrimary(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	d, err := a.Domains.SetPrimary(r.Context(), by, pathID(r))
+	d, err := a.Domains.SetPrimary(r.Context(), by, domainName(r))
 	return answerDomain(w, http.StatusOK, by, d, err)
 }
 
 func (a *API) removeDomain(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if err := a.Domains.Remove(r.Context(), by, pathID(r)); err != nil {
+	if err := a.Domains.Remove(r.Context(), by, domainName(r)); err != nil {
 		return err
 	}
 	return done(w)

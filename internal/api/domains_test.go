@@ -60,7 +60,7 @@ func proveAndMove(t *testing.T, w *world, dns *zone) {
 	dns.Lock()
 	dns.records[added.Record.Name] = append(dns.records[added.Record.Name], added.Record.Value) // of this store and the other
 	dns.Unlock()
-	proven := must[api.Domain](t, w.post(t, "/admin/v1/domains/new.example/verify", fresh(), nil), 200)
+	proven := must[api.Domain](t, w.post(t, "/admin/v1/domains/New.Example/verify", fresh(), nil), 200) // as it was added
 	if proven.Verified.IsZero() {
 		t.Errorf("proven: %+v", proven)
 	}

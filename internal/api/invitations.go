@@ -151,13 +151,12 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request, by auth.Principal) 
 	if err != nil {
 		return err
 	}
-	answer := Accepted{User: user.ID, UserName: i.UserName}
-	if answer.UserName == "" {
-		answer.UserName = body.UserName
+	attrs, err := a.Schemas.Type(auth.PrincipalUser).Parse(user.Doc)
+	if err != nil {
+		return err
 	}
-	if answer.UserName == "" {
-		answer.UserName = i.Email
-	}
+	answer := Accepted{User: user.ID}
+	answer.UserName, _ = attrs["userName"].(string)
 	// It is a sign-in like any other, with the rules that go with it. That there is an
 	// account is so whatever becomes of it.
 	in, err := a.Auth.SignIn(ctx, auth.SignInRequest{Tenant: i.Tenant, Name: answer.UserName, Password: body.Password, From: by.From, Agent: r.UserAgent()})

@@ -163,6 +163,11 @@ func TestInvitation(t *testing.T) {
 		if s, why := status(revoked.ID); s != "revoked" || why != "withdrawn" {
 			t.Errorf("it is %v, %v", s, why)
 		}
+		for _, what := range []string{"resend", "revoke"} {
+			if p := must[struct{ Type string }](t, w.post(t, "/admin/v1/invitations/"+revoked.ID+"/"+what, admin, nil), 409); p.Type != "urn:roster:problem:conflict" {
+				t.Errorf("%s of a revoked invitation: a problem of type %s", what, p.Type)
+			}
+		}
 		again := must[invited](t, w.post(t, "/admin/v1/invitations/"+former.ID+"/resend", admin, nil), 200)
 		if again.ID != former.ID || again.Link == former.Link {
 			t.Errorf("sent again: %+v", again)

@@ -104,6 +104,9 @@ func (a *API) ownLinks(w http.ResponseWriter, r *http.Request, by auth.Principal
 }
 
 func (a *API) userLinks(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
+	if _, err := a.Store.Get(r.Context(), by.Tenant, auth.PrincipalUser, pathID(r)); err != nil {
+		return err
+	}
 	return a.linksOf(w, r, by, pathID(r))
 }
 

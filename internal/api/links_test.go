@@ -581,3 +581,34 @@ func TestWayIn(t *testing.T) {
 		}
 	})
 }
+
+// TestLinksOfOthers: what is asked about the links of a user is answered as about the sessions:
+// 404 for one who does not exist, or is another tenant's; and ending none is done.
+func TestLinksOfOthers(t *testing.T) {
+	onStoresWith(t, testserver.Options{Server: trusting}, func(t *testing.T, w *world) {
+		admin, plain := w.person(t, "admin", auth.GlobalAdministrator), w.person(t, "plain")
+		boss := w.mfa(t, admin)
+		moved, _ := w.founded(t, boss)
+		for _, c := range []struct {
+			name, token, user string
+			get, end          int
+		}{
+			{"nobody", boss.Token, "nobody", 404, 404},
+			{"somebody of another tenant", moved.Token, admin.id, 404, 404},
+			{"somebody without links", boss.Token, plain.id, 200, 204},
+		} {
+			for _, what := range []string{"sessions", "account-links"} {
+				at := "/admin/v1/users/" + c.user + "/" + what
+				if r := w.get(t, at, c.token); r.Status != c.get {
+					t.Errorf("%s: GET …/%s: %d %s, want %d", c.name, what, r.Status, r.Body, c.get)
+				}
+				if r := w.delete(t, at, c.token); r.Status != c.end {
+					t.Errorf("%s: DELETE …/%s: %d %s, want %d", c.name, what, r.Status, r.Body, c.end)
+				}
+			}
+		}
+		if r := w.delete(t, "/auth/v1/account-links/nothing", boss.Token); r.Status != 404 {
+			t.Errorf("ending a link that is not there: %d %s", r.Status, r.Body)
+		}
+	})
+}

@@ -123,6 +123,8 @@ func problemFor(err error) *Problem {
 	switch {
 	case errors.Is(err, auth.ErrSignIn):
 		return &Problem{Type: TypeSignIn, Title: "The sign-in was not accepted", Status: 401}
+	case errors.Is(err, auth.ErrPasswordEmpty), errors.Is(err, auth.ErrPasswordTooLong):
+		return &Problem{Type: TypePassword, Title: "The password is not good enough", Status: 400, Detail: scim.ErrorFor(err).Detail}
 	case errors.Is(err, errProof):
 		return &Problem{Type: TypeProof, Title: "The password, passcode or code was not accepted", Status: 403}
 	case errors.Is(err, auth.ErrPasswordAge):
@@ -169,6 +171,12 @@ func problemFor(err error) *Problem {
 		return invalid(e.Detail)
 	case e.Type == scim.Uniqueness:
 		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	case e.Type == scim.Uniqueness:
+		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+	case e.Status == http.StatusConflict:
+		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: e.Status, Detail: e.Detail}
+	case e.Status == http.StatusForbidden:
+		return notPermitted(e.Detail)
 	}
 	return &Problem{Type: blank, Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, retryAfter: e.RetryAfter}
 }

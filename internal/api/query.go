@@ -11,13 +11,16 @@ import (
 )
 
 // parameters reads those of a query. One that does not exist, or is given twice, is
-// refused: who asks for something must not take everything for the answer.
+// refused: who asks for something must not take everything for the answer, nor change it all.
 func parameters(r *http.Request, names ...string) (url.Values, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, invalid("the query is not well formed")
 	}
 	for name, v := range values {
+		if len(names) == 0 {
+			return nil, invalid("expected no parameters")
+		}
 		if !slices.Contains(names, name) || len(v) != 1 {
 			return nil, invalid("expected some of " + strings.Join(names, ", ") + ", each once")
 		}

@@ -186,9 +186,6 @@ func (a *API) roleHolders(w http.ResponseWriter, r *http.Request, by auth.Princi
 }
 
 func (a *API) privilegedAccounts(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if _, err := parameters(r, formatParameter...); err != nil {
-		return err
-	}
 	list, err := a.reports().Privileged(r.Context(), by.Tenant)
 	if err != nil {
 		return err
@@ -223,9 +220,6 @@ func (a *API) privilegedAccounts(w http.ResponseWriter, r *http.Request, by auth
 }
 
 func (a *API) mfaStatus(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if _, err := parameters(r, formatParameter...); err != nil {
-		return err
-	}
 	return table(w, r, "mfa", MFAReport{Generated: a.Now().UTC(), Rows: []MFAStatus{}}, func(row func(MFAStatus) error) error {
 		return a.reports().Accounts(r.Context(), by.Tenant, func(s auth.AccountState) error {
 			return row(MFAStatus{
@@ -291,9 +285,6 @@ func (a *API) sharedAccounts(w http.ResponseWriter, r *http.Request, by auth.Pri
 }
 
 func (a *API) activationReport(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if _, err := parameters(r, formatParameter...); err != nil {
-		return err
-	}
 	list, err := auth.Activations(r.Context(), a.Store, by.Tenant, "", a.Now())
 	if err != nil {
 		return err

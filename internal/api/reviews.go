@@ -135,9 +135,6 @@ func (a *API) review(w http.ResponseWriter, r *http.Request, by auth.Principal) 
 }
 
 func (a *API) reviewed(w http.ResponseWriter, r *http.Request, by auth.Principal) error {
-	if _, err := parameters(r, formatParameter...); err != nil {
-		return err
-	}
 	found, err := a.Access.Find(r.Context(), by.Tenant, pathID(r))
 	if err != nil {
 		return err

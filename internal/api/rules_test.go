@@ -185,6 +185,8 @@ func TestRuleErrors(t *testing.T) {
 		{`{"name":"x","state":"on","when":{"networks":["the office"]},"then":"block"}`, "when.networks[0]: expected a network"},
 		{`{"name":"x","state":"on","when":{"moon":"full"},"then":"block"}`, "moon"},
 		{`{"name":"","state":"on","when":{},"then":"passcode"}`, "name: expected a name"},
+		{`{"name":"x","state":"on","when":{"roles":["` + auth.Auditor + `","maybe"]},"then":"block"}`, "when.roles[1]: expected the id of a role"},
+		{`{"name":"x","state":"report","when":{"groups":["maybe"]},"then":"passcode"}`, "when.groups[0]: expected the id of a group"},
 	} {
 		r := w.send(t, "POST", "/admin/v1/rules", c.body, "Content-Type", "application/json", "Authorization", "Bearer "+in.Token)
 		if r.Status != 400 || !strings.Contains(r.Body, c.want) || strings.Contains(r.Body, "maybe") || strings.Contains(r.Body, "the office") {
@@ -283,13 +285,21 @@ func TestRuleComesToHold(t *testing.T) {
 		w.assign(t, boss(), admin.id, captain, "")
 		w.assign(t, boss(), decks, deck, "")
 		must[object](t, w.scim(t, boss(), "PATCH", "/Groups/"+left, patching(`{"op":"add","path":"members","value":[{"value":"`+outer+`"}]}`)), 200)
+		// A rule names what there is when it is made.
+		forGroups := func(state string) object {
+			return object{"name": "Left", "state": state, "when": object{"groups": []string{left, gone}}, "then": "block"}
+		}
+		rule := must[struct{ ID string }](t, w.post(t, "/admin/v1/rules", boss(), forGroups("off")), 201).ID
 		must[any](t, w.scim(t, boss(), "DELETE", "/Groups/"+gone, ""), 204)
 		// What is known of who has which role is from before there is a rule.
 		must[object](t, w.scim(t, boss(), "PATCH", "/Users/"+bo.id, patching(`{"op":"add","path":"title","value":"Mate"}`)), 200)
 		must[object](t, w.scim(t, boss(), "PATCH", "/Users/"+admin.id, patching(`{"op":"add","path":"title","value":"Master"}`)), 200)
-		for _, when := range []object{{"groups": []string{left, gone}}, {"roles": []string{deck}}} {
-			must[any](t, w.post(t, "/admin/v1/rules", boss(), object{"name": "Left", "state": "on", "when": when, "then": "block"}), 201)
+		text, err := json.Marshal(forGroups("on"))
+		if err != nil {
+			t.Fatal(err)
 		}
+		must[any](t, w.send(t, "PUT", "/admin/v1/rules/"+rule, string(text), "Content-Type", "application/json", "Authorization", "Bearer "+boss()), 200)
+		must[any](t, w.post(t, "/admin/v1/rules", boss(), object{"name": "Left", "state": "on", "when": object{"roles": []string{deck}}, "then": "block"}), 201)
 		member := func(id string) string {
 			return patching(`{"op":"add","path":"members","value":[{"value":"` + id + `"}]}`)
 		}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/roster-id/roster/auth"
@@ -91,7 +92,7 @@ func (a *API) firstAdministrator(ctx context.Context, body SetupRequest, caller 
 		return "", err
 	}
 	_, err = a.Directory.CreateAccount(ctx, first.By, scim.Account{
-		User:  map[string]any{"schemas": []any{schemas.UserURI}, "userName": body.UserName},
+		User:  map[string]any{"schemas": []any{schemas.UserURI}, "userName": strings.TrimSpace(body.UserName)},
 		Roles: []scim.AccountRole{{Role: auth.GlobalAdministrator, Reason: "first administrator"}},
 		Write: func(tx storage.Tx, user *storage.Resource, now time.Time) error { return first.Claim(tx, user.ID, now) },
 	})
