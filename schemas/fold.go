@@ -30,7 +30,8 @@ func ascii(s string) bool {
 }
 
 // A Folder is for who folds many strings and forgets them together: most of what is
-// not as it was stands in one piece of memory. The zero value is ready for use.
+// not as it was stands in one piece of memory. The zero value is ready for use. It must not
+// be copied once it has been used.
 type Folder struct{ b strings.Builder }
 
 // folded is how many bytes a Folder takes at a time. A user needs some two hundred.

@@ -490,8 +490,9 @@ func (s *Store) compile(tenant string, q storage.Query) selection {
 	}
 	c.expr(q.Filter, row)
 	_, simple := q.Filter.(filter.Compare)
+	which := c.text()
 	return selection{
-		from: from.sql.String() + " AND " + c.sql.String(), args: append(from.args, c.args...), under: c.under, all: c.under != "" && c.sql.String() == "1",
+		from: from.text() + " AND " + which, args: append(from.args, c.args...), under: c.under, all: c.under != "" && which == "1",
 		single: rank >= oneRow, seeks: ok, wide: rank < fewRows, asked: c.asked, common: ok && c.under == "" && simple && q.SortBy == nil && !q.Descending,
 	}
 }

@@ -11,16 +11,19 @@ import (
 	"github.com/roster-id/roster/storage"
 )
 
-// condition is SQL with its arguments.
+// condition is SQL with its arguments. It is handed on by value, which a strings.Builder
+// must not be.
 type condition struct {
-	sql  strings.Builder
+	sql  []byte
 	args []any
 }
 
 func (c *condition) add(sql string, args ...any) {
-	c.sql.WriteString(sql)
+	c.sql = append(c.sql, sql...)
 	c.args = append(c.args, args...)
 }
+
+func (c *condition) text() string { return string(c.sql) }
 
 // compiler turns a filter into a condition on a row r of resource. Every
 // condition is true or false, never NULL, so that NOT means what it means in
@@ -347,7 +350,7 @@ func (c *compiler) seek(e filter.Expr) (from condition, rank int, ok bool) {
 			consider(fewRows, func(f *condition) {
 				inner := compiler{tenant: c.tenant}
 				inner.memberRow(text)
-				f.add(`membership k CROSS JOIN resource r ON r.n = k.grp WHERE k.member = (`+inner.sql.String()+`)
+				f.add(`membership k CROSS JOIN resource r ON r.n = k.grp WHERE k.member = (`+inner.text()+`)
 					AND r.tenant = ? AND r.type = ? AND r.deleted IS NULL`, append(inner.args, c.tenant, c.typ)...)
 			})
 		case cmp.Op == filter.Equal && path == "groups.value" && cmp.Attr.Top().Detached && text != "": // not those of an invitation, and nothing has the id ""
