@@ -170,11 +170,9 @@ func problemFor(err error) *Problem {
 	case e.Status == http.StatusBadRequest:
 		return invalid(e.Detail)
 	case e.Type == scim.Uniqueness:
-		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
-	case e.Type == scim.Uniqueness:
-		return &Problem{Type: TypeConflict, Title: "Something else is there already", Status: e.Status, Detail: e.Detail}
+		return conflict("Something else is there already", e.Detail)
 	case e.Status == http.StatusConflict:
-		return &Problem{Type: TypeConflict, Title: "This is not possible now", Status: e.Status, Detail: e.Detail}
+		return conflict("This is not possible now", e.Detail)
 	case e.Status == http.StatusForbidden:
 		return notPermitted(e.Detail)
 	}
