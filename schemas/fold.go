@@ -13,11 +13,27 @@ import (
 // compared, everywhere: in filters, for uniqueness and when sorting. It is
 // Unicode case folding after compatibility normalisation (NFKC), so that
 // "ＡＬＩＣＥ" and "alice" are one name. Fold is idempotent.
-func Fold(s string) string {
+func Fold(s string) string { return fold(s, nil) }
+
+// fold is Fold that puts what is not as it was into memory, unless that is nil.
+func fold(s string, memory *strings.Builder) string {
 	if !ascii(s) {
 		return foldUnicode(s)
 	}
-	return foldName(s)
+	var short [shortName]byte
+	b := appendFolded(short[:0], s)
+	switch {
+	case b == nil:
+		return s
+	case memory == nil:
+		return string(b)
+	case memory.Cap()-memory.Len() < len(b):
+		memory.Reset() // not what has been handed out
+		memory.Grow(max(folded, len(b)))
+	}
+	start := memory.Len()
+	memory.Write(b)
+	return memory.String()[start:]
 }
 
 func ascii(s string) bool {
@@ -39,24 +55,10 @@ const folded = 256
 
 // Key is [Attribute.Key] for a value of a.
 func (f *Folder) Key(a *Attribute, s string) string {
-	switch {
-	case a.CaseExact:
-		return s
-	case !ascii(s):
-		return foldUnicode(s)
-	}
-	var short [shortName]byte
-	b := appendFolded(short[:0], s)
-	if b == nil {
+	if a.CaseExact {
 		return s
 	}
-	if f.b.Cap()-f.b.Len() < len(b) {
-		f.b.Reset() // not what has been handed out
-		f.b.Grow(max(folded, len(b)))
-	}
-	start := f.b.Len()
-	f.b.Write(b)
-	return f.b.String()[start:]
+	return fold(s, &f.b)
 }
 
 func foldUnicode(s string) string {

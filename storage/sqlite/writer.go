@@ -47,7 +47,7 @@ func (s *Store) Write(ctx context.Context, tenant storage.TenantID, fn func(stor
 	}
 	j := &job{ctx: ctx, tenant: tenant, fn: fn, done: make(chan struct{})}
 	select {
-	case s.jobs <- j: // there is room nearly always
+	case s.jobs <- j: // there is room nearly always, and Done would make a channel that nobody needs
 	default:
 		select {
 		case s.jobs <- j:
