@@ -283,8 +283,10 @@ func hurried(ctx context.Context) (hurry context.Context, stop func()) {
 }
 
 // greet prints where the server listens, in one line that programs read, and
-// what to do first. That nobody can be told is no reason not to serve.
+// what to do first. That nobody can be told is no reason not to serve, and a signal
+// meanwhile is none to fail: it ends the server in order, as it does a moment later.
 func greet(ctx context.Context, c config.Config, store storage.Store, people *auth.Authenticator, srv *server.Server, out io.Writer, log *slog.Logger) error {
+	ctx = context.WithoutCancel(ctx)
 	lost := false
 	say := func(format string, args ...any) {
 		if _, err := fmt.Fprintf(out, format, args...); err != nil && !lost {

@@ -299,6 +299,34 @@ func TestNobodyToTell(t *testing.T) {
 	}
 }
 
+// TestEndedWhileItGreets: a server that is told to end before it has said everything ends
+// in order.
+func TestEndedWhileItGreets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, demo := range []string{"--demo=false", "--demo"} {
+		for range 3 { // what is asked of the store then does not fail each time
+			ctx, cancel := context.WithCancel(t.Context())
+			cmd := newServeCommand()
+			cmd.SetOut(onWrite(cancel))
+			cmd.SetErr(io.Discard)
+			cmd.SetArgs([]string{"--store", filepath.Join(dir, "roster.db"), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--shutdown-delay", "0s", demo})
+			if err := cmd.ExecuteContext(ctx); err != nil {
+				t.Errorf("%s: %v", demo, err)
+			}
+			cancel()
+		}
+	}
+}
+
+// onWrite is a writer that tells when it is written to.
+type onWrite func()
+
+func (f onWrite) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
+}
+
 // TestSecondSignal: a command that waits for a pipe does not see the first signal, and
 // ends at the second.
 func TestSecondSignal(t *testing.T) {
