@@ -35,12 +35,7 @@ func chosenIndex(path string) string {
 // choose makes the indexes of the attributes in the options and drops others, unless
 // the options leave that to somebody else, and notes which there are.
 func (s *Store) choose(ctx context.Context, c *sqlite.Conn) error {
-	have := map[string]bool{} // by path
-	err := query(c, `SELECT substr(name, length(?1) + 1) FROM sqlite_schema WHERE type = 'index' AND substr(name, 1, length(?1)) = ?1`,
-		func(st *sqlite.Stmt) error {
-			have[st.ColumnText(0)] = true
-			return nil
-		}, chosenPrefix)
+	have, err := chosenPaths(c)
 	if err != nil {
 		return err
 	}
@@ -57,8 +52,8 @@ func (s *Store) choose(ctx context.Context, c *sqlite.Conn) error {
 	for path := range have {
 		if !s.chosen[path] {
 			s.opt.Log.Info("an index is dropped", "attribute", path)
-			if err := sqlitex.ExecuteTransient(c, "DROP INDEX "+chosenIndex(path), nil); err != nil {
-				return fmt.Errorf("drop the index of %s: %w", path, err)
+			if err := dropChosen(c, path); err != nil {
+				return err
 			}
 		}
 	}
@@ -71,6 +66,24 @@ func (s *Store) choose(ctx context.Context, c *sqlite.Conn) error {
 				return fmt.Errorf("build the index of %s: %w", a.Path, err)
 			}
 		}
+	}
+	return nil
+}
+
+// chosenPaths returns of which attributes there is an index.
+func chosenPaths(c *sqlite.Conn) (paths map[string]bool, err error) {
+	paths = make(map[string]bool)
+	err = query(c, `SELECT substr(name, length(?1) + 1) FROM sqlite_schema WHERE type = 'index' AND substr(name, 1, length(?1)) = ?1`,
+		func(st *sqlite.Stmt) error {
+			paths[st.ColumnText(0)] = true
+			return nil
+		}, chosenPrefix)
+	return paths, err
+}
+
+func dropChosen(c *sqlite.Conn, path string) error {
+	if err := sqlitex.ExecuteTransient(c, "DROP INDEX "+chosenIndex(path), nil); err != nil {
+		return fmt.Errorf("drop the index of %s: %w", path, err)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func scanDeleted(st *sqlite.Stmt, typ string) *storage.WholeResource {
 	w := &storage.WholeResource{Deleted: columnTime(st, 6)}
 	scan(st, &w.Resource)
 	w.Type, w.ID, w.Name, w.Epoch = typ, st.ColumnText(1), st.ColumnText(7), st.ColumnInt64(8)
-	w.Doc = columnBytes(st, 5)
+	w.Doc = appendDoc(nil, st, 5, w.ID)
 	return w
 }
 
@@ -128,7 +128,7 @@ func (t *tx) Restore(prev *storage.WholeResource, next *storage.Resource, member
 	}
 	next.Ref = prev.Ref
 	if err := t.change(`UPDATE resource SET deleted = NULL, version = ?, modified = ?, name = ?, keys = ?, doc = CAST(? AS TEXT), shadow = ? WHERE n = ?`,
-		next.Version, next.LastModified, next.Name, x.packed, next.Doc, x.shadow, prev.Ref); err != nil {
+		next.Version, next.LastModified, next.Name, x.packed, shortDoc(nil, next.Doc, next.ID), x.shadow, prev.Ref); err != nil {
 		return err
 	}
 	t.batch.tally.add(t.tenant, next.Type, next.ID, +1)

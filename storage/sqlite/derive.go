@@ -40,22 +40,33 @@ func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
 	if len(rows) > 0 {
 		s.opt.Log.Info("what resources are searched by is derived anew", "resources", len(rows))
 	}
-	for portion := range slices.Chunk(rows, derivedAtOnce) {
-		if err := ctx.Err(); err != nil {
+	for some := range slices.Chunk(rows, derivedAtOnce) {
+		if err := s.portion(ctx, c, func() error { return s.deriveRows(c, types, some) }); err != nil {
 			return err
-		}
-		if err := s.derivePortion(c, types, portion); err != nil {
-			return err
-		}
-		if pages, _, err := logPages(c); err != nil {
-			return err
-		} else if pages >= checkpointAt {
-			if err := exec(c, "PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-				return err
-			}
 		}
 	}
 	return exec(c, `DELETE FROM stale`)
+}
+
+// portion runs fn in a transaction of its own, as one step of a long upgrade.
+func (s *Store) portion(ctx context.Context, c *sqlite.Conn, fn func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := exec(c, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		_ = exec(c, "ROLLBACK") // the first error tells more
+		return err
+	}
+	if err := exec(c, "COMMIT"); err != nil {
+		return err
+	}
+	if pages, _, err := logPages(c); err != nil || pages < checkpointAt {
+		return err
+	}
+	return exec(c, "PRAGMA wal_checkpoint(PASSIVE)")
 }
 
 // staleRows returns the rows beyond one whose shadows may have dateTimes, and those that
@@ -86,28 +97,17 @@ func staleRows(c *sqlite.Conn, types *schemas.Set, after int64) (rows []int64, e
 	return rows, nil
 }
 
-func (s *Store) derivePortion(c *sqlite.Conn, types *schemas.Set, portion []int64) (err error) {
-	if err := exec(c, "BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = exec(c, "ROLLBACK") // the first error tells more
-		}
-	}()
+func (s *Store) deriveRows(c *sqlite.Conn, types *schemas.Set, rows []int64) error {
 	merged, err := mergedRows(c)
 	if err != nil {
 		return err
 	}
-	for _, n := range portion {
+	for _, n := range rows {
 		if err := s.deriveRow(c, types, n, &merged); err != nil {
 			return err
 		}
 	}
-	if err := exec(c, `UPDATE stale SET n = ?`, portion[len(portion)-1]); err != nil {
-		return err
-	}
-	return exec(c, "COMMIT")
+	return exec(c, `UPDATE stale SET n = ?`, rows[len(rows)-1])
 }
 
 func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64, merged *[keyParts]int64) error {
@@ -117,7 +117,7 @@ func (s *Store) deriveRow(c *sqlite.Conn, types *schemas.Set, n int64, merged *[
 	var live bool
 	err := query(c, `SELECT tenant, type, id, doc, shadow, keys, deleted IS NULL FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error {
 		tenant, typ, id = st.ColumnText(0), st.ColumnText(1), st.ColumnText(2)
-		doc, shadow = columnBytes(st, 3), columnBytes(st, 4)
+		doc, shadow = appendDoc(nil, st, 3, id), columnBytes(st, 4)
 		from, live = unpackKeys(columnBytes(st, 5)), st.ColumnBool(6)
 		return nil
 	}, n)

@@ -11,7 +11,8 @@
 // the same file as a guest ([Options.Guest]) beside a running server: SQLite's
 // own locks order the two writers.
 //
-// Filters become SQL over the search shadow, a JSONB column (where.go).
+// Filters become SQL over the search shadow, a JSONB column (where.go). Rows leave out
+// what all of their type have in common (short.go).
 // Equality on the attributes that clients search by uses an index. Totals and far
 // pages of unfiltered lists come from counted runs of ids (tally.go).
 //

@@ -113,7 +113,8 @@ func dumpResources(c *sqlite.Conn, tenant string, give func(storage.Record) erro
 		func(st *sqlite.Stmt) error {
 			w := &storage.WholeResource{Deleted: columnTime(st, 7)}
 			scan(st, &w.Resource)
-			w.ID, w.Type, w.Ref, w.Doc = st.ColumnText(1), st.ColumnText(6), 0, columnBytes(st, 5)
+			w.ID, w.Type, w.Ref = st.ColumnText(1), st.ColumnText(6), 0
+			w.Doc = appendDoc(nil, st, 5, w.ID)
 			return give(storage.Record{Resource: w})
 		}, tenant)
 }
@@ -323,7 +324,7 @@ func (t *tx) loadResource(w *storage.WholeResource) error {
 	t.batch.keys.note(keyChange{which: kindRow, n: n})
 	err = t.exec(`INSERT INTO resource (n, tenant, type, id, version, created, modified, deleted, name, keys, doc, shadow)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?)`,
-		n, t.tenant, w.Type, w.ID, w.Version, w.Created, w.LastModified, w.Deleted, w.Name, x.packed, w.Doc, x.shadow)
+		n, t.tenant, w.Type, w.ID, w.Version, w.Created, w.LastModified, w.Deleted, w.Name, x.packed, shortDoc(nil, w.Doc, w.ID), x.shadow)
 	return taken(err, "id", "id")
 }
 

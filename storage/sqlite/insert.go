@@ -64,6 +64,7 @@ type pending struct {
 	entries   []pendingEntry
 	// What stands before these is of jobs that are done.
 	resourceMark, entryMark int
+	doc                     []byte // of one resource, to be bound
 	changes                 []byte // of one entry, to be bound
 }
 
@@ -121,7 +122,8 @@ func (p *pending) flush(c *sqlite.Conn) error {
 		bindTime(st, at+6, r.LastModified)
 		st.BindText(at+7, r.Name)
 		st.BindBytes(at+8, r.index.packed)
-		st.BindBytes(at+9, r.Doc)
+		p.doc = shortDoc(p.doc[:0], r.Doc, r.ID)
+		st.BindBytes(at+9, p.doc)
 		st.BindBytes(at+10, r.index.shadow)
 	})
 	if err != nil {

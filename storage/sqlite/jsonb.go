@@ -29,6 +29,9 @@ type opened struct {
 	begin  int // where the name begins
 	header int
 	typ    byte
+	// schemas says that it is the list of schemas, for which its number may stand
+	// (schemaLists).
+	schemas bool
 }
 
 // newJSONB begins the object of a resource.
@@ -52,7 +55,7 @@ func (j *jsonb) element(typ byte, payload string) {
 // name writes the label of a member, which is an element before its value.
 func (j *jsonb) name(name string) {
 	if name != "" {
-		j.element(jsonbText, name)
+		j.element(jsonbText, shortName(name))
 	}
 }
 
@@ -96,7 +99,7 @@ const reserved = 3
 func (j *jsonb) Begin(name string, array bool) {
 	o := opened{begin: len(j.b), typ: jsonbObject}
 	if array {
-		o.typ = jsonbArray
+		o.typ, o.schemas = jsonbArray, name == "schemas" && len(j.open) == 1
 	}
 	j.name(name)
 	o.header = len(j.b)
@@ -108,10 +111,18 @@ func (j *jsonb) Begin(name string, array bool) {
 func (j *jsonb) End() {
 	o := j.open[len(j.open)-1]
 	j.open = j.open[:len(j.open)-1]
-	if size := len(j.b) - o.header - reserved; size > 0 {
-		j.close(o, size)
-	} else {
+	switch size := len(j.b) - o.header - reserved; {
+	case size == 0:
 		j.b = j.b[:o.begin]
+	case o.schemas:
+		if number := listNumber(j.b[o.header+reserved:]); number > 0 {
+			j.b = j.b[:o.begin]
+			j.Int("schemas", number)
+			return
+		}
+		fallthrough
+	default:
+		j.close(o, size)
 	}
 }
 

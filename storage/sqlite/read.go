@@ -185,12 +185,12 @@ func (p *page) take(st *sqlite.Stmt) {
 	scan(st, r)
 	b.ids = slices.Grow(b.ids, idLength)
 	b.ids = b.ids[:len(b.ids)+st.ColumnBytes(1, b.ids[len(b.ids):len(b.ids)+idLength])]
+	before := len(b.docs)
+	b.docs = appendDoc(b.docs, st, 5, b.ids[len(b.ids)-idLength:])
 	// The buffer may move while it grows, so documents are cut out at the end;
 	// until then Doc says only how long they are.
-	n := st.ColumnLen(5)
-	b.docs = slices.Grow(b.docs, n)
+	n := len(b.docs) - before
 	r.Doc = b.docs[:n:n]
-	b.docs = b.docs[:len(b.docs)+st.ColumnBytes(5, b.docs[len(b.docs):len(b.docs)+n])]
 }
 
 const idLength = 36

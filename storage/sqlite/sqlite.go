@@ -206,6 +206,9 @@ func (s *Store) prepare(ctx context.Context, w *sqlite.Conn) (later bool, err er
 	if err := s.derive(ctx, w); err != nil {
 		return false, err
 	}
+	if err := s.shorten(ctx, w); err != nil {
+		return false, err
+	}
 	if err := s.choose(ctx, w); err != nil {
 		return false, err
 	}
@@ -313,7 +316,7 @@ func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
 	return nil
 }
 
-// upToDate refuses a store that migrate and derive would change.
+// upToDate refuses a store that migrate, derive and shorten would change.
 func upToDate(c *sqlite.Conn) error {
 	schema, err := migrations()
 	if err != nil {
@@ -322,7 +325,7 @@ func upToDate(c *sqlite.Conn) error {
 	have, stale := 0, false
 	err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { have = st.ColumnInt(0); return nil })
 	if err == nil && have == len(schema.Migrations) {
-		err = query(c, "SELECT 1 FROM stale", func(*sqlite.Stmt) error { stale = true; return nil })
+		err = query(c, "SELECT 1 FROM stale UNION ALL SELECT 1 FROM long", func(*sqlite.Stmt) error { stale = true; return nil })
 	}
 	if err == nil && (have < len(schema.Migrations) || stale) {
 		err = fmt.Errorf("%w (schema version %d, and this one is for %d)", storage.ErrOtherVersion, have, len(schema.Migrations))

@@ -64,9 +64,8 @@ func get(c *sqlite.Conn, sql, tenant, typ, id string) (*storage.Resource, error)
 		}
 		return nil, err
 	}
-	r := &storage.Resource{Type: typ, ID: id, Doc: make([]byte, st.ColumnLen(5)), InGroups: st.ColumnBool(6), Epoch: st.ColumnInt64(7)}
+	r := &storage.Resource{Type: typ, ID: id, Doc: appendDoc(nil, st, 5, id), InGroups: st.ColumnBool(6), Epoch: st.ColumnInt64(7)}
 	scan(st, r)
-	st.ColumnBytes(5, r.Doc)
 	return r, st.Reset()
 }
 
@@ -193,7 +192,7 @@ func (t *tx) Update(prev, next *storage.Resource) error {
 		return err
 	}
 	return t.change(`UPDATE resource SET version = ?, modified = ?, name = ?, keys = ?, doc = CAST(? AS TEXT), shadow = ? WHERE n = ?`,
-		next.Version, next.LastModified, next.Name, to.packed, next.Doc, to.shadow, prev.Ref)
+		next.Version, next.LastModified, next.Name, to.packed, shortDoc(nil, next.Doc, next.ID), to.shadow, prev.Ref)
 }
 
 func (t *tx) Delete(prev *storage.Resource, at time.Time) error {

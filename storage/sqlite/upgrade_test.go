@@ -172,7 +172,7 @@ func checkPublished(t *testing.T, s *Store, before []string) {
 	for _, rt := range withBadges.Types.Types() {
 		err := s.read(ctx, func(c *sqlite.Conn) error {
 			return query(c, `SELECT id, doc, shadow, keys FROM resource WHERE type = ?`, func(st *sqlite.Stmt) error {
-				attrs, err := rt.Parse(columnBytes(st, 1))
+				attrs, err := rt.Parse(appendDoc(nil, st, 1, st.ColumnText(0)))
 				if err != nil {
 					return err
 				}
@@ -295,7 +295,7 @@ func checkPublished(t *testing.T, s *Store, before []string) {
 	if err != nil || len(report.Faults) > 0 {
 		t.Errorf("Verify: %+v, %v", report, err)
 	}
-	if n := number(t, s, `SELECT count(*) FROM stale`); n != 0 {
+	if n := number(t, s, `SELECT (SELECT count(*) FROM stale) + (SELECT count(*) FROM long)`); n != 0 {
 		t.Errorf("the store says that something is to be derived anew")
 	}
 }
@@ -352,12 +352,15 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 	manyBadges(t, path)
 	var before []string
 	raw(t, path, func(c *sqlite.Conn) { before = whole(t, c) })
-	check := func(t *testing.T, path string, from int64) {
+	const done = -1
+	check := func(t *testing.T, path string, derived, shortened int64) {
 		t.Helper()
 		raw(t, path, func(c *sqlite.Conn) {
-			n, err := highest(c, `SELECT coalesce(max(n), -1) FROM stale`)
-			if err != nil || n != from {
-				t.Errorf("derived up to row %d, %v, want %d", n, err, from)
+			for table, want := range map[string]int64{"stale": derived, "long": shortened} {
+				n, err := highest(c, `SELECT coalesce(max(n), -1) FROM `+table)
+				if err != nil || n != want {
+					t.Errorf("%s: up to row %d, %v, want %d", table, n, err, want)
+				}
 			}
 		})
 		s := open(t, path, withBadges)
@@ -380,7 +383,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 		return to
 	}
 
-	for portion, from := range []int64{0, 1995, 2995} { // row 1001 is the sixth badge
+	for portion, from := range [][2]int64{{0, 0}, {1995, 0}, {2995, 0}, {done, 0}, {done, 1981}, {done, 2981}} { // row 1001 is the sixth badge
 		t.Run(fmt.Sprint("killed before portion ", portion+1), func(t *testing.T) {
 			at, left := copyOf(t), ""
 			ctx := &stopping{Context: t.Context(), n: portion + 1, fn: func() error { left = kill(t, at); return nil }}
@@ -389,7 +392,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.Close()
-			check(t, left, from)
+			check(t, left, from[0], from[1])
 		})
 	}
 	t.Run("told to stop", func(t *testing.T) {
@@ -398,7 +401,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v, %v, want Canceled", s, err)
 		}
-		check(t, at, 2995)
+		check(t, at, 2995, 0)
 	})
 	t.Run("a row fails", func(t *testing.T) {
 		at := copyOf(t)
@@ -416,7 +419,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		check(t, at, 1995)
+		check(t, at, 1995, 0)
 	})
 	schema, err := migrations()
 	if err != nil {
@@ -446,7 +449,7 @@ func TestUpgradeIsInterrupted(t *testing.T) {
 // one that is new there is no note of it.
 func TestNothingToDerive(t *testing.T) {
 	s := openNew(t, Options{})
-	if n := number(t, s, `SELECT count(*) FROM stale`); n != 0 {
+	if n := number(t, s, `SELECT (SELECT count(*) FROM stale) + (SELECT count(*) FROM long)`); n != 0 {
 		t.Error("a new store says that something is to be derived anew")
 	}
 	raw(t, published(t), func(c *sqlite.Conn) {

@@ -79,7 +79,7 @@ func (k *check) resources() error {
 			k.found(storage.FlawDocument, tenant, typ, id, "there is no such resource type")
 			return nil
 		}
-		attrs, err := t.Parse(columnBytes(st, 6))
+		attrs, err := t.Parse(appendDoc(nil, st, 6, id))
 		if err != nil || attrs["id"] != id {
 			k.found(storage.FlawDocument, tenant, typ, id, "the document cannot be read, or is another one's")
 			return nil //nolint:nilerr // it is what was looked for

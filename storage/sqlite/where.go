@@ -107,9 +107,24 @@ func (c *compiler) valuePath(e filter.ValuePath, s scope) {
 // elements says that one element of a satisfies what inner adds.
 func (c *compiler) elements(a *schemas.Attribute, s scope, inner func(scope)) {
 	in := scope{element: a, source: fmt.Sprintf("e%d.value", s.depth), depth: s.depth + 1}
-	c.add(fmt.Sprintf("EXISTS (SELECT 1 FROM jsonb_each(%s, %s) e%d WHERE ", s.source, path(a, s.element), s.depth))
+	c.add(fmt.Sprintf("EXISTS (SELECT 1 FROM %s e%d WHERE ", each(a, s), s.depth))
 	inner(in)
 	c.add(")")
+}
+
+// each is SQL for the elements of a.
+func each(a *schemas.Attribute, s scope) string {
+	if a.Path != "schemas" {
+		return "jsonb_each(" + s.source + ", " + path(a, s.element) + ")"
+	}
+	list := "json_extract(" + s.source + ", " + path(a, s.element) + ")"
+	var b strings.Builder
+	b.WriteString("jsonb_each(CASE " + list)
+	for _, l := range schemaLists {
+		b.WriteString(" WHEN " + strconv.FormatInt(l.number, 10) + " THEN " + l.literal)
+	}
+	b.WriteString(" ELSE " + list + " END)")
+	return b.String()
 }
 
 // relation says that one membership row of the group, or one group of the
@@ -141,7 +156,7 @@ func path(a, element *schemas.Attribute) string {
 	var b strings.Builder
 	b.WriteString("'$")
 	for _, name := range storage.ShadowPath(a, element) {
-		b.WriteString(`."` + strings.ReplaceAll(name, "'", "''") + `"`)
+		b.WriteString(`."` + strings.ReplaceAll(shortName(name), "'", "''") + `"`)
 	}
 	b.WriteString("'")
 	return b.String()
@@ -430,9 +445,9 @@ func sortColumn(a *schemas.Attribute) string {
 	}
 	primary := ""
 	if m.Sub("primary") != nil {
-		primary = `coalesce(json_extract(e.value, '$."primary"'), 0) DESC, `
+		primary = "coalesce(json_extract(e.value, " + path(m.Sub("primary"), m) + "), 0) DESC, "
 	}
-	return "(SELECT " + leaf + " FROM jsonb_each(r.shadow, " + path(m, nil) + ") e ORDER BY " + primary + "e.key LIMIT 1)"
+	return "(SELECT " + leaf + " FROM " + each(m, row) + " e ORDER BY " + primary + "e.key LIMIT 1)"
 }
 
 // behind selects what comes behind a mark in an order. Where an index has the order,

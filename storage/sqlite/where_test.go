@@ -300,7 +300,7 @@ func TestShadowIsJSONB(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &got); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(attrs, got); diff != "" {
+		if diff := cmp.Diff(any(attrs), spelledOut(got)); diff != "" {
 			t.Errorf("size %d (-want +got):\n%.500s", size, diff)
 		}
 	}

@@ -1,0 +1,208 @@
+package sqlite
+
+import (
+	"bytes"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/roster-id/roster/schemas"
+)
+
+// TestShortNamesStay: stores are full of these numbers.
+func TestShortNamesStay(t *testing.T) {
+	for number, name := range map[int]string{
+		0: "value", 9: "primary", 18: "title", 23: "phoneNumbers", 35: "display", 36: "%24ref",
+		37: "urn:ietf:params:scim:schemas:extension:enterprise:2%2E0:User", 43: "manager",
+	} {
+		if shortNames[number] != name || shortName(name) != strconv.Itoa(number) {
+			t.Errorf("%s is number %s; %d is %s", name, shortName(name), number, shortNames[number])
+		}
+	}
+	sorted := slices.Sorted(slices.Values(shortNames))
+	if twice := len(sorted) - len(slices.Compact(sorted)); twice > 0 {
+		t.Errorf("%d names have two numbers", twice)
+	}
+	if got := shortName("badge"); got != "badge" {
+		t.Errorf("a name that has no number became %s", got)
+	}
+}
+
+// TestShortDocuments writes documents as rows have them and reads them back.
+func TestShortDocuments(t *testing.T) {
+	const (
+		id         = "01a21dde-6bb1-769d-8c3f-12418d46b6da"
+		enterprise = `"` + schemas.EnterpriseUserURI + `"`
+		user       = `{"schemas":["` + schemas.UserURI + `"],"id":"` + id + `"`
+		both       = `{"schemas":["` + schemas.UserURI + `",` + enterprise + `],"id":"` + id + `"`
+		group      = `{"schemas":["` + schemas.GroupURI + `"],"id":"` + id + `"`
+	)
+	c := openMemory(t)
+	for _, test := range []struct{ doc, row string }{
+		{user + `,"userName":"ana"}`, `1","userName":"ana"}`},
+		{user + `}`, `1"}`},
+		{both + `,"userName":"ana",` + enterprise + `:{"division":"Deck"}}`, "2\",\"userName\":\"ana\",\x01{\"division\":\"Deck\"}}"},
+		{both + `,` + enterprise + `:{"division":"Deck"},"z":` + enterprise + `}`, "2\",\x01{\"division\":\"Deck\"},\"z\":" + enterprise + "}"},
+		{both + `,"userName":"ana"}`, `2","userName":"ana"}`}, // as one whose extension is empty
+		{group + `,"displayName":"` + strings.Repeat("é", 3000) + `"}`, `3","displayName":"` + strings.Repeat("é", 3000) + `"}`},
+		{user + `,` + enterprise + `:{}}`, `1",` + enterprise + `:{}}`},
+		{`{"schemas":["` + schemas.UserURI + `"],"id":"another"}`, ""},
+		{`{"schemas":[` + enterprise + `,"` + schemas.UserURI + `"],"id":"` + id + `"}`, ""},
+		{`{"id":"` + id + `","name":"many"}`, ""},
+		{`{`, ""}, {`0`, ""}, {`4`, ""}, {`:`, ""}, {``, ""}, // damage stays what it is
+	} {
+		if test.row == "" {
+			test.row = test.doc
+		}
+		before := []byte("kept")
+		if got := shortDoc(before, []byte(test.doc), id); string(got) != "kept"+test.row {
+			t.Errorf("%.300q is kept as\n%.300q, want\n%.300q", test.doc, got[4:], test.row)
+		}
+		err := query(c, `SELECT CAST(? AS TEXT)`, func(st *sqlite.Stmt) error {
+			for name, got := range map[string][]byte{
+				"text": appendDoc(slices.Clone(before), st, 0, id), "bytes": appendDoc(before, st, 0, []byte(id)),
+				"with room": appendDoc(append(make([]byte, 0, 10_000), before...), st, 0, id),
+			} {
+				if string(got) != "kept"+test.doc {
+					t.Errorf("%s: %.300q is read as\n%.300q, want\n%.300q", name, test.row, got, test.doc)
+				}
+			}
+			return nil
+		}, []byte(test.row))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range schemaLists {
+		if n := len(l.doc) + len(l.extension); n > longestList {
+			t.Errorf("list %d takes %d bytes", l.number, n)
+		}
+	}
+}
+
+// TestShortShadows: shadows of an older program become what this one writes, and those
+// that cannot be read stay as they are.
+func TestShortShadows(t *testing.T) {
+	c := openMemory(t)
+	jsonb := func(text string) (b []byte) {
+		t.Helper()
+		if err := query(c, `SELECT jsonb(?)`, func(st *sqlite.Stmt) error { b = columnBytes(st, 0); return nil }, text); err != nil {
+			t.Fatal(err)
+		}
+		return rawTexts(b)
+	}
+	core, enterprise := strings.ToLower(schemas.UserURI), strings.ToLower(schemas.EnterpriseUserURI)
+	for long, short := range map[string]string{
+		`{}`: `{}`,
+		`{"schemas":["` + core + `"],"userName":"ana","active":true}`:                        `{"2":1,"3":"ana","8":true}`,
+		`{"schemas":["` + core + `","` + enterprise + `"],"emails":[{"value":"é","x":-1}]}`:  `{"2":2,"7":[{"0":"é","x":-1}]}`,
+		`{"schemas":["` + enterprise + `","` + core + `"]}`:                                  `{"2":["` + enterprise + `","` + core + `"]}`,
+		`{"badge":{"schemas":["` + core + `"],"1":1.5}}`:                                     `{"badge":{"2":["` + core + `"],"1":1.5}}`,
+		`{"title":"` + strings.Repeat("t", 70_000) + `","roles":["a",["b"],false,null,2.5]}`: `{"18":"` + strings.Repeat("t", 70_000) + `","33":["a",["b"],false,null,2.5]}`,
+	} {
+		got := shortShadow(jsonb(long))
+		var text string
+		if err := query(c, `SELECT json(?)`, func(st *sqlite.Stmt) error { text = st.ColumnText(0); return nil }, got); err != nil {
+			t.Fatal(err)
+		}
+		if text != short {
+			t.Errorf("%.300s became\n%.300s, want\n%.300s", long, text, short)
+		}
+		if again := shortShadow(got); !bytes.Equal(again, got) {
+			t.Errorf("%.300s became another one the second time", long)
+		}
+	}
+	whole := jsonb(`{"emails":[{"value":"` + strings.Repeat("e", 300) + `"}]}`)
+	for n := range whole {
+		if got := shortShadow(whole[:n]); !bytes.Equal(got, whole[:n]) {
+			t.Errorf("the first %d bytes of a shadow became %x", n, got)
+		}
+	}
+	for _, damaged := range [][]byte{{0x13, 'x'}, {0xfc, 1, 2, 3, 4, 5, 6, 7, 8}, {0x0c, 0}, {0x2c, 0x1a, 'x'}, {0x2c, 0x1a, 'x', 0}} {
+		if got := shortShadow(damaged); !bytes.Equal(got, damaged) {
+			t.Errorf("%x became %x", damaged, got)
+		}
+	}
+}
+
+// TestIndexesOfLongNames: an index that an older program made over shadows is made anew.
+func TestIndexesOfLongNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	open(t, path, Options{}).Close()
+	raw(t, path, func(c *sqlite.Conn) {
+		for _, sql := range []string{
+			`INSERT INTO resource (n, tenant, type, id, version, created, modified, name, keys, doc, shadow)
+				VALUES (1, 'default', 'User', '` + anaID + `', 1, 0, 0, 'ana', x'0000', '{"id":"` + anaID + `","title":"Cook"}', jsonb('{"title":"cook"}'))`,
+			`CREATE INDEX "chosen title" ON resource (tenant, type, json_extract(shadow, '$."title"'), id)
+				WHERE deleted IS NULL AND json_extract(shadow, '$."title"') IS NOT NULL`,
+			`INSERT INTO long (n) VALUES (0)`,
+		} {
+			if err := exec(c, sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	opt := Options{Indexed: choose(t, "User:title")}
+	for range 2 {
+		s := open(t, path, opt)
+		if got := count(t, s, userType, `title eq "Cook"`); got != 1 {
+			t.Errorf("found %d, want 1", got)
+		}
+		if n := number(t, s, `SELECT count(*) FROM sqlite_schema WHERE name = 'chosen title' AND sql LIKE '%"18"%'`); n != 1 {
+			t.Error("the index is not over what shadows have now")
+		}
+		if n := number(t, s, `SELECT count(*) FROM long`); n != 0 {
+			t.Error("the store says that something is long")
+		}
+		s.Close()
+	}
+}
+
+// rawTexts gives texts the type that storage writes, where SQLite has another.
+func rawTexts(b []byte) []byte {
+	for at := b; len(at) > 0; {
+		e, rest, _ := nextElement(at)
+		switch e.typ {
+		case jsonbArray, jsonbObject:
+			rawTexts(e.payload)
+		case 7: // a text without escapes
+			e.raw[0] = e.raw[0]&0xf0 | jsonbText
+		}
+		at = rest
+	}
+	return b
+}
+
+// spelledOut is a shadow with the names that it has numbers for.
+func spelledOut(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = spelledOut(v[i])
+		}
+	case map[string]any:
+		long := make(map[string]any, len(v))
+		for name, e := range v {
+			if n, err := strconv.Atoi(name); err == nil {
+				name = shortNames[n]
+			}
+			long[name] = spelledOut(e)
+		}
+		return long
+	}
+	return v
+}
+
+func openMemory(t *testing.T) *sqlite.Conn {
+	t.Helper()
+	c, err := sqlite.OpenConn(":memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
