@@ -234,10 +234,14 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func trusting(o *server.Options) { o.TrustedProxies = loopback }
 
+// patience ends tests that would hang: longer than a message can wait in the queue that
+// was not there yet when it was looked for.
+const patience = 2 * time.Minute
+
 // settled waits until something holds that is done beside requests.
 func settled(t *testing.T, fn func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if fn() {
 			return
 		}
