@@ -264,7 +264,7 @@ func stores(t *testing.T) map[string]func(testing.TB) storage.Store {
 		"sqlite": nil, // what is opened if nobody says
 		"mongo": func(t testing.TB) storage.Store {
 			t.Helper()
-			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
