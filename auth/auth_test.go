@@ -73,7 +73,7 @@ var loadSchemas = sync.OnceValue(func() *schemas.Set {
 func newDirectory(t testing.TB) *directory {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "roster.db")
-	store, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	store, err := sqlite.Open(t.Context(), path, sqlite.Options{QueryTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 func TestPassword(t *testing.T) {
@@ -90,14 +89,12 @@ func TestPasswordLimits(t *testing.T) {
 }
 
 // TestLongPasswordsAreRefusedBeforeHashing: with every core busy and nobody
-// allowed to wait, the answer is still about the length, and at once.
+// allowed to wait, the answer is still about the length.
 func TestLongPasswordsAreRefusedBeforeHashing(t *testing.T) {
 	h := &Hasher{} // with room for nobody
 	long := strings.Repeat("a", 1<<20)
-	began := time.Now()
-	_, err := h.Hash(t.Context(), long)
-	if took := time.Since(began); !errors.Is(err, ErrPasswordTooLong) || took > 5*time.Millisecond {
-		t.Errorf("Hash: %v after %v; want ErrPasswordTooLong within 5ms", err, took)
+	if _, err := h.Hash(t.Context(), long); !errors.Is(err, ErrPasswordTooLong) {
+		t.Errorf("Hash: %v; want ErrPasswordTooLong", err)
 	}
 	if _, err := h.Hash(t.Context(), "short"); !errors.Is(err, ErrBusy) {
 		t.Errorf("Hash: %v; want ErrBusy, or this test shows nothing", err)

@@ -276,7 +276,7 @@ func TestAsyncSealed(t *testing.T) {
 	for name, open := range map[string]func(testing.TB) storage.Store{
 		"MongoDB": mongoStore,
 		"SQLite": func(t testing.TB) storage.Store {
-			s, err := sqlite.Open(t.Context(), dir, sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+			s, err := sqlite.Open(t.Context(), dir, sqlite.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

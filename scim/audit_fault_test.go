@@ -71,7 +71,7 @@ type auditStore struct {
 func auditStores(t *testing.T) map[string]auditStore {
 	log := slog.New(slog.DiscardHandler)
 	path := filepath.Join(t.TempDir(), "roster.db")
-	embedded, err := sqlite.Open(t.Context(), path, sqlite.Options{Log: log})
+	embedded, err := sqlite.Open(t.Context(), path, sqlite.Options{QueryTimeout: time.Minute, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func auditStores(t *testing.T) map[string]auditStore {
 		}
 	}
 	double := mongotest.StartDouble(t, mongotest.Config{})
-	database, err := mongo.Open(t.Context(), double.URI("roster"), mongo.Options{Log: log})
+	database, err := mongo.Open(t.Context(), double.URI("roster"), mongo.Options{QueryTimeout: time.Minute, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

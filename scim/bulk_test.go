@@ -42,7 +42,7 @@ func countingCommits(t *testing.T) (*testserver.Server, *atomic.Int64) {
 	t.Helper()
 	commits := new(atomic.Int64)
 	return testserver.Start(t, testserver.Options{Open: func(t testing.TB) storage.Store {
-		store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{OnCommit: func(int, time.Duration) { commits.Add(1) }})
+		store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{QueryTimeout: time.Minute, OnCommit: func(int, time.Duration) { commits.Add(1) }})
 		if err != nil {
 			t.Fatal(err)
 		}

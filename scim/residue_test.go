@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	driver "go.mongodb.org/mongo-driver/v2/mongo"
@@ -91,7 +92,7 @@ func TestPurgedIsGone(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
-		s, err := sqlite.Open(t.Context(), dir, sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+		s, err := sqlite.Open(t.Context(), dir, sqlite.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +126,7 @@ func TestPurgedIsGone(t *testing.T) {
 		t.Parallel()
 		server := mongotest.Start(t)
 		name := server.NewDatabase(t)
-		s, err := mongo.Open(t.Context(), server.URI(name), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+		s, err := mongo.Open(t.Context(), server.URI(name), mongo.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ type world struct {
 
 func sqliteStore(t testing.TB) storage.Store {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+	s, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func sqliteStore(t testing.TB) storage.Store {
 func mongoStore(t testing.TB) storage.Store {
 	t.Helper()
 	server := mongotest.Start(t)
-	s, err := mongo.Open(t.Context(), server.URI(server.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+	s, err := mongo.Open(t.Context(), server.URI(server.NewDatabase(t)), mongo.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func TestBrokenStream(t *testing.T) {
 // is cut or just after.
 func logged(t *testing.T, log *testserver.Log, requestID string) map[string]any {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		for s := range strings.Lines(log.String()) {
 			var line map[string]any
 			if err := json.Unmarshal([]byte(s), &line); err == nil && line["request_id"] == requestID {

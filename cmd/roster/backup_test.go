@@ -142,32 +142,14 @@ func TestRestoreKilled(t *testing.T) {
 	want := restorable(t, file)
 	for _, kind := range []string{"SQLite", "MongoDB"} {
 		t.Run(kind, func(t *testing.T) {
-			to := filepath.Join(dir, "to.db")
+			stores := func(n int) string { return filepath.Join(dir, fmt.Sprint("to-", n, ".db")) }
 			if kind == "MongoDB" {
-				to = mongotest.StartDouble(t, mongotest.Config{TransactionIdle: time.Second}).URI("roster")
+				double := mongotest.StartDouble(t, mongotest.Config{TransactionIdle: time.Second})
+				stores = func(n int) string { return double.URI(fmt.Sprint("roster_", n)) }
 			}
-			var lived time.Duration
-			kills := 0
-			for begun := time.Now(); ; {
-				cmd := exec.Command(shipped(t), "restore", "--from", file, "--store", to)
-				var say bytes.Buffer
-				cmd.Env, cmd.Stderr = cleanEnv(), &say
-				err := runAndKill(t, cmd, &lived)
-				// One that was killed between its last commit and its end was complete.
-				if err == nil || kills > 0 && bytes.Contains(say.Bytes(), []byte("holds this backup already")) {
-					break
-				}
-				if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.Exited() {
-					t.Fatalf("roster restore after %d kills: %v\n%s", kills, err, &say)
-				}
-				if kills++; time.Since(begun) > 4*patience {
-					t.Fatalf("not restored after %d kills", kills)
-				}
-			}
-			t.Logf("restored after %d kills", kills)
-			if kills < 2 {
-				t.Errorf("it was killed %d times only, so this has shown little", kills)
-			}
+			to := killUntilDone(t, func(to string) *exec.Cmd {
+				return exec.Command(shipped(t), "restore", "--from", file, "--store", to)
+			}, stores, "holds this backup already")
 			roster(t, "verify", "--store", to)
 			again := filepath.Join(t.TempDir(), "again.jsonl")
 			roster(t, "backup", "--store", to, "--to", again)

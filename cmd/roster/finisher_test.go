@@ -38,6 +38,47 @@ func (f *finished) seen() []storage.TenantID {
 	return slices.Clone(f.tenants)
 }
 
+// ending is a store that is asked when the server is told to end.
+type ending struct {
+	finished
+	end context.CancelFunc
+}
+
+func (e *ending) SweepItems(ctx context.Context, _ time.Time) (int, error) {
+	e.end()
+	return 0, ctx.Err()
+}
+
+func (e *ending) Sweep(ctx context.Context, _ storage.TenantID) (int, error) {
+	e.end()
+	return 0, ctx.Err()
+}
+
+func (e *ending) FinishDefinitions(ctx context.Context, _ storage.TenantID) error {
+	e.end()
+	return ctx.Err()
+}
+
+// TestEndOfChores: what is left to the next start by a server that is told to end is
+// nothing to warn of.
+func TestEndOfChores(t *testing.T) {
+	var log strings.Builder
+	for name, run := range map[string]func(context.Context, *ending, *slog.Logger) error{
+		"sweeper": func(ctx context.Context, e *ending, l *slog.Logger) error { return (&sweeper{e, e.done, l}).sweep(ctx) },
+		"purger": func(ctx context.Context, e *ending, l *slog.Logger) error {
+			return (&purger{e, e, e.done, l}).purge(ctx)
+		},
+		"finisher": func(ctx context.Context, e *ending, l *slog.Logger) error {
+			return (&finisher{e, e, e.done, l}).finish(ctx)
+		},
+	} {
+		ctx, end := context.WithCancel(t.Context())
+		if err := run(ctx, &ending{end: end}, slog.New(slog.NewTextHandler(&log, nil))); err == nil || log.Len() > 0 {
+			t.Errorf("%s: %v, and the log has %s", name, err, &log)
+		}
+	}
+}
+
 // TestFinisher: every tenant, at the start and then every minute, more or less; one that
 // fails holds up no other.
 func TestFinisher(t *testing.T) {

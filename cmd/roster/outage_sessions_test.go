@@ -27,7 +27,7 @@ func TestSessionsFailClosed(t *testing.T) {
 	}
 	client := rosterToken(t, "client", "create", "--store", uri, "--name", "okta", "--scopes", "users")
 	s := serveStore(t, uri, "--key-file", keys)
-	s.client.Timeout = requestTime + 2*promised
+	s.client.Timeout = requestTime + patience
 	root := strings.TrimSuffix(s.scim, basePath)
 	user := fmt.Sprintf(`{"schemas":[%q],"userName":"ana","password":"seven tall herons on a roof"}`, schemas.UserURI)
 	if err := s.expect(http.StatusCreated, "POST", "/Users", client, user); err != nil {

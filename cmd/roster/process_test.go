@@ -79,7 +79,7 @@ var build = sync.OnceValues(func() (string, error) {
 
 // patience bounds every wait for something that should happen soon. Nothing is
 // measured by it: it only ends tests that would hang.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // eventually waits until fn returns no error.
 func eventually(fn func() error) error {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"math/rand/v2"
 	"net"
@@ -19,14 +20,17 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage/sqlite"
 )
 
 // TestRevokedTokenDiesWithinASecond runs the commands beside a server that has
@@ -183,6 +187,9 @@ func TestInterrupt(t *testing.T) {
 // it was started with the signal ignored, as by nohup.
 func TestHangup(t *testing.T) {
 	t.Parallel()
+	if signal.Ignored(syscall.SIGHUP) {
+		t.Skip("the tests ignore the signal themselves, and so do their servers")
+	}
 	s, store, _, request := serveWithRequest(t)
 	if err := s.signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -234,7 +241,7 @@ func TestHurriedEnds(t *testing.T) {
 		t.Error("there is reason to wait")
 	}
 	buf := make([]byte, 1<<20)
-	for end := time.Now().Add(5 * time.Second); strings.Contains(string(buf[:runtime.Stack(buf, true)]), ".hurried.func"); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); strings.Contains(string(buf[:runtime.Stack(buf, true)]), ".hurried.func"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("somebody waits still")
 		}
@@ -427,21 +434,33 @@ func TestSignalAtStart(t *testing.T) {
 }
 
 // TestServeAfterCommand: a command that has the store in hand when the server
-// starts is waited for.
+// starts is waited for, and one that keeps it is not.
 func TestServeAfterCommand(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	store, err := openBeside(t.Context(), place{kind: embedded, location: filepath.Join(dir, "roster.db")})
-	if err != nil {
-		t.Fatal(err)
+	p := place{kind: embedded, location: filepath.Join(t.TempDir(), "roster.db")}
+	for wait, want := range map[time.Duration]error{commandTime / 2: nil, 2 * commandTime: sqlite.ErrInUse} {
+		synctest.Test(t, func(t *testing.T) {
+			command, err := openBeside(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			closed := make(chan error)
+			go func() {
+				time.Sleep(wait)
+				closed <- command.Close()
+			}()
+			server, err := openStore(t.Context(), p, slog.New(slog.DiscardHandler), nil, nil)
+			if !errors.Is(err, want) {
+				t.Errorf("the store is in use for %s: %v, want %v", wait, err, want)
+			}
+			if err == nil {
+				defer server.Close()
+			}
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	closed := time.AfterFunc(200*time.Millisecond, func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	defer closed.Stop()
-	serveStore(t, filepath.Join(dir, "roster.db"))
 }
 
 // halfRequest is a POST of a user whose body is not complete, so that the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -64,12 +65,19 @@ func await(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// complain logs what has failed, unless that is because the server is to end.
+func complain(ctx context.Context, log *slog.Logger, what string, args ...any) {
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		log.Warn(what, args...)
+	}
+}
+
 func (s *sweeper) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
 	n, err := s.store.SweepItems(ctx, time.Now().Add(-sweepAfter))
 	if err != nil {
-		s.log.Warn("expired items could not be removed; the next time will do it", "error", err)
+		complain(ctx, s.log, "expired items could not be removed; the next time will do it", "error", err)
 	} else if n > 0 {
 		s.log.Debug("expired items were removed", "items", n)
 	}
@@ -99,14 +107,14 @@ func (p *purger) purge(ctx context.Context) error {
 	defer cancel()
 	list, err := p.tenants.ListTenants(ctx)
 	if err != nil {
-		p.log.Warn("deleted resources could not be purged; the next time will do it", "error", err)
+		complain(ctx, p.log, "deleted resources could not be purged; the next time will do it", "error", err)
 		return err
 	}
 	var failed error
 	for _, tenant := range list {
 		n, err := p.provider.Sweep(ctx, tenant.ID)
 		if err != nil {
-			p.log.Warn("deleted resources could not all be purged; the next time will do it", "tenant", tenant.ID, "purged", n, "error", err)
+			complain(ctx, p.log, "deleted resources could not all be purged; the next time will do it", "tenant", tenant.ID, "purged", n, "error", err)
 			failed = err
 		} else if n > 0 {
 			p.log.Info("resources were purged that had been deleted for long enough", "tenant", tenant.ID, "purged", n)
@@ -139,13 +147,13 @@ func (f *finisher) finish(ctx context.Context) error {
 	defer cancel()
 	list, err := f.tenants.ListTenants(ctx)
 	if err != nil {
-		f.log.Warn("changes of schemas could not be looked for; the next time will do it", "error", err)
+		complain(ctx, f.log, "changes of schemas could not be looked for; the next time will do it", "error", err)
 		return err
 	}
 	var failed error
 	for _, tenant := range list {
 		if err := f.provider.FinishDefinitions(ctx, tenant.ID); err != nil {
-			f.log.Warn("a change of a schema could not be completed; the next time will do it", "tenant", tenant.ID, "error", err)
+			complain(ctx, f.log, "a change of a schema could not be completed; the next time will do it", "tenant", tenant.ID, "error", err)
 			failed = err
 		}
 	}

@@ -232,7 +232,7 @@ func TestInvitationByMail(t *testing.T) {
 		if r := w.scim(t, client, "GET", "/Invitations?count=0", ""); !strings.Contains(r.Body, `"totalResults":2,`) {
 			t.Errorf("left: %s", r.Body)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		links := map[string][]string{}
 		for _, l := range w.Outbox.Letters(ctx, 3) {

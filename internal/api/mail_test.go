@@ -76,7 +76,7 @@ func TestMail(t *testing.T) {
 			for _, to := range []string{"no1@example.com", "no2@example.com", "ana@example.com"} {
 				w.queue(t, to, until)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if got := sender.Letters(ctx, 1); len(got) != 1 || got[0].To != "ana@example.com" {
 				t.Fatalf("sent: %+v", got)

@@ -303,7 +303,7 @@ func TestReminderMail(t *testing.T) {
 			asked := w.ask(t, w.signIn(t, bo).Token, object{"role": role, "reason": "summer"})
 			boss = w.stepUp(t, admin, boss)
 			must[any](t, w.decide(t, asked.ID, boss.Token, "approve", "welcome"), 200)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			got := map[string]bool{}
 			for _, l := range w.Outbox.Letters(ctx, 3) {

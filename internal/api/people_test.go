@@ -234,10 +234,14 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 func trusting(o *server.Options) { o.TrustedProxies = loopback }
 
+// patience ends tests that would hang: longer than a message can wait in the queue that
+// was not there yet when it was looked for.
+const patience = 2 * time.Minute
+
 // settled waits until something holds that is done beside requests.
 func settled(t *testing.T, fn func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if fn() {
 			return
 		}
@@ -260,7 +264,7 @@ func stores(t *testing.T) map[string]func(testing.TB) storage.Store {
 		"sqlite": nil, // what is opened if nobody says
 		"mongo": func(t testing.TB) storage.Store {
 			t.Helper()
-			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+			s, err := mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

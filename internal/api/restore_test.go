@@ -40,7 +40,7 @@ func (w *world) restored(t *testing.T, file []byte, open func(testing.TB) storag
 	t.Helper()
 	if open == nil {
 		open = func(t testing.TB) storage.Store {
-			s, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+			s, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

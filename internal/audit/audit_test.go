@@ -524,6 +524,35 @@ func TestCheckpointsDiskFull(t *testing.T) {
 	}
 }
 
+// gone is a store for which a request is over when its context is.
+type gone struct{ storage.Store }
+
+func (g gone) ListTenants(ctx context.Context) ([]*storage.Tenant, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return g.Store.ListTenants(ctx)
+}
+
+// TestCheckpointerEnds: a look that the end of the process cuts off is nothing to warn of.
+func TestCheckpointerEnds(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "roster.db"))
+	defer func() { closed(t, s) }()
+	var log bytes.Buffer
+	c := &Checkpointer{Store: gone{s}, Signer: key("test"), Now: time.Now, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	c.step(ctx, within)
+	if log.Len() > 0 {
+		t.Errorf("the log has %s", &log)
+	}
+	late, cancel := context.WithTimeout(t.Context(), -1)
+	defer cancel()
+	if c.step(late, 0); !strings.Contains(log.String(), "could not be followed") {
+		t.Errorf("when the last step takes too long the log has %q", &log)
+	}
+}
+
 // TestCheckpointer: one checkpoint after every 1,000 entries, one a minute, none when
 // there is nothing new; and two do not do the same work.
 func TestCheckpointer(t *testing.T) {

@@ -85,9 +85,14 @@ func (c *Checkpointer) Run(ctx context.Context) error {
 
 // step looks at all tenants once. Entries may be without a checkpoint for a time.
 func (c *Checkpointer) step(ctx context.Context, within time.Duration) {
+	failed := func(args ...any) {
+		if !errors.Is(ctx.Err(), context.Canceled) { // Run is about to make the last step
+			c.Log.Warn("the audit trail could not be followed", args...)
+		}
+	}
 	list, err := c.Store.ListTenants(ctx)
 	if err != nil {
-		c.Log.Warn("the audit trail could not be followed", "error", err)
+		failed("error", err)
 		return
 	}
 	if c.tenants == nil {
@@ -95,7 +100,7 @@ func (c *Checkpointer) step(ctx context.Context, within time.Duration) {
 	}
 	for _, t := range list {
 		if err := c.follow(ctx, t.ID, within); err != nil {
-			c.Log.Warn("the audit trail could not be followed", "tenant", t.ID, "error", err)
+			failed("tenant", t.ID, "error", err)
 			delete(c.tenants, t.ID) // begin again at the last checkpoint
 		}
 	}

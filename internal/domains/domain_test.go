@@ -49,10 +49,10 @@ func eachStore(t *testing.T, test func(*testing.T, *directory)) {
 	database := mongotest.Start(t)
 	for name, open := range map[string]func(t *testing.T) (storage.Store, error){
 		"sqlite": func(t *testing.T) (storage.Store, error) {
-			return sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{})
+			return sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{QueryTimeout: time.Minute})
 		},
 		"mongo": func(t *testing.T) (storage.Store, error) {
-			return mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{Log: slog.New(slog.DiscardHandler)})
+			return mongo.Open(t.Context(), database.URI(database.NewDatabase(t)), mongo.Options{QueryTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,8 @@ const (
 	// may take: less than a lease.
 	stepUsers = 200
 	stepTime  = 20 * time.Second
+	// settleTime bounds how long it may take to write down what a step came to.
+	settleTime = 10 * time.Second
 	// leaseFor is for how long a process has a move to itself after each step.
 	leaseFor = time.Minute
 	// moveEvery is how often a process looks for moves that others have begun, more or
@@ -549,8 +551,11 @@ func skips(err error) string {
 }
 
 // settle writes down what a step came to. If the move was paused or cancelled meanwhile it
-// stays so; if another process has it now, that one takes the step again.
+// stays so; if another process has it now, that one takes the step again. The end of the
+// process does not keep it from that: who was moved would be counted by nobody.
 func (k *Keeper) settle(ctx context.Context, by auth.Principal, id, owner, from string, s step) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
 	var done *Move
 	err = k.Store.Write(ctx, by.Tenant, func(tx storage.Tx) error {
 		done = nil

@@ -411,6 +411,46 @@ func TestPlans(t *testing.T) {
 	})
 }
 
+// ending is a store that tells of its writes.
+type ending struct {
+	storage.Store
+	wrote func()
+}
+
+func (s *ending) Write(ctx context.Context, tenant storage.TenantID, fn func(storage.Tx) error) error {
+	err := s.Store.Write(ctx, tenant, fn)
+	s.wrote()
+	return err
+}
+
+// TestEndInAStep: who was moved when the process was told to end is counted.
+func TestEndInAStep(t *testing.T) {
+	eachStore(t, func(t *testing.T, d *directory) {
+		d.crowd(20, func(i int) string { return fmt.Sprint("u", i, "@old.example") })
+		mover := d.admin("mover@other.example", auth.UserAdministrator)
+		m, err := d.keep.Begin(t.Context(), mover, domains.Plan{From: "old.example", To: domains.Default(home)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, end := context.WithCancel(t.Context())
+		writes := 0
+		first := d.process(&ending{d.store, func() {
+			if writes++; writes == 4 { // the lease and three users
+				end()
+			}
+		}})
+		if _, err := first.Step(ctx, home, m.ID, "first"); err == nil {
+			t.Error("the process has ended, and nothing has failed")
+		}
+		if m := d.move(m.ID); m.Moved != 3 {
+			t.Errorf("%d users are counted, want 3", m.Moved)
+		}
+		if m := d.finish(first, m.ID, "first"); m.Moved != 20 {
+			t.Errorf("%d users are counted in the end, want 20", m.Moved)
+		}
+	})
+}
+
 // TestRun: a process makes a move by itself.
 func TestRun(t *testing.T) {
 	eachStore(t, func(t *testing.T, d *directory) {

@@ -165,13 +165,13 @@ func (s *Feeds) step(ctx context.Context, p place) error {
 	for {
 		// The feed may have been changed, or be gone, since the last round.
 		f, err := s.read(ctx, p)
-		if err != nil {
-			return err
-		}
-		if !f.Enabled {
+		if err == nil && !f.Enabled {
 			return s.release(ctx, p, held)
 		}
-		r, err := s.round(ctx, p.tenant, f, st)
+		var r *round
+		if err == nil {
+			r, err = s.round(ctx, p.tenant, f, st)
+		}
 		if err != nil {
 			return errors.Join(err, s.release(ctx, p, held))
 		}
@@ -373,6 +373,10 @@ func (s *Feeds) try(ctx context.Context, tenant storage.TenantID, f *Feed, t *ta
 		return
 	}
 	c, err := s.claimsOf(ctx, tenant, f, t.entry, uris)
+	if err != nil && ctx.Err() != nil { // the process is to end, which is no failure
+		t.tried = false
+		return
+	}
 	if err != nil {
 		s.log.Warn("an event could not be made", "feed", f.ID, "error", err)
 		t.failure = &failure{reason: ReasonInternal}

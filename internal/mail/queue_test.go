@@ -82,9 +82,11 @@ func actions(t *testing.T, store storage.Store) (list []string) {
 	return list
 }
 
+// soon ends a test that would hang; a message that was not there yet when it was looked
+// for is sent by the next round.
 func soon(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*lookEvery)
 	t.Cleanup(cancel)
 	return ctx
 }

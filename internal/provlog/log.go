@@ -149,19 +149,22 @@ func (b *bucket) admit(now time.Time, r rate) (omitted int, ok bool) {
 	return omitted, true
 }
 
-// Run writes until ctx ends, and then what is left.
+// Run writes until ctx ends, and then what is left. What is being written at that moment
+// is not cut off: it would be lost.
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(writeEvery)
 	defer tick.Stop()
 	for {
+		over := false
 		select {
 		case <-tick.C:
 		case <-l.full:
 		case <-ctx.Done():
-			l.Flush(context.WithoutCancel(ctx))
+			over = true
+		}
+		if l.Flush(context.WithoutCancel(ctx)); over {
 			return nil
 		}
-		l.Flush(ctx)
 	}
 }
 

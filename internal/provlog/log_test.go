@@ -28,11 +28,18 @@ type shelf struct {
 	mu    sync.Mutex
 	items []*storage.Item
 	err   error
+	noted func() // called before something is written
 }
 
-func (s *shelf) NoteItems(_ context.Context, _ storage.TenantID, notes []*storage.Item) error {
+func (s *shelf) NoteItems(ctx context.Context, _ storage.TenantID, notes []*storage.Item) error {
+	if s.noted != nil {
+		s.noted()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if s.err == nil {
 		s.items = append(s.items, notes...)
 	}
@@ -188,6 +195,20 @@ func TestRun(t *testing.T) {
 		l.Tell(from("a", 409))
 		cancel()
 		if err := <-done; err != nil || s.len() != 2+batchLength {
+			t.Errorf("%d items at the end, %v", s.len(), err)
+		}
+	})
+}
+
+// TestEndWhileItWrites: what is being written when the process is told to end is written.
+func TestEndWhileItWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := &shelf{noted: cancel}
+		l := newLog(s, 1000)
+		l.Tell(from("a", 409))
+		if err := l.Run(ctx); err != nil || s.len() != 1 {
 			t.Errorf("%d items at the end, %v", s.len(), err)
 		}
 	})

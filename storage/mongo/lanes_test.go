@@ -98,14 +98,13 @@ func TestLanes(t *testing.T) {
 // entries of a write is never continued.
 func TestLaneOfAnUnknownOutcome(t *testing.T) {
 	p, uri := startProxy(t)
-	s := open(t, uri, Options{})
+	var c commits
+	s := open(t, uri, Options{Monitor: c.monitor()})
 	if err := recordEntry(t.Context(), s, nil); err != nil {
 		t.Fatal(err)
 	}
 	p.Cut(times(-1, "commitTransaction"))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := recordEntry(ctx, s, nil); !errors.Is(err, storage.ErrOutcomeUnknown) {
+	if err := c.cutOff(t, func(ctx context.Context) error { return recordEntry(ctx, s, nil) }); !errors.Is(err, storage.ErrOutcomeUnknown) {
 		t.Fatalf("got %v, want ErrOutcomeUnknown", err)
 	}
 	p.Cut(nil)

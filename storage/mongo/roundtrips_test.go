@@ -139,7 +139,7 @@ func TestRoundTrips(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	sent.unbounded, sent.everywhere = nil, nil // Open has no deadline, and is for all tenants
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	set, err := schemas.Load()
 	if err != nil {

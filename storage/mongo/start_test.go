@@ -38,13 +38,9 @@ func TestWeakOptions(t *testing.T) {
 		"authMechanism=SCRAM-SHA-256&x=%zz":  "is not valid",
 		"replicaSet=rs0&directConnection=ok": "is not valid",
 	} {
-		start := time.Now()
 		s, err := Open(t.Context(), host+options, Options{})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "swordfish") {
 			t.Errorf("%s: got %v, %v; want an error with %q and no password", options, s, err, want)
-		}
-		if time.Since(start) > 3*time.Second {
-			t.Errorf("%s: it took %s, as if something had been connected to", options, time.Since(start))
 		}
 	}
 	for _, uri := range []string{"", "mongodb://", "mongodb://u:sword/fish@h/db", "mongodb://u:swordfish@h:port/db", "http://u:swordfish@h/db"} {
@@ -254,14 +250,14 @@ func TestNewerSchema(t *testing.T) {
 	}
 }
 
-// TestNoServer: without a server there is an answer soon.
+// TestNoServer: without a server there is an answer before the driver would give one.
 func TestNoServer(t *testing.T) {
 	start := time.Now()
 	_, err := Open(t.Context(), "mongodb://roster:swordfish@127.0.0.1:1/?replicaSet=rs0", Options{})
 	if !errors.Is(err, storage.ErrUnavailable) || strings.Contains(err.Error(), "swordfish") {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
-	if took := time.Since(start); took > 15*time.Second {
+	if took := time.Since(start); took >= driverTime {
 		t.Errorf("it took %s", took)
 	}
 }

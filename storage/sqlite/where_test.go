@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,21 +123,24 @@ func TestAScanIsStopped(t *testing.T) {
 	s := openNew(t, Options{QueryTimeout: 2 * time.Millisecond})
 	heavy(t, s, 100_000)
 	slow := storage.Query{Type: "User", Filter: parse(t, userType, `title co "x" and title ew "y" and not (title sw "z")`), StartIndex: 1, Count: 1}
-	for range 3 * s.size { // no reader is the worse for it
-		begin := time.Now()
-		_, err := s.Query(t.Context(), storage.DefaultTenant, slow)
-		if !errors.Is(err, storage.ErrTooExpensive) {
-			t.Fatalf("got %v, want ErrTooExpensive", err)
+	stopped := func(q storage.Query) error {
+		for {
+			// On a busy machine the moment may be over before there is a reader.
+			if _, err := s.Query(t.Context(), storage.DefaultTenant, q); !errors.Is(err, storage.ErrUnavailable) {
+				return err
+			}
 		}
-		if took := time.Since(begin); took > 2*time.Second {
-			t.Errorf("stopped after %s", took)
+	}
+	for range 3 * s.size { // no reader is the worse for it
+		if err := stopped(slow); !errors.Is(err, storage.ErrTooExpensive) {
+			t.Fatalf("got %v, want ErrTooExpensive", err)
 		}
 		if n := count(t, s, userType, `userName eq "user1"`); n != 1 {
 			t.Fatalf("an index finds %d, want 1", n)
 		}
 	}
 	sorted := storage.Query{Type: "User", SortBy: userType.Lookup("title"), StartIndex: 1, Count: 1}
-	if _, err := s.Query(t.Context(), storage.DefaultTenant, sorted); !errors.Is(err, storage.ErrTooExpensive) {
+	if err := stopped(sorted); !errors.Is(err, storage.ErrTooExpensive) {
 		t.Errorf("sorted: got %v, want ErrTooExpensive", err)
 	}
 	if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", newUser(1).ID); err != nil {
@@ -160,34 +164,31 @@ const slowFilter = `title co "x" and title ew "y" and not (title sw "z")`
 // TestScansLeaveReaders: however many scans are asked for, what an index answers
 // finds a reader.
 func TestScansLeaveReaders(t *testing.T) {
-	const budget = 2 * time.Second
-	s := openNew(t, Options{QueryTimeout: budget})
-	heavy(t, s, 50_000)
+	s := openNew(t, Options{QueryTimeout: time.Minute})
+	heavy(t, s, 20_000)
 	text := slowFilter
 	for i := range 20 {
 		text += fmt.Sprintf(` and not (title co "x%d")`, i)
 	}
 	slow := storage.Query{Type: "User", Filter: parse(t, userType, "("+text+`) or title co "q"`), StartIndex: 1, Count: 1}
-	stop := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	var scans atomic.Int64
 	var wg sync.WaitGroup
 	for range 4 * s.size {
 		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				_, err := s.Query(t.Context(), storage.DefaultTenant, slow)
-				if err != nil && !errors.Is(err, storage.ErrTooExpensive) && !errors.Is(err, storage.ErrUnavailable) {
+			for ctx.Err() == nil {
+				if _, err := s.Query(ctx, storage.DefaultTenant, slow); err != nil && ctx.Err() == nil {
 					t.Errorf("a scan: %v", err)
+					return
 				}
+				scans.Add(1)
 			}
 		})
 	}
-	time.Sleep(50 * time.Millisecond)
-	for range 5 {
-		begin := time.Now()
+	for scans.Load() < int64(4*s.size) && !t.Failed() {
+		if len(s.readers) == 0 { // nobody else reads at this moment
+			t.Errorf("scans have all %d readers", s.size)
+		}
 		if _, err := s.Get(t.Context(), storage.DefaultTenant, "User", newUser(1).ID); err != nil {
 			t.Error(err)
 		}
@@ -196,18 +197,15 @@ func TestScansLeaveReaders(t *testing.T) {
 				t.Errorf("%s finds %d, want 1", f, n)
 			}
 		}
-		if took := time.Since(begin); took > budget/2 {
-			t.Errorf("beside scans a get and two look-ups take %s", took)
-		}
 	}
-	close(stop)
+	stop()
 	wg.Wait()
 }
 
 // TestScansWaitForTheirTurn: beyond the places there are, a scan waits, and is
 // told to come again when there is none in time. The next one is none the worse.
 func TestScansWaitForTheirTurn(t *testing.T) {
-	s := openNew(t, Options{QueryTimeout: 50 * time.Millisecond})
+	s := openNew(t, Options{})
 	create(t, s, newUser(1), newGroup(2))
 	ask := func(rt *schemas.ResourceType, f string, sortBy string) error {
 		q := storage.Query{Type: rt.Name, SortBy: rt.Lookup(sortBy), StartIndex: 1, Count: 1}
@@ -220,6 +218,7 @@ func TestScansWaitForTheirTurn(t *testing.T) {
 	for range cap(s.scans) {
 		s.scans <- struct{}{}
 	}
+	s.opt.QueryTimeout = 10 * time.Millisecond
 	for _, f := range []string{`title co "x"`, `title pr`, `meta.lastModified gt "2020-01-01T00:00:00Z"`, `groups.value eq "x"`, `id sw "0"`} {
 		if err := ask(userType, f, ""); !errors.Is(err, storage.ErrUnavailable) {
 			t.Errorf("%s, with no place free: got %v, want ErrUnavailable", f, err)
@@ -228,6 +227,7 @@ func TestScansWaitForTheirTurn(t *testing.T) {
 	if err := ask(userType, "", "title"); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("sorted, with no place free: got %v, want ErrUnavailable", err)
 	}
+	s.opt.QueryTimeout = time.Minute // however slow the machine is
 	for _, f := range []string{`id eq "x"`, `userName eq "x"`, `externalId eq "x" and title co "y"`, `emails[type eq "work" and value eq "x"]`} {
 		if err := ask(userType, f, "userName"); err != nil {
 			t.Errorf("%s waits for scans: %v", f, err)

@@ -34,18 +34,9 @@ func (c *commits) add(writes int, took time.Duration) {
 	c.writes = append(c.writes, writes)
 }
 
-// take returns the commits since the last call, of which there is one at least.
-// They are told of just after those who waited for them go on.
+// take returns the commits since the last call. They are told of before those who waited
+// for them go on.
 func (c *commits) take() []int {
-	some := func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.writes) > 0
-	}
-	for end := time.Now().Add(5 * time.Second); !some() && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
-	time.Sleep(10 * time.Millisecond)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := c.writes

@@ -132,7 +132,8 @@ func Start(t testing.TB, opt Options) *Server {
 
 func embedded(t testing.TB, log *slog.Logger) storage.Store {
 	t.Helper()
-	store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{Log: log})
+	// No query of a test is too expensive because the machine is busy.
+	store, err := sqlite.Open(t.Context(), t.TempDir(), sqlite.Options{QueryTimeout: time.Minute, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

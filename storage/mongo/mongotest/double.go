@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"net"
+	"net/netip"
 	"net/url"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +67,7 @@ type Double struct {
 	conns    map[*connection]bool
 	failures []*Failure
 	running  sync.WaitGroup
+	free     func() // gives the port up that is kept while it is stopped
 }
 
 // StartDouble starts a double that is stopped when the test ends.
@@ -82,12 +85,15 @@ func StartDouble(tb testing.TB, c Config) *Double {
 	if c.LockWait == 0 {
 		c.LockWait = 2 * c.TransactionIdle
 	}
-	d := &Double{config: c, engine: newEngine(c.LockWait), address: c.Addr}
+	d := &Double{config: c, engine: newEngine(c.LockWait), address: c.Addr, free: func() {}}
 	if c.Username != "" {
 		d.scram = newScram(tb, c.Username, c.Password)
 	}
 	d.Restart(tb)
-	tb.Cleanup(d.Stop)
+	tb.Cleanup(func() {
+		d.Stop()
+		d.free()
+	})
 	d.Server = Server{Kind: KindDouble, Version: c.Version, address: address{before: "mongodb://" + d.address}}
 	options := url.Values{}
 	if !c.Standalone && !c.Router {
@@ -117,6 +123,7 @@ func (d *Double) Stop() {
 	d.listener = nil
 	d.stop(errorf(interruptedAtShutdown, "interrupted at shutdown"))
 	_ = listener.Close()
+	d.free = keep(d.address)
 	for c := range d.conns {
 		_ = c.Close()
 	}
@@ -128,6 +135,28 @@ func (d *Double) Stop() {
 	d.cursors.clear()
 }
 
+// keep keeps the port of a listener that was closed until free is called, or the system
+// may give it to somebody else, or to a connection. Nobody listens there meanwhile.
+func keep(address string) (free func()) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || !at.Addr().Is4() {
+		return func() {}
+	}
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return func() {}
+	}
+	if err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err == nil { // as the listener has it
+		_ = syscall.Bind(fd, &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}) // it is taken already, or it is not
+	}
+	return func() { _ = syscall.Close(fd) }
+}
+
 // Restart listens again, where it did before, after a Stop.
 func (d *Double) Restart(tb testing.TB) {
 	tb.Helper()
@@ -137,6 +166,8 @@ func (d *Double) Restart(tb testing.TB) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.free()
+	d.free = func() {}
 	d.address = listener.Addr().String()
 	d.listener = listener
 	d.conns = map[*connection]bool{}

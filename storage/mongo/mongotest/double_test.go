@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -216,6 +217,10 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Stop()
+	if l, err := net.Dial("tcp", addr); err == nil {
+		_ = l.Close()
+		t.Error("somebody listens where the double did")
+	}
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := c.FindOne(short, bson.D{}).Err(); err == nil {
