@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"zombiezen.com/go/sqlite"
@@ -286,6 +288,33 @@ func TestVersions(t *testing.T) {
 	setVersion(t, path, latest)
 	again := open(t, path, Options{})
 	defer again.Close()
+}
+
+// TestGuestsWaitForUpgrades: while the server brings rows up to date, what they are
+// searched by has two forms. A guest waits for it to end, and is refused if it takes long.
+func TestGuestsWaitForUpgrades(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "roster.db")
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, path, Options{})
+		defer s.Close()
+		change := func(sql string) {
+			onWriter(t, s, func(c *sqlite.Conn) error { return exec(c, sql) })
+		}
+		for _, table := range []string{"stale", "long"} {
+			change("INSERT INTO " + table + " (n) VALUES (0)")
+			for _, asIs := range []bool{false, true} {
+				guest, err := Open(t.Context(), path, Options{Guest: true, AsIs: asIs})
+				if err == nil {
+					guest.Close()
+				}
+				if err == nil || !strings.Contains(err.Error(), "being brought up to date") {
+					t.Errorf("%s, as is %v: got %v, want that the store is being brought up to date", table, asIs, err)
+				}
+			}
+			time.AfterFunc(startTime/2, func() { change("DELETE FROM " + table) })
+			open(t, path, Options{Guest: true}).Close()
+		}
+	})
 }
 
 // TestForeignFileIsRefused: to all, by what it is, and not a byte of it changes.

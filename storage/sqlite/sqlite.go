@@ -291,22 +291,25 @@ func migrate(ctx context.Context, c *sqlite.Conn, owner bool) error {
 	if err != nil {
 		return err
 	}
-	have := 0
+	newest := len(schema.Migrations)
+	var have int
+	var between bool
 	// A server that has just started may be about to migrate: a guest waits.
 	for end := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
-		err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { have = st.ColumnInt(0); return nil })
-		if err != nil {
+		if have, between, err = version(c, newest); err != nil {
 			return err
 		}
-		if owner || have >= len(schema.Migrations) || time.Now().After(end) {
+		if owner || have >= newest && !between || time.Now().After(end) {
 			break
 		}
 	}
 	switch {
-	case have > len(schema.Migrations):
-		return fmt.Errorf("the store has schema version %d, this program knows %d: use a newer roster", have, len(schema.Migrations))
-	case have < len(schema.Migrations) && !owner:
+	case have > newest:
+		return fmt.Errorf("the store has schema version %d, this program knows %d: use a newer roster", have, newest)
+	case have < newest && !owner:
 		return fmt.Errorf("the store has schema version %d: it is served by an older roster, which has to be stopped first, or is being brought up to date", have)
+	case between && !owner:
+		return fmt.Errorf("the store is being brought up to date to schema version %d: try again when the server has started", have)
 	case !owner:
 		return nil
 	}
@@ -322,15 +325,25 @@ func upToDate(c *sqlite.Conn) error {
 	if err != nil {
 		return err
 	}
-	have, stale := 0, false
-	err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { have = st.ColumnInt(0); return nil })
-	if err == nil && have == len(schema.Migrations) {
-		err = query(c, "SELECT 1 FROM stale UNION ALL SELECT 1 FROM long", func(*sqlite.Stmt) error { stale = true; return nil })
+	newest := len(schema.Migrations)
+	have, between, err := version(c, newest)
+	if err == nil && between {
+		return fmt.Errorf("%w (to bring it to schema version %d was begun and has not ended)", storage.ErrOtherVersion, have)
 	}
-	if err == nil && (have < len(schema.Migrations) || stale) {
-		err = fmt.Errorf("%w (schema version %d, and this one is for %d)", storage.ErrOtherVersion, have, len(schema.Migrations))
+	if err == nil && have < newest {
+		err = fmt.Errorf("%w (schema version %d, and this one is for %d)", storage.ErrOtherVersion, have, newest)
 	}
 	return err
+}
+
+// version returns the schema version of a store, and whether it is the newest one but
+// derive and shorten have not come to their end.
+func version(c *sqlite.Conn, newest int) (have int, between bool, err error) {
+	err = query(c, "PRAGMA user_version", func(st *sqlite.Stmt) error { have = st.ColumnInt(0); return nil })
+	if err == nil && have == newest {
+		err = query(c, "SELECT 1 FROM stale UNION ALL SELECT 1 FROM long", func(*sqlite.Stmt) error { between = true; return nil })
+	}
+	return have, between, err
 }
 
 // Close waits for writes under way, moves the log into the file and releases
