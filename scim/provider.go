@@ -191,20 +191,7 @@ func (p *Provider) get(ctx context.Context, by auth.Principal, t *schemas.Resour
 
 // ours reports whether id has the form of the ids this server gives: what has
 // another one need not be looked for.
-func ours(id string) bool {
-	if len(id) != 36 {
-		return false
-	}
-	for i := 0; i < len(id); i++ {
-		switch c := id[i]; {
-		case '0' <= c && c <= '9', 'a' <= c && c <= 'f':
-		case c == '-' && (i == 8 || i == 13 || i == 18 || i == 23):
-		default:
-			return false
-		}
-	}
-	return true
-}
+func ours(id string) bool { return storage.IsID(id) }
 
 // Query selects resources of one type.
 func (p *Provider) Query(ctx context.Context, by auth.Principal, t *schemas.ResourceType, q storage.Query) (*storage.Page, error) {

@@ -214,10 +214,10 @@ const (
 	tenant1    = `{"tenant":{"name":"Default","created":"2026-03-01T12:00:00Z"}}`
 	client1    = `{"client":{"id":"c1","name":"idp","scopes":["users"],"created":"2026-03-01T12:00:00Z"}}`
 	token1     = `{"token":{"id":"k1","client":"c1","hash":"AAAA","created":"2026-03-01T12:00:00Z","expires":"2026-03-01T12:00:00Z"}}`
-	user1      = `{"resource":{"type":"User","id":"u1","version":1,"created":"2026-03-01T12:00:00Z","lastModified":"2026-03-01T12:00:00Z","doc":{"id":"u1","userName":"ana"}}}`
-	group1     = `{"resource":{"type":"Group","id":"g1","version":1,"created":"2026-03-01T12:00:00Z","lastModified":"2026-03-01T12:00:00Z","doc":{"id":"g1","displayName":"x"}}}`
-	members1   = `{"members":{"group":"g1","members":[{"value":"u1"}]}}`
-	item1      = `{"item":{"kind":"note","id":"i1","keys":["a","b"],"version":1,"doc":{"of":"u1"}}}`
+	user1      = `{"resource":{"type":"User","id":"01a20000-0000-7000-8000-000000000001","version":1,"created":"2026-03-01T12:00:00Z","lastModified":"2026-03-01T12:00:00Z","doc":{"id":"01a20000-0000-7000-8000-000000000001","userName":"ana"}}}`
+	group1     = `{"resource":{"type":"Group","id":"01a20000-0000-7000-8000-000000000002","version":1,"created":"2026-03-01T12:00:00Z","lastModified":"2026-03-01T12:00:00Z","doc":{"id":"01a20000-0000-7000-8000-000000000002","displayName":"x"}}}`
+	members1   = `{"members":{"group":"01a20000-0000-7000-8000-000000000002","members":[{"value":"01a20000-0000-7000-8000-000000000001"}]}}`
+	item1      = `{"item":{"kind":"note","id":"i1","keys":["a","b"],"version":1,"doc":{"of":"01a20000-0000-7000-8000-000000000001"}}}`
 	audit1     = `{"audit":{"seq":1,"at":"2026-03-01T12:00:00Z","actor":"operator","action":"x"}}`
 )
 
@@ -259,20 +259,22 @@ func TestLines(t *testing.T) {
 		{5, `"version":1`, `"version":"swordfish"`, "line 5: expected a resource"},
 		{5, `"version":1`, `"version":1.5`, "line 5: expected a resource"},
 		{5, `"User"`, `"Swordfish"`, "line 5: expected a resource of one of the types User, Group"},
-		{5, `{"id":"u1","userName"`, `{"id":"swordfish","userName"`, "line 5: expected a document that can be read, with the id"},
+		{5, `{"id":"01a20000-0000-7000-8000-000000000001","userName"`, `{"id":"swordfish","userName"`, "line 5: expected a document that can be read, with the id"},
 		{5, `"userName":"ana"`, `"userName":"ana","USERNAME":"swordfish"`, "line 5: expected a document that can be read"},
-		{5, `"doc":{"id":"u1","userName":"ana"}`, `"doc":"swordfish"`, "line 5: expected a resource"},
-		{5, `,"doc":{"id":"u1","userName":"ana"}`, ``, "line 5: expected a resource"},
+		{5, `"doc":{"id":"01a20000-0000-7000-8000-000000000001","userName":"ana"}`, `"doc":"swordfish"`, "line 5: expected a resource"},
+		{5, user1, strings.ReplaceAll(user1, id(1), "swordfish"), "line 5: expected a resource: type, id"},
+		{5, user1, strings.ReplaceAll(user1, id(1), id(1)+"0"), "line 5: expected a resource: type, id"},
+		{5, `,"doc":{"id":"01a20000-0000-7000-8000-000000000001","userName":"ana"}`, ``, "line 5: expected a resource"},
 		{5, `"ana"`, "\"an\xff\"", "line 5: expected a resource"},
-		{7, `{"value":"u1"}`, ``, "line 7: expected members: group"},
-		{7, `{"value":"u1"}`, `{"value":""}`, "line 7: expected members"},
-		{7, `{"value":"u1"}`, strings.Repeat(`{"value":"u1"},`, 500) + `{"value":"u1"}`, "line 7: expected members: group, and up to 500"},
+		{7, `{"value":"01a20000-0000-7000-8000-000000000001"}`, ``, "line 7: expected members: group"},
+		{7, `{"value":"01a20000-0000-7000-8000-000000000001"}`, `{"value":""}`, "line 7: expected members"},
+		{7, `{"value":"01a20000-0000-7000-8000-000000000001"}`, strings.Repeat(`{"value":"01a20000-0000-7000-8000-000000000001"},`, 500) + `{"value":"01a20000-0000-7000-8000-000000000001"}`, "line 7: expected members: group, and up to 500"},
 		{8, `"kind":"note"`, `"kind":""`, "line 8: expected an item: kind, id"},
 		{8, `"version":1`, `"version":0`, "line 8: expected an item"},
 		{8, `"keys":["a","b"]`, `"keys":["b","a"]`, "line 8: expected an item"},
 		{8, `"keys":["a","b"]`, `"keys":["","swordfish"]`, "line 8: expected an item"},
-		{8, `,"doc":{"of":"u1"}`, ``, "line 8: expected an item"},
-		{8, `{"of":"u1"}`, `{"of":"u1","of":"swordfish"}`, "line 8: expected an item"},
+		{8, `,"doc":{"of":"01a20000-0000-7000-8000-000000000001"}`, ``, "line 8: expected an item"},
+		{8, `{"of":"01a20000-0000-7000-8000-000000000001"}`, `{"of":"01a20000-0000-7000-8000-000000000001","of":"swordfish"}`, "line 8: expected an item"},
 		{8, `"version":1`, `"version":1,"swordfish":1`, "line 8: expected an item"},
 		{9, `"seq":1`, `"seq":0`, "line 9: expected an audit entry: seq"},
 		{9, audit1, audit1 + "\n" + audit1, "line 11: expected the trailer to count"},
@@ -309,9 +311,9 @@ func TestRefusedByTheStore(t *testing.T) {
 	}{
 		{4, `"client":"c1"`, `"client":"swordfish"`, allCounts, "line 4: expected a group or client that the dump has"},
 		{6, group1, user1, allCounts, "line 6: expected a value of id that nothing before it has"},
-		{6, group1, strings.ReplaceAll(user1, "u1", "u2"), allCounts, "line 6: expected a value of userName that nothing before it has"},
-		{7, `"value":"u1"`, `"value":"swordfish"`, allCounts, "line 7: expected members that the dump has as resources, unlike member 0"},
-		{7, `"group":"g1"`, `"group":"u1"`, allCounts, "line 7: expected a group or client that the dump has"},
+		{6, group1, strings.ReplaceAll(user1, id(1), id(3)), allCounts, "line 6: expected a value of userName that nothing before it has"},
+		{7, `"value":"01a20000-0000-7000-8000-000000000001"`, `"value":"swordfish"`, allCounts, "line 7: expected members that the dump has as resources, unlike member 0"},
+		{7, `"group":"01a20000-0000-7000-8000-000000000002"`, `"group":"01a20000-0000-7000-8000-000000000001"`, allCounts, "line 7: expected a group or client that the dump has"},
 		{8, item1, item1 + "\n" + item1, allCounts, "line 9: expected a value of id that nothing before it has"},
 	} {
 		s := openStore(t)

@@ -216,7 +216,7 @@ var kinds = []kind{
 	{"resource", "a resource: type, id, version, created, lastModified and doc, and perhaps deleted", reader(func(l resourceLine, _ storage.TenantID) (storage.Record, bool) {
 		return storage.Record{Resource: &storage.WholeResource{Resource: storage.Resource{Type: l.Type, ID: l.ID, Version: l.Version,
 				Created: l.Created, LastModified: l.LastModified, Doc: l.Doc}, Deleted: l.Deleted}},
-			l.Type != "" && l.ID != "" && l.Version > 0 && whole(l.Created) && whole(l.LastModified) && unset(l.Deleted) && l.Doc.Kind() == '{'
+			l.Type != "" && storage.IsID(l.ID) && l.Version > 0 && whole(l.Created) && whole(l.LastModified) && unset(l.Deleted) && l.Doc.Kind() == '{'
 	})},
 	{"members", fmt.Sprintf("members: group, and up to %d members with value and perhaps display", storage.MembersPerRecord),
 		reader(func(l membersLine, _ storage.TenantID) (storage.Record, bool) {
