@@ -2,15 +2,20 @@ package sqlite
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/roster-id/roster/schemas"
+	"github.com/roster-id/roster/storage"
 )
 
 // TestShortNamesStay: stores are full of these numbers.
@@ -51,6 +56,7 @@ func TestShortDocuments(t *testing.T) {
 		{group + `,"displayName":"` + strings.Repeat("é", 3000) + `"}`, `3","displayName":"` + strings.Repeat("é", 3000) + `"}`},
 		{user + `,` + enterprise + `:{}}`, `1",` + enterprise + `:{}}`},
 		{`{"schemas":["` + schemas.UserURI + `"],"id":"another"}`, ""},
+		{`{"schemas":["` + schemas.UserURI + `"],"id":"` + id[:35] + `b","userName":"ana"}`, ""},
 		{`{"schemas":[` + enterprise + `,"` + schemas.UserURI + `"],"id":"` + id + `"}`, ""},
 		{`{"id":"` + id + `","name":"many"}`, ""},
 		{`{`, ""}, {`0`, ""}, {`4`, ""}, {`:`, ""}, {``, ""}, // damage stays what it is
@@ -125,6 +131,129 @@ func TestShortShadows(t *testing.T) {
 	for _, damaged := range [][]byte{{0x13, 'x'}, {0xfc, 1, 2, 3, 4, 5, 6, 7, 8}, {0x0c, 0}, {0x2c, 0x1a, 'x'}, {0x2c, 0x1a, 'x', 0}} {
 		if got := shortShadow(damaged); !bytes.Equal(got, damaged) {
 			t.Errorf("%x became %x", damaged, got)
+		}
+	}
+}
+
+// TestEveryRowIsShort: whichever way a row is written it is short, and whichever way it
+// is read it is what was written. Filters and sorting see the list of schemas.
+func TestEveryRowIsShort(t *testing.T) {
+	s := openNew(t, Options{})
+	tree := func(n int, rt *schemas.ResourceType, more map[string]any) *storage.Resource {
+		attrs := map[string]any{"userName": fmt.Sprint("user", n), "displayName": fmt.Sprint("name", n)}
+		if maps.Copy(attrs, more); rt == groupType {
+			delete(attrs, "userName")
+		}
+		attrs["schemas"] = rt.SchemasOf(attrs)
+		return newResource(rt, n, attrs)
+	}
+	deck := map[string]any{schemas.EnterpriseUserURI: map[string]any{"division": "Deck"}}
+	created := tree(1, userType, nil)
+	before := tree(2, userType, nil)
+	updated := tree(2, userType, deck)
+	deleted := tree(3, userType, deck)
+	restored := tree(4, userType, deck)
+	group := tree(5, groupType, nil)
+	loaded := tree(6, userType, deck)
+	mark := &storage.LoadMark{Dump: "d", Digest: []byte{1}}
+	err := s.Write(t.Context(), storage.DefaultTenant, func(tx storage.Tx) error {
+		if err := tx.SetLoad(nil, mark); err != nil {
+			return err
+		}
+		return errors.Join(tx.Load(&storage.Record{Resource: &storage.WholeResource{Resource: *loaded}}), tx.SetLoad(mark, nil),
+			tx.Audit(storage.AuditEntry{At: someday, Actor: "operator", Action: "test"}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, created, before, deleted, restored, group)
+	updated.Version = 2
+	for _, fn := range []func(storage.Tx) error{
+		func(tx storage.Tx) error {
+			prev, err := tx.Get("User", before.ID)
+			return errors.Join(err, tx.Update(prev, updated))
+		},
+		func(tx storage.Tx) error {
+			for _, r := range []*storage.Resource{deleted, restored} {
+				if prev, err := tx.Get("User", r.ID); err != nil {
+					return err
+				} else if err := tx.Delete(prev, someday); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		func(tx storage.Tx) error {
+			w, err := s.GetDeleted(t.Context(), storage.DefaultTenant, "User", restored.ID)
+			if err != nil {
+				return err
+			}
+			if diff := cmp.Diff(string(restored.Doc), string(w.Doc)); diff != "" {
+				t.Errorf("what is deleted (-want +got):\n%s", diff)
+			}
+			return tx.Restore(w, restored, false)
+		},
+	} {
+		if err := write(s, fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := number(t, s, `SELECT count(*) FROM resource WHERE doc LIKE '{%'`); n != 0 {
+		t.Errorf("%d rows have a whole document", n)
+	}
+
+	all := []*storage.Resource{created, updated, deleted, restored, group, loaded}
+	want, got := make(map[string]string), make(map[string]string)
+	for _, r := range all {
+		want[r.ID] = string(r.Doc)
+	}
+	for r, err := range s.Dump(t.Context(), storage.DefaultTenant) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Resource != nil {
+			got[r.Resource.ID] = string(r.Resource.Doc)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the dump (-want +got):\n%s", diff)
+	}
+	delete(want, deleted.ID)
+	clear(got)
+	ask := func(q storage.Query) (ids []string) {
+		q.StartIndex, q.Count = 1, 100
+		page, err := s.Query(t.Context(), storage.DefaultTenant, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			list, err := page.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list == nil {
+				return ids
+			}
+			for _, r := range list {
+				ids, got[r.ID] = append(ids, r.ID), string(r.Doc)
+			}
+		}
+	}
+	ask(storage.Query{Type: "Group"})
+	// The first one decides, which is the same for all.
+	if diff := cmp.Diff([]string{created.ID, updated.ID, restored.ID, loaded.ID}, ask(storage.Query{Type: "User", SortBy: userType.Lookup("schemas")})); diff != "" {
+		t.Errorf("sorted by schemas (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("pages (-want +got):\n%s", diff)
+	}
+	for text, n := range map[string]int{
+		`schemas eq "` + schemas.UserURI + `"`: 4, `schemas ne "` + schemas.UserURI + `"`: 3, `schemas eq "` + schemas.EnterpriseUserURI + `"`: 3,
+		`schemas pr`: 4, `not (schemas eq "` + schemas.EnterpriseUserURI + `")`: 1, `schemas co "ENTERPRISE"`: 3, `schemas sw "urn"`: 4, `schemas eq "1"`: 0,
+		schemas.EnterpriseUserURI + `:division eq "deck"`: 3,
+	} {
+		if got := count(t, s, userType, text); got != n {
+			t.Errorf("%s: found %d, want %d", text, got, n)
 		}
 	}
 }
