@@ -88,7 +88,7 @@ var someday = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // newResource makes a resource from attributes; the id grows with n.
 func newResource(rt *schemas.ResourceType, n int, attrs map[string]any) *storage.Resource {
 	r := &storage.Resource{Type: rt.Name, ID: fmt.Sprintf("01a20000-0000-7000-8000-%012d", n), Version: 1, Created: someday, LastModified: someday}
-	attrs["id"] = r.ID
+	attrs["id"], attrs["schemas"] = r.ID, rt.SchemasOf(attrs)
 	if r.Name, _ = attrs["userName"].(string); r.Name == "" {
 		r.Name, _ = attrs["displayName"].(string)
 	}

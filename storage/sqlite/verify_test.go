@@ -50,7 +50,7 @@ func TestCheckFinds(t *testing.T) {
 	}{
 		"nothing":                         {none, nil},
 		"a document that cannot be read":  {run(`UPDATE resource SET doc = 'x'` + one), []storage.FlawKind{storage.FlawDocument}},
-		"another one's document":          {run(`UPDATE resource SET doc = replace(doc, '000000000001', '000000000009')` + one), []storage.FlawKind{storage.FlawDocument}},
+		"another one's document":          {run(`UPDATE resource SET doc = '{"id":"01a20000-0000-7000-8000-000000000009"}'` + one), []storage.FlawKind{storage.FlawDocument}},
 		"an unknown type":                 {run(`UPDATE resource SET type = 'Thing'` + one), []storage.FlawKind{storage.FlawCount, storage.FlawDocument}},
 		"a shadow":                        {run(`UPDATE resource SET shadow = jsonb('{"title":"y"}')` + one), []storage.FlawKind{storage.FlawIndex}},
 		"a name":                          {run(`UPDATE resource SET name = 'y'` + one), []storage.FlawKind{storage.FlawIndex}},
