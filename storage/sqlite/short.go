@@ -172,28 +172,28 @@ func (s *Store) shorten(ctx context.Context, c *sqlite.Conn) error {
 }
 
 // shortenRows shortens the shadows of the rows beyond one, as many as go into a portion,
-// and returns how many there were and the last one.
+// and returns how many there were and the last one. One shadow is held at a time, which
+// may be large.
 func shortenRows(c *sqlite.Conn, after int64) (rows int, last int64, err error) {
-	type row struct {
-		n      int64
-		shadow []byte
-	}
-	var list []row
-	last = after
-	err = query(c, `SELECT n, shadow FROM resource WHERE n > ? ORDER BY n LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
-		last = st.ColumnInt64(0)
-		list = append(list, row{last, columnBytes(st, 1)})
+	var list []int64
+	err = query(c, `SELECT n FROM resource WHERE n > ? ORDER BY n LIMIT 0 + ?`, func(st *sqlite.Stmt) error {
+		list = append(list, st.ColumnInt64(0))
 		return nil
 	}, after, derivedAtOnce)
-	if err != nil {
-		return 0, 0, err
+	if err != nil || len(list) == 0 {
+		return 0, after, err
 	}
-	for _, r := range list {
-		if err := exec(c, `UPDATE resource SET shadow = ? WHERE n = ?`, shortShadow(r.shadow), r.n); err != nil {
+	for _, n := range list {
+		var shadow []byte
+		err := query(c, `SELECT shadow FROM resource WHERE n = ?`, func(st *sqlite.Stmt) error { shadow = columnBytes(st, 0); return nil }, n)
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := exec(c, `UPDATE resource SET shadow = ? WHERE n = ?`, shortShadow(shadow), n); err != nil {
 			return 0, 0, err
 		}
 	}
-	return len(list), last, nil
+	return len(list), list[len(list)-1], nil
 }
 
 // shortShadow returns a shadow in the short form. One that is no object in JSONB, which
