@@ -111,19 +111,19 @@ func (j *jsonb) Begin(name string, array bool) {
 func (j *jsonb) End() {
 	o := j.open[len(j.open)-1]
 	j.open = j.open[:len(j.open)-1]
-	switch size := len(j.b) - o.header - reserved; {
-	case size == 0:
+	payload := j.b[o.header+reserved:]
+	if len(payload) == 0 {
 		j.b = j.b[:o.begin]
-	case o.schemas:
-		if number := listNumber(j.b[o.header+reserved:]); number > 0 {
+		return
+	}
+	if o.schemas {
+		if number := listNumber(payload); number > 0 {
 			j.b = j.b[:o.begin]
 			j.Int("schemas", number)
 			return
 		}
-		fallthrough
-	default:
-		j.close(o, size)
 	}
+	j.close(o, len(payload))
 }
 
 func (j *jsonb) close(o opened, size int) {
