@@ -19,11 +19,7 @@ const derivedAtOnce = 1000
 // the note of how far it has come: after a sudden end the next start goes on there.
 // Unique keys have had one form ever since.
 func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
-	after, stale := int64(0), false
-	err := query(c, `SELECT n FROM stale`, func(st *sqlite.Stmt) error {
-		after, stale = st.ColumnInt64(0), true
-		return nil
-	})
+	after, stale, err := noted(c, "stale")
 	if err != nil || !stale {
 		return err
 	}
@@ -41,15 +37,24 @@ func (s *Store) derive(ctx context.Context, c *sqlite.Conn) error {
 		s.opt.Log.Info("what resources are searched by is derived anew", "resources", len(rows))
 	}
 	for some := range slices.Chunk(rows, derivedAtOnce) {
-		if err := s.portion(ctx, c, func() error { return s.deriveRows(c, types, some) }); err != nil {
+		if err := upgradeStep(ctx, c, func() error { return s.deriveRows(c, types, some) }); err != nil {
 			return err
 		}
 	}
 	return exec(c, `DELETE FROM stale`)
 }
 
-// portion runs fn in a transaction of its own, as one step of a long upgrade.
-func (s *Store) portion(ctx context.Context, c *sqlite.Conn, fn func() error) error {
+// noted returns how far a long upgrade has come, and whether it is under way at all.
+func noted(c *sqlite.Conn, table string) (after int64, underWay bool, err error) {
+	err = query(c, `SELECT n FROM `+table, func(st *sqlite.Stmt) error {
+		after, underWay = st.ColumnInt64(0), true
+		return nil
+	})
+	return after, underWay, err
+}
+
+// upgradeStep runs fn in a transaction of its own, as one step of a long upgrade.
+func upgradeStep(ctx context.Context, c *sqlite.Conn, fn func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

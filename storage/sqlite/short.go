@@ -46,22 +46,22 @@ var shortName = func() func(string) string {
 
 // schemaList is a list of schemas that many resources have.
 type schemaList struct {
-	number    int64  // in a shadow, in place of the list
 	doc       string // what a document with the list begins with, up to its id
 	extension string // what leads to the extension in a document, or ""
 	shadow    []byte // JSONB of what the shadow would have, without the header
 	literal   string // SQL that makes the list as the shadow would have it
 }
 
-// schemaLists are numbered from 1. They may grow at the end, like shortNames.
+// schemaLists are numbered from 1, which stands in rows for the list: they may grow at the
+// end, like shortNames.
 var schemaLists = []schemaList{
-	newSchemaList(1, schemas.UserURI),
-	newSchemaList(2, schemas.UserURI, schemas.EnterpriseUserURI),
-	newSchemaList(3, schemas.GroupURI),
+	newSchemaList(schemas.UserURI),
+	newSchemaList(schemas.UserURI, schemas.EnterpriseUserURI),
+	newSchemaList(schemas.GroupURI),
 }
 
-func newSchemaList(number int64, uris ...string) schemaList {
-	l := schemaList{number: number, doc: `{"schemas":["` + strings.Join(uris, `","`) + `"],"id":"`}
+func newSchemaList(uris ...string) schemaList {
+	l := schemaList{doc: `{"schemas":["` + strings.Join(uris, `","`) + `"],"id":"`}
 	if len(uris) > 1 {
 		l.extension = `"` + uris[1] + `":`
 	}
@@ -77,12 +77,7 @@ func newSchemaList(number int64, uris ...string) schemaList {
 
 // listNumber returns the number of a list in a shadow, or 0.
 func listNumber(shadow []byte) int64 {
-	for i := range schemaLists {
-		if bytes.Equal(schemaLists[i].shadow, shadow) {
-			return schemaLists[i].number
-		}
-	}
-	return 0
+	return int64(1 + slices.IndexFunc(schemaLists, func(l schemaList) bool { return bytes.Equal(l.shadow, shadow) }))
 }
 
 // inPlace stands in documents for what leads to the extension. JSON has no such byte.
@@ -97,7 +92,7 @@ func shortDoc(dst, doc []byte, id string) []byte {
 		if len(doc) <= n || string(doc[:len(l.doc)]) != l.doc || string(doc[len(l.doc):n]) != id {
 			continue
 		}
-		dst, doc = append(dst, '0'+byte(l.number)), doc[n:]
+		dst, doc = append(dst, '1'+byte(i)), doc[n:]
 		if l.extension != "" {
 			if before, after, found := bytes.Cut(doc, []byte(l.extension)); found {
 				dst, doc = append(append(dst, before...), inPlace), after
@@ -138,11 +133,7 @@ func appendDoc[ID string | []byte](dst []byte, st *sqlite.Stmt, col int, id ID) 
 // does; documents may stay as they are. Indexes over shadows are dropped, for choose to
 // make them anew.
 func (s *Store) shorten(ctx context.Context, c *sqlite.Conn) error {
-	after, long := int64(0), false
-	err := query(c, `SELECT n FROM long`, func(st *sqlite.Stmt) error {
-		after, long = st.ColumnInt64(0), true
-		return nil
-	})
+	after, long, err := noted(c, "long")
 	if err != nil || !long {
 		return err
 	}
@@ -157,7 +148,7 @@ func (s *Store) shorten(ctx context.Context, c *sqlite.Conn) error {
 	}
 	s.opt.Log.Info("what resources are searched by is written in a shorter form")
 	for rows := 1; rows > 0; {
-		err := s.portion(ctx, c, func() error {
+		err := upgradeStep(ctx, c, func() error {
 			rows, after, err = shortenRows(c, after)
 			if err != nil {
 				return err

@@ -120,8 +120,8 @@ func each(a *schemas.Attribute, s scope) string {
 	list := "json_extract(" + s.source + ", " + path(a, s.element) + ")"
 	var b strings.Builder
 	b.WriteString("jsonb_each(CASE " + list)
-	for _, l := range schemaLists {
-		b.WriteString(" WHEN " + strconv.FormatInt(l.number, 10) + " THEN " + l.literal)
+	for i, l := range schemaLists {
+		b.WriteString(" WHEN " + strconv.Itoa(i+1) + " THEN " + l.literal)
 	}
 	b.WriteString(" ELSE " + list + " END)")
 	return b.String()
